@@ -1,0 +1,1 @@
+"""Accuracy, latency and parity of the artifact that ships."""

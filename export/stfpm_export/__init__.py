@@ -1,0 +1,1 @@
+"""Checkpoint to fused ONNX graph, and the proof that the two agree."""

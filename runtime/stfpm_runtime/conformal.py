@@ -1,0 +1,52 @@
+"""Split conformal prediction: a threshold with a guarantee, from the scores of held-out good images.
+
+If a good part of tomorrow is exchangeable with the n held-out ones, its score exceeds the k-th smallest of theirs with
+a probability of at most 1 - k / (n + 1) (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import DataError, OptionError
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score above `value` is a reject; of good parts at most `guaranteed_rate` are rejected, on average."""
+
+    value: float
+    guaranteed_rate: float
+    wished_rate: float
+
+    @property
+    def meets_wish(self) -> bool:
+        """Whether the number of held-out images was enough for the wished rate."""
+        return self.guaranteed_rate <= self.wished_rate
+
+
+def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Threshold:
+    """The lowest threshold that keeps false alarms at or below `false_alarm_rate` (0 < rate < 1).
+
+    With n scores, 1 / (n + 1) is the lowest rate that can be guaranteed: below it the largest score is taken, and
+    `meets_wish` is false. Raises DataError without scores or with a non-finite one, OptionError for a rate outside
+    0 to 1.
+    """
+    if not 0 < false_alarm_rate < 1:
+        raise OptionError(
+            f"a false-alarm rate of {false_alarm_rate} was asked for; expected one between 0 and 1, say 0.01"
+        )
+    if not scores or not all(math.isfinite(score) for score in scores):
+        raise DataError(f"{len(scores)} held-out scores, not all of them finite; expected at least one and all finite")
+    n = len(scores)
+    # The tiny slack keeps (n + 1) * (1 - rate), an integer on paper, from being rounded up to the next one.
+    k = min(math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9), n)
+    k = max(k, 1)
+    return Threshold(value=sorted(scores)[k - 1], guaranteed_rate=1 - k / (n + 1), wished_rate=false_alarm_rate)
+
+
+def p_value(score: float, held_out: Sequence[float]) -> float:
+    """The share of good parts that would score at least this high: (1 + #{held_out >= score}) / (n + 1)."""
+    return (1 + sum(other >= score for other in held_out)) / (len(held_out) + 1)

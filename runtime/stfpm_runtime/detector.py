@@ -1,0 +1,125 @@
+"""From a camera's frame to a verdict. A part that was not judged is never passed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .engines.base import Engine, Maps
+from .errors import ArtifactError, ImageError, OptionError, StfpmError
+from .preprocess import RESIZE, preprocess
+
+Decision = Literal["pass", "reject", "fault"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where one frame's time went, in milliseconds; of a batch, its share."""
+
+    preprocess_ms: float = 0.0
+    infer_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about one frame.
+
+    `fault` means that the frame was not judged: `reason` says why, score and map are None. It is never a pass.
+    """
+
+    decision: Decision
+    score: float | None
+    """The anomaly map's maximum, higher for more anomalous."""
+    threshold: float
+    anomaly_map: Maps | None = field(repr=False, default=None)
+    """float32 [H, W] of the spec's size, at least 0, higher for more anomalous."""
+    reason: str = ""
+    """Why it is a fault; empty otherwise."""
+    timings: Timings = field(default_factory=Timings)
+
+
+class Detector:
+    """Judges frames with an engine and a threshold.
+
+    >>> detector = Detector(open_engine("bottle.onnx"))
+    >>> detector.inspect(cv2.imread("part.png")).decision
+    'pass'
+    """
+
+    def __init__(self, engine: Engine, threshold: float | None = None) -> None:
+        """Use the spec's threshold unless another, finite one is given.
+
+        Raises ArtifactError for a model without a threshold or trained with another resize, OptionError for a
+        threshold that is not finite.
+        """
+        spec = engine.spec
+        if spec.resize != RESIZE:
+            raise ArtifactError(
+                f"model {spec.name} was trained with the resize {spec.resize!r}, this stfpm-edge has {RESIZE!r}; "
+                "train it again with this version, or use the version that trained it"
+            )
+        if threshold is None:
+            threshold = spec.threshold
+        if threshold is None:
+            raise ArtifactError(f"model {spec.name} has no threshold; give one, or train it with held-out images")
+        if not math.isfinite(threshold):
+            raise OptionError(f"got a threshold of {threshold}; expected a finite number")
+        self.engine = engine
+        self.threshold = threshold
+
+    def inspect(self, frame: npt.NDArray[Any]) -> Verdict:
+        """The verdict on one frame of any size: uint8 (or uint16) [H, W, 3] in the spec's channel order, or grey.
+
+        Never raises for what the frame or the engine do wrong: that is a `fault`.
+        """
+        return self.inspect_batch([frame])[0]
+
+    def inspect_batch(self, frames: Sequence[npt.NDArray[Any]]) -> list[Verdict]:
+        """The verdicts on several frames, in their order, from one run of the engine.
+
+        A frame that cannot be used is a fault of its own; an engine that fails makes all of them faults.
+        """
+        spec = self.engine.spec
+        verdicts: list[Verdict | None] = [None] * len(frames)
+        images, positions, preprocess_ms = [], [], []
+        for position, frame in enumerate(frames):
+            started = time.perf_counter()
+            try:
+                images.append(preprocess(frame, spec.height, spec.width))
+            except ImageError as error:
+                verdicts[position] = self.fault(str(error))
+                continue
+            positions.append(position)
+            preprocess_ms.append(_since_ms(started))
+        if images:
+            started = time.perf_counter()
+            try:
+                maps, scores = self.engine.infer(np.stack(images))
+            except StfpmError as error:
+                return [verdict or self.fault(str(error)) for verdict in verdicts]
+            infer_ms = _since_ms(started) / len(images)
+            for position, image_ms, anomaly_map, score in zip(positions, preprocess_ms, maps, scores, strict=True):
+                verdicts[position] = self._judge(anomaly_map, float(score), Timings(image_ms, infer_ms))
+        return [verdict or self.fault("the engine gave no result for this frame") for verdict in verdicts]
+
+    def fault(self, reason: str) -> Verdict:
+        """The verdict on a frame that could not be judged."""
+        return Verdict("fault", None, self.threshold, reason=reason)
+
+    def _judge(self, anomaly_map: Maps, score: float, timings: Timings) -> Verdict:
+        if not math.isfinite(score) or not np.isfinite(anomaly_map).all():
+            return Verdict(
+                "fault", None, self.threshold, reason=f"the score is {score} or the map not finite", timings=timings
+            )
+        decision: Decision = "reject" if score > self.threshold else "pass"
+        return Verdict(decision, score, self.threshold, anomaly_map, timings=timings)
+
+
+def _since_ms(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3

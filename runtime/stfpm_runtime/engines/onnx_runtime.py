@@ -1,0 +1,74 @@
+"""ONNX Runtime on the CPU: the engine that runs everywhere, and the yardstick for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArtifactError, EngineError, MissingExtraError
+from ..spec import METADATA_KEY, Spec
+from .base import Maps, Scores, check_images
+
+try:
+    import onnxruntime as ort
+except ImportError:
+    raise MissingExtraError("onnxruntime", "cpu") from None
+
+CPU = "CPUExecutionProvider"
+
+
+class OnnxRuntimeEngine:
+    """Runs a fused graph in ONNX Runtime.
+
+    `threads` is the number of threads for one operator (None: ONNX Runtime's choice, one for each physical core).
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors only: its warnings are about graphs, not for a line's log
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session: ort.InferenceSession | None = ort.InferenceSession(path, options, providers=[CPU])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise ArtifactError(
+                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export it again"
+            ) from error
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
+        self._spec = Spec.from_json(text, str(path))
+        self._provider = self._session.get_providers()[0]
+
+    @property
+    def spec(self) -> Spec:
+        """What the model file says of itself."""
+        return self._spec
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of what executes the graph."""
+        return self._provider
+
+    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
+        if self._session is None:
+            raise EngineError("the engine was closed; open it again")
+        check_images(images, self._spec)
+        try:
+            maps, scores = self._session.run(["anomaly_map", "score"], {"image": images})
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        return maps, scores
+
+    def close(self) -> None:
+        """Give the session's memory back."""
+        self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,64 @@
+"""What a user can mend, as exceptions; every message says in one line what was wrong, what was expected, what to do.
+
+    StfpmError
+    ├── OptionError         an option's value makes no sense, or contradicts another
+    ├── ImageError          one picture or frame cannot be used (an inspection makes a `fault` of it)
+    ├── DataError           a folder of pictures does not hold what the command needs
+    ├── ArtifactError       a model file is missing, damaged, of another kind, or from a newer version
+    ├── OutputError         a file or folder cannot be written
+    ├── EngineError         the engine refused its input, or failed
+    ├── TrainingError       training cannot go on
+    ├── ParityError         the exported file disagrees with PyTorch
+    └── MissingExtraError   a package that this needs is not installed
+
+A bug is never a StfpmError: it keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class StfpmError(Exception):
+    """Base of everything that a user can mend. Commands print it as one line on stderr and exit with 1."""
+
+
+class OptionError(StfpmError):
+    """An option's value makes no sense, or contradicts another."""
+
+
+class ImageError(StfpmError):
+    """One picture or frame cannot be used."""
+
+
+class DataError(StfpmError):
+    """A folder of pictures does not hold what the command needs."""
+
+
+class ArtifactError(StfpmError):
+    """A model file is missing, damaged, of another kind, or from a newer version."""
+
+
+class OutputError(StfpmError):
+    """A file or folder cannot be written."""
+
+
+class EngineError(StfpmError):
+    """The engine refused its input, or failed."""
+
+
+class TrainingError(StfpmError):
+    """Training cannot go on."""
+
+
+class ParityError(StfpmError):
+    """The exported file disagrees with PyTorch by more than the tolerance."""
+
+
+class MissingExtraError(StfpmError):
+    """A package that this needs is not installed.
+
+    >>> str(MissingExtraError("onnxruntime", "cpu"))
+    "onnxruntime is not installed; install it with: pip install 'stfpm-edge[cpu]'"
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'stfpm-edge[{extra}]'")

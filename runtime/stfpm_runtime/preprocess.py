@@ -1,0 +1,75 @@
+"""The one way from a frame to the graph's input. Training, calibration, evaluation and inspection all call it.
+
+An exported model that disagrees with its PyTorch is, more often than not, a resize that differs between the two. Here
+there is a single one, named in every artifact (`RESIZE`) and pinned by golden vectors in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ImageError
+
+RESIZE = "halve-linear-halve"
+"""Name of the resize, kept in every artifact: another resize would be another model."""
+
+Image = npt.NDArray[np.uint8]
+
+
+def to_bgr8(frame: npt.NDArray[Any]) -> Image:
+    """Any picture that a camera or a file gives, as uint8 [H, W, 3] in its own channel order.
+
+    Grey [H, W] or [H, W, 1] is repeated three times, a fourth (alpha) channel is dropped, uint16 is taken as full
+    scale (0 to 65535) and brought to 8 bits. An ImageError names any other type or shape.
+    """
+    if not isinstance(frame, np.ndarray) or frame.ndim not in (2, 3) or 0 in frame.shape:
+        shape = getattr(frame, "shape", None)
+        raise ImageError(
+            f"got {type(frame).__name__} of shape {shape}; expected an array [H, W], [H, W, 3] or [H, W, 4]"
+        )
+    if frame.dtype == np.uint16:
+        frame = (frame >> 8).astype(np.uint8)
+    if frame.dtype != np.uint8:
+        raise ImageError(f"got pixels of type {frame.dtype}; expected uint8 (0 to 255) or uint16 (0 to 65535)")
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        return np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
+    if frame.shape[2] not in (3, 4):
+        raise ImageError(f"got {frame.shape[2]} channels; expected 1 (grey), 3 (colour) or 4 (colour and alpha)")
+    return np.ascontiguousarray(frame[:, :, :3])
+
+
+def shrink(image: Image, height: int, width: int) -> Image:
+    """Resize uint8 [H, W, C] to [height, width, C], without the aliasing that plain INTER_LINEAR has when it shrinks.
+
+    Halve (2x2 means) while both sides stay at least as long as wanted; then resample bilinearly to twice the wanted
+    size and halve once more. Where neither side has to shrink it is plain INTER_LINEAR. Next to INTER_AREA it differs
+    by about one grey level and costs a fifth (0.6 instead of 2.9 ms for 1280x720): exact halving is the only area
+    mean that OpenCV has vector code for. An odd last row or column is dropped by a halving.
+    """
+    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+        image = _halve(image)
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    if rows <= height and columns <= width:
+        return _linear(image, height, width)
+    return _halve(_linear(image, 2 * height, 2 * width))
+
+
+def preprocess(frame: npt.NDArray[Any], height: int, width: int) -> Image:
+    """A frame of any size and kind (see `to_bgr8`) as the graph's input: uint8 [height, width, 3], contiguous."""
+    return np.ascontiguousarray(shrink(to_bgr8(frame), height, width))
+
+
+def _halve(image: Image) -> Image:
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    even = image[: 2 * rows, : 2 * columns]
+    return cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _linear(image: Image, height: int, width: int) -> Image:
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

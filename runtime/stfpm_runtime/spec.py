@@ -1,0 +1,128 @@
+"""The artifact's contract: what a model file says of itself, as JSON under the metadata key `stfpm`.
+
+A checkpoint (.safetensors) and an exported graph (.onnx) carry the same Spec, so that whoever holds the one file knows
+how to feed it, where its threshold came from, and what it was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ArtifactError
+from .preprocess import RESIZE
+
+METADATA_KEY = "stfpm"
+SCHEMA = 1
+"""Version of the JSON. A reader refuses a higher one by name."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything about a model but its weights.
+
+    Scores have no unit: a score is the anomaly map's maximum, at least 0, higher for more anomalous.
+    """
+
+    name: str
+    """The product's name, say `bottle`."""
+    height: int
+    """Of the graph's input and of the anomaly map, in pixels."""
+    width: int
+    backbone: str
+    """`resnet18`, `resnet34`, `resnet50` or `wide_resnet50_2`."""
+    blocks: tuple[int, ...]
+    """The pyramid: which of the paper's blocks conv2_x to conv5_x are compared."""
+    teacher: str
+    """Where the teacher came from: `imagenet`, or the file's name."""
+    teacher_sha256: str
+    """Of the teacher's weights as stored in the checkpoint (see `stfpm_edge.teacher.fingerprint`)."""
+    channel_order: str = "BGR"
+    """Of the uint8 input: `BGR`, as OpenCV and cameras give it, or `RGB`."""
+    resize: str = RESIZE
+    """The resize that the student was trained with."""
+    precision: str = "fp32"
+    """Of the backbones' arithmetic; the head is float32 always."""
+    threshold: float | None = None
+    """A score above it is a reject. None: never calibrated, and nothing can be judged."""
+    threshold_set_by: str = ""
+    """How the threshold came about, in words."""
+    false_alarm_rate: float | None = None
+    """The guaranteed share of good parts that score above the threshold, 0 to 1; None where the threshold was given."""
+    held_out_scores: tuple[float, ...] = ()
+    """Scores of the good images that training did not see; thresholds and p-values come from them."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance: options, seed, images, versions, epochs, losses."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """How far the exported file is from PyTorch; empty in a checkpoint."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "backbone", "teacher", "teacher_sha256", "channel_order", "resize", "precision"):
+            _expect(isinstance(getattr(self, name), str), name, getattr(self, name), "a text")
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            _expect(_is_integer(value) and value > 0, name, value, "a whole number of pixels above 0")
+        _expect(
+            isinstance(self.blocks, tuple)
+            and all(_is_integer(block) and 2 <= block <= 5 for block in self.blocks)
+            and list(self.blocks) == sorted(set(self.blocks)) != [],
+            "blocks", self.blocks, "one or more of 2, 3, 4, 5, rising",
+        )  # fmt: skip
+        _expect(self.channel_order in ("BGR", "RGB"), "channel_order", self.channel_order, "BGR or RGB")
+        if self.threshold is not None:
+            _expect(_is_finite(self.threshold), "threshold", self.threshold, "a finite number or null")
+        _expect(
+            isinstance(self.held_out_scores, tuple) and all(map(_is_finite, self.held_out_scores)),
+            "held_out_scores", self.held_out_scores, "finite numbers",
+        )  # fmt: skip
+        for name in ("training", "parity"):
+            _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3): the shape of one image of the graph's uint8 input [N, height, width, 3]."""
+        return self.height, self.width, 3
+
+    def to_json(self) -> str:
+        """The spec as JSON, with its schema version."""
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Spec:
+        """Read what `to_json` wrote; `source`, a file's name, begins the ArtifactError of one that cannot be used."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{source}: its metadata is not JSON ({error}); export the model again") from None
+        if not isinstance(data, dict) or not _is_integer(data.get("schema")):
+            raise ArtifactError(f"{source}: its metadata names no schema version; export the model again")
+        schema = data.pop("schema")
+        if schema > SCHEMA:
+            raise ArtifactError(
+                f"{source}: its metadata has schema {schema}, this stfpm-edge reads up to {SCHEMA}; "
+                "upgrade it with: pip install -U stfpm-edge"
+            )
+        known = {item.name for item in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ArtifactError(f"{source}: its metadata has unknown keys {unknown}; export the model again")
+        data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        try:
+            return cls(**data)
+        except (TypeError, ValueError) as error:  # TypeError: a required key is missing
+            raise ArtifactError(f"{source}: its metadata is damaged ({error}); export the model again") from None
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _expect(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")

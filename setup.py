@@ -1,0 +1,75 @@
+"""stfpm-edge: one distribution, four import packages, each in the folder that is its house (see README.md)."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+# Every dependency has a floor and a purpose. A bare install is the device's: no PyTorch, no engine it may not need.
+BASE = [
+    "numpy>=1.26",  # arrays: frames, maps, scores
+    "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
+]
+CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
+TRAIN = [
+    "torch>=2.4",  # teacher, student, training
+    "torchvision>=0.19",  # the ResNets and their ImageNet weights
+    "safetensors>=0.4.3",  # checkpoints without pickle
+    "rich>=13.7",  # progress and tables
+    "psutil>=5.9",  # free memory: do the teacher's features fit?
+]
+EXPORT = [
+    *TRAIN,
+    *CPU,  # proves the exported file against PyTorch
+    "onnx>=1.16",  # builds and checks the fused graph
+]
+BENCH = [
+    *CPU,
+    "rich>=13.7",  # tables
+    "scikit-learn>=1.4",  # AUROC
+    "scipy>=1.11",  # connected regions for PRO
+]
+DEV = [
+    "pytest>=8.2",
+    "ruff>=0.9",
+    "mypy>=1.11",
+    "types-psutil>=5.9",
+    "scipy-stubs>=1.14",
+]
+
+setup(
+    name="stfpm-edge",
+    version="0.1.0",
+    description="Visual anomaly detection at the edge: train STFPM on good images, export one ONNX file, inspect.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=["stfpm_edge", "stfpm_export", "stfpm_runtime", "stfpm_runtime.engines", "stfpm_bench"],
+    package_dir={
+        "stfpm_edge": "stfpm_edge",
+        "stfpm_export": "export/stfpm_export",
+        "stfpm_runtime": "runtime/stfpm_runtime",
+        "stfpm_bench": "benchmarks/stfpm_bench",
+    },
+    package_data={name: ["py.typed"] for name in ("stfpm_edge", "stfpm_export", "stfpm_runtime", "stfpm_bench")},
+    install_requires=BASE,
+    extras_require={
+        "train": TRAIN,
+        "export": EXPORT,
+        "cpu": CPU,
+        "gpu": ["onnxruntime-gpu>=1.18"],
+        "bench": BENCH,
+        "dev": [*EXPORT, *BENCH, *DEV],
+    },
+    entry_points={
+        "console_scripts": [
+            "stfpm-train = stfpm_edge.train_cli:main",
+            "stfpm-export = stfpm_export.cli:main",
+            "stfpm-inspect = stfpm_runtime.inspect_cli:main",
+            "stfpm-eval = stfpm_bench.eval_cli:main",
+        ]
+    },
+)

@@ -1,0 +1,1 @@
+"""The method in PyTorch: teacher and student, loss, anomaly map, data, training."""
