@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from .errors import OutputError, StfpmError
+from .errors import StfpmError
+from .files import check_writable as check_writable
 
 
 def run(command: str, action: Callable[[], int]) -> int:
@@ -16,12 +16,13 @@ def run(command: str, action: Callable[[], int]) -> int:
         return action()
     except StfpmError as error:
         print(f"{command}: error: {one_line(str(error))}", file=sys.stderr)
+        _settle_stdout()
         return 1
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` closed our stdout: keep the interpreter from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` closed our stdout
+        _settle_stdout()
         return 1
 
 
@@ -30,15 +31,9 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`: found out before the work, not after."""
-    folder = path.parent
+def _settle_stdout() -> None:
+    """Drop what stdout cannot take (a closed pipe, a full disk): at exit Python would complain, with status 120."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{path.name}.{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; expected the name of a file to write")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,85 @@
+"""From a checkpoint to one proven ONNX file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
+from stfpm_edge.data import read_images
+from stfpm_runtime.engines import open_engine
+from stfpm_runtime.errors import DataError, OptionError
+from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.images import find_images
+from stfpm_runtime.preprocess import Image
+from stfpm_runtime.spec import METADATA_KEY, Spec
+
+from .fused_graph import build_graph
+from .parity import Parity, measure_parity, require_parity
+
+MOST_IMAGES = 32
+"""Images that parity is measured on, at the most."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and where to."""
+
+    checkpoint: Path
+    output: Path
+    images: Path | None = None
+    """A folder of images, or one image, to measure parity on; None takes those stored with the checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.output.suffix != ".onnx":
+            raise OptionError(f"{self.output}: expected a file ending in .onnx")
+
+
+def export(options: ExportOptions, report: Callable[[str], None]) -> tuple[Spec, Parity]:
+    """Write `options.output`, one self-contained ONNX file with its Spec, and return that Spec and its parity.
+
+    `report` gets lines for a person. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors
+    for what a user can mend; no file is written then, and one that was there before stays.
+    """
+    check_writable(options.output)
+    checkpoint = load_checkpoint(options.checkpoint)
+    images = _images(options, checkpoint, report)
+    model = build_graph(checkpoint)
+    with atomic_path(options.output) as unfinished:
+        onnx.save(model, unfinished)
+        parity = _prove(unfinished, checkpoint, images)
+        spec = dataclasses.replace(checkpoint.spec, parity=parity.to_dict())
+        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+        onnx.save(model, unfinished)
+    return spec, parity
+
+
+def _prove(path: Path, checkpoint: Checkpoint, images: Sequence[Image]) -> Parity:
+    engine = open_engine(path, device="cpu")
+    try:
+        parity = measure_parity(engine, checkpoint.model(), images)
+    finally:
+        engine.close()
+    require_parity(parity, str(checkpoint.spec.name))
+    return parity
+
+
+def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> list[Image]:
+    if options.images is None:
+        images = [*checkpoint.held_out_images, *checkpoint.train_images][:MOST_IMAGES]
+        if not images:
+            raise DataError(f"{options.checkpoint}: no images are stored with it; give some with --images")
+        return images
+    if not options.images.exists():
+        raise DataError(f"{options.images}: no such file or folder; expected real images of the product")
+    paths = [options.images] if options.images.is_file() else find_images(options.images)
+    if not paths:
+        raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
+    spec = checkpoint.spec
+    step = max(len(paths) // MOST_IMAGES, 1)
+    read, _ = read_images(paths[::step][:MOST_IMAGES], spec.height, spec.width, skip_unreadable=False, report=report)
+    return list(read)

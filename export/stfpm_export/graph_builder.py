@@ -1,0 +1,78 @@
+"""A thin layer over onnx.helper: nodes and constants, with names that a profile can be read by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from .folding import ConvWeights
+
+Attribute = int | str | Sequence[int]
+OPSET = 17
+IR_VERSION = 8
+"""What came with opset 17: older readers, JetPack's among them, refuse a newer one."""
+
+
+class GraphBuilder:
+    """Collects nodes and constants. A tensor is known by its name, which is its node's."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+
+    def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: Attribute) -> str:
+        """Add a node with one output, called as the node is; returns that name."""
+        self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+    def split(self, x: str, names: Sequence[str], sizes: Sequence[int], axis: int) -> list[str]:
+        """Cut a tensor along an axis into parts of these sizes."""
+        lengths = self.constant(f"{x}/sizes", np.asarray(sizes, np.int64))
+        self._nodes.append(helper.make_node("Split", [x, lengths], list(names), name=f"{x}/split", axis=axis))
+        return list(names)
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Add a constant; the same name may be given again for the same value."""
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def convolution(self, x: str, weights: ConvWeights, name: str, stride: int, padding: int) -> str:
+        """A convolution with a bias, of square stride and padding."""
+        inputs = [x, self.constant(f"{name}/weight", weights.weight), self.constant(f"{name}/bias", weights.bias)]
+        kernel = list(weights.weight.shape[2:])
+        return self.node(
+            "Conv",
+            inputs,
+            name,
+            kernel_shape=kernel,
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+            dilations=[1, 1],
+            group=1,
+        )
+
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], metadata: dict[str, str]
+    ) -> onnx.ModelProto:
+        """The checked model. Raises onnx's own errors for a graph that is not one: that would be a bug of ours."""
+        graph = helper.make_graph(self._nodes, "stfpm", inputs, outputs, list(self._constants.values()))
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="stfpm-edge"
+        )
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def value_info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    """An input's or output's name, type and shape; a text stands for a dimension that is free."""
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+UINT8 = TensorProto.UINT8
+FLOAT = TensorProto.FLOAT

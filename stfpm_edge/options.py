@@ -1,0 +1,75 @@
+"""What to train and how, checked before anything is done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stfpm_runtime.errors import OptionError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train, and how; the defaults are the paper's protocol, 256x256."""
+
+    data: Path
+    output: Path
+    teacher: str = "imagenet"
+    """`imagenet`, or the path of a .safetensors or .pth file in torchvision's names."""
+    backbone: str = "resnet18"
+    blocks: tuple[int, ...] = (2, 3, 4)
+    block_weights: tuple[float, ...] | None = None
+    """The loss's alpha_l, one a block; None is 1 for each."""
+    height: int = 256
+    width: int = 256
+    epochs: int = 100
+    batch_size: int = 32
+    lr: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    seed: int = 0
+    val_fraction: float = 0.2
+    train_fraction: float = 1.0
+    false_alarm_rate: float = 0.01
+    device: str = "auto"
+    resume: bool = False
+    skip_unreadable: bool = False
+    name: str = ""
+    """The product's name; empty is the data folder's."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            if getattr(self, name) < 32:
+                raise OptionError(f"got a {name} of {getattr(self, name)} pixels; expected 32 or more, say 256")
+        for name, least in (("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.4")
+        if len(self.weights) != len(self.blocks):
+            raise OptionError(
+                f"got {len(self.weights)} block weights for {len(self.blocks)} blocks; expected one a block"
+            )
+        if self.output.suffix != ".safetensors":
+            raise OptionError(f"{self.output}: expected a file ending in .safetensors")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The loss's alpha_l, one a block."""
+        return self.block_weights or (1.0,) * len(self.blocks)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one. Raises OptionError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OptionError(f"device {name}: cannot be used ({reason}); expected auto, cpu or cuda") from None
+    return device

@@ -1,0 +1,77 @@
+"""The state of an unfinished training, kept beside the output after every epoch, so that a kill loses at most one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stfpm_runtime.errors import ArtifactError, OptionError
+from stfpm_runtime.files import atomic_path
+
+from .backbone import Pyramid
+from .checkpoint import below, load_tensors, save_tensors
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    best_epoch: int = 0
+    """The epoch with the lowest validation error; 0 before the first."""
+    best_error: float = float("inf")
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss of each epoch."""
+    errors: list[float] = field(default_factory=list)
+    """Validation error of each epoch."""
+    seconds: float = 0.0
+    """Spent in epochs, over all sittings."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The student's state at the best epoch."""
+
+
+def resume_path(output: Path) -> Path:
+    """Where the state of an unfinished training lies."""
+    return output.with_name(f"{output.stem}.unfinished.safetensors")
+
+
+def save_progress(
+    path: Path, progress: Progress, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
+) -> None:
+    """Write student, momentum, best student and figures, atomically. `identity` says which training this is."""
+    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    for name, parameter in student.named_parameters():
+        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[f"momentum.{name}"] = momentum
+    figures = {name: value for name, value in asdict(progress).items() if name != "best"}
+    metadata = {"identity": json.dumps(identity), "progress": json.dumps(figures)}
+    with atomic_path(path) as unfinished:
+        save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()}, unfinished, metadata)
+
+
+def load_progress(
+    path: Path, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
+) -> Progress:
+    """Bring student and optimizer to where `save_progress` left them.
+
+    Raises OptionError, naming what differs, where the file is of another training.
+    """
+    tensors, metadata = load_tensors(path)
+    try:
+        was, figures = json.loads(metadata["identity"]), json.loads(metadata["progress"])
+    except (KeyError, json.JSONDecodeError):
+        raise ArtifactError(f"{path}: not the state of a training; delete it and train from the beginning") from None
+    if differing := [name for name in identity if was.get(name) != identity[name]]:
+        changes = ", ".join(f"{name} (was {was.get(name)}, is {identity[name]})" for name in differing)
+        raise OptionError(f"{path}: is of a training that differs in {changes}; use the same options, or delete it")
+    student.load_state_dict(below(tensors, "student."))
+    for name, parameter in student.named_parameters():
+        if (momentum := tensors.get(f"momentum.{name}")) is not None:
+            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+    return Progress(**figures, best=below(tensors, "best."))

@@ -1,0 +1,97 @@
+"""Where a teacher comes from: torchvision's ImageNet weights, or a file in torchvision's names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stfpm_runtime.errors import ArtifactError
+
+from .backbone import Pyramid, check_architecture
+
+IMAGENET = "imagenet"
+
+
+def load_teacher(source: str, backbone: str, blocks: Sequence[int]) -> Pyramid:
+    """The frozen teacher, in evaluation mode.
+
+    `source` is `imagenet` (torchvision's IMAGENET1K_V1, downloaded once) or the path of a .safetensors or .pth file
+    with torchvision's names, of which only conv1 to the last chosen block are needed. Raises ArtifactError for a file
+    that cannot be used or a download that fails, OptionError for an unknown backbone or block.
+    """
+    check_architecture(backbone, blocks)
+    weights = _download(backbone) if source == IMAGENET else _read(Path(source))
+    teacher = Pyramid(backbone, blocks)
+    load_weights(teacher, weights, source)
+    return teacher.eval().requires_grad_(False)
+
+
+def load_weights(pyramid: Pyramid, weights: Mapping[str, Tensor], source: str) -> None:
+    """Fill a pyramid; tensors that it has no use for are left alone. ArtifactError says what does not fit."""
+    wanted = {name: t for name, t in pyramid.state_dict().items() if not name.endswith("num_batches_tracked")}
+    if missing := [name for name in wanted if name not in weights]:
+        raise ArtifactError(
+            f"{source}: {len(missing)} of {len(wanted)} tensors of {pyramid.backbone} are missing, first {missing[0]}; "
+            "expected torchvision's names up to the last chosen block"
+        )
+    for name, tensor in wanted.items():
+        if weights[name].shape != tensor.shape:
+            raise ArtifactError(
+                f"{source}: {name} is {list(weights[name].shape)}, {pyramid.backbone} has {list(tensor.shape)}; "
+                "expected weights of this backbone, or choose theirs with --backbone"
+            )
+        if not torch.isfinite(weights[name]).all():
+            raise ArtifactError(f"{source}: {name} holds values that are not finite; get the file again")
+    pyramid.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+
+
+def fingerprint(pyramid: Pyramid) -> str:
+    """SHA-256 over the names and values of a pyramid's weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(pyramid.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    expected = "expected 'imagenet' or a .safetensors or .pth file with torchvision's names"
+    if not path.is_file():
+        raise ArtifactError(f"teacher {path}: no such file; {expected}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ArtifactError(f"teacher {path}: damaged ({error}); get the file again") from None
+    if path.suffix not in (".pth", ".pt"):
+        raise ArtifactError(f"teacher {path}: got a file ending in {path.suffix!r}; {expected}")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types, UnpicklingError for pickled code among them
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(f"teacher {path}: cannot be read as plain weights ({reason}); {expected}") from None
+    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ArtifactError(f"teacher {path}: holds no state dict; {expected}")
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def _download(backbone: str) -> Mapping[str, Tensor]:
+    weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)  # type: ignore[no-any-return]
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
+        reason = getattr(error, "reason", error)
+        raise ArtifactError(
+            f"teacher imagenet: {weights.url} cannot be downloaded ({reason}); fetch it where there is internet, "
+            "bring the .pth here and give it as --teacher PATH"
+        ) from None

@@ -1,0 +1,50 @@
+"""A checkpoint run by PyTorch, as an engine: the yardstick that exported files are measured against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stfpm_runtime.engines.base import Maps, Scores, check_images
+from stfpm_runtime.errors import EngineError
+from stfpm_runtime.spec import Spec
+
+from .checkpoint import load_checkpoint
+from .stfpm import Stfpm
+
+
+class TorchEngine:
+    """Runs a .safetensors checkpoint in PyTorch; an `Engine` of the runtime's kind."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        """Raises ArtifactError for a file that cannot be used."""
+        checkpoint = load_checkpoint(path)
+        self._device = torch.device(device)
+        self._spec = checkpoint.spec
+        self._model: Stfpm | None = checkpoint.model().to(self._device)
+
+    @property
+    def spec(self) -> Spec:
+        """What the checkpoint says of itself."""
+        return self._spec
+
+    @property
+    def provider(self) -> str:
+        """`PyTorch` and its device."""
+        return f"PyTorch {self._device}"
+
+    @torch.inference_mode()
+    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
+        if self._model is None:
+            raise EngineError("the engine was closed; open it again")
+        check_images(images, self._spec)
+        maps, scores = self._model(torch.from_numpy(images).to(self._device))
+        return maps.cpu().numpy(), scores.cpu().numpy()
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._model = None

@@ -1,0 +1,138 @@
+"""`stfpm-train`: from a folder of good images to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from stfpm_runtime.cli import run
+from stfpm_runtime.errors import OptionError
+
+from .backbone import BACKBONES
+from .options import TrainOptions
+from .resume import resume_path
+from .training import train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run("stfpm-train", lambda: _train(arguments))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    with TerminalReporter() as reporter:
+        try:
+            checkpoint = train(options, reporter)
+        except KeyboardInterrupt:
+            if resume_path(options.output).exists():
+                reporter.say("interrupted: continue with the same command and --resume")
+            raise
+    spec = checkpoint.spec
+    reporter.say(
+        f"{options.output}: the student of epoch {spec.training['best_epoch']}, threshold {spec.threshold:.4g} "
+        f"({spec.false_alarm_rate:.1%} of good parts at most); next: stfpm-export {options.output}"
+    )
+    return 0
+
+
+class TerminalReporter:
+    """Words and progress on stderr: a bar on a terminal, a line for each epoch in a log."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TerminalReporter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line for a person."""
+        self.console.print(text, markup=False)
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Move a stage's bar."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
+        self._bar.update(self._tasks[stage], completed=done, note=note)
+        if not self.console.is_terminal and stage == "student":
+            self.say(f"epoch {done}/{total}: {note}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stfpm-train",
+        description="Train a student on good images and calibrate its threshold. Defaults: the paper's protocol.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="a folder of good images, or an MVTec-style category with train/good")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write, a .safetensors file")
+    add("--teacher", default="imagenet", metavar="imagenet|PATH",
+        help="ImageNet weights (downloaded once), or a .safetensors or .pth file in torchvision's names")  # fmt: skip
+    add("--backbone", default="resnet18", choices=BACKBONES, help="teacher's and student's architecture")
+    add("--blocks", default="2,3,4", metavar="B,...", help="the pyramid: which of conv2_x to conv5_x are compared")
+    add("--block-weights", metavar="W,...", help="the loss's weight of each block (default: 1 for each)",
+        default=argparse.SUPPRESS)  # fmt: skip
+    add("--size", default="256", metavar="SIDE|WxH", help="what images are resized to, in pixels")
+    add("--epochs", type=int, default=100, help="passes over the training images")
+    add("--batch-size", type=int, default=32, help="images in one step of the optimizer")
+    add("--lr", type=float, default=0.4, help="SGD's learning rate")
+    add("--seed", type=int, default=0, help="of the split, the student's first weights and the batches")
+    add("--val-fraction", type=float, default=0.2, help="share of the images held out for validation and threshold")
+    add("--train-fraction", type=float, default=1.0, help="few-shot: share of all images that is used at all")
+    add("--false-alarm-rate", type=float, default=0.01, help="share of good parts that may be rejected")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--name", default="", help="the product's name (default: the data folder's)")
+    add("--resume", action="store_true", help="continue an interrupted training of the same output")
+    add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")
+    return parser
+
+
+def _options(arguments: argparse.Namespace) -> TrainOptions:
+    values = vars(arguments)
+    width, height = _size(values.pop("size"))
+    blocks = _numbers("--blocks", values.pop("blocks"))
+    weights = values.pop("block_weights", None)
+    return TrainOptions(
+        **values,
+        width=width,
+        height=height,
+        blocks=tuple(int(block) for block in blocks),
+        block_weights=None if weights is None else _numbers("--block-weights", weights),
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`256` or `320x240` as (width, height)."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+        width, height = sides * 2 if len(sides) == 1 else sides
+    except ValueError:
+        raise OptionError(f"got --size {text}; expected one side in pixels, say 256, or WIDTHxHEIGHT") from None
+    return width, height
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise OptionError(f"got {option} {text}; expected numbers with commas between them, say 2,3,4") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Training a student: the paper's protocol, resumable after every epoch, with a calibrated threshold at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.errors import OutputError, TrainingError
+from stfpm_runtime.files import check_writable
+from stfpm_runtime.preprocess import RESIZE, Image
+from stfpm_runtime.spec import Spec
+
+from .backbone import Pyramid, new_student
+from .checkpoint import Checkpoint, save_checkpoint
+from .data import Split, find_good_images, read_images, split_images
+from .features import TeacherFeatures
+from .fitting import EVAL_BATCH, Reporter, fit
+from .options import TrainOptions, pick_device
+from .resume import Progress, resume_path
+from .stfpm import Stfpm
+from .teacher import fingerprint, load_teacher
+
+KEPT_TRAIN_IMAGES = 32
+"""Training images stored with the checkpoint, for parity and calibration."""
+KEPT_HELD_OUT_IMAGES = 200
+"""Held-out images stored with it, at the most: an exported graph's threshold is calibrated on them."""
+
+
+def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
+    """Train, calibrate and write `options.output`; what it holds is returned.
+
+    Raises StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
+    best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
+    """
+    check_writable(options.output)
+    unfinished = resume_path(options.output)
+    if unfinished.exists() and not options.resume:
+        raise OutputError(f"{unfinished}: an unfinished training lies here; continue it with --resume, or delete it")
+    device = pick_device(options.device)
+    paths = find_good_images(options.data)
+    teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
+    images, paths = read_images(
+        paths, options.height, options.width, skip_unreadable=options.skip_unreadable, report=reporter.say
+    )
+    split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
+    student = new_student(options.backbone, options.blocks, options.seed).to(device)
+    identity = _identity(options, images, teacher)
+    reporter.say(
+        f"{options.data}: {len(split.train)} images to train on, {len(split.held_out)} held out; "
+        f"teacher {Path(options.teacher).name}, {options.backbone}, on {device}"
+    )
+    with TeacherFeatures(options.output.parent) as features:
+        features.compute(
+            teacher, images, EVAL_BATCH, device, lambda done: reporter.step("teacher", done, len(images), "images")
+        )
+        progress, failed_epoch = fit(student, features, images, split, options, identity, reporter)
+    if not progress.best:
+        raise TrainingError("the loss was not finite in epoch 1; lower the learning rate (--lr)")
+    student.load_state_dict(progress.best)
+    checkpoint = _calibrated(teacher, student, images, paths, split, options, progress, reporter)
+    save_checkpoint(checkpoint, options.output)
+    unfinished.unlink(missing_ok=True)
+    if failed_epoch:
+        raise TrainingError(
+            f"the loss was not finite in epoch {failed_epoch}; the student of epoch {progress.best_epoch} "
+            f"is in {options.output}, lower the learning rate (--lr) for a better one"
+        )
+    return checkpoint
+
+
+def score_images(model: Stfpm, images: Image, device: torch.device) -> list[float]:
+    """The scores of images uint8 [N, H, W, 3], in their order."""
+    scores: list[float] = []
+    with torch.inference_mode():
+        for start in range(0, len(images), EVAL_BATCH):
+            scores += model(torch.from_numpy(images[start : start + EVAL_BATCH]).to(device))[1].tolist()
+    return scores
+
+
+def _calibrated(
+    teacher: Pyramid,
+    student: Pyramid,
+    images: Image,
+    paths: Sequence[Path],
+    split: Split,
+    options: TrainOptions,
+    progress: Progress,
+    reporter: Reporter,
+) -> Checkpoint:
+    """The checkpoint, its threshold set from the held-out images' scores."""
+    device = student.conv1.weight.device
+    scores = score_images(Stfpm(teacher, student), images[split.held_out], device)
+    threshold = conformal_threshold(scores, options.false_alarm_rate)
+    n = len(scores)
+    if not threshold.meets_wish:
+        reporter.say(
+            f"{n} held-out images can guarantee a false-alarm rate of {threshold.guaranteed_rate:.1%} at the lowest, "
+            f"not {options.false_alarm_rate:.1%}: the threshold is their highest score. "
+            f"{math.ceil(1 / options.false_alarm_rate) - 1} held-out images would do"
+        )
+    spec = Spec(
+        name=options.name or options.data.resolve().name,
+        height=options.height,
+        width=options.width,
+        backbone=options.backbone,
+        blocks=options.blocks,
+        teacher=Path(options.teacher).name,
+        teacher_sha256=fingerprint(teacher),
+        threshold=threshold.value,
+        threshold_set_by=f"split conformal prediction on {n} held-out images, {options.false_alarm_rate:.2%} wished",
+        false_alarm_rate=threshold.guaranteed_rate,
+        held_out_scores=tuple(scores),
+        training=_provenance(options, paths, split, progress),
+    )
+    return Checkpoint(
+        spec,
+        teacher.cpu(),
+        student.cpu().eval(),
+        train_images=[images[i] for i in _spread(split.train, KEPT_TRAIN_IMAGES)],
+        held_out_images=[images[i] for i in _spread(split.held_out, KEPT_HELD_OUT_IMAGES)],
+    )
+
+
+def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, progress: Progress) -> dict[str, object]:
+    kept = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "resume", "name")}
+    kept["teacher"] = Path(options.teacher).name  # a path of the training machine tells nobody anything
+    return {
+        "options": kept,
+        "images": {"train": len(split.train), "held_out": [paths[i].name for i in split.held_out]},
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "losses": progress.losses,
+        "validation_errors": progress.errors,
+        "seconds": round(progress.seconds, 1),
+        "versions": {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
+    }
+
+
+def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
+    """What must be the same for a training to be continued; the number of epochs may grow."""
+    names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed")
+    identity: dict[str, object] = {name: getattr(options, name) for name in names}
+    identity["blocks"] = list(options.blocks)
+    identity |= {"val_fraction": options.val_fraction, "train_fraction": options.train_fraction}
+    identity |= {"block_weights": list(options.weights), "resize": RESIZE}
+    identity["images"] = hashlib.sha256(images.tobytes()).hexdigest()[:16]
+    identity["teacher"] = fingerprint(teacher)[:16]
+    return identity
+
+
+def _spread(indices: Sequence[int], most: int) -> list[int]:
+    """At most `most` of the indices, evenly spread."""
+    if len(indices) <= most:
+        return list(indices)
+    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)]

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stfpm_edge.checkpoint import load_checkpoint, load_tensors
+from stfpm_edge.options import TrainOptions
+from stfpm_edge.resume import resume_path
+from stfpm_edge.train_cli import main
+from stfpm_edge.training import train
+from stfpm_runtime.errors import OptionError, OutputError, TrainingError
+
+
+class Silent:
+    """A reporter that remembers, and presses Ctrl-C after an epoch when told to."""
+
+    def __init__(self, stop_after: int = 0) -> None:
+        self.said: list[str] = []
+        self.stop_after = stop_after
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "student" and done == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    from tiny_model import make_checkpoint
+
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    save_file(make_checkpoint(blocks=(2, 3)).teacher.state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def options(good_images, teacher, tmp_path):
+    return TrainOptions(
+        good_images, tmp_path / "model.safetensors", teacher=teacher, blocks=(2, 3), height=32, width=32,
+        epochs=4, batch_size=4, lr=0.1,
+    )  # fmt: skip
+
+
+def weights(path):
+    return {name: tensor for name, tensor in load_tensors(path)[0].items() if name.startswith("student.")}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_writes_a_calibrated_checkpoint(options):
+    said = Silent()
+    train(options, said)
+    loaded = load_checkpoint(options.output)
+    spec = loaded.spec
+    assert (spec.name, spec.blocks, spec.input_shape) == (options.data.name, (2, 3), (32, 32, 3))
+    assert len(spec.held_out_scores) == len(loaded.held_out_images) == 2
+    assert spec.threshold == max(spec.held_out_scores)
+    assert spec.false_alarm_rate == pytest.approx(1 / 3)
+    assert any("guarantee a false-alarm rate of 33.3% at the lowest, not 1.0%" in line for line in said.said)
+    assert any("99 held-out images would do" in line for line in said.said)
+    losses, errors = spec.training["losses"], spec.training["validation_errors"]
+    assert losses[-1] < losses[0]
+    assert spec.training["best_epoch"] == 1 + errors.index(min(errors))
+    assert not resume_path(options.output).exists()
+
+
+def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path):
+    train(options, Silent())
+    other = replace(options, output=tmp_path / "resumed.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        train(other, Silent(stop_after=2))
+    assert not other.output.exists()
+    with pytest.raises(OutputError, match="continue it with --resume, or delete it"):
+        train(other, Silent())
+    said = Silent()
+    train(replace(other, resume=True), said)
+    assert any("continuing after epoch 2 of 4" in line for line in said.said)
+    assert same(weights(options.output), weights(other.output))
+    assert (
+        load_checkpoint(other.output).spec.training["losses"] == load_checkpoint(options.output).spec.training["losses"]
+    )
+
+
+def test_other_options_do_not_continue_a_training(options):
+    with pytest.raises(KeyboardInterrupt):
+        train(options, Silent(stop_after=1))
+    with pytest.raises(OptionError, match=r"differs in lr \(was 0.1, is 0.2\)"):
+        train(replace(options, resume=True, lr=0.2), Silent())
+
+
+def test_features_in_a_file_give_the_same_weights(options, tmp_path, monkeypatch):
+    train(options, Silent())
+    monkeypatch.setattr("stfpm_edge.features.MEMORY_SHARE", 0.0)
+    other = replace(options, output=tmp_path / "other.safetensors")
+    train(other, Silent())
+    assert same(weights(options.output), weights(other.output))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.safetensors", "other.safetensors"]
+
+
+def test_a_seed_changes_the_student(options, tmp_path):
+    train(replace(options, epochs=1), Silent())
+    other = replace(options, epochs=1, seed=1, output=tmp_path / "other.safetensors")
+    train(other, Silent())
+    assert not same(weights(options.output), weights(other.output))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
+    with pytest.raises(TrainingError, match="not finite in epoch 1; lower the learning rate"):
+        train(replace(options, lr=1e38), Silent())
+    assert not options.output.exists()
+
+    class Poison(Silent):
+        """Breaks the images after the second epoch, as a loss that diverges would the weights."""
+
+        def step(self, stage, done, total, note=""):
+            if stage == "student" and done == 2:
+                tensors, metadata = load_tensors(resume_path(options.output))
+                tensors["student.conv1.weight"].fill_(torch.nan)
+                save_file(tensors, resume_path(options.output), metadata)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(options, Poison())
+    with pytest.raises(
+        TrainingError, match=r"not finite in epoch 3; the student of epoch \d is in .*model.safetensors"
+    ):
+        train(replace(options, resume=True), Silent())
+    assert load_checkpoint(options.output).spec.training["epochs"] == 2
+    assert not resume_path(options.output).exists()
+
+
+def test_a_last_batch_of_one_does_no_harm(options):
+    train(replace(options, batch_size=7, epochs=1), Silent())  # 8 training images
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height": 8}, "a height of 8 pixels; expected 32 or more"),
+        ({"epochs": 0}, "got epochs 0; expected 1 or more"),
+        ({"batch_size": 1}, "got batch size 1; expected 2 or more"),
+        ({"lr": float("nan")}, "a learning rate of nan"),
+        ({"block_weights": (1.0,)}, "1 block weights for 2 blocks"),
+    ],
+)
+def test_options_that_make_no_sense(options, change, message):
+    with pytest.raises(OptionError, match=message):
+        replace(options, **change)
+
+
+def test_a_device_that_is_not_there(options):
+    with pytest.raises(OptionError, match="device cuda:99: cannot be used"):
+        train(replace(options, device="cuda:99"), Silent())
+
+
+def command(options, *more):
+    return [
+        str(options.data), "-o", str(options.output), "--teacher", options.teacher, "--blocks", "2,3",
+        "--size", "32", "--batch-size", "4", "--lr", "0.1", *more,
+    ]  # fmt: skip
+
+
+def test_the_command(options, capsys):
+    assert main(command(options, "--epochs", "2", "--size", "48x32", "--name", "cap")) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch 2/2: loss" in err
+    assert f"next: stfpm-export {options.output}" in err
+    spec = load_checkpoint(options.output).spec
+    assert (spec.name, spec.width, spec.height) == ("cap", 48, 32)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--size", "big"], "got --size big; expected one side"),
+        (["--blocks", "a"], "got --blocks a; expected numbers"),
+        (["--blocks", "1,2"], "got blocks [1, 2]; expected"),
+        (["--val-fraction", "0.95"], "10 images are too few"),
+        (["--false-alarm-rate", "0"], "a false-alarm rate of 0.0 was asked for"),
+        (["--teacher", "nowhere.pth"], "teacher nowhere.pth: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(options, capsys, more, message):
+    assert main(command(options, "--epochs", "1", *more)) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("stfpm-train: error: ")
+    assert message in last
+    assert not options.output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(options, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    blocked = replace(options, output=tmp_path / "file" / "model.safetensors")
+    assert main(command(blocked)) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert main([str(options.data), "-o", str(tmp_path / "model.onnx")]) == 1
+    assert "expected a file ending in .safetensors" in capsys.readouterr().err
+
+
+def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
+    run = [sys.executable, "-m", "stfpm_edge.train_cli", *command(options, "--epochs", "100000")]
+    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not resume_path(options.output).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)  # some epochs more, to be killed in the middle of one
+    process.send_signal(signal.SIGKILL)
+    _, err = process.communicate()
+    seen = sum(line.startswith("epoch ") for line in err.splitlines())
+    said = Silent(stop_after=seen + 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(options, resume=True, epochs=100000), said)
+    kept = int(next(line for line in said.said if line.startswith("continuing")).split()[3])
+    assert kept in (seen, seen + 1)  # the state is written before the epoch is told of

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
+from stfpm_export.cli import main
+from stfpm_export.exporting import ExportOptions, export
+from stfpm_export.fused_graph import build_graph
+from stfpm_runtime import Spec, open_engine
+from stfpm_runtime.errors import OptionError, ParityError
+from tiny_model import make_checkpoint, make_images
+
+# Of onnx-tensorrt's docs/operators.md for TensorRT 10.3: without restrictions that our attributes would meet.
+TENSORRT_OPERATORS = {
+    "Add", "Cast", "Conv", "Div", "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceL2", "ReduceMax", "ReduceSumSquare",
+    "Relu", "Split", "Sub", "Transpose",
+}  # fmt: skip
+
+
+def run(checkpoint, images):
+    session = ort.InferenceSession(build_graph(checkpoint).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["anomaly_map", "score"], {"image": images})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "blocks", "height", "width"),
+    [
+        ("resnet18", (2, 3, 4), 64, 64),
+        ("resnet18", (2, 3, 4, 5), 64, 96),
+        ("resnet18", (4,), 100, 75),  # sides that no block divides
+        ("resnet18", (2, 5), 33, 64),
+        ("resnet34", (2, 3), 64, 64),
+        ("resnet50", (3, 4), 64, 64),
+        ("wide_resnet50_2", (2,), 64, 64),
+    ],
+)
+def test_the_graph_computes_what_pytorch_computes(backbone, blocks, height, width):
+    checkpoint = make_checkpoint(backbone, blocks, height, width)
+    images = make_images(3, height, width, seed=7)
+    maps, scores = run(checkpoint, images)
+    expected_maps, expected_scores = (result.numpy() for result in checkpoint.model()(torch.from_numpy(images)))
+    assert (maps.dtype, maps.shape, scores.dtype) == (np.float32, (3, height, width), np.float32)
+    assert expected_maps.max() > 1e-3  # else the next lines would say nothing
+    np.testing.assert_allclose(maps, expected_maps, atol=2e-6)
+    np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
+    np.testing.assert_array_equal(scores, maps.max(axis=(1, 2)))
+
+
+def test_the_map_is_exactly_zero_where_the_student_is_the_teacher(tiny):
+    maps, scores = run(dataclasses.replace(tiny, student=tiny.teacher), make_images(2))
+    assert np.count_nonzero(maps) == np.count_nonzero(scores) == 0
+
+
+def test_an_rgb_model_takes_rgb_frames(tiny):
+    rgb = dataclasses.replace(tiny, spec=dataclasses.replace(tiny.spec, channel_order="RGB"))
+    images = make_images(2)
+    np.testing.assert_allclose(run(rgb, images[..., ::-1].copy())[0], run(tiny, images)[0], atol=1e-6)
+
+
+def test_an_image_is_judged_alike_alone_and_in_a_batch(tiny):
+    images = make_images(3)
+    together = run(tiny, images)[1]
+    np.testing.assert_allclose(together, [run(tiny, image[np.newaxis])[1][0] for image in images], atol=1e-6)
+
+
+def test_the_graph_is_what_tensorrt_10_3_parses(tiny):
+    model = build_graph(tiny)
+    assert {node.op_type for node in model.graph.node} <= TENSORRT_OPERATORS
+    assert model.opset_import[0].version == 17
+    assert model.ir_version <= 10
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    image, maps = model.graph.input[0], model.graph.output[0]
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", 64, 64, 3]
+    assert [d.dim_param or d.dim_value for d in maps.type.tensor_type.shape.dim] == ["N", 64, 64]
+
+
+def test_the_file_is_complete_in_itself(tiny, tiny_onnx):
+    assert sorted(file.suffix for file in tiny_onnx.parent.iterdir()) == [".onnx", ".safetensors"]
+    model = onnx.load(tiny_onnx)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    spec = Spec.from_json(metadata["stfpm"], "tiny")
+    assert dataclasses.replace(spec, parity={}) == tiny.spec
+    assert spec.parity["images"] == 4
+    assert 0 <= spec.parity["map_max_error"] < 1e-5
+    assert spec.parity["verdict_flips"] == 0
+
+
+def test_the_engine_gives_the_scores_of_training(tiny, tiny_onnx):
+    engine = open_engine(tiny_onnx)
+    assert engine.infer(np.stack(tiny.held_out_images))[1].tolist() == pytest.approx(
+        tiny.spec.held_out_scores, abs=1e-6
+    )
+
+
+def test_a_file_that_disagrees_is_not_kept(tiny_checkpoint, tmp_path, monkeypatch):
+    def wrong(checkpoint):
+        model = build_graph(checkpoint)
+        scale = next(tensor for tensor in model.graph.initializer if tensor.name == "student/conv2_1/1/weight")
+        scale.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(scale), scale.name))
+        return model
+
+    monkeypatch.setattr("stfpm_export.exporting.build_graph", wrong)
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"the old model")
+    with pytest.raises(ParityError, match=r"away from PyTorch's on 4 images; expected at most 1e-04"):
+        export(ExportOptions(tiny_checkpoint, output), print)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert output.read_bytes() == b"the old model"
+
+
+def test_the_command_beside_the_checkpoint(tiny, tmp_path, capsys):
+    save_checkpoint(tiny, tmp_path / "cap.safetensors")
+    assert main([str(tmp_path / "cap.safetensors")]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "parity with PyTorch on 4 images: map within" in err
+    assert (tmp_path / "cap.onnx").stat().st_mode & 0o044  # others may read it: the line runs as another user
+
+
+def test_parity_on_images_of_ones_own(tiny_checkpoint, good_images, tmp_path):
+    spec, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images), print)
+    assert parity.images == spec.parity["images"] == 10
+    _, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images / "000.png"), print)
+    assert parity.images == 1
+
+
+def test_bad_input_is_one_line_and_exit_code_1(tiny_checkpoint, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(tiny_checkpoint.read_bytes()[:-100])
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "b.png").touch()
+    cases = [
+        ([str(tmp_path / "no.safetensors")], "no such file"),
+        ([str(cut)], "damaged or cut off"),
+        ([str(tmp_path / "a.png"), "-o", str(tmp_path / "m.onnx")], "damaged or cut off"),
+        ([str(tiny_checkpoint), "-o", str(tmp_path / "m.engine")], "expected a file ending in .onnx"),
+        ([str(tiny_checkpoint), "-o", str(cut / "m.onnx")], "cannot be written"),
+        ([str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), "--images", str(tmp_path / "empty")], "no pictures"),
+        ([str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), "--images", str(tmp_path / "nowhere")], "no such"),
+        (
+            [str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), "--images", str(tmp_path / "broken")],
+            "1 of 1 pictures",
+        ),
+    ]
+    for arguments, message in cases:
+        assert main(arguments) == 1
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith("stfpm-export: error: ")
+        assert message in last
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_options_name_an_onnx_file(tmp_path):
+    with pytest.raises(OptionError, match=r"m\.safetensors: expected a file ending in \.onnx"):
+        ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.safetensors")
+
+
+def test_a_checkpoint_without_images_asks_for_some(tiny, tmp_path, capsys):
+    bare = dataclasses.replace(tiny, train_images=[], held_out_images=[])
+    save_checkpoint(bare, tmp_path / "bare.safetensors")
+    assert load_checkpoint(tmp_path / "bare.safetensors").train_images == []
+    assert main([str(tmp_path / "bare.safetensors")]) == 1
+    assert "give some with --images" in capsys.readouterr().err
