@@ -1,0 +1,102 @@
+"""Good images for training: finding, reading and splitting them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stfpm_runtime.errors import DataError, ImageError, OptionError
+from stfpm_runtime.images import find_images, read_image
+from stfpm_runtime.preprocess import Image, preprocess
+
+MIN_TRAIN = 2
+"""Training images that batch norm needs at the least."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images train the student, and which are held out for validation and calibration."""
+
+    train: list[int]
+    held_out: list[int]
+
+
+def find_good_images(data: Path) -> list[Path]:
+    """The good images of an MVTec-style category (its train/good) or of a plain folder, sorted.
+
+    Raises DataError for a folder that is missing, empty, or so laid out that defective parts might be among them.
+    """
+    if not data.is_dir():
+        raise DataError(f"{data}: no such folder; expected good images, or an MVTec-style category with train/good")
+    folder = data / "train" / "good"
+    if not folder.is_dir():
+        folder = data
+        if doubtful := [name for name in ("train", "test", "ground_truth") if (data / name).is_dir()]:
+            raise DataError(
+                f"{data}: has {doubtful[0]}/ but no train/good/; expected a category with both, or good images alone"
+            )
+    paths = find_images(folder)
+    if not paths:
+        raise DataError(f"{folder}: no pictures in it; expected PNG, JPEG, BMP, TIFF or WebP files of good parts")
+    return paths
+
+
+def read_images(
+    paths: Sequence[Path], height: int, width: int, *, skip_unreadable: bool, report: Callable[[str], None]
+) -> tuple[Image, list[Path]]:
+    """The pictures as uint8 [N, height, width, 3], BGR, and the paths of those that could be read.
+
+    Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError.
+    """
+    images, read = [], []
+    for path in paths:
+        try:
+            images.append(preprocess(read_image(path), height, width))
+            read.append(path)
+        except ImageError as error:
+            report(f"{'skipped' if skip_unreadable else 'unreadable'}: {error}")
+    if len(read) < len(paths) and not skip_unreadable:
+        raise DataError(
+            f"{len(paths) - len(read)} of {len(paths)} pictures cannot be read, they are named above; "
+            "mend or remove them, or leave them out with --skip-unreadable"
+        )
+    if not images:
+        raise DataError(f"none of the {len(paths)} pictures can be read; expected good images")
+    return np.stack(images), read
+
+
+def split_images(count: int, val_fraction: float, train_fraction: float, seed: int) -> Split:
+    """A seeded split of `count` images.
+
+    Few-shot (`train_fraction` below 1) keeps that share of all images, as if there were no more, and splits those.
+    Raises OptionError for a fraction out of range and DataError for too few images.
+    """
+    if not 0 < val_fraction < 1:
+        raise OptionError(f"got a validation fraction of {val_fraction}; expected one between 0 and 1, say 0.2")
+    if not 0 < train_fraction <= 1:
+        raise OptionError(f"got a training fraction of {train_fraction}; expected one above 0 and up to 1")
+    kept = max(round(count * train_fraction), 1)
+    order = np.random.default_rng(seed).permutation(count)[:kept].tolist()
+    held_out = max(round(kept * val_fraction), 1)
+    if kept - held_out < MIN_TRAIN:
+        raise DataError(
+            f"{kept} images are too few to hold {held_out} out and train on the rest; "
+            f"expected at least {MIN_TRAIN} for training: add good images or change the fractions"
+        )
+    return Split(train=sorted(order[held_out:]), held_out=sorted(order[:held_out]))
+
+
+def batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """One epoch's shuffled batches, the same for the same seed and epoch.
+
+    A last batch of one image goes into the batch before it: batch norm would take that image's statistics for all.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(np.asarray(indices)).tolist()
+    result = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if len(result) > 1 and len(result[-1]) == 1:
+        last = result.pop()
+        result[-1] += last
+    return result
