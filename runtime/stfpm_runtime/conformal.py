@@ -44,7 +44,7 @@ def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Thr
     # The tiny slack keeps (n + 1) * (1 - rate), an integer on paper, from being rounded up to the next one.
     k = min(math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9), n)
     k = max(k, 1)
-    return Threshold(value=sorted(scores)[k - 1], guaranteed_rate=1 - k / (n + 1), wished_rate=false_alarm_rate)
+    return Threshold(value=sorted(scores)[k - 1], guaranteed_rate=(n + 1 - k) / (n + 1), wished_rate=false_alarm_rate)
 
 
 def p_value(score: float, held_out: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .engines.base import Engine, Maps
 from .errors import ArtifactError, ImageError, OptionError, StfpmError
-from .preprocess import RESIZE, preprocess
+from .preprocess import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
 
@@ -24,6 +24,11 @@ class Timings:
 
     preprocess_ms: float = 0.0
     infer_ms: float = 0.0
+
+    @property
+    def latency_ms(self) -> float:
+        """From the frame in memory to its score."""
+        return self.preprocess_ms + self.infer_ms
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Detector:
         self.threshold = threshold
 
     def inspect(self, frame: npt.NDArray[Any]) -> Verdict:
-        """The verdict on one frame of any size: uint8 (or uint16) [H, W, 3] in the spec's channel order, or grey.
+        """The verdict on one frame of any size: uint8 or uint16 [H, W, 3], BGR whatever the spec's order, or grey.
 
         Never raises for what the frame or the engine do wrong: that is a `fault`.
         """
@@ -85,13 +90,12 @@ class Detector:
 
         A frame that cannot be used is a fault of its own; an engine that fails makes all of them faults.
         """
-        spec = self.engine.spec
         verdicts: list[Verdict | None] = [None] * len(frames)
         images, positions, preprocess_ms = [], [], []
         for position, frame in enumerate(frames):
             started = time.perf_counter()
             try:
-                images.append(preprocess(frame, spec.height, spec.width))
+                images.append(self._input(frame))
             except ImageError as error:
                 verdicts[position] = self.fault(str(error))
                 continue
@@ -111,6 +115,12 @@ class Detector:
     def fault(self, reason: str) -> Verdict:
         """The verdict on a frame that could not be judged."""
         return Verdict("fault", None, self.threshold, reason=reason)
+
+    def _input(self, frame: npt.NDArray[Any]) -> Image:
+        """The frame as the graph wants it; the one place where channels are turned round for an RGB model."""
+        spec = self.engine.spec
+        image = preprocess(frame, spec.height, spec.width)
+        return image if spec.channel_order == "BGR" else image[:, :, ::-1]
 
     def _judge(self, anomaly_map: Maps, score: float, timings: Timings) -> Verdict:
         if not math.isfinite(score) or not np.isfinite(anomaly_map).all():

@@ -29,7 +29,7 @@ class OnnxRuntimeEngine:
         if not path.is_file():
             raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors only: its warnings are about graphs, not for a line's log
+        options.log_severity_level = 4  # its warnings are about graphs, not for a line's log; its errors are raised too
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -42,7 +42,7 @@ class OnnxRuntimeEngine:
         if text is None:
             raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
         self._spec = Spec.from_json(text, str(path))
-        self._provider = self._session.get_providers()[0]
+        self._provider: str = self._session.get_providers()[0]
 
     @property
     def spec(self) -> Spec:

@@ -1,0 +1,194 @@
+"""`stfpm-inspect model.onnx --source parts/`: pictures and videos in, a verdict for each frame out.
+
+Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
+judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, get_args
+
+import cv2
+
+from .cli import run
+from .detector import Detector, Verdict
+from .engines import open_engine
+from .errors import OptionError, OutputError, StfpmError
+from .files import check_writable
+from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
+from .sources import Files, Frame, absolute, find_files, read_frames
+
+COMMAND = "stfpm-inspect"
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What to inspect, with what, and what to keep of it."""
+
+    model: Path
+    """The exported model.onnx."""
+    sources: tuple[str, ...]
+    """Pictures, videos, folders and glob patterns."""
+    json: Path | None = None
+    """A file for the verdicts; None: stdout."""
+    save: Path | None = None
+    """A folder for the overlays; None: there are none."""
+    save_only: SaveOnly = "all"
+    """Which overlays; `reject` is all that was not passed, faults included."""
+    threshold: float | None = None
+    """Instead of the model's own."""
+    threads: int | None = None
+    """Of the engine; None: its choice."""
+    batch_size: int = 1
+    """Frames in one run of the engine."""
+    limit: int | None = None
+    """Frames to inspect at most."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `argv` is without the command's name."""
+    options = parse(argv)
+    return run(COMMAND, lambda: inspect(options))
+
+
+def parse(argv: Sequence[str] | None = None) -> InspectOptions:
+    """The command line as options; exits with 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures and videos with an exported model.")
+    parser.add_argument("model", type=Path, help="the model.onnx that stfpm-export wrote")
+    parser.add_argument(
+        "--source", nargs="+", required=True, metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
+    parser.add_argument(
+        "--save-only",
+        choices=get_args(SaveOnly),
+        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
+    )
+    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
+    parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
+    parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
+    args = parser.parse_args(argv)
+    if args.save_only and not args.save:
+        parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
+    return InspectOptions(
+        model=args.model,
+        sources=tuple(args.source),
+        json=args.json,
+        save=args.save,
+        save_only=args.save_only or "all",
+        threshold=args.threshold,
+        threads=args.threads,
+        batch_size=args.batch_size,
+        limit=args.limit,
+    )
+
+
+def inspect(options: InspectOptions) -> int:
+    """Inspect all frames and return 0.
+
+    Raises StfpmError before the first frame for what is wrong with the model, the sources or the places to write to,
+    and after the last one if a frame could not be judged or an overlay not be written.
+    """
+    _silence_opencv()
+    files = find_files(options.sources)
+    _check_outputs(options, files)
+    with contextlib.closing(open_engine(options.model, threads=options.threads)) as engine:
+        detector = Detector(engine, options.threshold)
+        _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
+        tally = Tally()
+        overlays = OverlayFolder(options.save, files.root, options.save_only) if options.save else None
+        frames = itertools.islice(read_frames(files.paths), options.limit)
+        with _json_file(options.json) as json_file:
+            sinks: list[Sink] = [JsonLines(json_file), tally, *([overlays] if overlays else [])]
+            if sys.stderr.isatty() and not json_file.isatty():
+                sinks.append(Progress(tally, sys.stderr))
+            try:
+                for frame, verdict in judge(detector, frames, options.batch_size):
+                    for sink in sinks:
+                        sink.take(frame, verdict)
+            finally:
+                _say(tally.summary())
+    _complain(tally, overlays.failures if overlays else 0)
+    return 0
+
+
+def judge(detector: Detector, frames: Iterable[Frame], batch_size: int = 1) -> Iterator[tuple[Frame, Verdict]]:
+    """Each frame with its verdict, in order; a frame that could not be read is a fault in its place."""
+    frames = iter(frames)
+    while batch := list(itertools.islice(frames, batch_size)):
+        verdicts = iter(detector.inspect_batch([frame.image for frame in batch if frame.image is not None]))
+        for frame in batch:
+            yield frame, detector.fault(frame.error) if frame.image is None else next(verdicts)
+
+
+def _check_outputs(options: InspectOptions, files: Files) -> None:
+    """Raise unless the results can be written, and without getting among the sources."""
+    if options.json:
+        check_writable(options.json)
+    if options.save:
+        check_writable(options.save / "overlay")
+        folder = absolute(options.save)
+        for path in files.paths:
+            if absolute(path).is_relative_to(folder):
+                raise OptionError(
+                    f"--save {options.save}: {path}, which is to be inspected, lies in it; "
+                    "choose a folder for the overlays that holds no source"
+                )
+
+
+@contextlib.contextmanager
+def _json_file(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # of a line that JsonLines has complained about already
+            file.close()
+
+
+def _complain(tally: Tally, lost_overlays: int) -> None:
+    """Raise StfpmError if something was not done, with all of it in one line."""
+    faults = tally.decisions["fault"]
+    complaints = []
+    if faults:
+        complaints.append(
+            f"{faults} of {tally.frames} frames could not be judged, and none of them is passed; "
+            f"the first: {tally.first_reason}"
+        )
+    if lost_overlays:
+        complaints.append(f"{lost_overlays} overlays could not be written; free space or choose another --save")
+    if complaints:
+        raise StfpmError("; ".join(complaints))
+
+
+def _silence_opencv() -> None:
+    """Keep OpenCV's own log off stderr: what it cannot read is in the verdicts, in our words."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _count(text: str) -> int:
+    """An argument that is a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of 1 or more")
+    return int(text)

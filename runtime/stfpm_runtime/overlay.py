@@ -1,0 +1,129 @@
+"""A verdict as a picture: the anomaly map over the frame, a contour round what is above the threshold, a caption.
+
+Colours are relative to the threshold, so that pictures of one model can be compared: half way up the scale is half of
+the threshold, red is twice the threshold or more. A normal part hardly shows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .detector import Verdict
+from .engines.base import Maps
+from .preprocess import Image, to_bgr8
+
+OPACITY = 0.55
+"""Of the hottest colour, so that the defect shows through; the coldest is see-through."""
+HOTTEST = 225
+"""The colour scale's last entry in use: a bright red. Its very end, 255, is nearly black."""
+CAPTION_WIDTH_PX = 200
+"""A frame narrower than this is enlarged: a caption does not fit."""
+CAPTION_HEIGHT_PX = 40
+"""A frame lower than this is enlarged: a caption would hide too much of it."""
+ENLARGED_PX = 2048
+"""No side grows beyond this by being enlarged."""
+WHITE = (255, 255, 255)
+COLOURS = {"pass": (120, 220, 120), "reject": (80, 80, 255), "fault": (0, 190, 255)}
+"""Of the caption, BGR."""
+
+
+def draw_overlay(frame: npt.NDArray[Any], verdict: Verdict) -> Image:
+    """The verdict drawn on its frame: uint8 [H, W, 3], BGR, for any frame that `to_bgr8` takes (BGR where coloured).
+
+    A frame too small for a legible caption is enlarged by a whole number k, to [k H, k W, 3]. A fault has no map: it
+    gets the caption alone. Raises ImageError for a frame that is no picture.
+    """
+    picture = _enlarge(to_bgr8(frame))
+    if verdict.anomaly_map is None:
+        return _caption(picture, caption(verdict), COLOURS[verdict.decision], at_top=True)
+    picture = _blend(picture, heat(verdict.anomaly_map, verdict.threshold))
+    # The caption goes where it hides less, and the contour on top of it: no defect is hidden.
+    rows = max(1, len(verdict.anomaly_map) // 8)
+    at_top = bool(verdict.anomaly_map[:rows].max() <= verdict.anomaly_map[-rows:].max())
+    picture = _caption(picture, caption(verdict), COLOURS[verdict.decision], at_top)
+    above = verdict.anomaly_map > np.float64(verdict.threshold)  # a plain float would be rounded to float32 first
+    picture[contour(above, *picture.shape[:2])] = WHITE
+    return picture
+
+
+def heat(anomaly_map: Maps, threshold: float) -> npt.NDArray[np.float32]:
+    """A map of any shape as heat from 0 to 1: the root of map / (2 threshold), clipped.
+
+    The map is a product of cosine distances, so its tail is heavy: a linear scale would show the peak and nothing else.
+    """
+    relative = anomaly_map / max(2 * threshold, 1e-12)  # a threshold of 0 or less: all is hot
+    root: npt.NDArray[np.float32] = np.sqrt(np.clip(relative, 0, 1), dtype=np.float32)
+    return root
+
+
+def contour(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a frame, bool [height, width], that surround the map's cells above the threshold, bool [h, w].
+
+    They lie outside, so that even a single cell stays visible. Cells are not smoothed: what is surrounded is exactly
+    what was judged.
+    """
+    region = cover(above, height, width).astype(np.uint8)
+    thickness = max(1, round(math.hypot(height, width) / 700))
+    around = cv2.dilate(region, np.ones((2 * thickness + 1, 2 * thickness + 1), np.uint8))
+    outline: npt.NDArray[np.bool_] = (around > 0) & (region == 0)
+    return outline
+
+
+def cover(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a frame, bool [height, width], that a cell above the threshold, bool [h, w], has any share in."""
+    return _cover_rows(_cover_rows(above, height).T, width).T
+
+
+def caption(verdict: Verdict) -> str:
+    """The verdict in a few words: `REJECT 0.0312 > 0.0125`."""
+    if verdict.score is None:
+        return f"{verdict.decision.upper()} not judged"
+    sign = ">" if verdict.score > verdict.threshold else "<="
+    return f"{verdict.decision.upper()} {verdict.score:.4g} {sign} {verdict.threshold:.4g}"
+
+
+def _cover_rows(above: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
+    """Cells [h, w] to pixels [rows, w]: row r has a share in the cells from r h / rows up to (r + 1) h / rows."""
+    cells = len(above)
+    starts = np.arange(rows) * cells // rows
+    ends = -(-np.arange(1, rows + 1) * cells // rows)
+    below = np.concatenate([np.zeros((1, above.shape[1]), np.int32), np.cumsum(above, axis=0, dtype=np.int32)])
+    covered: npt.NDArray[np.bool_] = below[ends] > below[starts]
+    return covered
+
+
+def _enlarge(image: Image) -> Image:
+    height, width = image.shape[:2]
+    wanted = max(math.ceil(CAPTION_WIDTH_PX / width), math.ceil(CAPTION_HEIGHT_PX / height))
+    factor = max(1, min(wanted, ENLARGED_PX // max(height, width)))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
+    """Colour over the image uint8 [H, W, 3], as opaque as the heat map [h, w] is hot."""
+    size = image.shape[1], image.shape[0]
+    smooth = cv2.resize(heat_map, size, interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((smooth * HOTTEST).astype(np.uint8), cv2.COLORMAP_TURBO)
+    opacity = OPACITY * smooth
+    return cv2.blendLinear(colours, image, opacity, 1 - opacity)  # type: ignore[return-value]
+
+
+def _caption(image: Image, text: str, colour: tuple[int, int, int], at_top: bool) -> Image:
+    """The text on a dark ground in a corner of the image [H, W, 3]: a third of its width, or as much as it needs."""
+    height, width = image.shape[:2]
+    (unit_width, unit_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)
+    scale = min(max(width / 3 / unit_width, 0.5), 0.95 * width / unit_width, 0.5 * height / unit_height)
+    thickness = max(1, round(1.5 * scale))
+    (text_width, text_height), descent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    margin = text_height // 2
+    box_height, box_width = text_height + descent + 2 * margin, text_width + 2 * margin
+    top = 0 if at_top else height - box_height
+    cv2.rectangle(image, (0, top), (box_width, top + box_height), (24, 24, 24), cv2.FILLED)
+    corner = (margin, top + margin + text_height)
+    cv2.putText(image, text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    return image

@@ -1,0 +1,155 @@
+"""Where verdicts go: JSON lines, overlays, a tally. A sink that fails never costs another sink the verdict."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, Protocol, TextIO
+
+import cv2
+import numpy as np
+
+from .detector import Verdict
+from .errors import OutputError
+from .overlay import draw_overlay
+from .preprocess import Image
+from .sources import Frame, absolute
+
+SaveOnly = Literal["all", "pass", "reject", "fault"]
+
+
+class Sink(Protocol):
+    """Takes one verdict after the other, in the order of the frames."""
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Deal with the verdict on this frame. Raises OutputError where nothing that follows could be kept."""
+        ...
+
+
+def record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON has it; every key is there in every record, with null for what does not apply."""
+    timings = verdict.timings
+    return {
+        "source": frame.source,
+        "frame": frame.index,
+        "decision": verdict.decision,
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "reason": verdict.reason or None,
+        "preprocess_ms": round(timings.preprocess_ms, 3),
+        "infer_ms": round(timings.infer_ms, 3),
+        "latency_ms": round(timings.latency_ms, 3),
+    }
+
+
+class JsonLines:
+    """One line of JSON for each verdict, flushed at once: what was judged survives whatever comes after."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Write the line. Raises OutputError when that fails: verdicts that nobody can read are not worth making."""
+        try:
+            self._file.write(json.dumps(record(frame, verdict), allow_nan=False) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise  # the reader has had enough: not a fault, see cli.run
+        except OSError as error:
+            raise OutputError(
+                f"{self._file.name}: the verdict on {frame.source} cannot be written ({error.strerror}); "
+                "it and those after it are lost, free space and inspect again"
+            ) from None
+
+
+class OverlayFolder:
+    """Overlays as PNG files that mirror the tree of the sources, whose root is `root`: none overwrites another.
+
+    `broken/000.png` becomes `broken/000.png.overlay.png`; frame 17 of `clip.mp4` becomes
+    `clip.mp4/000017.overlay.png`. One that cannot be written is reported once on stderr, and counted in `failures`.
+    """
+
+    def __init__(self, folder: Path, root: Path, save_only: SaveOnly = "all") -> None:
+        self.failures = 0
+        self._folder = folder
+        self._root = root
+        self._save_only = save_only
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Save the overlay if it is wanted, and if the frame has pixels."""
+        if frame.image is None or not self.wants(verdict):
+            return
+        path = self.path(frame)
+        try:
+            _write_png(path, draw_overlay(frame.image, verdict))
+        except (OSError, cv2.error) as error:
+            if not self.failures:
+                print(f"{path}: the overlay cannot be written ({error}); going on without", file=sys.stderr)
+            self.failures += 1
+
+    def wants(self, verdict: Verdict) -> bool:
+        """Whether it is among those to be saved; `reject` means all that was not passed, faults included."""
+        decision = verdict.decision
+        return self._save_only in ("all", decision) or (self._save_only == "reject" and decision != "pass")
+
+    def path(self, frame: Frame) -> Path:
+        """Where the frame's overlay goes."""
+        below = absolute(frame.source).relative_to(self._root)
+        if frame.index is None:
+            return self._folder / f"{below}.overlay.png"
+        return self._folder / below / f"{frame.index:06d}.overlay.png"
+
+
+class Tally:
+    """Counts decisions and collects latencies."""
+
+    def __init__(self) -> None:
+        self.decisions: Counter[str] = Counter()
+        self.first_reason = ""
+        """Of the first fault."""
+        self._latencies_ms: list[float] = []
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Count the verdict."""
+        self.decisions[verdict.decision] += 1
+        if verdict.decision == "fault":
+            self.first_reason = self.first_reason or verdict.reason
+        else:
+            self._latencies_ms.append(verdict.timings.latency_ms)
+
+    @property
+    def frames(self) -> int:
+        """How many verdicts there were."""
+        return self.decisions.total()
+
+    def summary(self) -> str:
+        """The tally in one line; the yield is the share of all frames that passed, faults being none of them."""
+        passed, rejected, faults = (self.decisions[decision] for decision in ("pass", "reject", "fault"))
+        share = passed / self.frames if self.frames else 0.0
+        line = f"{self.frames} frames: {passed} passed, {rejected} rejected, {faults} not judged; yield {share:.1%}"
+        if not self._latencies_ms:
+            return line
+        median, p99 = statistics.median(self._latencies_ms), float(np.percentile(self._latencies_ms, 99))
+        return f"{line}; latency median {median:.1f} ms, p99 {p99:.1f} ms"
+
+
+class Progress:
+    """A line on a terminal that counts, for whoever waits."""
+
+    def __init__(self, tally: Tally, stream: TextIO) -> None:
+        self._tally = tally
+        self._stream = stream
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Write the count over the last one, and leave the cursor so that the next line overwrites it."""
+        not_passed = self._tally.frames - self._tally.decisions["pass"]
+        print(f"{self._tally.frames} frames, {not_passed} not passed", end="\r", file=self._stream, flush=True)
+
+
+def _write_png(path: Path, image: Image) -> None:
+    encoded = cv2.imencode(".png", image)[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.tobytes())

@@ -1,0 +1,61 @@
+"""What all commands share: exit codes, and one line for what the user can mend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stfpm_runtime.cli import run
+from stfpm_runtime.errors import DataError
+
+
+def raising(error: BaseException):
+    def action() -> int:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_action_s_status_is_the_command_s(status):
+    assert run("stfpm", lambda: status) == status
+
+
+def test_what_the_user_can_mend_is_one_line_and_status_1(capsys):
+    assert run("stfpm", raising(DataError("got this\n  expected that"))) == 1
+    assert capsys.readouterr() == ("", "stfpm: error: got this expected that\n")
+
+
+def test_interruption_is_status_130(capsys):
+    assert run("stfpm", raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "stfpm: interrupted\n"
+
+
+def test_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run("stfpm", raising(ZeroDivisionError()))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_output_that_a_full_disk_refuses_does_not_change_the_status():
+    code = """
+import sys
+from stfpm_runtime.cli import run
+from stfpm_runtime.errors import DataError
+
+def action():
+    print("a result that is still in the buffer")
+    raise DataError("got this, expected that")
+
+sys.exit(run("stfpm", action))
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=180, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "stfpm: error: got this, expected that\n")

@@ -1,0 +1,140 @@
+"""From a frame to a verdict; whatever is not judged is a fault, in its place."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from stfpm_runtime import Detector
+from stfpm_runtime.engines.fake import FakeEngine, failing, first_channel, not_a_number
+from stfpm_runtime.errors import ArtifactError, OptionError
+
+
+def test_good_part_passes_and_defect_is_rejected_where_it_is(make_engine, paint):
+    detector = Detector(make_engine())
+    good, bad = detector.inspect(paint()), detector.inspect(paint(255))
+    assert (good.decision, good.score, good.threshold, good.reason) == ("pass", 0.0, 0.5, "")
+    assert (bad.decision, bad.score, bad.threshold, bad.reason) == ("reject", 1.0, 0.5, "")
+    expected = np.zeros((8, 16), np.float32)
+    expected[:4, :8] = 1
+    np.testing.assert_array_equal(bad.anomaly_map, expected)
+
+
+def test_timings_are_of_this_frame(make_engine, paint):
+    timings = Detector(make_engine()).inspect(paint()).timings
+    assert 0 < timings.preprocess_ms < 1000
+    assert 0 < timings.infer_ms < 1000
+    assert timings.latency_ms == timings.preprocess_ms + timings.infer_ms
+
+
+def test_frames_of_a_batch_share_its_time(make_spec, paint):
+    def slow(images):
+        time.sleep(0.05)
+        return first_channel(images)
+
+    started = time.perf_counter()
+    verdicts = Detector(FakeEngine(make_spec(), slow)).inspect_batch([paint()] * 4)
+    assert 50 <= sum(verdict.timings.infer_ms for verdict in verdicts) <= 1e3 * (time.perf_counter() - started)
+
+
+@pytest.mark.parametrize(("threshold", "decision"), [(1.0, "pass"), (np.nextafter(1.0, 0), "reject"), (1.5, "pass")])
+def test_score_at_the_threshold_passes_and_above_it_does_not(make_engine, paint, threshold, decision):
+    assert Detector(make_engine(), threshold).inspect(paint(255)).decision == decision
+
+
+def test_threshold_given_outdoes_the_model_s(make_engine, paint):
+    verdict = Detector(make_engine(threshold=0.5), threshold=0.1).inspect(paint(51))
+    assert (verdict.decision, verdict.threshold) == ("reject", 0.1)
+
+
+@pytest.mark.parametrize(("order", "decision"), [("BGR", "reject"), ("RGB", "pass")])
+def test_frames_are_bgr_and_turned_round_for_an_rgb_model(make_engine, paint, order, decision):
+    """The model looks at its first channel: blue for BGR, red for RGB. The picture's patch is blue."""
+    detector = Detector(make_engine(channel_order=order))
+    assert detector.inspect(paint(255)).decision == decision
+    red = np.ascontiguousarray(paint(255)[..., ::-1])
+    assert detector.inspect(red).decision == {"reject": "pass", "pass": "reject"}[decision]
+
+
+@pytest.mark.parametrize("answer", [not_a_number, failing], ids=["nan", "failing"])
+def test_engine_that_goes_wrong_gives_faults(make_spec, paint, answer):
+    verdicts = Detector(FakeEngine(make_spec(), answer)).inspect_batch([paint(), paint(255)])
+    assert [verdict.decision for verdict in verdicts] == ["fault", "fault"]
+    for verdict in verdicts:
+        assert verdict.score is None
+        assert verdict.anomaly_map is None
+        assert "nan" in verdict.reason or "told to fail" in verdict.reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["map", "score"])
+def test_one_value_that_is_not_finite_makes_a_fault_of_its_frame_alone(make_spec, paint, where, value):
+    def answer(images):
+        maps, scores = first_channel(images)
+        if where == "map":
+            maps[1, 3, 3] = value
+        else:
+            scores[1] = value
+        return maps, scores
+
+    verdicts = Detector(FakeEngine(make_spec(), answer)).inspect_batch([paint(), paint(), paint(255)])
+    assert [verdict.decision for verdict in verdicts] == ["pass", "fault", "reject"]
+    assert verdicts[1].reason.startswith("the score is ")
+
+
+def test_bad_frames_in_a_batch_are_faults_in_their_place(make_spec, paint):
+    engine = FakeEngine(make_spec())
+    frames = [None, paint(255), np.zeros((4, 4, 3), np.float32), paint(), paint(255)]
+    verdicts = Detector(engine).inspect_batch(frames)
+    assert [verdict.decision for verdict in verdicts] == ["fault", "reject", "fault", "pass", "reject"]
+    assert "got NoneType" in verdicts[0].reason
+    assert "got pixels of type float32" in verdicts[2].reason
+    assert engine.batch_sizes == [3]
+
+
+def test_batch_without_a_usable_frame_never_gets_to_the_engine(make_spec):
+    engine = FakeEngine(make_spec(), failing)
+    assert [verdict.decision for verdict in Detector(engine).inspect_batch([None, None])] == ["fault", "fault"]
+    assert Detector(engine).inspect_batch([]) == []
+    assert engine.batch_sizes == []
+
+
+def test_bad_frame_keeps_its_own_reason_when_the_engine_fails_too(make_spec, paint):
+    first, second = Detector(FakeEngine(make_spec(), failing)).inspect_batch([None, paint()])
+    assert "got NoneType" in first.reason
+    assert "told to fail" in second.reason
+
+
+def test_batch_gives_what_single_frames_give(make_engine):
+    frames = list(np.random.default_rng(0).integers(0, 256, (7, 19, 23, 3), dtype=np.uint8))
+    detector = Detector(make_engine(), threshold=0.8)
+    batch = detector.inspect_batch(frames)
+    assert [verdict.score for verdict in batch] == [detector.inspect(frame).score for frame in frames]
+    assert len({verdict.score for verdict in batch}) > 3  # the order is worth a test
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((9, 9), np.uint8), np.zeros((1, 1, 4), np.uint16), np.zeros((5, 9, 1), "u1")]
+)
+def test_grey_16_bit_and_alpha_are_judged(make_engine, frame):
+    assert Detector(make_engine()).inspect(frame).decision == "pass"
+
+
+def test_model_without_a_threshold_needs_one(make_spec):
+    engine = FakeEngine(make_spec(threshold=None))
+    with pytest.raises(ArtifactError, match="model bottle has no threshold; give one, or train it with held-out"):
+        Detector(engine)
+    assert Detector(engine, 0.0).threshold == 0.0
+
+
+def test_model_of_another_resize_is_refused(make_spec):
+    with pytest.raises(ArtifactError, match="trained with the resize 'area', this stfpm-edge has 'halve-linear-halve'"):
+        Detector(FakeEngine(make_spec(resize="area")))
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_threshold_that_is_not_finite_is_refused(make_spec, threshold):
+    with pytest.raises(OptionError, match=f"got a threshold of {threshold}; expected a finite number"):
+        Detector(FakeEngine(make_spec()), threshold)

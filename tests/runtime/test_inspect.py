@@ -1,0 +1,370 @@
+"""`stfpm-inspect` end to end: files in, JSON lines, overlays and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_runtime.inspect_cli import main
+
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+KEYS = ["source", "frame", "decision", "score", "threshold", "reason", "preprocess_ms", "infer_ms", "latency_ms"]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    code: int
+    records: list[dict]
+    errors: list[str]
+
+    @property
+    def decisions(self) -> list[str]:
+        return [record["decision"] for record in self.records]
+
+
+@pytest.fixture
+def inspect(capsys):
+    def inspect(*argv: object) -> Inspected:
+        code = main([*map(str, argv), "--threads", "1"])
+        out, err = capsys.readouterr()
+        return Inspected(code, [json.loads(line) for line in out.splitlines()], err.splitlines())
+
+    return inspect
+
+
+@pytest.fixture
+def parts(tmp_path, write, paint) -> Path:
+    """Three good parts and a defective one, in subfolders with the same names."""
+    folder = tmp_path / "parts"
+    write(folder / "broken" / "000.png", paint(255))
+    for number in range(3):
+        write(folder / "good" / f"{number:03}.png", paint(10 * number))
+    return folder
+
+
+@pytest.fixture
+def odd_parts(parts, write, paint) -> Path:
+    """The same, and whatever else turns up on a line."""
+    write(parts / "odd" / "0_grey.png", paint(255)[..., 0])
+    write(parts / "odd" / "1_rgba.png", np.dstack([paint(), np.full((32, 64), 255, np.uint8)]))
+    write(parts / "odd" / "2_sixteen.png", paint(255).astype(np.uint16) << 8)
+    write(parts / "odd" / "3_pixel.png", paint(0, 1, 1))
+    whole = write(parts / "odd" / "4_cut.jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    whole.write_bytes(whole.read_bytes()[:-500])
+    (parts / "odd" / "5_empty.png").touch()
+    (parts / "odd" / "6_text.png").write_text("not a picture")
+    write(parts / "odd" / "7_last.png", paint(255))
+    return parts
+
+
+def overlays(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_each_picture_gets_its_verdict_in_order(inspect, model, parts):
+    result = inspect(model, "--source", parts)
+    assert result.code == 0
+    assert [Path(record["source"]).relative_to(parts).as_posix() for record in result.records] == [
+        "broken/000.png", "good/000.png", "good/001.png", "good/002.png",
+    ]  # fmt: skip
+    assert result.decisions == ["reject", "pass", "pass", "pass"]
+    assert [record["score"] for record in result.records] == pytest.approx([1, 0, 10 / 255, 20 / 255])
+    for record in result.records:
+        assert list(record) == KEYS
+        assert (record["frame"], record["threshold"], record["reason"]) == (None, 0.5, None)
+        assert record["latency_ms"] == pytest.approx(record["preprocess_ms"] + record["infer_ms"], abs=0.002)
+        assert record["infer_ms"] > 0
+
+
+def test_summary_and_model_are_told_on_stderr(inspect, model, parts):
+    opening, summary = inspect(model, "--source", parts).errors
+    assert opening == "model bottle (fp32, CPUExecutionProvider), threshold 0.5"
+    assert summary.startswith("4 frames: 3 passed, 1 rejected, 0 not judged; yield 75.0%; latency median ")
+    assert ", p99 " in summary
+
+
+def test_what_cannot_be_read_is_a_fault_in_its_place_and_inspection_goes_on(inspect, model, odd_parts):
+    result = inspect(model, "--source", odd_parts / "odd")
+    assert result.code == 1
+    assert result.decisions == ["reject", "pass", "reject", "pass", "fault", "fault", "fault", "reject"]
+    faults = [record for record in result.records if record["decision"] == "fault"]
+    assert all(record["score"] is None for record in faults)
+    assert ["ends before" in faults[0]["reason"], "is empty" in faults[1]["reason"]] == [True, True]
+    assert "cannot be decoded" in faults[2]["reason"]
+    assert "8 frames: 2 passed, 3 rejected, 3 not judged; yield 25.0%" in result.errors[-2]
+    assert result.errors[-1].startswith(
+        "stfpm-inspect: error: 3 of 8 frames could not be judged, and none of them is passed; the first: "
+    )
+    assert "4_cut.jpg: the file ends before the picture does; copy it again" in result.errors[-1]
+
+
+@pytest.mark.parametrize("size", [2, 3, 100])
+def test_batches_give_the_same_verdicts(inspect, model, odd_parts, size):
+    def verdicts(result: Inspected) -> list[tuple]:
+        return [(record["source"], record["decision"], record["score"]) for record in result.records]
+
+    alone, batched = (inspect(model, "--source", odd_parts, "--batch-size", count) for count in (1, size))
+    assert verdicts(alone) == verdicts(batched)
+    assert batched.code == alone.code == 1
+
+
+def test_frames_of_a_video_are_numbered(inspect, model, tmp_path, write_video):
+    result = inspect(model, "--source", write_video(tmp_path / "clip.avi", [0, 255, 40]))
+    assert result.code == 0
+    assert [record["frame"] for record in result.records] == [0, 1, 2]
+    assert result.decisions == ["pass", "reject", "pass"]
+
+
+def test_broken_video_is_a_fault_and_the_next_source_follows(inspect, model, tmp_path, parts):
+    (tmp_path / "clip.mp4").write_bytes(b"nothing")
+    result = inspect(model, "--source", tmp_path / "clip.mp4", parts)
+    assert (result.code, result.decisions) == (1, ["fault", "reject", "pass", "pass", "pass"])
+
+
+def test_engine_that_fails_is_a_fault_for_that_frame(inspect, make_model, parts):
+    result = inspect(make_model(kind="failing"), "--source", parts)
+    assert (result.code, result.decisions) == (1, ["fault", "pass", "pass", "pass"])
+    assert result.records[0]["reason"].startswith("ONNX Runtime failed: ")
+
+
+def test_score_that_is_not_a_number_is_a_fault(inspect, make_model, parts, write, paint):
+    write(parts / "good" / "001.png", paint(51))
+    result = inspect(make_model(kind="nan"), "--source", parts)
+    assert (result.code, result.decisions) == (1, ["reject", "pass", "fault", "pass"])
+    assert "the first: the score is nan" in result.errors[-1]
+
+
+def test_model_for_rgb_gets_rgb(inspect, make_model, parts):
+    assert inspect(make_model(channel_order="RGB"), "--source", parts).decisions == ["pass"] * 4
+
+
+def test_threshold_and_limit(inspect, model, parts):
+    result = inspect(model, "--source", parts, "--threshold", 0.05, "--limit", 4)
+    assert result.decisions == ["reject", "pass", "pass", "reject"]
+    assert {record["threshold"] for record in result.records} == {0.05}
+    assert inspect(model, "--source", parts, "--limit", 2).decisions == ["reject", "pass"]
+    assert "threshold 0.05" in result.errors[0]
+
+
+def test_json_goes_to_a_file_and_leaves_stdout_empty(inspect, model, parts, tmp_path):
+    path = tmp_path / "new" / "verdicts.jsonl"
+    result = inspect(model, "--source", parts, "--json", path)
+    assert (result.code, result.records) == (0, [])
+    assert [json.loads(line)["decision"] for line in path.read_text().splitlines()] == ["reject"] + ["pass"] * 3
+
+
+def test_overlays_mirror_the_sources_so_that_none_overwrites_another(inspect, model, parts, write, paint, tmp_path):
+    write(parts / "good" / "000.jpg", paint())
+    result = inspect(model, "--source", parts, "--save", tmp_path / "overlays")
+    assert result.code == 0
+    assert overlays(tmp_path / "overlays") == [
+        "broken/000.png.overlay.png", "good/000.jpg.overlay.png", "good/000.png.overlay.png",
+        "good/001.png.overlay.png", "good/002.png.overlay.png",
+    ]  # fmt: skip
+
+
+def test_overlay_is_of_the_picture_s_size_with_the_defect_in_its_place(inspect, model, write, paint, tmp_path):
+    write(tmp_path / "parts" / "a.png", paint(255, 300, 400))
+    inspect(model, "--source", tmp_path / "parts", "--save", tmp_path / "overlays")
+    drawn = cv2.imread(str(tmp_path / "overlays" / "a.png.overlay.png"))
+    assert drawn.shape == (300, 400, 3)
+    assert drawn[75, 100, 2] > 100  # red over blue
+    assert (drawn[200, 300] == 0).all()
+    assert (drawn[75, 200] == 255).all()  # the contour, just right of the patch
+
+
+def test_overlays_of_a_video_are_in_a_folder_of_its_name(inspect, model, tmp_path, write_video):
+    write_video(tmp_path / "line" / "clip.avi", [0, 255])
+    inspect(model, "--source", tmp_path / "line", "--save", tmp_path / "overlays")
+    assert overlays(tmp_path / "overlays") == ["clip.avi/000000.overlay.png", "clip.avi/000001.overlay.png"]
+
+
+@pytest.mark.parametrize(
+    ("save_only", "expected"),
+    [
+        ("all", ["bad", "good", "nan"]),
+        ("pass", ["good"]),
+        ("reject", ["bad", "nan"]),  # all that was not passed
+        ("fault", ["nan"]),
+    ],
+)
+def test_save_only(inspect, make_model, write, paint, tmp_path, save_only, expected):
+    for name, level in (("good", 0), ("bad", 255), ("nan", 51)):
+        write(tmp_path / "parts" / f"{name}.png", paint(level))
+    (tmp_path / "parts" / "unreadable.png").touch()  # has nothing to show
+    folder = tmp_path / "overlays"
+    argv = ("--source", tmp_path / "parts", "--save", folder, "--save-only", save_only)
+    result = inspect(make_model(kind="nan"), *argv)
+    assert (result.code, result.decisions) == (1, ["reject", "pass", "fault", "fault"])
+    assert overlays(folder) == [f"{name}.png.overlay.png" for name in expected]
+
+
+def test_overlay_that_cannot_be_written_costs_no_verdict(inspect, model, parts, tmp_path):
+    for name in ("000", "001"):  # folders stand in their way
+        (tmp_path / "overlays" / "good" / f"{name}.png.overlay.png").mkdir(parents=True)
+    result = inspect(model, "--source", parts, "--save", tmp_path / "overlays")
+    assert (result.code, result.decisions) == (1, ["reject", "pass", "pass", "pass"])
+    assert overlays(tmp_path / "overlays") == ["broken/000.png.overlay.png", "good/002.png.overlay.png"]
+    (complaint,) = (line for line in result.errors if "going on without" in line)
+    assert "good/000.png.overlay.png: the overlay cannot be written" in complaint
+    assert result.errors[-1] == (
+        "stfpm-inspect: error: 2 overlays could not be written; free space or choose another --save"
+    )
+
+
+def test_faults_and_lost_overlays_are_one_line(inspect, model, odd_parts, tmp_path):
+    (tmp_path / "overlays" / "good" / "000.png.overlay.png").mkdir(parents=True)
+    last = inspect(model, "--source", odd_parts, "--save", tmp_path / "overlays").errors[-1]
+    assert "3 of 12 frames could not be judged" in last
+    assert "; 1 overlays could not be written" in last
+
+
+def test_sources_within_the_folder_for_overlays_are_refused(inspect, model, parts):
+    before = overlays(parts)
+    for folder in (parts, parts.parent, parts / "good" / ".." / "good"):
+        result = inspect(model, "--source", parts, "--save", folder)
+        assert (result.code, result.records) == (1, [])
+        assert "choose a folder for the overlays that holds no source" in result.errors[-1]
+    assert overlays(parts) == before
+
+
+@pytest.mark.parametrize("option", ["--json", "--save"])
+def test_place_that_cannot_be_written_is_found_out_before_the_first_frame(inspect, model, parts, tmp_path, option):
+    (tmp_path / "file").touch()
+    result = inspect(model, "--source", parts, option, tmp_path / "file" / "below")
+    assert (result.code, result.records) == (1, [])
+    assert len(result.errors) == 1
+    assert "cannot be written" in result.errors[0]
+
+
+def test_json_that_is_a_folder_is_refused(inspect, model, parts, tmp_path):
+    result = inspect(model, "--source", parts, "--json", tmp_path)
+    assert result.code == 1
+    assert "is a folder; expected the name of a file" in result.errors[0]
+
+
+def test_refused_model_leaves_the_verdicts_of_the_last_run_alone(inspect, model, parts, tmp_path):
+    (tmp_path / "verdicts.jsonl").write_text("precious\n")
+    model.write_bytes(b"damaged")
+    assert inspect(model, "--source", parts, "--json", tmp_path / "verdicts.jsonl").code == 1
+    assert (tmp_path / "verdicts.jsonl").read_text() == "precious\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_verdict_that_cannot_be_written_ends_the_inspection(inspect, model, parts):
+    result = inspect(model, "--source", parts, "--json", "/dev/full")
+    assert result.code == 1
+    assert "broken/000.png cannot be written (No space left on device); it and those after it" in result.errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["none.onnx", "--source", "{parts}"], "none.onnx: no such file; expected a model.onnx"),
+        (["{model}", "--source", "{parts}/none"], "none: no such file or folder; expected a picture"),
+        (["{model}", "--source", "{empty}"], "neither picture nor video in it; expected at least one"),
+        (["{model}", "--source", "{parts}", "--threshold", "nan"], "got a threshold of nan; expected a finite number"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_status_1(inspect, model, parts, tmp_path, argv, message):
+    (tmp_path / "empty").mkdir()
+    result = inspect(*(text.format(parts=parts, model=model, empty=tmp_path / "empty") for text in argv))
+    assert (result.code, result.records) == (1, [])
+    assert len(result.errors) == 1
+    assert result.errors[0].startswith("stfpm-inspect: error: ")
+    assert message in result.errors[0]
+
+
+def test_model_without_a_threshold_asks_for_one(inspect, make_model, parts):
+    model = make_model(threshold=None)
+    assert "has no threshold; give one" in inspect(model, "--source", parts).errors[-1]
+    assert inspect(model, "--source", parts, "--threshold", 0.5).code == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["model.onnx"],
+        ["--source", "a.png"],
+        ["model.onnx", "--source"],
+        ["model.onnx", "--source", "a.png", "--save-only", "reject"],
+        ["model.onnx", "--source", "a.png", "--save", "out", "--save-only", "some"],
+        ["model.onnx", "--source", "a.png", "--limit", "0"],
+        ["model.onnx", "--source", "a.png", "--batch-size", "-1"],
+        ["model.onnx", "--source", "a.png", "--threads", "many"],
+        ["model.onnx", "--source", "a.png", "--threshold", "high"],
+    ],
+)
+def test_bad_usage_is_status_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "stfpm-inspect: error: " in capsys.readouterr().err
+
+
+def command(*argv: object, **options) -> subprocess.CompletedProcess:
+    """Runs the command as its users do, in a process of its own."""
+    argv = (*COMMAND, *map(str, argv), "--threads", "1")
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}  # as it is for a user: what is not flushed waits for the exit
+    return subprocess.run(argv, env=buffered, stderr=subprocess.PIPE, text=True, timeout=180, check=False, **options)
+
+
+def test_in_a_process_stdout_is_json_and_stderr_words_alone(model, odd_parts, tmp_path):
+    """OpenCV's and FFmpeg's logs write past Python; they must not get into either."""
+    (odd_parts / "odd" / "clip.mp4").write_bytes(b"nothing")
+    (odd_parts / "odd" / "cut.bmp").write_bytes(cv2.imencode(".bmp", np.zeros((9, 9, 3), np.uint8))[1].tobytes()[:99])
+    done = command(model, "--source", odd_parts, "--save", tmp_path / "overlays", stdout=subprocess.PIPE)
+    assert done.returncode == 1
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["decision"] for record in records].count("fault") == 5
+    assert len(records) == 14
+    assert len(overlays(tmp_path / "overlays")) == 9
+    opening, summary, complaint = done.stderr.splitlines()
+    assert opening.startswith("model bottle")
+    assert summary.startswith("14 frames: ")
+    assert complaint.startswith("stfpm-inspect: error: 5 of 14 frames could not be judged")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_full_disk_behind_stdout_is_status_1(model, parts):
+    with Path("/dev/full").open("w") as full:
+        done = command(model, "--source", parts, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("stfpm-inspect: error: <stdout>: the verdict on ")
+
+
+def test_reader_that_has_had_enough_is_no_traceback(model, parts):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = command(model, "--source", parts, stdout=writing)
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    opening, summary = done.stderr.splitlines()  # neither traceback nor complaint
+    assert opening.startswith("model bottle")
+    assert summary.startswith("0 frames: ")
+
+
+def test_kill_loses_nothing_that_was_judged(model, parts, tmp_path):
+    """The third picture is a pipe that nobody writes to: the command waits there, and is killed."""
+    os.mkfifo(tmp_path / "pipe.png")
+    verdicts = tmp_path / "verdicts.jsonl"
+    argv = (model, "--source", parts / "broken", parts / "good" / "000.png", tmp_path / "pipe.png", "--json", verdicts)
+    with subprocess.Popen([*COMMAND, *argv], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not verdicts.exists() or verdicts.read_text().count("\n") < 2:
+            assert time.monotonic() < deadline, "no two verdicts in the file"
+            time.sleep(0.02)
+        process.kill()
+    assert [json.loads(line)["decision"] for line in verdicts.read_text().splitlines()] == ["reject", "pass"]
