@@ -27,11 +27,11 @@ EXPORT = [
 BENCH = [
     *CPU,
     "rich>=13.7",  # tables
-    "scikit-learn>=1.4",  # AUROC
     "scipy>=1.11",  # connected regions for PRO
 ]
 DEV = [
     "pytest>=8.2",
+    "scikit-learn>=1.4",  # holds our AUROC against another's
     "ruff>=0.9",
     "mypy>=1.11",
     "types-psutil>=5.9",
