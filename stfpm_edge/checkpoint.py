@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import atomic_path
-from stfpm_runtime.preprocess import Image
+from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.spec import METADATA_KEY, Spec
 
 from .backbone import Pyramid

@@ -10,7 +10,7 @@ import numpy as np
 
 from stfpm_runtime.errors import DataError, ImageError, OptionError
 from stfpm_runtime.images import find_images, read_image
-from stfpm_runtime.preprocess import Image, preprocess
+from stfpm_runtime.preprocessing import Image, preprocess
 
 MIN_TRAIN = 2
 """Training images that batch norm needs at the least."""
@@ -57,7 +57,8 @@ def read_images(
             images.append(preprocess(read_image(path), height, width))
             read.append(path)
         except ImageError as error:
-            report(f"{'skipped' if skip_unreadable else 'unreadable'}: {error}")
+            reason = str(error) if str(path) in str(error) else f"{path}: {error}"
+            report(f"{'skipped' if skip_unreadable else 'unreadable'}: {reason}")
     if len(read) < len(paths) and not skip_unreadable:
         raise DataError(
             f"{len(paths) - len(read)} of {len(paths)} pictures cannot be read, they are named above; "

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from stfpm_runtime.preprocess import Image
+from stfpm_runtime.preprocessing import Image
 
 from .backbone import Pyramid
 from .stfpm import normalise_images, unit

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from stfpm_runtime.preprocess import Image
+from stfpm_runtime.preprocessing import Image
 
 from .backbone import Pyramid
 from .data import Split, batches

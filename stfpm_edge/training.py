@@ -15,7 +15,7 @@ import torchvision
 from stfpm_runtime.conformal import conformal_threshold
 from stfpm_runtime.errors import OutputError, TrainingError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.preprocess import RESIZE, Image
+from stfpm_runtime.preprocessing import RESIZE, Image
 from stfpm_runtime.spec import Spec
 
 from .backbone import Pyramid, new_student

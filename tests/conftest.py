@@ -20,7 +20,8 @@ def tiny() -> Checkpoint:
     checkpoint = make_checkpoint()
     with torch.inference_mode():
         scores = checkpoint.model()(torch.from_numpy(np.stack(checkpoint.held_out_images)))[1].tolist()
-    spec = dataclasses.replace(checkpoint.spec, threshold=sum(scores) / 2, held_out_scores=tuple(scores))
+    fields = {"threshold": max(scores), "false_alarm_rate": 1 / 3, "held_out_scores": tuple(scores)}
+    spec = dataclasses.replace(checkpoint.spec, **fields)
     return dataclasses.replace(checkpoint, spec=spec)
 
 

@@ -32,7 +32,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _describe(parity: Parity) -> str:
     return (
         f"parity with PyTorch on {parity.images} images: map within {parity.map_max_error:.1e} "
-        f"(allowed {parity.tolerance:.0e}), score within {parity.score_max_error:.1e} of up to {parity.score_max:.3g}, "
+        f"(allowed {parity.tolerance:.1e}), score within {parity.score_max_error:.1e} of up to {parity.score_max:.3g}, "
         f"verdicts that flip: {parity.verdict_flips}"
     )
 

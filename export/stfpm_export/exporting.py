@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
 from stfpm_edge.data import read_images
-from stfpm_runtime.engines import open_engine
+from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.images import find_images
-from stfpm_runtime.preprocess import Image
+from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.spec import METADATA_KEY, Spec
 
 from .fused_graph import build_graph
@@ -51,21 +54,33 @@ def export(options: ExportOptions, report: Callable[[str], None]) -> tuple[Spec,
     model = build_graph(checkpoint)
     with atomic_path(options.output) as unfinished:
         onnx.save(model, unfinished)
-        parity = _prove(unfinished, checkpoint, images)
-        spec = dataclasses.replace(checkpoint.spec, parity=parity.to_dict())
+        spec, parity = _prove(unfinished, checkpoint, images)
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.save(model, unfinished)
     return spec, parity
 
 
-def _prove(path: Path, checkpoint: Checkpoint, images: Sequence[Image]) -> Parity:
-    engine = open_engine(path, device="cpu")
-    try:
-        parity = measure_parity(engine, checkpoint.model(), images)
-    finally:
-        engine.close()
-    require_parity(parity, str(checkpoint.spec.name))
-    return parity
+def _prove(path: Path, checkpoint: Checkpoint, images: Sequence[Image]) -> tuple[Spec, Parity]:
+    """The file's own Spec and its parity; raises ParityError where it does not hold."""
+    with contextlib.closing(open_engine(path, device="cpu")) as engine:
+        spec = calibrate(engine, checkpoint.held_out_images)
+        parity = measure_parity(engine, checkpoint.model(), images, spec.threshold)
+    require_parity(parity, checkpoint.spec.name)
+    return dataclasses.replace(spec, parity=parity.to_dict()), parity
+
+
+def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
+    """The engine's Spec with the scores that it gives the held-out images itself, and the threshold from those.
+
+    The checkpoint's threshold may be the very score of one of them, as PyTorch rounds it: the last digit would decide.
+    A Spec without calibration, or whose images are not all here, stays as it is.
+    """
+    spec = engine.spec
+    if spec.false_alarm_rate is None or not held_out or len(held_out) != len(spec.held_out_scores):
+        return spec
+    scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
+    threshold = conformal_threshold(scores, spec.false_alarm_rate)
+    return dataclasses.replace(spec, threshold=threshold.value, held_out_scores=tuple(scores))
 
 
 def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> list[Image]:

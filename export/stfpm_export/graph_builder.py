@@ -27,7 +27,7 @@ class GraphBuilder:
 
     def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: Attribute) -> str:
         """Add a node with one output, called as the node is; returns that name."""
-        self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))  # type: ignore[arg-type]
         return name
 
     def split(self, x: str, names: Sequence[str], sizes: Sequence[int], axis: int) -> list[str]:

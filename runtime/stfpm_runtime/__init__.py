@@ -3,7 +3,7 @@
 from .detector import Detector, Timings, Verdict
 from .engines import Engine, open_engine
 from .errors import StfpmError
-from .preprocess import preprocess
+from .preprocessing import preprocess
 from .spec import Spec
 
 __all__ = ["Detector", "Engine", "Spec", "StfpmError", "Timings", "Verdict", "open_engine", "preprocess"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .engines.base import Engine, Maps
 from .errors import ArtifactError, ImageError, OptionError, StfpmError
-from .preprocess import RESIZE, Image, preprocess
+from .preprocessing import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from .errors import ImageError
-from .preprocess import Image, to_bgr8
+from .preprocessing import Image, to_bgr8
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 

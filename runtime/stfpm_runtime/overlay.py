@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .detector import Verdict
 from .engines.base import Maps
-from .preprocess import Image, to_bgr8
+from .preprocessing import Image, to_bgr8
 
 OPACITY = 0.55
 """Of the hottest colour, so that the defect shows through; the coldest is see-through."""

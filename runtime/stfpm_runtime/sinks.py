@@ -15,7 +15,7 @@ import numpy as np
 from .detector import Verdict
 from .errors import OutputError
 from .overlay import draw_overlay
-from .preprocess import Image
+from .preprocessing import Image
 from .sources import Frame, absolute
 
 SaveOnly = Literal["all", "pass", "reject", "fault"]

@@ -12,7 +12,7 @@ import cv2
 
 from .errors import DataError, ImageError
 from .images import is_image, read_image
-from .preprocess import Image
+from .preprocessing import Image
 
 VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ArtifactError
-from .preprocess import RESIZE
+from .preprocessing import RESIZE
 
 METADATA_KEY = "stfpm"
 SCHEMA = 1

@@ -87,10 +87,27 @@ def test_the_file_is_complete_in_itself(tiny, tiny_onnx):
     model = onnx.load(tiny_onnx)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     spec = Spec.from_json(metadata["stfpm"], "tiny")
-    assert dataclasses.replace(spec, parity={}) == tiny.spec
+    same = {"parity": {}, "threshold": tiny.spec.threshold, "held_out_scores": tiny.spec.held_out_scores}
+    assert dataclasses.replace(spec, **same) == tiny.spec
     assert spec.parity["images"] == 4
     assert 0 <= spec.parity["map_max_error"] < 1e-5
     assert spec.parity["verdict_flips"] == 0
+
+
+def test_the_threshold_is_of_the_files_own_scores(tiny, tiny_onnx):
+    """Else the rounding of the last digit would reject the held-out image that the threshold is the score of."""
+    engine = open_engine(tiny_onnx)
+    scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in tiny.held_out_images]
+    assert list(engine.spec.held_out_scores) == scores
+    assert engine.spec.threshold == max(scores)
+    assert engine.spec.parity["pytorch_threshold"] == tiny.spec.threshold
+
+
+def test_a_model_without_all_its_held_out_images_keeps_its_threshold(tiny, tmp_path):
+    fewer = dataclasses.replace(tiny, held_out_images=tiny.held_out_images[:1])
+    save_checkpoint(fewer, tmp_path / "m.safetensors")
+    spec, _ = export(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
+    assert spec.threshold == tiny.spec.threshold
 
 
 def test_the_engine_gives_the_scores_of_training(tiny, tiny_onnx):
@@ -110,7 +127,7 @@ def test_a_file_that_disagrees_is_not_kept(tiny_checkpoint, tmp_path, monkeypatc
     monkeypatch.setattr("stfpm_export.exporting.build_graph", wrong)
     output = tmp_path / "model.onnx"
     output.write_bytes(b"the old model")
-    with pytest.raises(ParityError, match=r"away from PyTorch's on 4 images; expected at most 1e-04"):
+    with pytest.raises(ParityError, match=r"away from PyTorch's on 4 images; expected at most 1.0e-04"):
         export(ExportOptions(tiny_checkpoint, output), print)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert output.read_bytes() == b"the old model"

@@ -116,7 +116,7 @@ def test_batch_gives_what_single_frames_give(make_engine):
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((9, 9), np.uint8), np.zeros((1, 1, 4), np.uint16), np.zeros((5, 9, 1), "u1")]
+    "frame", [np.zeros((9, 9), np.uint8), np.zeros((8, 8, 4), np.uint16), np.zeros((8, 9, 1), "u1")]
 )
 def test_grey_16_bit_and_alpha_are_judged(make_engine, frame):
     assert Detector(make_engine()).inspect(frame).decision == "pass"

@@ -42,6 +42,7 @@ class OnnxRuntimeEngine:
         if text is None:
             raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
         self._spec = Spec.from_json(text, str(path))
+        _check_graph(self._session, self._spec, path)
         self._provider: str = self._session.get_providers()[0]
 
     @property
@@ -68,6 +69,19 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Give the session's memory back."""
         self._session = None
+
+
+def _check_graph(session: ort.InferenceSession, spec: Spec, path: Path) -> None:
+    """Raise ArtifactError unless inputs and outputs are those of the artifact's contract."""
+    sides = [spec.height, spec.width]
+    expected = [
+        ("image", "tensor(uint8)", [*sides, 3]),
+        ("anomaly_map", "tensor(float)", sides),
+        ("score", "tensor(float)", []),
+    ]
+    found = [(value.name, value.type, value.shape[1:]) for value in (*session.get_inputs(), *session.get_outputs())]
+    if found != expected:
+        raise ArtifactError(f"{path}: its graph has {found}, its metadata promises {expected}; export it again")
 
 
 def _first_line(error: Exception) -> str:

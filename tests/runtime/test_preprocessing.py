@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.preprocess import RESIZE, preprocess, to_bgr8
+from stfpm_runtime.preprocessing import RESIZE, preprocess, shrink, to_bgr8
 
 # Of pattern(height, width) brought to 4x6: the first channel, and the sum of each channel.
 GOLDEN = {
@@ -65,7 +65,7 @@ def pattern(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("size", "sums", "first_channel"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_golden_vectors(size, sums, first_channel):
-    resized = preprocess(pattern(*size), 4, 6)
+    resized = shrink(pattern(*size), 4, 6)
     assert resized[..., 0].tolist() == first_channel
     assert tuple(resized.sum(axis=(0, 1), dtype=int)) == sums
 
@@ -75,17 +75,17 @@ def test_resize_is_named_as_in_the_artifacts_that_have_these_vectors():
 
 
 def test_right_size_is_left_as_it_is():
-    np.testing.assert_array_equal(preprocess(pattern(4, 6), 4, 6), pattern(4, 6))
+    np.testing.assert_array_equal(shrink(pattern(4, 6), 4, 6), pattern(4, 6))
 
 
 def test_halving_is_the_rounded_mean_of_four():
     picture = pattern(8, 12).astype(int)
     mean = (picture[::2, ::2] + picture[::2, 1::2] + picture[1::2, ::2] + picture[1::2, 1::2] + 2) // 4
-    np.testing.assert_array_equal(preprocess(pattern(8, 12), 4, 6), mean)
+    np.testing.assert_array_equal(shrink(pattern(8, 12), 4, 6), mean)
 
 
 def test_odd_last_row_and_column_are_dropped():
-    np.testing.assert_array_equal(preprocess(pattern(9, 13), 4, 6), preprocess(pattern(9, 13)[:8, :12], 4, 6))
+    np.testing.assert_array_equal(shrink(pattern(9, 13), 4, 6), shrink(pattern(9, 13)[:8, :12], 4, 6))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (60, 90), (37, 41), (33, 200)])
@@ -96,13 +96,19 @@ def test_fine_checks_become_grey_and_no_pattern_of_their_own(size):
     assert preprocess(checks, 16, 16).mean() == pytest.approx(127.5, abs=2)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 70000), (70000, 1), (3, 40000), (31, 17), (200, 300)])
+@pytest.mark.parametrize("size", [(8, 8), (8, 70000), (70000, 8), (31, 17), (200, 300)])
 def test_one_colour_stays_that_colour_at_any_size(size):
     resized = preprocess(np.full((*size, 3), (10, 128, 255), np.uint8), 32, 48)
     assert resized.shape == (32, 48, 3)
     assert resized.dtype == np.uint8
     assert resized.flags.c_contiguous
     assert (resized == (10, 128, 255)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 400), (400, 7)])
+def test_a_frame_too_small_to_be_a_part_is_refused(size):
+    with pytest.raises(ImageError, match=rf"got a picture of {size[1]}x{size[0]} pixels; expected sides of 8 or more"):
+        preprocess(np.zeros((*size, 3), np.uint8), 32, 48)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1)])

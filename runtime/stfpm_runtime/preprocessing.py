@@ -17,6 +17,9 @@ from .errors import ImageError
 RESIZE = "halve-linear-halve"
 """Name of the resize, kept in every artifact: another resize would be another model."""
 
+MIN_SIDE = 8
+"""The shortest side that a frame may have, in pixels: a camera that gives less is broken, and not to be judged."""
+
 Image = npt.NDArray[np.uint8]
 
 
@@ -61,8 +64,15 @@ def shrink(image: Image, height: int, width: int) -> Image:
 
 
 def preprocess(frame: npt.NDArray[Any], height: int, width: int) -> Image:
-    """A frame of any size and kind (see `to_bgr8`) as the graph's input: uint8 [height, width, 3], contiguous."""
-    return np.ascontiguousarray(shrink(to_bgr8(frame), height, width))
+    """A frame of any size and kind (see `to_bgr8`) as the graph's input: uint8 [height, width, 3], contiguous.
+
+    Raises ImageError for what is no picture of a part: another type or shape, or a side below `MIN_SIDE`.
+    """
+    image = to_bgr8(frame)
+    rows, columns = image.shape[:2]
+    if min(rows, columns) < MIN_SIDE:
+        raise ImageError(f"got a picture of {columns}x{rows} pixels; expected sides of {MIN_SIDE} or more")
+    return np.ascontiguousarray(shrink(image, height, width))
 
 
 def _halve(image: Image) -> Image:
