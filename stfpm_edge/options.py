@@ -73,3 +73,13 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"device {name}: cannot be used ({reason}); expected auto, cpu or cuda") from None
     return device
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`256` or `320x240` as (width, height). Raises OptionError for anything else."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+        width, height = sides * 2 if len(sides) == 1 else sides
+    except ValueError:
+        raise OptionError(f"got --size {text}; expected one side in pixels, say 256, or WIDTHxHEIGHT") from None
+    return width, height

@@ -14,7 +14,7 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 
 from .backbone import BACKBONES
-from .options import TrainOptions
+from .options import TrainOptions, parse_size
 from .resume import resume_path
 from .training import train
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
     values = vars(arguments)
-    width, height = _size(values.pop("size"))
+    width, height = parse_size(values.pop("size"))
     blocks = _numbers("--blocks", values.pop("blocks"))
     weights = values.pop("block_weights", None)
     return TrainOptions(
@@ -115,16 +115,6 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
         blocks=tuple(int(block) for block in blocks),
         block_weights=None if weights is None else _numbers("--block-weights", weights),
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`256` or `320x240` as (width, height)."""
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-        width, height = sides * 2 if len(sides) == 1 else sides
-    except ValueError:
-        raise OptionError(f"got --size {text}; expected one side in pixels, say 256, or WIDTHxHEIGHT") from None
-    return width, height
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
 
-from stfpm_runtime.conformal import conformal_threshold
 from stfpm_runtime.errors import OutputError, TrainingError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.preprocessing import RESIZE, Image
 from stfpm_runtime.spec import Spec
 
 from .backbone import Pyramid, new_student
+from .calibration import KEPT_HELD_OUT_IMAGES, calibrated, spread
 from .checkpoint import Checkpoint, save_checkpoint
 from .data import Split, find_good_images, read_images, split_images
 from .features import TeacherFeatures
@@ -30,8 +28,6 @@ from .teacher import fingerprint, load_teacher
 
 KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
-KEPT_HELD_OUT_IMAGES = 200
-"""Held-out images stored with it, at the most: an exported graph's threshold is calibrated on them."""
 
 
 def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
@@ -76,15 +72,6 @@ def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
     return checkpoint
 
 
-def score_images(model: Stfpm, images: Image, device: torch.device) -> list[float]:
-    """The scores of images uint8 [N, H, W, 3], in their order."""
-    scores: list[float] = []
-    with torch.inference_mode():
-        for start in range(0, len(images), EVAL_BATCH):
-            scores += model(torch.from_numpy(images[start : start + EVAL_BATCH]).to(device))[1].tolist()
-    return scores
-
-
 def _calibrated(
     teacher: Pyramid,
     student: Pyramid,
@@ -96,16 +83,6 @@ def _calibrated(
     reporter: Reporter,
 ) -> Checkpoint:
     """The checkpoint, its threshold set from the held-out images' scores."""
-    device = student.conv1.weight.device
-    scores = score_images(Stfpm(teacher, student), images[split.held_out], device)
-    threshold = conformal_threshold(scores, options.false_alarm_rate)
-    n = len(scores)
-    if not threshold.meets_wish:
-        reporter.say(
-            f"{n} held-out images can guarantee a false-alarm rate of {threshold.guaranteed_rate:.1%} at the lowest, "
-            f"not {options.false_alarm_rate:.1%}: the threshold is their highest score. "
-            f"{math.ceil(1 / options.false_alarm_rate) - 1} held-out images would do"
-        )
     spec = Spec(
         name=options.name or options.data.resolve().name,
         height=options.height,
@@ -114,18 +91,16 @@ def _calibrated(
         blocks=options.blocks,
         teacher=Path(options.teacher).name,
         teacher_sha256=fingerprint(teacher),
-        threshold=threshold.value,
-        threshold_set_by=f"split conformal prediction on {n} held-out images, {options.false_alarm_rate:.2%} wished",
-        false_alarm_rate=threshold.guaranteed_rate,
-        held_out_scores=tuple(scores),
         training=_provenance(options, paths, split, progress),
     )
+    model = Stfpm(teacher, student)
+    spec = calibrated(spec, model, images[split.held_out], options.false_alarm_rate, reporter.say)
     return Checkpoint(
         spec,
         teacher.cpu(),
         student.cpu().eval(),
-        train_images=[images[i] for i in _spread(split.train, KEPT_TRAIN_IMAGES)],
-        held_out_images=[images[i] for i in _spread(split.held_out, KEPT_HELD_OUT_IMAGES)],
+        train_images=[images[i] for i in spread(split.train, KEPT_TRAIN_IMAGES)],
+        held_out_images=[images[i] for i in spread(split.held_out, KEPT_HELD_OUT_IMAGES)],
     )
 
 
@@ -154,10 +129,3 @@ def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[st
     identity["images"] = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     identity["teacher"] = fingerprint(teacher)[:16]
     return identity
-
-
-def _spread(indices: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the indices, evenly spread."""
-    if len(indices) <= most:
-        return list(indices)
-    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)]

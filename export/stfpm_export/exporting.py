@@ -21,11 +21,25 @@ from stfpm_runtime.images import find_images
 from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.spec import METADATA_KEY, Spec
 
+from .from_anomalib import read_anomalib
 from .fused_graph import build_graph
 from .parity import Parity, measure_parity, require_parity
 
 MOST_IMAGES = 32
 """Images that parity is measured on, at the most."""
+
+
+@dataclass(frozen=True)
+class AnomalibOptions:
+    """What a checkpoint of anomalib's does not say of itself."""
+
+    name: str = ""
+    """The product's name; empty is the file's."""
+    size: tuple[int, int] | None = None
+    """(height, width) of the input; None is the checkpoint's own."""
+    calibration: Path | None = None
+    """A folder of good images that the student never saw, for the threshold; None leaves the model without one."""
+    false_alarm_rate: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,9 @@ class ExportOptions:
     output: Path
     images: Path | None = None
     """A folder of images, or one image, to measure parity on; None takes those stored with the checkpoint."""
+
+    anomalib: AnomalibOptions | None = None
+    """Where the checkpoint is a Lightning checkpoint of anomalib's Stfpm, not one of ours."""
 
     def __post_init__(self) -> None:
         if self.output.suffix != ".onnx":
@@ -49,7 +66,7 @@ def export(options: ExportOptions, report: Callable[[str], None]) -> tuple[Spec,
     for what a user can mend; no file is written then, and one that was there before stays.
     """
     check_writable(options.output)
-    checkpoint = load_checkpoint(options.checkpoint)
+    checkpoint = _read(options, report)
     images = _images(options, checkpoint, report)
     model = build_graph(checkpoint)
     with atomic_path(options.output) as unfinished:
@@ -58,6 +75,20 @@ def export(options: ExportOptions, report: Callable[[str], None]) -> tuple[Spec,
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.save(model, unfinished)
     return spec, parity
+
+
+def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
+    if options.anomalib is None:
+        return load_checkpoint(options.checkpoint)
+    its = options.anomalib
+    return read_anomalib(
+        options.checkpoint,
+        its.name or options.checkpoint.stem,
+        size=its.size,
+        calibration=its.calibration,
+        false_alarm_rate=its.false_alarm_rate,
+        report=report,
+    )
 
 
 def _prove(path: Path, checkpoint: Checkpoint, images: Sequence[Image]) -> tuple[Spec, Parity]:
