@@ -37,9 +37,9 @@ class DemoOptions:
     """Good pictures to draw for training, those held out for the threshold included."""
     test_images: int = 20
     """Good pictures to test on; of each kind of defect, half as many."""
-    teacher_steps: int = 300
+    teacher_steps: int = 250
     """Of the teacher's optimizer."""
-    epochs: int = 10
+    epochs: int = 8
     """Of the student's training."""
     size: int = 256
     """What the pictures are resized to, in pixels."""
@@ -67,7 +67,7 @@ def plan(options: DemoOptions) -> list[Step]:
     data, teacher = str(output / PART), str(output / "teacher.safetensors")
     checkpoint, model = str(output / f"{PART}.safetensors"), str(output / f"{PART}.onnx")
     draw = (data, "--seed", seed, "--train", str(options.train_images), "--test", str(options.test_images))
-    learn = (teacher, "--seed", seed, "--steps", str(options.teacher_steps))
+    learn = (teacher, "--parts", data, "--seed", seed, "--steps", str(options.teacher_steps))
     train = (data, "-o", checkpoint, "--teacher", teacher, "--size", str(options.size), "--seed", seed)
     short = ("--epochs", str(options.epochs), "--batch-size", "4", "--false-alarm-rate", "0.05")
     overlays = ("--save", str(output / "overlays"), "--json", str(output / "verdicts.jsonl"))

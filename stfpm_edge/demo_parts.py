@@ -208,9 +208,9 @@ def _missing(surface: Surface, harm: np.random.Generator) -> None:
     outward = surface.x * math.cos(centre) + surface.y * math.sin(centre)
     sideways = surface.y * math.cos(centre) - surface.x * math.sin(centre)
     if harm.random() < 0.5:
-        gone = np.maximum(ROOT + harm.uniform(-4, 6) - outward, np.abs(sideways) - 33)
+        gone = np.maximum(ROOT + harm.uniform(-4, 6) - outward, np.abs(sideways) - 48)
     else:
-        gone = np.hypot(outward - TIP + 4, sideways - harm.uniform(-12, 12)) - harm.uniform(22, 34)
+        gone = np.hypot(outward - TIP + 4, sideways - harm.uniform(-12, 12)) - harm.uniform(34, 48)
     surface.outline = np.maximum(surface.outline, -(gone + rough)).astype(np.float32)
 
 
