@@ -12,6 +12,7 @@ BASE = [
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
+OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
 TRAIN = [
     "torch>=2.4",  # teacher, student, training
     "torchvision>=0.19",  # the ResNets and their ImageNet weights
@@ -54,19 +55,24 @@ setup(
         "stfpm_runtime": "runtime/stfpm_runtime",
         "stfpm_bench": "benchmarks/stfpm_bench",
     },
-    package_data={name: ["py.typed"] for name in ("stfpm_edge", "stfpm_export", "stfpm_runtime", "stfpm_bench")},
+    package_data={
+        "stfpm_edge": ["py.typed", "weights/*.safetensors"],  # the teacher that ships, 5.6 MB
+        **{name: ["py.typed"] for name in ("stfpm_export", "stfpm_runtime", "stfpm_bench")},
+    },
     install_requires=BASE,
     extras_require={
         "train": TRAIN,
         "export": EXPORT,
         "cpu": CPU,
+        "openvino": OPENVINO,
         "gpu": ["onnxruntime-gpu>=1.18"],
         "bench": BENCH,
-        "dev": [*EXPORT, *BENCH, *DEV],
+        "dev": [*EXPORT, *BENCH, *OPENVINO, *DEV],
     },
     entry_points={
         "console_scripts": [
             "stfpm-train = stfpm_edge.train_cli:main",
+            "stfpm-pretrain = stfpm_edge.pretrain_cli:main",
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",

@@ -51,6 +51,13 @@ class Pyramid(nn.Module):
         """The paper's conv{block}_x: a sequence of residual units."""
         return self.get_submodule(_layer(block))  # type: ignore[return-value]
 
+    def width(self, block: int) -> int:
+        """How many channels the features of conv{block}_x have."""
+        unit = self.layer(block)[-1]
+        last = unit.get_submodule("bn3" if hasattr(unit, "bn3") else "bn2")
+        assert isinstance(last, nn.BatchNorm2d), "every residual unit ends with one"
+        return last.num_features
+
 
 def check_architecture(backbone: str, blocks: Sequence[int]) -> None:
     """Raise OptionError unless the backbone is one of ours and the blocks are a rising choice of 2 to 5."""

@@ -2,8 +2,8 @@
 
     python -m stfpm_edge.demo --output demo
 
-It draws pictures of a part, makes a teacher, trains, exports, evaluates and inspects. Every step is a command of its
-own, echoed as it can be copied; the first that fails ends the demo with its exit code.
+It draws pictures of a part, trains with the teacher that ships, exports, evaluates and inspects. Every step is a
+command of its own, echoed as it can be copied; the first that fails ends the demo with its exit code.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class DemoOptions:
     """Good pictures to draw for training, those held out for the threshold included."""
     test_images: int = 20
     """Good pictures to test on; of each kind of defect, half as many."""
-    teacher_steps: int = 250
-    """Of the teacher's optimizer."""
-    epochs: int = 8
+    epochs: int = 20
     """Of the student's training."""
     size: int = 256
     """What the pictures are resized to, in pixels."""
@@ -64,16 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def plan(options: DemoOptions) -> list[Step]:
     """The demo's steps, in order."""
     output, seed = options.output, str(options.seed)
-    data, teacher = str(output / PART), str(output / "teacher.safetensors")
+    data = str(output / PART)
     checkpoint, model = str(output / f"{PART}.safetensors"), str(output / f"{PART}.onnx")
     draw = (data, "--seed", seed, "--train", str(options.train_images), "--test", str(options.test_images))
-    learn = (teacher, "--parts", data, "--seed", seed, "--steps", str(options.teacher_steps))
-    train = (data, "-o", checkpoint, "--teacher", teacher, "--size", str(options.size), "--seed", seed)
+    train = (data, "-o", checkpoint, "--teacher", "procedural", "--size", str(options.size), "--seed", seed)
     short = ("--epochs", str(options.epochs), "--batch-size", "4", "--false-alarm-rate", "0.05")
     overlays = ("--save", str(output / "overlays"), "--json", str(output / "verdicts.jsonl"))
     return [
         Step("draw pictures of a part", "stfpm_edge.demo_parts", draw),
-        Step("make a teacher", "stfpm_edge.demo_teacher", learn),
         Step("train a student on good parts", "stfpm-train", train + short),
         Step("export one ONNX file", "stfpm-export", (checkpoint, "-o", model)),
         Step("measure its accuracy", "stfpm-eval", (model, data, "--json", str(output / "accuracy.json"))),
@@ -105,7 +101,7 @@ def _clear(output: Path) -> None:
     """Remove what an earlier demo made, an interrupted one's unfinished training included, and nothing else."""
     for folder in (PART, "overlays"):
         shutil.rmtree(output / folder, ignore_errors=True)
-    for pattern in (f"{PART}.*", "teacher.safetensors", "accuracy.json", "verdicts.jsonl"):
+    for pattern in (f"{PART}.*", "accuracy.json", "verdicts.jsonl"):
         for path in output.glob(pattern):
             path.unlink()
 
@@ -149,16 +145,15 @@ def _parser() -> argparse.ArgumentParser:
     defaults = DemoOptions()
     parser = argparse.ArgumentParser(
         prog="python -m stfpm_edge.demo",
-        description="From nothing to verdicts: draw parts, make a teacher, train, export, evaluate, inspect.",
+        description="From nothing to verdicts: draw parts, train, export, evaluate, inspect.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--output", type=Path, default=defaults.output, metavar="DIR", help="the folder for all of it")
-    add("--seed", type=int, default=defaults.seed, help="of the pictures, the teacher and the training")
+    add("--seed", type=int, default=defaults.seed, help="of the pictures and the training")
     add("--train-images", type=int, default=defaults.train_images, metavar="N", help="good pictures to train on")
     add("--test-images", type=int, default=defaults.test_images, metavar="N",
         help="good pictures to test on; of each kind of defect, half as many")  # fmt: skip
-    add("--teacher-steps", type=int, default=defaults.teacher_steps, metavar="N", help="how long the teacher learns")
     add("--epochs", type=int, default=defaults.epochs, help="how long the student learns")
     add("--size", type=int, default=defaults.size, metavar="SIDE", help="what pictures are resized to, in pixels")
     return parser

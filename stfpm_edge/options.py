@@ -18,7 +18,7 @@ class TrainOptions:
     data: Path
     output: Path
     teacher: str = "imagenet"
-    """`imagenet`, or the path of a .safetensors or .pth file in torchvision's names."""
+    """`imagenet`, `procedural`, or the path of a .safetensors or .pth file in torchvision's names."""
     backbone: str = "resnet18"
     blocks: tuple[int, ...] = (2, 3, 4)
     block_weights: tuple[float, ...] | None = None

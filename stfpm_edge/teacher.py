@@ -1,4 +1,4 @@
-"""Where a teacher comes from: torchvision's ImageNet weights, or a file in torchvision's names."""
+"""Where a teacher comes from: torchvision's ImageNet weights, the one that ships, or a file in torchvision's names."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.errors import ArtifactError, OptionError
 
 from .backbone import Pyramid, check_architecture
 
 IMAGENET = "imagenet"
+PROCEDURAL = "procedural"
+SHIPPED = {"resnet18": Path(__file__).with_name("weights") / "resnet18_procedural.safetensors"}
+"""Teachers pre-trained by `stfpm-pretrain`, conv1 to conv4_x in half precision; see docs/teacher.md."""
+SHIPPED_BLOCKS = (2, 3, 4)
 
 
 def load_teacher(source: str, backbone: str, blocks: Sequence[int]) -> Pyramid:
     """The frozen teacher, in evaluation mode.
 
-    `source` is `imagenet` (torchvision's IMAGENET1K_V1, downloaded once) or the path of a .safetensors or .pth file
-    with torchvision's names, of which only conv1 to the last chosen block are needed. Raises ArtifactError for a file
+    `source` is `imagenet` (torchvision's IMAGENET1K_V1, downloaded once), `procedural` (comes with this package, see
+    `scenes`; no download) or the path of a .safetensors or .pth file with torchvision's names, of which only conv1 to
+    the last chosen block are needed. Raises ArtifactError for a file
     that cannot be used or a download that fails, OptionError for an unknown backbone or block.
     """
     check_architecture(backbone, blocks)
-    weights = _download(backbone) if source == IMAGENET else _read(Path(source))
+    if source == IMAGENET:
+        weights = _download(backbone)
+    else:
+        weights = _read(_shipped(backbone, blocks) if source == PROCEDURAL else Path(source))
     teacher = Pyramid(backbone, blocks)
     load_weights(teacher, weights, source)
     return teacher.eval().requires_grad_(False)
@@ -63,8 +71,18 @@ def fingerprint(pyramid: Pyramid) -> str:
     return digest.hexdigest()
 
 
+def _shipped(backbone: str, blocks: Sequence[int]) -> Path:
+    if backbone not in SHIPPED or max(blocks) > max(SHIPPED_BLOCKS):
+        asked = f"a {backbone} of blocks {','.join(map(str, blocks))}"
+        raise OptionError(
+            f"got teacher {PROCEDURAL} for {asked}; it is a {', '.join(SHIPPED)} "
+            f"up to block {max(SHIPPED_BLOCKS)}. Make one with stfpm-pretrain --backbone {backbone}"
+        )
+    return SHIPPED[backbone]
+
+
 def _read(path: Path) -> dict[str, Tensor]:
-    expected = "expected 'imagenet' or a .safetensors or .pth file with torchvision's names"
+    expected = "expected 'imagenet', 'procedural' or a .safetensors or .pth file with torchvision's names"
     if not path.is_file():
         raise ArtifactError(f"teacher {path}: no such file; {expected}")
     if path.suffix == ".safetensors":
@@ -93,5 +111,5 @@ def _download(backbone: str) -> Mapping[str, Tensor]:
         reason = getattr(error, "reason", error)
         raise ArtifactError(
             f"teacher imagenet: {weights.url} cannot be downloaded ({reason}); fetch it where there is internet, "
-            "bring the .pth here and give it as --teacher PATH"
+            "bring the .pth here and give it as --teacher PATH, or do without: --teacher procedural"
         ) from None

@@ -12,7 +12,7 @@ from stfpm_runtime.engines.base import Maps, Scores, check_images
 from stfpm_runtime.errors import EngineError
 from stfpm_runtime.spec import Spec
 
-from .checkpoint import load_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .stfpm import Stfpm
 
 
@@ -21,7 +21,16 @@ class TorchEngine:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         """Raises ArtifactError for a file that cannot be used."""
-        checkpoint = load_checkpoint(path)
+        self._open(load_checkpoint(path), device)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: str = "cpu") -> TorchEngine:
+        """An engine of a checkpoint that is in memory."""
+        engine = cls.__new__(cls)
+        engine._open(checkpoint, device)
+        return engine
+
+    def _open(self, checkpoint: Checkpoint, device: str) -> None:
         self._device = torch.device(device)
         self._spec = checkpoint.spec
         self._model: Stfpm | None = checkpoint.model().to(self._device)

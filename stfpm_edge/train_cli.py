@@ -42,6 +42,10 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+UNITS = {"student": "epoch", "pre-training": "step"}
+"""What is counted in the stages that a log shows line by line."""
+
+
 class TerminalReporter:
     """Words and progress on stderr: a bar on a terminal, a line for each epoch in a log."""
 
@@ -69,8 +73,8 @@ class TerminalReporter:
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
         self._bar.update(self._tasks[stage], completed=done, note=note)
-        if not self.console.is_terminal and stage == "student":
-            self.say(f"epoch {done}/{total}: {note}")
+        if not self.console.is_terminal and stage in UNITS:
+            self.say(f"{UNITS[stage]} {done}/{total}: {note}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of good images, or an MVTec-style category with train/good")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write, a .safetensors file")
-    add("--teacher", default="imagenet", metavar="imagenet|PATH",
-        help="ImageNet weights (downloaded once), or a .safetensors or .pth file in torchvision's names")  # fmt: skip
+    add("--teacher", default="imagenet", metavar="imagenet|procedural|PATH",
+        help="ImageNet weights (downloaded once), the teacher that ships, or a .safetensors or .pth file")  # fmt: skip
     add("--backbone", default="resnet18", choices=BACKBONES, help="teacher's and student's architecture")
     add("--blocks", default="2,3,4", metavar="B,...", help="the pyramid: which of conv2_x to conv5_x are compared")
     add("--block-weights", metavar="W,...", help="the loss's weight of each block (default: 1 for each)",
@@ -106,18 +110,19 @@ def _parser() -> argparse.ArgumentParser:
 def _options(arguments: argparse.Namespace) -> TrainOptions:
     values = vars(arguments)
     width, height = parse_size(values.pop("size"))
-    blocks = _numbers("--blocks", values.pop("blocks"))
+    blocks = parse_numbers("--blocks", values.pop("blocks"))
     weights = values.pop("block_weights", None)
     return TrainOptions(
         **values,
         width=width,
         height=height,
         blocks=tuple(int(block) for block in blocks),
-        block_weights=None if weights is None else _numbers("--block-weights", weights),
+        block_weights=None if weights is None else parse_numbers("--block-weights", weights),
     )
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    """`2,3,4` as numbers. Raises OptionError, naming the option, for anything else."""
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from stfpm_edge.options import parse_size
 from stfpm_runtime.cli import run
+from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.golden import golden_path
 
-from .exporting import AnomalibOptions, ExportOptions, export
-from .parity import Parity
-
-ANOMALIB_ONLY = ("name", "size", "calibration", "false_alarm_rate")
+from .candidates import PRECISIONS, Accuracy
+from .certificate import describe_parity
+from .exporting import AUTO, AnomalibOptions, ExportOptions, export
+from .target import TARGETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,36 +26,60 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
-    options = ExportOptions(arguments.checkpoint, output, images=arguments.images, anomalib=_anomalib(arguments))
-    spec, parity = export(options, _say)
+    options = ExportOptions(
+        arguments.checkpoint,
+        arguments.output or arguments.checkpoint.with_suffix(".onnx"),
+        precision=arguments.precision,
+        target=arguments.target,
+        size=_size(arguments.size),
+        batch=arguments.batch,
+        images=arguments.images,
+        calibration=arguments.calibration,
+        allow_parity_loss=arguments.allow_parity_loss,
+        anomalib=_anomalib(arguments),
+    )
+    spec, parity = export(options, _say, _accuracy(arguments.evaluate))
     size = f"{options.output.stat().st_size / 1e6:.1f} MB"
-    _say(f"{options.output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision}, {size}")
-    _say(_describe(parity))
+    _say(f"{options.output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision} for {spec.target}, {size}")
+    _say(describe_parity(parity))
+    _say(f"{golden_path(options.output)}: keep it beside the model, any device can repeat the comparison with it")
     return 0
 
 
-def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
-    given = [name for name in ANOMALIB_ONLY if getattr(arguments, name) is not None]
-    if not arguments.from_anomalib:
-        if given:
-            raise OptionError(
-                f"got --{given[0].replace('_', '-')} without --from-anomalib; one of our checkpoints has it"
-            )
+def _accuracy(data: Path | None) -> Accuracy | None:
+    """What `--evaluate` adds. The benchmark's house knows how; it is looked for only where it is asked."""
+    if data is None:
         return None
-    values = {name: getattr(arguments, name) for name in given}
-    if "size" in values:
-        width, height = parse_size(values["size"])
-        values["size"] = (height, width)
-    return AnomalibOptions(**values)
+    from stfpm_bench.dataset import find_categories
+    from stfpm_bench.evaluation import evaluate
+
+    categories = find_categories(data)
+    if len(categories) != 1:
+        raise OptionError(f"got --evaluate {data} with {len(categories)} categories; expected the product's own")
+
+    def accuracy(engine: Engine) -> dict[str, float]:
+        result = evaluate(engine, categories[0])
+        figures = {name: getattr(result, name) for name in ("image_auroc", "pixel_auroc", "pro", "missed")}
+        return {name: float(value) for name, value in figures.items() if value is not None}
+
+    return accuracy
 
 
-def _describe(parity: Parity) -> str:
-    return (
-        f"parity with PyTorch on {parity.images} images: map within {parity.map_max_error:.1e} "
-        f"(allowed {parity.tolerance:.1e}), score within {parity.score_max_error:.1e} of up to {parity.score_max:.3g}, "
-        f"verdicts that flip: {parity.verdict_flips}"
-    )
+def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
+    given = {name: getattr(arguments, name) for name in ("name", "false_alarm_rate")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.from_anomalib:
+        return AnomalibOptions(**given)
+    for name in given:
+        raise OptionError(f"got --{name.replace('_', '-')} without --from-anomalib; one of our checkpoints has it")
+    return None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, height = parse_size(text)
+    return height, width
 
 
 def _say(text: str) -> None:
@@ -69,26 +95,27 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="the .safetensors file that stfpm-train wrote")
     add("-o", "--output", type=Path, metavar="FILE", help="the .onnx file to write (default: beside the checkpoint)")
+    add("--precision", default="fp32", choices=(*PRECISIONS, AUTO),
+        help="of the backbones (default: fp32); auto keeps the fastest here that agrees with PyTorch")  # fmt: skip
+    add("--target", default="cpu", choices=TARGETS,
+        help="who is to run it: ONNX Runtime (cpu, the default), OpenVINO (faster on x86) or TensorRT")  # fmt: skip
+    add("--size", metavar="SIDE|WxH", help="input size in pixels (default: the checkpoint's own)")
+    add("--batch", type=int, metavar="N", help="frames that the file takes at a time (default: any number)")
+    add("--calibration", type=Path, metavar="DIR",
+        help="good images that it was not trained on: int8's ranges (default: those stored in the checkpoint), and "
+        "the threshold of a model of anomalib's")  # fmt: skip
     add("--images", type=Path, metavar="PATH",
-        help="images (a folder or one) to measure parity on (default: those stored in the checkpoint)")  # fmt: skip
+        help="good images (a folder or one) to measure parity on (default: the checkpoint's)")  # fmt: skip
+    add("--evaluate", type=Path, metavar="DATA",
+        help="a category with labelled test images: what the precision costs in AUROC and PRO")  # fmt: skip
+    add("--allow-parity-loss", action="store_true", help="write the file even where it disagrees, and mark it")
     group = parser.add_argument_group("a model trained with anomalib")
     add = group.add_argument
-    add(
-        "--from-anomalib",
-        action="store_true",
-        help="CHECKPOINT is the .ckpt of anomalib's Stfpm; none of it is executed",
-    )
-    add(
-        "--calibration", type=Path, metavar="DIR", help="good images that it was not trained on: they set the threshold"
-    )
-    add(
-        "--false-alarm-rate",
-        type=float,
-        metavar="RATE",
-        help="share of good parts that may be rejected (default: 0.01)",
-    )
+    add("--from-anomalib", action="store_true",
+        help="CHECKPOINT is the .ckpt of anomalib's Stfpm; none of it is executed")  # fmt: skip
+    add("--false-alarm-rate", type=float, metavar="RATE",
+        help="share of good parts that may be rejected (default: 0.01)")  # fmt: skip
     add("--name", help="the product's name (default: the file's)")
-    add("--size", metavar="SIDE|WxH", help="input size in pixels, where the checkpoint does not tell")
     return parser
 
 

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import importlib.util
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
+from stfpm_edge.calibration import calibrated, score_images
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
 from stfpm_edge.data import read_images
-from stfpm_runtime.conformal import conformal_threshold
-from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.errors import DataError, OptionError
-from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_edge.torch_engine import TorchEngine
+from stfpm_runtime.errors import DataError, OptionError, ParityError
+from stfpm_runtime.files import atomic_path, check_writable, sha256
+from stfpm_runtime.golden import Golden, golden_path, save_golden
 from stfpm_runtime.images import find_images
-from stfpm_runtime.preprocessing import Image
-from stfpm_runtime.spec import METADATA_KEY, Spec
+from stfpm_runtime.preprocessing import Image, preprocess
+from stfpm_runtime.spec import Spec
 
+from .candidates import PRECISIONS, Accuracy, Candidate, Material, latencies, make_candidate
 from .from_anomalib import read_anomalib
-from .fused_graph import build_graph
-from .parity import Parity, measure_parity, require_parity
+from .parity import Parity, require_parity
+from .reference import Reference, make_reference
+from .target import TARGETS, Target
 
 MOST_IMAGES = 32
-"""Images that parity is measured on, at the most."""
+"""Images that parity is measured on, at the most; each a second time with a patch pasted in."""
+CALIBRATION_IMAGES = 64
+"""Images that int8 is calibrated on, at the most."""
+GOLDEN_IMAGES = 4
+"""Images kept beside the model with PyTorch's results, half of them with a patch pasted in."""
+AUTO = "auto"
+BUG = "report this as a bug, with the checkpoint"
+CHOOSE = "choose another precision, or accept it with --allow-parity-loss"
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,6 @@ class AnomalibOptions:
 
     name: str = ""
     """The product's name; empty is the file's."""
-    size: tuple[int, int] | None = None
-    """(height, width) of the input; None is the checkpoint's own."""
-    calibration: Path | None = None
-    """A folder of good images that the student never saw, for the threshold; None leaves the model without one."""
     false_alarm_rate: float = 0.01
 
 
@@ -48,70 +55,132 @@ class ExportOptions:
 
     checkpoint: Path
     output: Path
+    precision: str = "fp32"
+    """`fp32`, `fp16`, `int8`, or `auto`: the fastest of them here whose parity holds."""
+    target: Target = "cpu"
+    """Who is to run the file."""
+    size: tuple[int, int] | None = None
+    """(height, width) of the input; None is the checkpoint's own."""
+    batch: int | None = None
+    """Frames that the file takes at a time; None leaves it free."""
     images: Path | None = None
-    """A folder of images, or one image, to measure parity on; None takes those stored with the checkpoint."""
-
+    """A folder of good images, or one image, to measure parity on; None takes those stored with the checkpoint."""
+    calibration: Path | None = None
+    """A folder of good images that the student was not trained on. For int8, None takes those stored with the
+    checkpoint. A model of anomalib's gets its threshold from them; None leaves it without one."""
+    allow_parity_loss: bool = False
+    """Write the file all the same where parity does not hold; its Spec says so."""
     anomalib: AnomalibOptions | None = None
     """Where the checkpoint is a Lightning checkpoint of anomalib's Stfpm, not one of ours."""
 
     def __post_init__(self) -> None:
         if self.output.suffix != ".onnx":
             raise OptionError(f"{self.output}: expected a file ending in .onnx")
+        if self.precision not in (*PRECISIONS, AUTO):
+            raise OptionError(f"got precision {self.precision!r}; expected one of {', '.join((*PRECISIONS, AUTO))}")
+        if self.target not in TARGETS:
+            raise OptionError(f"got target {self.target!r}; expected one of {', '.join(TARGETS)}")
+        if self.size is not None and min(self.size) < 32:
+            raise OptionError(f"got a size of {self.size[1]}x{self.size[0]}; expected 32 pixels or more a side")
+        if self.batch is not None and self.batch < 1:
+            raise OptionError(f"got a batch of {self.batch}; expected 1 or more")
 
 
-def export(options: ExportOptions, report: Callable[[str], None]) -> tuple[Spec, Parity]:
-    """Write `options.output`, one self-contained ONNX file with its Spec, and return that Spec and its parity.
+def export(
+    options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
+) -> tuple[Spec, Parity]:
+    """Write `options.output`, one self-contained ONNX file with its Spec, and golden results beside it.
 
-    `report` gets lines for a person. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors
-    for what a user can mend; no file is written then, and one that was there before stays.
+    Returns that Spec and its parity. `report` gets lines for a person; `accuracy`, on labelled images, enters the
+    parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for what a user can mend; no
+    file is written then, and those that were there before stay.
     """
     check_writable(options.output)
-    checkpoint = _read(options, report)
+    checkpoint = _resized(_read(options, report), options, report)
     images = _images(options, checkpoint, report)
-    model = build_graph(checkpoint)
-    with atomic_path(options.output) as unfinished:
-        onnx.save(model, unfinished)
-        spec, parity = _prove(unfinished, checkpoint, images)
-        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-        onnx.save(model, unfinished)
-    return spec, parity
+    material = Material(
+        checkpoint,
+        make_reference(checkpoint, images),
+        _calibration(options, checkpoint, report) if options.precision in ("int8", AUTO) else [],
+        options.batch,
+        accuracy,
+        accuracy(TorchEngine.of(checkpoint)) if accuracy else None,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = _choose(material, options, Path(folder), report)
+        with atomic_path(options.output) as unfinished:
+            shutil.copyfile(chosen.path, unfinished)
+    save_golden(_golden(material.reference, options.output), golden_path(options.output))
+    return chosen.spec, chosen.parity
+
+
+def _choose(material: Material, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
+    """The candidate that is asked for, or the fastest. Raises ParityError where none will do."""
+    name = material.checkpoint.spec.name
+    if options.precision != AUTO:
+        candidate = make_candidate(material, options.precision, options.target, folder / "model.onnx")
+        if not options.allow_parity_loss:
+            require_parity(candidate.parity, name, BUG if options.precision == "fp32" else CHOOSE)
+        return candidate
+    candidates = []
+    for number, (precision, target) in enumerate(_alternatives(options.target)):
+        candidate = make_candidate(material, precision, target, folder / f"{number}.onnx")
+        if candidate.parity.holds:
+            candidates.append(candidate)
+        else:
+            report(f"{precision} for {target}: left out, {'; '.join(candidate.parity.failures)}")
+    if not candidates:
+        raise ParityError(f"{name}: no precision agrees with PyTorch. No file was written; {BUG}")
+    times = latencies(candidates, material.reference.images[0])
+    for candidate, spent in zip(candidates, times, strict=True):
+        report(f"{candidate.spec.precision} for {candidate.target}: {spent:.1f} ms in {candidate.parity.engine}")
+    return candidates[int(np.argmin(times))]
+
+
+def _alternatives(target: Target) -> list[tuple[str, Target]]:
+    """What `auto` tries: every precision for the target, and on a CPU for each engine that is installed."""
+    targets = [target]
+    if target == "cpu" and importlib.util.find_spec("openvino"):
+        targets.append("openvino")
+    return [(precision, one) for one in targets for precision in PRECISIONS]
 
 
 def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
     if options.anomalib is None:
         return load_checkpoint(options.checkpoint)
-    its = options.anomalib
     return read_anomalib(
         options.checkpoint,
-        its.name or options.checkpoint.stem,
-        size=its.size,
-        calibration=its.calibration,
-        false_alarm_rate=its.false_alarm_rate,
+        options.anomalib.name or options.checkpoint.stem,
+        size=options.size,
+        calibration=options.calibration,
+        false_alarm_rate=options.anomalib.false_alarm_rate,
         report=report,
     )
 
 
-def _prove(path: Path, checkpoint: Checkpoint, images: Sequence[Image]) -> tuple[Spec, Parity]:
-    """The file's own Spec and its parity; raises ParityError where it does not hold."""
-    with contextlib.closing(open_engine(path, device="cpu")) as engine:
-        spec = calibrate(engine, checkpoint.held_out_images)
-        parity = measure_parity(engine, checkpoint.model(), images, spec.threshold)
-    require_parity(parity, checkpoint.spec.name)
-    return dataclasses.replace(spec, parity=parity.to_dict()), parity
-
-
-def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
-    """The engine's Spec with the scores that it gives the held-out images itself, and the threshold from those.
-
-    The checkpoint's threshold may be the very score of one of them, as PyTorch rounds it: the last digit would decide.
-    A Spec without calibration, or whose images are not all here, stays as it is.
-    """
-    spec = engine.spec
-    if spec.false_alarm_rate is None or not held_out or len(held_out) != len(spec.held_out_scores):
-        return spec
-    scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
-    threshold = conformal_threshold(scores, spec.false_alarm_rate)
-    return dataclasses.replace(spec, threshold=threshold.value, held_out_scores=tuple(scores))
+def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
+    """The checkpoint with another input size; its images are resized, its threshold is set again on them."""
+    spec = checkpoint.spec
+    if options.size in (None, (spec.height, spec.width)):
+        return checkpoint
+    assert options.size is not None, "just compared"
+    height, width = options.size
+    train, held_out = (
+        [preprocess(image, height, width) for image in images]
+        for images in (checkpoint.train_images, checkpoint.held_out_images)
+    )
+    is_complete = spec.false_alarm_rate is not None and len(held_out) == len(spec.held_out_scores) > 0
+    spec = dataclasses.replace(
+        spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None, held_out_scores=()
+    )
+    resized = dataclasses.replace(checkpoint, spec=spec, train_images=train, held_out_images=held_out)
+    if not is_complete:
+        report(f"{options.checkpoint}: not all held-out images are stored with it, so at {width}x{height} it has no "
+               "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
+        return resized
+    rate = checkpoint.spec.false_alarm_rate or 0.01
+    with_threshold = calibrated(spec, resized.model(), np.stack(held_out), rate, report)
+    return dataclasses.replace(resized, spec=with_threshold)
 
 
 def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> list[Image]:
@@ -120,12 +189,37 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
         if not images:
             raise DataError(f"{options.checkpoint}: no images are stored with it; give some with --images")
         return images
-    if not options.images.exists():
-        raise DataError(f"{options.images}: no such file or folder; expected real images of the product")
-    paths = [options.images] if options.images.is_file() else find_images(options.images)
+    return _read_folder(options.images, checkpoint.spec, MOST_IMAGES, report)
+
+
+def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> Sequence[Image]:
+    """Good images for int8's ranges; a warning where they do not look like the product."""
+    if options.calibration is None or options.anomalib is not None:
+        return [*checkpoint.train_images, *checkpoint.held_out_images][:CALIBRATION_IMAGES] or _images(
+            options, checkpoint, report
+        )
+    images = _read_folder(options.calibration, checkpoint.spec, CALIBRATION_IMAGES, report)
+    known = checkpoint.spec.held_out_scores
+    typical = float(np.median(score_images(checkpoint.model(), np.stack(images))))
+    if known and typical > max(known):
+        report(f"warning: {options.calibration}: a typical picture there scores {typical:.3g}, good ones at most "
+               f"{max(known):.3g}; are they of this product, and good?")  # fmt: skip
+    return images
+
+
+def _read_folder(folder: Path, spec: Spec, most: int, report: Callable[[str], None]) -> list[Image]:
+    if not folder.exists():
+        raise DataError(f"{folder}: no such file or folder; expected real images of the product")
+    paths = [folder] if folder.is_file() else find_images(folder)
     if not paths:
-        raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
-    spec = checkpoint.spec
-    step = max(len(paths) // MOST_IMAGES, 1)
-    read, _ = read_images(paths[::step][:MOST_IMAGES], spec.height, spec.width, skip_unreadable=False, report=report)
+        raise DataError(f"{folder}: no pictures in it; expected real images of the product")
+    step = max(len(paths) // most, 1)
+    read, _ = read_images(paths[::step][:most], spec.height, spec.width, skip_unreadable=False, report=report)
     return list(read)
+
+
+def _golden(reference: Reference, model: Path) -> Golden:
+    half = min(GOLDEN_IMAGES // 2, reference.good)
+    chosen = [*range(half), *range(reference.good, reference.good + half)]
+    images = np.stack([reference.images[index] for index in chosen])
+    return Golden(images, reference.maps[chosen], reference.scores[chosen], sha256(model))

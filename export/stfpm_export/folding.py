@@ -40,19 +40,20 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> ConvWeights:
 
 
 def fold_normalisation(conv: ConvWeights, channel_order: str) -> ConvWeights:
-    """conv1 on normalised RGB planes, as conv1 on four raw planes: the frame's three (0 to 255) and one of ones.
+    """conv1 on normalised RGB planes, as conv1 on four raw planes: the frame's three (0 to 255) and a white one (255).
 
-    (x / 255 - mean) / std is linear in x and 1. The zeros that conv1 pads with fall on the plane of ones too, so a
-    padded pixel still means a normalised 0, exactly.
+    (x / 255 - mean) / std is linear in x and 1. The zeros that conv1 pads with fall on the white plane too, so a
+    padded pixel still means a normalised 0, exactly. White is 255 and not 1 so that all four planes need weights of
+    about the same size, and may share a scale in int8.
     """
     weight = conv.weight.astype(np.float64)
     std = np.asarray(IMAGENET_STD).reshape(1, 3, 1, 1)
     mean = np.asarray(IMAGENET_MEAN).reshape(1, 3, 1, 1)
     colours = weight / (255 * std)
-    ones = -(weight * mean / std).sum(axis=1, keepdims=True)
+    white = -(weight * mean / std).sum(axis=1, keepdims=True) / 255
     if channel_order == "BGR":
         colours = colours[:, ::-1]
-    return ConvWeights(np.concatenate([colours, ones], axis=1).astype(np.float32), conv.bias)
+    return ConvWeights(np.concatenate([colours, white], axis=1).astype(np.float32), conv.bias)
 
 
 def merge_convolutions(first: ConvWeights, second: ConvWeights) -> ConvWeights:

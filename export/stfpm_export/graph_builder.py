@@ -10,8 +10,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .folding import ConvWeights
-
 Attribute = int | str | Sequence[int]
 OPSET = 17
 IR_VERSION = 8
@@ -38,18 +36,16 @@ class GraphBuilder:
 
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
         """Add a constant; the same name may be given again for the same value."""
-        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
-    def convolution(self, x: str, weights: ConvWeights, name: str, stride: int, padding: int) -> str:
-        """A convolution with a bias, of square stride and padding."""
-        inputs = [x, self.constant(f"{name}/weight", weights.weight), self.constant(f"{name}/bias", weights.bias)]
-        kernel = list(weights.weight.shape[2:])
+    def convolution(self, inputs: Sequence[str], name: str, kernel: int, stride: int, padding: int) -> str:
+        """A convolution of square kernel, stride and padding; inputs are what is convolved, the weight and the bias."""
         return self.node(
             "Conv",
             inputs,
             name,
-            kernel_shape=kernel,
+            kernel_shape=[kernel] * 2,
             strides=[stride] * 2,
             pads=[padding] * 4,
             dilations=[1, 1],
@@ -76,3 +72,4 @@ def value_info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueI
 
 UINT8 = TensorProto.UINT8
 FLOAT = TensorProto.FLOAT
+FLOAT16 = TensorProto.FLOAT16

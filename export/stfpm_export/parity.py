@@ -2,93 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from stfpm_edge.stfpm import Stfpm
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import ParityError
-from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.spec import Spec
 
-MAP_TOLERANCE = {"fp32": 1e-4}
-"""The largest absolute error of an anomaly map that an export may have, by precision."""
+from .reference import Reference
+
+MAP_TOLERANCE = 1e-4
+"""The largest absolute error of an anomaly map that a float32 export may have ..."""
 THRESHOLD_SHARE = 0.01
 """... and no more than this share of the threshold: a model of small scores is held to more."""
+RANK_CORRELATION = 0.99
+"""What the scores of a rounded export (fp16, int8) must have with PyTorch's, good and bad images together."""
+AUROC_LOSS = 0.002
+"""What the image AUROC of a rounded export may differ from PyTorch's by, where labelled images are given."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from PyTorch on the same images. Errors are absolute, scores have no unit."""
+    """How far a file is from PyTorch on the same images. Errors are absolute where not said; scores have no unit."""
 
     images: int
+    """Good ones."""
+    pasted: int
+    """The same with a patch pasted in (see `paste_patch`)."""
     map_max_error: float
     map_mean_error: float
     score_max_error: float
+    score_relative_error: float
+    """The median over all images of |error| / PyTorch's score."""
     score_max: float
     """The largest score among the images, to read the errors against."""
+    rank_correlation: float | None
+    """Spearman's, of the scores of all images; None where all scores are equal."""
     verdict_flips: int
-    """Images that PyTorch passes and the file rejects, or the other way round."""
+    """Good images that PyTorch passes and the file rejects, or the other way round, each by its own threshold."""
+    pasted_flips: int
+    """The same among those with a patch."""
     pytorch_threshold: float | None
-    """The checkpoint's; the file's own is set from its own scores."""
-    tolerance: float
+    """The checkpoint's."""
+    threshold: float | None
+    """The file's own, set from its own scores."""
     engine: str
     """What executed the file."""
+    precision: str
+    tolerance: float | None
+    """Of the map's largest error; None for a rounded export."""
+    flips_allowed: int
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`pytorch` and `file`: image AUROC and more on labelled images; empty where none were given."""
+    failures: tuple[str, ...] = ()
+    """What is not as good as it has to be, in words; empty where parity holds."""
 
     @property
     def holds(self) -> bool:
-        """Whether the map's error is within the tolerance; not where it is not finite."""
-        return self.map_max_error <= self.tolerance
+        """Whether the file may stand for the checkpoint."""
+        return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in the Spec."""
-        return asdict(self)
+        """As it stands in the Spec: without figures that are not finite, which JSON does not know."""
+        return {key: None if _is_not_finite(value) else value for key, value in asdict(self).items()}
 
 
-def measure_parity(engine: Engine, model: Stfpm, images: Sequence[Image], threshold: float | None) -> Parity:
-    """Run images uint8 [H, W, 3] through both, one by one, as a line does.
+def measure_parity(
+    engine: Engine, spec: Spec, reference: Reference, accuracy: Mapping[str, dict[str, float]] | None = None
+) -> Parity:
+    """Run the reference's images through a file, one by one, as a line does.
 
-    `threshold` is the file's own; that of `engine.spec` is PyTorch's. None: no verdicts to compare.
+    `spec` is the file's with its own threshold; that of `engine.spec` is PyTorch's.
     """
-    spec = engine.spec
-    assert images, "parity needs at least one image"
-    map_errors, score_errors, scores, flips = [], [], [], 0
-    before, after = (np.inf if value is None else value for value in (spec.threshold, threshold))
-    for image in images:
-        batch = image[np.newaxis]
-        maps, own = engine.infer(batch)
-        with torch.inference_mode():
-            expected_maps, expected = (result.numpy() for result in model(torch.from_numpy(batch)))
-        map_errors.append(np.abs(maps - expected_maps))
-        score_errors.append(abs(float(own[0]) - float(expected[0])))
-        scores.append(float(expected[0]))
-        flips += (float(own[0]) > after) != (float(expected[0]) > before)
-    return Parity(
-        images=len(images),
+    results = [engine.infer(image[np.newaxis]) for image in reference.images]
+    maps, scores = (np.concatenate([result[k] for result in results]) for k in (0, 1))
+    map_errors, score_errors = np.abs(maps - reference.maps), np.abs(scores - reference.scores)
+    before, after = (np.inf if value is None else value for value in (engine.spec.threshold, spec.threshold))
+    flips = ~((scores <= after) == (reference.scores <= before))
+    is_exact = spec.precision == "fp32"
+    rate = spec.false_alarm_rate or 0.0
+    parity = Parity(
+        images=reference.good,
+        pasted=len(reference.images) - reference.good,
         map_max_error=float(np.max(map_errors)),
         map_mean_error=float(np.mean(map_errors)),
         score_max_error=float(np.max(score_errors)),
-        score_max=float(np.max(scores)),
-        verdict_flips=int(flips),
-        pytorch_threshold=spec.threshold,
-        tolerance=_tolerance(spec),
-        engine=f"ONNX Runtime, {engine.provider}",
+        score_relative_error=float(np.median(score_errors / np.maximum(reference.scores, 1e-12))),
+        score_max=float(np.max(reference.scores)),
+        rank_correlation=_rank_correlation(scores, reference.scores),
+        verdict_flips=int(flips[: reference.good].sum()),
+        pasted_flips=int(flips[reference.good :].sum()),
+        pytorch_threshold=engine.spec.threshold,
+        threshold=spec.threshold,
+        engine=engine.provider,
+        precision=spec.precision,
+        tolerance=_tolerance(engine.spec) if is_exact else None,
+        flips_allowed=0 if is_exact else math.floor(rate * reference.good),
+        accuracy=dict(accuracy or {}),
     )
+    return Parity(**{**vars(parity), "failures": tuple(_failures(parity))})
+
+
+def require_parity(parity: Parity, source: str, hint: str) -> None:
+    """Raise ParityError unless it holds."""
+    if not parity.holds:
+        raise ParityError(f"{source}: in {parity.precision} {'; '.join(parity.failures)}. No file was written; {hint}")
+
+
+def _failures(parity: Parity) -> list[str]:
+    failures = []
+    if not np.isfinite([parity.map_max_error, parity.score_max_error]).all():
+        return ["its results are not finite"]
+    if parity.tolerance is not None:
+        if parity.map_max_error > parity.tolerance:
+            failures.append(
+                f"its anomaly map is {parity.map_max_error:.2g} away from PyTorch's on {parity.images} images, "
+                f"expected at most {parity.tolerance:.1e}"
+            )
+        return failures
+    if parity.verdict_flips > parity.flips_allowed:
+        failures.append(
+            f"{parity.verdict_flips} of {parity.images} verdicts on good images flip, "
+            f"expected at most {parity.flips_allowed}"
+        )
+    if parity.rank_correlation is not None and parity.rank_correlation < RANK_CORRELATION:
+        failures.append(
+            f"its scores' rank correlation with PyTorch's is {parity.rank_correlation:.4f}, "
+            f"expected at least {RANK_CORRELATION}"
+        )
+    if parity.accuracy:
+        before, after = (parity.accuracy[whose]["image_auroc"] for whose in ("pytorch", "file"))
+        if before - after > AUROC_LOSS:
+            failures.append(f"its image AUROC is {after:.4f}, expected within {AUROC_LOSS} of PyTorch's {before:.4f}")
+    return failures
 
 
 def _tolerance(spec: Spec) -> float:
-    absolute = MAP_TOLERANCE[spec.precision]
-    return min(absolute, THRESHOLD_SHARE * spec.threshold) if spec.threshold else absolute
+    return min(MAP_TOLERANCE, THRESHOLD_SHARE * spec.threshold) if spec.threshold else MAP_TOLERANCE
 
 
-def require_parity(parity: Parity, source: str) -> None:
-    """Raise ParityError unless it holds."""
-    if not parity.holds:
-        raise ParityError(
-            f"{source}: its anomaly map is {parity.map_max_error:.2g} away from PyTorch's on {parity.images} images; "
-            f"expected at most {parity.tolerance:.1e}. No file was written; report this as a bug, with the checkpoint"
-        )
+def _rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
+    """Spearman's: Pearson's of the ranks, ties sharing theirs. None where there is nothing to order."""
+    if not (np.isfinite(one).all() and np.ptp(one) > 0 and np.ptp(other) > 0):
+        return None
+    return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])
+
+
+def _ranks(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]
+
+
+def _is_not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -46,6 +46,10 @@ class Spec:
     """The resize that the student was trained with."""
     precision: str = "fp32"
     """Of the backbones' arithmetic; the head is float32 always."""
+    target: str = "cpu"
+    """Which engine the graph was written for: `cpu` (ONNX Runtime), `openvino` or `tensorrt`. All can run it."""
+    batch: int | None = None
+    """How many frames the graph takes at a time; None is any number."""
     threshold: float | None = None
     """A score above it is a reject. None: never calibrated, and nothing can be judged."""
     threshold_set_by: str = ""
@@ -60,7 +64,8 @@ class Spec:
     """How far the exported file is from PyTorch; empty in a checkpoint."""
 
     def __post_init__(self) -> None:
-        for name in ("name", "backbone", "teacher", "teacher_sha256", "channel_order", "resize", "precision"):
+        for name in ("name", "backbone", "teacher", "teacher_sha256", "channel_order", "resize", "precision",
+                     "target"):  # fmt: skip
             _expect(isinstance(getattr(self, name), str), name, getattr(self, name), "a text")
         for name in ("height", "width"):
             value = getattr(self, name)
@@ -78,6 +83,12 @@ class Spec:
             isinstance(self.held_out_scores, tuple) and all(map(_is_finite, self.held_out_scores)),
             "held_out_scores", self.held_out_scores, "finite numbers",
         )  # fmt: skip
+        _expect(
+            self.batch is None or (_is_integer(self.batch) and self.batch > 0),
+            "batch",
+            self.batch,
+            "1 or more, or null",
+        )
         for name in ("training", "parity"):
             _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
 

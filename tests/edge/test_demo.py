@@ -13,14 +13,13 @@ import pytest
 from stfpm_edge import demo as demo_module
 from stfpm_edge.demo import DemoOptions, Step, demo, main, plan
 
-TINY = ["--train-images", "12", "--test-images", "4", "--teacher-steps", "2", "--epochs", "1", "--size", "64"]
+TINY = ["--train-images", "12", "--test-images", "4", "--epochs", "1", "--size", "64"]
 
 
 def test_each_step_is_named_and_uses_only_what_an_earlier_one_made(tmp_path: Path):
     programs = [step.program for step in plan(DemoOptions(tmp_path))]
     assert programs == [
         "stfpm_edge.demo_parts",
-        "stfpm_edge.demo_teacher",
         "stfpm-train",
         "stfpm-export",
         "stfpm-eval",

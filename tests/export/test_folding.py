@@ -40,7 +40,7 @@ def test_normalisation_folds_into_conv1_borders_included(block, order):
     frames = torch.randint(0, 256, (2, 20, 22, 3), dtype=torch.uint8)
     expected = norm(conv(normalise_images(frames, order))).detach()
     raw = frames.permute(0, 3, 1, 2).float()
-    planes = torch.cat([raw, torch.ones_like(raw[:, :1])], dim=1)
+    planes = torch.cat([raw, torch.full_like(raw[:, :1], 255)], dim=1)
     folded = convolve(planes, fold_normalisation(fold_batch_norm(conv, norm), order))
     torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-4)
     assert (folded - expected)[..., 0, :].abs().max() < 1e-4  # the border, where a folded bias would be wrong

@@ -332,7 +332,7 @@ def test_the_command_makes_the_same_artifact(tiny, write, good_images, tmp_path,
     path, output = write(lightning(tiny)), tmp_path / "bottle.onnx"
     command = ["--from-anomalib", str(path), "-o", str(output), "--name", "bottle", "--calibration", str(good_images)]
     assert main([*command, "--size", "64"]) == 0
-    assert "parity with PyTorch on 10 images" in capsys.readouterr().err
+    assert "0 of 10" in capsys.readouterr().err
     spec = open_engine(output).spec
     assert (spec.name, spec.height, spec.width) == ("bottle", 64, 64)
     assert spec.threshold == max(spec.held_out_scores)

@@ -31,7 +31,8 @@ def test_round_trip_keeps_everything(make_spec):
 def test_keys_of_schema_1_are_these(text):
     assert sorted(json.loads(text)) == sorted(
         ["schema", "name", "height", "width", "backbone", "blocks", "teacher", "teacher_sha256", "channel_order",
-         "resize", "precision", "threshold", "threshold_set_by", "false_alarm_rate", "held_out_scores", "training",
+         "resize", "precision", "target", "batch", "threshold", "threshold_set_by", "false_alarm_rate",
+             "held_out_scores", "training",
          "parity"]
     )  # fmt: skip
     assert json.loads(text)["schema"] == SCHEMA == 1

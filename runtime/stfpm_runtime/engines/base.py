@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
+from ..errors import ArtifactError, EngineError
 from ..spec import Spec
 
 Maps = npt.NDArray[np.float32]
@@ -46,3 +48,30 @@ def check_images(images: npt.NDArray[Any], spec: Spec) -> None:
         raise EngineError(f"got {type(images).__name__}; {expected}")
     if images.dtype != np.uint8 or images.shape[1:] != spec.input_shape or images.shape[0] == 0:
         raise EngineError(f"got {images.dtype} {list(images.shape)}; {expected}")
+
+
+def check_graph(found: Sequence[tuple[str, str, list[int]]], spec: Spec, path: Path) -> None:
+    """Raise ArtifactError unless inputs and outputs are those of the artifact's contract.
+
+    `found` holds name, type as ONNX Runtime calls it, and all dimensions but the first, of inputs and then outputs.
+    """
+    sides = [spec.height, spec.width]
+    expected = [
+        ("image", "tensor(uint8)", [*sides, 3]),
+        ("anomaly_map", "tensor(float)", sides),
+        ("score", "tensor(float)", []),
+    ]
+    if found != expected:
+        raise ArtifactError(f"{path}: its graph has {found}, its metadata promises {expected}; export it again")
+
+
+def in_batches(
+    images: npt.NDArray[np.uint8], batch: int, run: Callable[[npt.NDArray[np.uint8]], tuple[Maps, Scores]]
+) -> tuple[Maps, Scores]:
+    """Results of any number of images from a graph that takes `batch` at a time: the last ones are filled up."""
+    if len(images) == batch:
+        return run(images)
+    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
+    results = [run(filled[start : start + batch]) for start in range(0, len(filled), batch)]
+    maps, scores = (np.concatenate([result[k] for result in results])[: len(images)] for k in (0, 1))
+    return maps, scores

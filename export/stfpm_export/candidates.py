@@ -1,0 +1,123 @@
+"""One checkpoint in one precision: written, calibrated and proven. `--precision auto` makes several and takes one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from stfpm_edge.checkpoint import Checkpoint
+from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.engines import Engine, open_engine
+from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.spec import METADATA_KEY, Spec
+
+from .arithmetic import Float16, Float32
+from .fused_graph import build_graph
+from .parity import Parity, measure_parity
+from .quantisation import Int8
+from .ranges import first_overflow, measure_ranges
+from .reference import Reference
+from .target import Target
+
+PRECISIONS = ("fp32", "fp16", "int8")
+RUNS = 40
+"""Timed frames of each candidate."""
+PAUSE = 0.01
+"""Seconds before a timed frame: one engine's threads spin for a while and would take the next one's cores."""
+
+Accuracy = Callable[[Engine], dict[str, float]]
+"""Image AUROC and more of an engine on labelled images, by name: `image_auroc` at least."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that candidates of one checkpoint are made of and held against."""
+
+    checkpoint: Checkpoint
+    reference: Reference
+    calibration: Sequence[Image]
+    """Good images uint8 [H, W, 3] that int8's ranges are measured on."""
+    batch: int | None = None
+    """The number of frames that the file takes at a time; None leaves it free."""
+    accuracy: Accuracy | None = None
+    pytorch_accuracy: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file with its proof."""
+
+    path: Path
+    target: Target
+    spec: Spec
+    parity: Parity
+
+
+def make_candidate(material: Material, precision: str, target: Target, path: Path) -> Candidate:
+    """Write `path` and measure what it is worth; whether that is enough is the caller's to say."""
+    checkpoint = material.checkpoint
+    arithmetic = _arithmetic(material, precision, target)
+    model = build_graph(checkpoint, arithmetic, target, material.batch)
+    onnx.save(model, path)
+    with contextlib.closing(open_engine(path, device="cpu")) as engine:
+        spec = calibrate(engine, checkpoint.held_out_images)
+        accuracy = None
+        if material.accuracy and material.pytorch_accuracy:
+            accuracy = {"pytorch": material.pytorch_accuracy, "file": material.accuracy(engine)}
+        parity = measure_parity(engine, spec, material.reference, accuracy)
+    if precision == "fp16" and not np.isfinite(parity.map_max_error):
+        parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, material),))
+    spec = dataclasses.replace(spec, parity=parity.to_dict())
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.save(model, path)
+    return Candidate(path, target, spec, parity)
+
+
+def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
+    """The engine's Spec with the scores that it gives the held-out images itself, and the threshold from those.
+
+    Rounding moves scores; and the checkpoint's threshold may be the very score of one of them: the last digit would
+    decide. A Spec without calibration, or whose images are not all here, stays as it is.
+    """
+    spec = engine.spec
+    if spec.false_alarm_rate is None or not held_out or len(held_out) != len(spec.held_out_scores):
+        return spec
+    scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
+    if not np.isfinite(scores).all():  # an overflow: parity will say so
+        return spec
+    threshold = conformal_threshold(scores, spec.false_alarm_rate)
+    return dataclasses.replace(spec, threshold=threshold.value, held_out_scores=tuple(scores))
+
+
+def latencies(candidates: Sequence[Candidate], image: Image) -> list[float]:
+    """Milliseconds for one frame uint8 [H, W, 3] by each candidate, the median, all measured by turns."""
+    with contextlib.ExitStack() as stack:
+        engines = [stack.enter_context(contextlib.closing(open_engine(one.path, device="cpu"))) for one in candidates]
+        times: list[list[float]] = [[] for _ in engines]
+        for _ in range(RUNS):
+            for engine, own in zip(engines, times, strict=True):
+                time.sleep(PAUSE)
+                engine.infer(image[np.newaxis])
+                started = time.perf_counter()
+                engine.infer(image[np.newaxis])
+                own.append(1e3 * (time.perf_counter() - started))
+    return [float(np.median(own)) for own in times]
+
+
+def _arithmetic(material: Material, precision: str, target: Target) -> Float32:
+    if precision == "int8":
+        return Int8(measure_ranges(material.checkpoint, material.calibration), target)
+    return Float16() if precision == "fp16" else Float32()
+
+
+def _overflow(model: onnx.ModelProto, arithmetic: Float32, material: Material) -> str:
+    where = (first_overflow(model, arithmetic.activations, image) for image in material.reference.images)
+    name = next((name for name in where if name), "the frame")
+    return f"its values overflow at {name}: a number above 65504 (export in fp32 or int8)"

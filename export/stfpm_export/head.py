@@ -1,0 +1,104 @@
+"""The head of the fused graph, float32 in every precision: from two pyramids of features to map and score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stfpm_runtime.spec import Spec
+
+from .folding import upsampling_matrix
+from .graph_builder import GraphBuilder
+from .target import Target
+
+EPSILON = 1e-12
+"""The shortest length that a feature is divided by, PyTorch's F.normalize's."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Writes equations 1 to 4 of the paper."""
+
+    builder: GraphBuilder
+    spec: Spec
+    target: Target
+
+    def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
+        """`anomaly_map` [N, H, W] and its maximum, `score` [N], of each block's features float32 [N, C, h, w].
+
+        `widths` is each block's C.
+        """
+        product = ""
+        for block, one, other, width in zip(self.spec.blocks, teacher, student, widths, strict=True):
+            upsampled = self.upsampled(self.distance(one, other, width, block), block, first=not product)
+            product = self._multiplied(product, upsampled, block) if product else upsampled
+        self.builder.node("ReduceMax", ["anomaly_map"], "score", axes=[1, 2], keepdims=0)
+
+    def distance(self, teacher: str, student: str, width: int, block: int) -> str:
+        """The squared distance of the unit features, [N, h, w]; equation 1's half is in the upsampling.
+
+            |t/|t| - s/|s||^2  =  |t - s |t|/|s||^2 / |t|^2
+
+        The right side takes one pass over the features less than the left. Unlike 2 - 2 cos, which is the same again,
+        it is no difference of almost equal numbers where student and teacher agree, and exactly 0 where they are equal.
+        """
+        name = f"head/block{block}"
+
+        def node(operator: str, inputs: Sequence[str], what: str) -> str:
+            return self.builder.node(operator, inputs, f"{name}/{what}")
+
+        epsilon = self.builder.constant("head/epsilon", np.asarray(EPSILON, np.float32))
+        teacher, student = (self._flat(features, width) for features in (teacher, student))
+        lengths = []
+        for features, whose in ((teacher, "teacher"), (student, "student")):
+            norm = node("Sqrt", [self._sum_of_squares(features, width, f"{name}/{whose}")], f"{whose}_norm")
+            lengths.append(node("Max", [norm, epsilon], f"{whose}_length"))
+        alike = node("Mul", [student, node("Div", lengths, "ratio")], "student_of_teachers_length")
+        difference = node("Sub", [teacher, alike], "difference")
+        apart = self._sum_of_squares(difference, width, f"{name}/apart")
+        distance = node("Div", [apart, node("Mul", [lengths[0]] * 2, "teacher_length_squared")], "distance")
+        shape = self.builder.constant(f"{name}/shape", np.asarray([0, *self.sides(block)], np.int64))
+        return node("Reshape", [distance, shape], "distance_map")
+
+    def _flat(self, features: str, width: int) -> str:
+        """[N, C, h w] for ONNX Runtime, which then reads quantised features once and not for each use of them."""
+        if self.target != "cpu":
+            return features
+        shape = self.builder.constant(f"head/{width}_channels", np.asarray([0, width, -1], np.int64))
+        return self.builder.node("Reshape", [features, shape], f"{features}/flat")
+
+    def _sum_of_squares(self, x: str, width: int, name: str) -> str:
+        """Over the channels of [N, C, h, w]: [N, 1, h, w], or [N, 1, h w] of what is flat.
+
+        ONNX Runtime's sums along an axis that is not the last are slow; a product with a row of ones is the same.
+        """
+        if self.target != "cpu":
+            return self.builder.node("ReduceSumSquare", [x], f"{name}/squares", axes=[1], keepdims=1)
+        square = self.builder.node("Mul", [x, x], f"{name}/square")
+        ones = self.builder.constant(f"head/{width}_ones", np.ones((1, width), np.float32))
+        return self.builder.node("MatMul", [ones, square], f"{name}/squares")
+
+    def upsampled(self, distance: str, block: int, *, first: bool) -> str:
+        """A block's map in the input's size, [N, H, W], by two constant matrices."""
+        name = f"head/block{block}"
+        rows, columns = self.sides(block)
+        tall = self.builder.constant(f"{name}/rows", 0.5 * upsampling_matrix(self.spec.height, rows))
+        wide = self.builder.constant(f"{name}/columns", upsampling_matrix(self.spec.width, columns).T)
+        upsampled = self.builder.node("MatMul", [tall, distance], f"{name}/tall")
+        is_all = first and block == self.spec.blocks[-1]
+        return self.builder.node("MatMul", [upsampled, wide], "anomaly_map" if is_all else f"{name}/map")
+
+    def _multiplied(self, product: str, upsampled: str, block: int) -> str:
+        is_last = block == self.spec.blocks[-1]
+        return self.builder.node(
+            "Mul", [product, upsampled], "anomaly_map" if is_last else f"head/block{block}/product"
+        )
+
+    def sides(self, block: int) -> tuple[int, int]:
+        """Height and width of block b's maps: conv1, max-pooling and all blocks but conv2_x halve, rounding up."""
+        height, width = self.spec.height, self.spec.width
+        for _ in range(block):
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return height, width

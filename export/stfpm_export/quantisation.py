@@ -1,0 +1,131 @@
+"""int8 by explicit quantisation: which tensors are quantised, and by which scales, stands in the graph.
+
+Weights are int8, symmetric, with a scale for each output channel; activations uint8 with one scale (Jacob et al.,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018):
+
+    q = clip(round(x / scale) + zero_point, 0, 255),  x' = (q - zero_point) scale
+
+An activation behind a ReLU has zero point 0, so that an engine drops the ReLU: the clip is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .arithmetic import Float32
+from .folding import ConvWeights
+from .graph_builder import GraphBuilder
+from .target import Target
+
+
+class Range(NamedTuple):
+    """The values that a tensor takes, both ends included."""
+
+    low: float
+    high: float
+
+
+class Scale(NamedTuple):
+    """Of a quantised activation."""
+
+    scale: np.float32
+    zero_point: np.uint8 | np.int8
+
+
+class Int8(Float32):
+    """Quantised backbones."""
+
+    precision = "int8"
+
+    def __init__(self, ranges: Mapping[str, Range], target: Target) -> None:
+        """`ranges` holds what a calibration saw of every activation of the float graph."""
+        super().__init__()
+        self._ranges = ranges
+        self._target = target
+        self._scales: dict[str, Scale] = {}
+        self.image_type = np.dtype(np.float32 if target == "tensorrt" else np.uint8)
+
+    def image(self, builder: GraphBuilder) -> str:
+        """The frame's bytes are quantised already, by a scale of 1. TensorRT's int8 has no room for 255."""
+        return super().image(builder) if self._target == "tensorrt" else "image"
+
+    def planes(self, builder: GraphBuilder, planes: str) -> str:
+        """See `image`."""
+        if self._target == "tensorrt":
+            return planes
+        return self._dequantise(builder, planes, "planes/values", Scale(np.float32(1), np.uint8(0)))
+
+    def convolution(
+        self, builder: GraphBuilder, x: str, weights: ConvWeights, name: str, stride: int, padding: int
+    ) -> str:
+        """int8 weights; the bias in the product of both scales, as int32, which is what integers are summed to."""
+        if x not in self._scales:  # TensorRT's conv1
+            return super().convolution(builder, x, weights, name, stride, padding)
+        values, scale = quantise_weight(weights.weight)
+        weight = self._dequantised_constant(builder, f"{name}/weight", values, scale)
+        if self._target == "tensorrt":  # its parser takes no int32 here, and it folds a float bias by itself
+            bias = builder.constant(f"{name}/bias", weights.bias)
+        else:
+            unit = scale * self._scales[x].scale
+            rounded = np.rint(weights.bias.astype(np.float64) / unit).clip(-(2**31), 2**31 - 1).astype(np.int32)
+            bias = self._dequantised_constant(builder, f"{name}/bias", rounded, unit)
+        return builder.convolution([x, weight, bias], name, weights.weight.shape[2], stride, padding)
+
+    def activation(self, builder: GraphBuilder, x: str, like: str | None = None) -> str:
+        """Quantise and dequantise; a tensor `like` another one takes its scale, so that nothing is rounded twice."""
+        return self._requantise(builder, x, x, self._scale(self._ranges[x]) if like is None else self._scales[like])
+
+    def rectified(self, builder: GraphBuilder, x: str, name: str) -> str:
+        """uint8 with zero point 0 clips what is below 0 by itself; ONNX Runtime sums in integers only without ReLU."""
+        if self._target != "cpu":
+            return super().rectified(builder, x, name)
+        return self._requantise(builder, x, name, self._scale(self._ranges[name]))
+
+    def summand(self, builder: GraphBuilder, x: str) -> str:
+        """See Target."""
+        return self.activation(builder, x) if self._target == "cpu" else x
+
+    def _requantise(self, builder: GraphBuilder, x: str, name: str, scale: Scale) -> str:
+        constants = self._constants(builder, f"{name}/quantise", scale)
+        quantised = builder.node("QuantizeLinear", [x, *constants], f"{name}/quantised")
+        return self._dequantise(builder, quantised, f"{name}/values", scale)
+
+    def _scale(self, values: Range) -> Scale:
+        low, high = min(values.low, 0.0), max(values.high, 0.0)
+        if self._target == "tensorrt":
+            return Scale(np.float32(max(-low, high, 1e-9) / 127), np.int8(0))
+        scale = np.float32(max(high - low, 1e-9) / 255)
+        return Scale(scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255)))
+
+    def _dequantise(self, builder: GraphBuilder, quantised: str, name: str, scale: Scale) -> str:
+        constants = self._constants(builder, f"{name}/dequantise", scale)
+        self._scales[name] = scale
+        return builder.node("DequantizeLinear", [quantised, *constants], name)
+
+    def _constants(self, builder: GraphBuilder, name: str, scale: Scale) -> list[str]:
+        return [
+            builder.constant(f"{name}/scale", np.asarray(scale.scale)),
+            builder.constant(f"{name}/zero_point", np.asarray(scale.zero_point)),
+        ]
+
+    def _dequantised_constant(
+        self, builder: GraphBuilder, name: str, values: npt.NDArray[np.signedinteger], scale: npt.NDArray[np.float32]
+    ) -> str:
+        """A constant of integers and its scale for each index of the first axis, as the float tensor that they mean."""
+        constants = [
+            builder.constant(f"{name}/integers", values),
+            builder.constant(f"{name}/scale", scale),
+            builder.constant(f"{name}/zero_point", np.zeros(len(scale), values.dtype)),
+        ]
+        return builder.node("DequantizeLinear", constants, name, axis=0)
+
+
+def quantise_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """int8 [C_out, C_in, k, k], -127 to 127, and float32 [C_out] scales whose product is nearest to the weight."""
+    largest = np.abs(weight).max(axis=(1, 2, 3))
+    scale = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
+    return np.rint(weight / scale.reshape(-1, 1, 1, 1)).clip(-127, 127).astype(np.int8), scale

@@ -1,0 +1,16 @@
+"""Who is to run a file. Every engine runs every file; each is fastest on the one that was written for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Target = Literal["cpu", "openvino", "tensorrt"]
+"""What the engines want differently:
+
+    cpu       ONNX Runtime. Quantises what is added to a shortcut too, or its integer sum is not used; sums over
+              channels by a product with ones.
+    openvino  Leaves the summand in float: sum and ReLU run inside the convolution, before anything is rounded.
+    tensorrt  As openvino; quantised activations are int8 with zero point 0, conv1 stays float: it takes no others.
+"""
+
+TARGETS: tuple[Target, ...] = ("cpu", "openvino", "tensorrt")

@@ -1,0 +1,98 @@
+"""OpenVINO on the CPU, natively: the fastest there for int8 files that were written for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArtifactError, EngineError, MissingExtraError
+from ..spec import METADATA_KEY, Spec
+from .base import Maps, Scores, check_graph, check_images, in_batches
+
+try:
+    import openvino
+except ImportError:
+    raise MissingExtraError("openvino", "openvino") from None
+
+CONFIGURATION = {
+    "INFERENCE_PRECISION_HINT": "f32",  # it uses bfloat16 otherwise where the CPU can, and the head has no digits left
+    "PERFORMANCE_HINT": "LATENCY",
+}
+
+
+class OpenVinoEngine:
+    """Runs a fused graph in OpenVINO's CPU plug-in.
+
+    `threads` is the number of threads for one frame (None: OpenVINO's choice).
+    """
+
+    provider = "OpenVINO CPU"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            text = _metadata(model)
+        except Exception as error:  # OpenVINO raises RuntimeError, and bare types of its own
+            raise ArtifactError(f"{path}: OpenVINO cannot load it ({_first_line(error)}); export it again") from error
+        if text is None:
+            raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
+        self._spec = Spec.from_json(text, str(path))
+        check_graph(_inputs_and_outputs(model), self._spec, path)
+        if self._spec.batch is None:
+            model.reshape({"image": [1, *self._spec.input_shape]})  # a free dimension costs it speed
+        configuration = CONFIGURATION | ({} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)})
+        try:
+            self._request: Any = core.compile_model(model, "CPU", configuration).create_infer_request()
+        except Exception as error:
+            raise ArtifactError(f"{path}: OpenVINO cannot run it ({_first_line(error)}); export it again") from error
+
+    @property
+    def spec(self) -> Spec:
+        """What the model file says of itself."""
+        return self._spec
+
+    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
+        if self._request is None:
+            raise EngineError("the engine was closed; open it again")
+        check_images(images, self._spec)
+        try:
+            return in_batches(images, self._spec.batch or 1, self._run)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
+
+    def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        results = self._request.infer({"image": images})
+        return results["anomaly_map"].copy(), results["score"].copy()  # its own arrays are written again
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._request = None
+
+
+def _metadata(model: openvino.Model) -> str | None:
+    """The ONNX file's metadata of ours: OpenVINO keeps it in the framework's section of its run-time information."""
+    path = ["framework", METADATA_KEY]
+    return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
+
+
+def _inputs_and_outputs(model: openvino.Model) -> list[tuple[str, str, list[int]]]:
+    """Name, ONNX Runtime's name of the type, and all dimensions but the first."""
+    types = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
+    found = []
+    for value in (*model.inputs, *model.outputs):
+        kind = value.get_element_type().get_type_name()
+        sides = [side.get_length() if side.is_static else -1 for side in list(value.get_partial_shape())[1:]]
+        found.append((value.get_any_name(), types.get(kind, kind), sides))
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,66 @@
+"""`stfpm-pretrain`: a teacher without a photograph, where ImageNet's weights cannot be had."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stfpm_runtime.cli import run
+
+from .backbone import BACKBONES
+from .pretraining import PretrainOptions, pretrain
+from .resume import resume_path
+from .train_cli import TerminalReporter, parse_numbers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run("stfpm-pretrain", lambda: _pretrain(arguments))
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    values = vars(arguments)
+    blocks = tuple(int(block) for block in parse_numbers("--blocks", values.pop("blocks")))
+    options = PretrainOptions(blocks=blocks, side=values.pop("size"), start=values.pop("from"), **values)
+    with TerminalReporter() as reporter:
+
+        def report(step: int, note: str) -> None:
+            reporter.step("pre-training", step, options.steps, note)
+
+        try:
+            pretrain(options, report)
+        except KeyboardInterrupt:
+            if resume_path(options.output).exists():
+                reporter.say("interrupted: continue with the same command and --resume")
+            raise
+        reporter.say(f"{options.output}: a teacher; next: stfpm-train DATA --teacher {options.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = PretrainOptions(Path("teacher.safetensors"))
+    parser = argparse.ArgumentParser(
+        prog="stfpm-pretrain",
+        description="Pre-train a teacher on pictures that formulas draw: no photograph, no download.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the teacher to write, a .safetensors file")
+    add("--from", default="", metavar="PATH", help="go on from these weights (.safetensors or .pth), not random ones")
+    add("--backbone", default=defaults.backbone, choices=BACKBONES, help="the architecture")
+    add("--blocks", default="2,3,4", metavar="B,...", help="train up to the highest of these; each gets a loss")
+    add("--steps", type=int, default=defaults.steps, metavar="N", help="steps of the optimizer")
+    add("--batch-size", type=int, default=defaults.batch_size, help="pictures in each step")
+    add("--size", type=int, default=defaults.side, metavar="SIDE", help="height and width of the pictures, in pixels")
+    add("--lr", type=float, default=defaults.lr, help="AdamW's learning rate at its highest")
+    add("--seed", type=int, default=defaults.seed, help="of the formulas, the pictures and the first weights")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--resume", action="store_true", help="continue an interrupted pre-training of the same output")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

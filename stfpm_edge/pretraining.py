@@ -1,0 +1,201 @@
+"""Pre-train a teacher on pictures that formulas draw: no photograph, no data set, no download.
+
+At every position of every block the network says which texture and which contour it looks at, and the mean colour
+there: dense answers teach more per picture than one label does, and keep in the features what a defect would change.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stfpm_runtime.errors import OptionError, StfpmError
+from stfpm_runtime.files import atomic_path, check_writable
+
+from .backbone import BACKBONES, Pyramid
+from .checkpoint import below, load_tensors, save_tensors
+from .options import pick_device
+from .resume import resume_path
+from .scenes import CONTOURS, TEXTURES, SceneFormulas, Scenes
+from .teacher import load_teacher
+
+ANSWERS = (TEXTURES, 1 + CONTOURS, 3)
+"""Of each position: which texture, which contour (0: the ground), and the mean colour."""
+GROUND_WEIGHT = 0.3
+"""Of the ground in the loss over contours: most of a picture is ground."""
+COLOUR_WEIGHT = 0.5
+"""Of the colour's squared error beside the two cross-entropies."""
+WARM_UP, COOL_DOWN = 0.02, 0.3
+"""Shares of the steps in which the learning rate rises from 0, and falls to 0 again; between them it stands still."""
+SAVE_EVERY = 60.0
+"""Seconds between two saves of the unfinished state."""
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """What to pre-train, and for how long."""
+
+    output: Path
+    backbone: str = "resnet18"
+    blocks: tuple[int, ...] = (2, 3, 4)
+    steps: int = 20_000
+    """Of the optimizer, the warm-up and the cool-down among them."""
+    batch_size: int = 32
+    side: int = 96
+    """Height and width of the pictures, in pixels."""
+    lr: float = 2e-3
+    """AdamW's learning rate at its highest."""
+    seed: int = 0
+    device: str = "auto"
+    start: str = ""
+    """A teacher to start from, a path as for `load_teacher`; empty starts from random weights."""
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 2), ("side", 64)):
+            if getattr(self, name) < least:
+                raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
+        if self.backbone not in BACKBONES:
+            raise OptionError(f"got backbone {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.002")
+        if self.output.suffix != ".safetensors":
+            raise OptionError(f"{self.output}: expected a file ending in .safetensors")
+
+    def identity(self) -> dict[str, str]:
+        """What must not change between two sittings of one pre-training; strings, for a file's metadata."""
+        names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start")
+        return {name: str(getattr(self, name)) for name in names}
+
+
+class DenseClassifier(nn.Module):
+    """A pyramid with a head on each block."""
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        with torch.no_grad():
+            widths = [features.shape[1] for features in pyramid(torch.zeros(2, 3, 64, 64))]
+        self.heads = nn.ModuleList(nn.Conv2d(width, sum(ANSWERS), 1) for width in widths)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Answers of each block, [N, sum(ANSWERS), h, w], for float32 [N, 3, side, side]."""
+        return [head(features) for head, features in zip(self.heads, self.pyramid(pictures), strict=True)]
+
+
+def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lambda step, note: None) -> Pyramid:
+    """Train and write the teacher: .safetensors, half precision, torchvision's names; also returned, to evaluate with.
+
+    `report` hears the steps done and how it goes, now and then. With the same options on the same machine the result
+    is the same, interrupted and resumed or not. Raises OutputError, OptionError or ArtifactError before the training
+    starts; StfpmError where the loss is no number any more.
+    """
+    check_writable(options.output)
+    device = pick_device(options.device)
+    unfinished = resume_path(options.output)
+    model, optimizer = _start(options, device)
+    done = _load(unfinished, model, optimizer, options) if options.resume and unfinished.exists() else 0
+    formulas = SceneFormulas(options.side, options.seed, device)
+    saved = time.monotonic()
+    model.train()
+    for step in range(done + 1, options.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = options.lr * _rate(step / options.steps)
+        generator = torch.Generator(device).manual_seed((options.seed << 32) + step)
+        scenes = formulas.draw(options.batch_size, generator)
+        with torch.autocast(device.type, torch.bfloat16):
+            answers = model(scenes.pictures.contiguous(memory_format=torch.channels_last))
+        losses = [dense_loss(answer.float(), scenes) for answer in answers]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        if step % 50 == 0 or step == options.steps:
+            if not math.isfinite(losses[-1].item()):
+                raise StfpmError(f"step {step}: the loss is no number; start again with a smaller --lr")
+            report(step, "loss " + ", ".join(f"{value.item():.2f}" for value in losses))
+        if time.monotonic() - saved > SAVE_EVERY:
+            _save(unfinished, model, optimizer, options, step)
+            saved = time.monotonic()
+    teacher = model.pyramid.eval().requires_grad_(False)
+    write_teacher(teacher, options.output, {**options.identity(), "made_by": "stfpm-pretrain"})
+    unfinished.unlink(missing_ok=True)
+    return teacher
+
+
+def dense_loss(answers: Tensor, scenes: Scenes) -> Tensor:
+    """Cross-entropies of texture and contour plus the colour's squared error, a mean over the block's positions.
+
+    `answers` is float32 [N, sum(ANSWERS), h, w]; a position's truth is that of the pixel in its middle.
+    """
+    texture, contour, colour = torch.split(answers, list(ANSWERS), dim=1)
+    stride = scenes.pictures.shape[-1] // answers.shape[-1]
+    middle = slice(stride // 2, None, stride)
+    weight = torch.ones(1 + CONTOURS, device=answers.device)
+    weight[0] = GROUND_WEIGHT
+    wrong_texture = F.cross_entropy(texture, scenes.textures[:, middle, middle])
+    wrong_contour = F.cross_entropy(contour, scenes.contours[:, middle, middle], weight)
+    wrong_colour = F.mse_loss(colour, F.avg_pool2d(scenes.pictures, stride))
+    return wrong_texture + wrong_contour + COLOUR_WEIGHT * wrong_colour
+
+
+def write_teacher(teacher: Pyramid, path: Path, metadata: dict[str, str]) -> None:
+    """Write a teacher's weights, half precision, in torchvision's names; atomically."""
+    tensors = {
+        name: tensor.half().cpu().contiguous()
+        for name, tensor in teacher.state_dict().items()
+        if tensor.is_floating_point()
+    }
+    with atomic_path(path) as unfinished:
+        save_tensors(tensors, unfinished, metadata)
+
+
+def _start(options: PretrainOptions, device: torch.device) -> tuple[DenseClassifier, torch.optim.Optimizer]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        if options.start:
+            pyramid = load_teacher(options.start, options.backbone, options.blocks).requires_grad_(True)
+        else:
+            pyramid = Pyramid(options.backbone, options.blocks)
+        model = DenseClassifier(pyramid)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, torch.optim.AdamW(model.parameters(), weight_decay=2e-2)
+
+
+def _rate(share: float) -> float:
+    """The learning rate's share of its highest, after this share of the steps."""
+    return min(1.0, share / WARM_UP, (1 - share) / COOL_DOWN + 1e-3)
+
+
+def _save(
+    path: Path, model: DenseClassifier, optimizer: torch.optim.Optimizer, options: PretrainOptions, step: int
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"{key}.{name}": value for key, value in optimizer.state[parameter].items()}
+    with atomic_path(path) as unfinished:
+        kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        save_tensors(kept, unfinished, {**options.identity(), "step": str(step)})
+
+
+def _load(path: Path, model: DenseClassifier, optimizer: torch.optim.Optimizer, options: PretrainOptions) -> int:
+    """Bring model and optimizer to where they were saved; returns the steps done. OptionError where they differ."""
+    tensors, metadata = load_tensors(path)
+    if differing := [name for name, value in options.identity().items() if metadata.get(name) != value]:
+        raise OptionError(
+            f"{path}: is of a pre-training with other {', '.join(differing)}; use the same options, or delete it"
+        )
+    model.load_state_dict(below(tensors, "model."))
+    states = {key: below(tensors, f"{key}.") for key in ("step", "exp_avg", "exp_avg_sq")}
+    for name, parameter in model.named_parameters():
+        device = parameter.device
+        moments = {key: states[key][name].to(device) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": states["step"][name], **moments}
+    return int(metadata["step"])

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import numpy_helper
+from scipy.stats import spearmanr
+
+from stfpm_bench.rewrites import REWRITES
+from stfpm_edge.checkpoint import save_checkpoint
+from stfpm_export.arithmetic import Float16, Float32
+from stfpm_export.cli import main
+from stfpm_export.exporting import ExportOptions, export
+from stfpm_export.fused_graph import build_graph
+from stfpm_export.parity import _rank_correlation
+from stfpm_export.quantisation import Int8, Range, quantise_weight
+from stfpm_export.ranges import measure_ranges
+from stfpm_export.reference import make_reference, paste_patch
+from stfpm_export.target import TARGETS
+from stfpm_runtime import open_engine
+from stfpm_runtime.errors import OptionError, ParityError
+from stfpm_runtime.golden import compare_with_golden, golden_path, load_golden
+from tiny_model import make_checkpoint, make_images
+
+
+def optimised(model, tmp_path):
+    """Operators of the graph that ONNX Runtime really executes."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+
+def run(model, images):
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["anomaly_map", "score"], {"image": images})
+
+
+def int8(checkpoint, target="cpu", images=None):
+    images = images or [*checkpoint.train_images, *checkpoint.held_out_images]
+    return build_graph(checkpoint, Int8(measure_ranges(checkpoint, images), target), target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_rounded_graph_stays_near_pytorch(tiny, target, precision):
+    images = make_images(4)
+    model = int8(tiny, target) if precision == "int8" else build_graph(tiny, Float16(), target)
+    maps, scores = run(model, images)
+    expected_maps, expected = (result.numpy() for result in tiny.model()(torch.from_numpy(images)))
+    assert maps.dtype == scores.dtype == np.float32
+    np.testing.assert_allclose(maps, expected_maps, atol=(0.01 if precision == "fp16" else 0.1) * expected.max())
+    assert not np.array_equal(maps, expected_maps)  # it is rounded: else nothing was tested
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_onnx_runtime_computes_int8_in_integers(backbone, tmp_path):
+    checkpoint = make_checkpoint(backbone)
+    operators = optimised(int8(checkpoint), tmp_path)
+    units = {"resnet18": 6, "resnet50": 13}[backbone]
+    assert "Conv" not in operators
+    assert operators.count("QLinearAdd") == 2 * units  # sums too; and ReLU is a matter of clipping
+    assert "Relu" not in operators
+
+
+def test_tensorrt_gets_symmetric_int8_and_a_float_conv1(tiny):
+    model = int8(tiny, "tensorrt")
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for node in pairs:
+        zero_points = constants[node.input[2]]
+        assert zero_points.dtype == np.int8
+        assert not zero_points.any()
+    assert "stem/conv1/weight" in constants
+    assert constants["teacher/conv2_1/1/weight/integers"].dtype == np.int8
+    image = [node.op_type for node in model.graph.node if "image" in node.input]
+    assert image == ["Cast"]  # bytes may do nothing else in TensorRT
+
+
+def test_float16_is_in_the_backbones_and_float32_in_the_head(tiny):
+    model = build_graph(tiny, Float16())
+    inferred = onnx.shape_inference.infer_shapes(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    assert types["teacher/conv4_2/relu"] == onnx.TensorProto.FLOAT16
+    heads = [kind for name, kind in types.items() if name.startswith("head/")]
+    assert heads
+    assert set(heads) <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+def test_weights_are_quantised_by_output_channel():
+    weight = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32) * np.logspace(-3, 3, 5).reshape(
+        5, 1, 1, 1
+    ).astype(np.float32)
+    weight[2] = 0
+    values, scale = quantise_weight(weight)
+    assert values.dtype == np.int8
+    error = np.abs(values * scale.reshape(-1, 1, 1, 1) - weight).max(axis=(1, 2, 3))
+    assert (error <= scale / 2 * 1.001).all()
+    assert np.abs(values[[0, 1, 3, 4]]).max(axis=(1, 2, 3)).tolist() == [127] * 4
+
+
+def test_ranges_are_the_extremes_of_all_images(tiny):
+    images = list(make_images(3))
+    together = measure_ranges(tiny, images)
+    alone = [measure_ranges(tiny, [image]) for image in images]
+    for name, values in together.items():
+        assert values == Range(min(one[name].low for one in alone), max(one[name].high for one in alone))
+    assert together["teacher/conv2_1/relu"].low == 0
+    assert together["teacher/conv2_1/2"].low < 0
+
+
+@pytest.mark.parametrize("name", REWRITES)
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_a_rewrite_leaves_the_function_alone(tiny, name, target):
+    images = make_images(2)
+    expected = tiny.model()(torch.from_numpy(images))[0].numpy()
+    maps, _ = run(build_graph(tiny, Float32(), target, writers=REWRITES[name]), images)
+    np.testing.assert_allclose(maps, expected, atol=2e-6)
+
+
+def test_a_student_that_is_blind_somewhere_is_far_from_its_teacher(tiny):
+    """All zeros on one side: PyTorch's distance is 1/2 there, and a formula that divides by lengths gets 0 or NaN."""
+    blind = make_checkpoint(blocks=(2,))
+    for name, parameter in blind.student.layer1[1].named_parameters():
+        if name.startswith(("bn2", "conv2")):
+            parameter.zero_()
+    for module in (blind.student.layer1[0].bn2, blind.student.bn1):
+        module.weight.zero_()
+        module.bias.fill_(-1)
+    images = make_images(2)
+    expected = blind.model()(torch.from_numpy(images))[0].numpy()
+    np.testing.assert_allclose(expected, 0.5, rtol=1e-6)
+    for target in TARGETS:
+        np.testing.assert_allclose(run(build_graph(blind, target=target), images)[0], 0.5, rtol=1e-6)
+
+
+def test_a_batch_that_is_fixed(tiny_checkpoint, tmp_path):
+    export(ExportOptions(tiny_checkpoint, tmp_path / "free.onnx"), print)
+    export(ExportOptions(tiny_checkpoint, tmp_path / "four.onnx", batch=4), print)
+    images = make_images(5)
+    free, four = (open_engine(tmp_path / f"{name}.onnx").infer(images) for name in ("free", "four"))
+    np.testing.assert_allclose(four[0], free[0], atol=1e-6)
+    assert four[1].shape == (5,)
+    assert onnx.load(tmp_path / "four.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
+
+
+def test_another_size_gets_a_threshold_of_its_own(tiny, tiny_checkpoint, tmp_path):
+    spec, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", size=(96, 80)), print)
+    assert (spec.height, spec.width) == (96, 80)
+    assert parity.holds
+    if tiny.spec.false_alarm_rate is not None:
+        assert spec.threshold == max(spec.held_out_scores) != tiny.spec.threshold
+
+
+def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
+    for precision, tolerance in (("fp32", 1e-6), ("int8", 0.2)):
+        model = tmp_path / f"{precision}.onnx"
+        options = ExportOptions(tiny_checkpoint, model, precision=precision, allow_parity_loss=True)
+        export(options, print)
+        golden = load_golden(golden_path(model))
+        result = compare_with_golden(open_engine(model), golden)
+        assert result.images == 4
+        assert result.score_relative_error <= tolerance
+        golden.maps[0] += 0.5
+        assert compare_with_golden(open_engine(model), golden).map_max_error == pytest.approx(0.5, abs=0.1)
+    assert result.score_relative_error > 0
+
+
+def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypatch):
+    times = {"fp32": 3.0, "fp16": 9.0, "int8": 1.0}
+    monkeypatch.setattr(
+        "stfpm_export.exporting.latencies", lambda candidates, image: [times[one.spec.precision] for one in candidates]
+    )
+    said: list[str] = []
+    options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="auto")
+    spec, parity = export(options, said.append)
+    passing = [line.split()[0] for line in said if " ms in " in line]
+    assert parity.holds
+    assert spec.precision == min(passing, key=times.__getitem__)
+    monkeypatch.setattr("stfpm_export.parity.RANK_CORRELATION", 1.1)  # nothing rounded can pass
+    spec, _ = export(options, said.append)
+    assert spec.precision == "fp32"
+    assert any("left out, its scores' rank correlation" in line for line in said)
+
+
+def test_a_rounded_file_that_disagrees_is_not_kept_unless_allowed(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("stfpm_export.parity.RANK_CORRELATION", 1.1)
+    options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="int8")
+    with pytest.raises(ParityError, match=r"in int8 its scores' rank correlation .*--allow-parity-loss"):
+        export(options, print)
+    assert list(tmp_path.glob("m.*")) == []
+    spec, parity = export(dataclasses.replace(options, allow_parity_loss=True), print)
+    assert not parity.holds
+    assert "rank correlation" in spec.parity["failures"][0]
+    assert "rank correlation" in open_engine(tmp_path / "m.onnx").spec.parity["failures"][0]
+
+
+def test_an_overflow_in_float16_names_where(tiny, tmp_path, capsys):
+    with torch.no_grad():
+        student = make_checkpoint().student
+        student.layer2[0].bn1.weight.mul_(1e6)
+        student.layer2[0].bn2.weight.mul_(1e-6)
+    save_checkpoint(dataclasses.replace(tiny, student=student), tmp_path / "c.safetensors")
+    assert main([str(tmp_path / "c.safetensors"), "--precision", "fp16"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "overflow at student/conv3_1/1/relu" in error
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_calibration_pictures_of_another_product_are_noticed(tiny, tiny_checkpoint, good_images, tmp_path):
+    known = dataclasses.replace(tiny, spec=dataclasses.replace(tiny.spec, held_out_scores=(1e-6, 2e-6)))
+    save_checkpoint(known, tmp_path / "c.safetensors")
+    said: list[str] = []
+    for checkpoint, warns in ((tmp_path / "c.safetensors", True), (tiny_checkpoint, False)):
+        options = ExportOptions(
+            checkpoint, tmp_path / "m.onnx", precision="int8", calibration=good_images, allow_parity_loss=True
+        )
+        said.clear()
+        export(options, said.append)
+        if warns:
+            assert any("are they of this product" in line for line in said)
+
+
+def test_the_certificate_with_labelled_pictures(tiny_checkpoint, tmp_path, capsys):
+    category = tmp_path / "cap"
+    for kind, count in (("good", 3), ("bad", 2)):
+        for number, image in enumerate(make_images(count, seed=count)):
+            path = category / "test" / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image)
+    output = tmp_path / "m.onnx"
+    assert main([str(tiny_checkpoint), "-o", str(output), "--evaluate", str(category)]) == 0
+    assert "image auroc" in capsys.readouterr().err
+    accuracy = open_engine(output).spec.parity["accuracy"]
+    assert accuracy["pytorch"]["image_auroc"] == accuracy["file"]["image_auroc"]
+
+
+def test_a_pasted_patch_changes_a_little_of_a_picture():
+    image = make_images(1, 64, 96)[0]
+    pasted = paste_patch(image, np.random.default_rng(0))
+    differs = (pasted != image).any(axis=2)
+    assert 0 < differs.mean() < 0.05
+    assert image.tobytes() == make_images(1, 64, 96)[0].tobytes()
+
+
+def test_the_reference_has_each_picture_twice(tiny):
+    reference = make_reference(tiny, list(make_images(3)))
+    assert (len(reference.images), reference.good, reference.maps.shape) == (6, 3, (6, 64, 64))
+    np.testing.assert_array_equal(reference.scores, reference.maps.max(axis=(1, 2)))
+
+
+def test_rank_correlation_is_spearmans():
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 9, 40).astype(np.float32)
+    other = (one + rng.normal(0, 2, 40)).astype(np.float32)
+    assert _rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert _rank_correlation(one, np.zeros(40, np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("precision", "fp8", "got precision 'fp8'; expected one of fp32, fp16, int8, auto"),
+        ("target", "gpu", "got target 'gpu'; expected one of"),
+        ("size", (16, 64), "got a size of 64x16"),
+        ("batch", 0, "got a batch of 0"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, field, value, message):
+    with pytest.raises(OptionError, match=message):
+        ExportOptions(tmp_path / "c.safetensors", tmp_path / "m.onnx", **{field: value})
