@@ -37,8 +37,8 @@ from stfpm_runtime.files import atomic_path
 from .graph_profile import shares
 from .rewrites import REWRITES
 
-PAUSE = 0.008
-"""Seconds before each timed frame: a pool of threads spins on for a while and would take the next one's cores."""
+PAUSE = 0.05
+"""Seconds before each timed frame: ONNX Runtime's threads spin on for tens of milliseconds, on the next one's cores."""
 
 Runner = Callable[[], object]
 

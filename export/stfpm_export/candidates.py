@@ -29,8 +29,8 @@ from .target import Target
 PRECISIONS = ("fp32", "fp16", "int8")
 RUNS = 40
 """Timed frames of each candidate."""
-PAUSE = 0.01
-"""Seconds before a timed frame: one engine's threads spin for a while and would take the next one's cores."""
+PAUSE = 0.05
+"""Seconds before a timed frame: ONNX Runtime's threads spin on for tens of milliseconds, on the next one's cores."""
 
 Accuracy = Callable[[Engine], dict[str, float]]
 """Image AUROC and more of an engine on labelled images, by name: `image_auroc` at least."""
