@@ -31,7 +31,7 @@ SIZE = 480
 """Height and width of a picture, in pixels. Lengths below are in such pixels too."""
 
 TEETH, HOLES = 18, 6
-ROOT, TIP, BORE = 188.0, 216.0, 41.0
+ROOT, TIP, BORE = 174.0, 202.0, 41.0
 """Radii of the gear: the teeth's root and tip, and the hole for its shaft."""
 
 BRASS = (96, 168, 214)
@@ -152,12 +152,12 @@ def _gear(pose: np.random.Generator, wear: np.random.Generator) -> Surface:
     rim /= np.hypot(*np.gradient(rim))  # a flank is steep: to first order, this makes a distance of it
     keyway = np.maximum(np.abs(radius * np.cos(theta)) - 10, np.abs(radius * np.sin(theta) + BORE) - 11)
     folded = (theta + math.pi / HOLES) % (2 * math.pi / HOLES) - math.pi / HOLES
-    hole = np.hypot(radius * np.cos(folded) - 111, radius * np.sin(folded)) - 23
+    hole = np.hypot(radius * np.cos(folded) - 106, radius * np.sin(folded)) - 22
     outline = np.maximum(rim, -np.minimum(np.minimum(radius - BORE, keyway), hole))
 
-    web = _step(radius - 70, 3) * _step(154 - radius, 3)  # between hub and rim the disc is thinner
+    web = _step(radius - 70, 3) * _step(143 - radius, 3)  # between hub and rim the disc is thinner
     turned = np.interp(radius, np.arange(SIZE), _smooth_noise(wear, (1, SIZE), 0.7)[0])  # grooves left by the lathe
-    relief = -5 * web - 2 * np.exp(-(((radius - 171) / 1.8) ** 2)) + 0.04 * turned
+    relief = -5 * web - 2 * np.exp(-(((radius - 159) / 1.8) ** 2)) + 0.04 * turned
 
     tarnish = _smooth_noise(wear, (SIZE, SIZE), 40) * 4 + _smooth_noise(wear, (SIZE, SIZE), 1.2) * 1.5
     tint = np.array(BRASS, np.float32) + wear.normal(0, 3, 3).astype(np.float32)
@@ -177,17 +177,17 @@ def _belt(wear: np.random.Generator) -> Field:
 
 
 def _scratch(surface: Surface, harm: np.random.Generator) -> None:
-    """A bright, slightly bent groove in the metal, 3 to 5 pixels wide and 60 to 130 long."""
+    """A bright, slightly bent groove in the metal, 4 to 6 pixels wide and 60 to 130 long."""
     start = _place_on(surface.outline < -8, harm)
     along = np.linspace(0, harm.uniform(60, 130), 24)
     heading = np.arctan2(SIZE / 2 - start[1], SIZE / 2 - start[0]) + harm.uniform(-1.2, 1.2)  # not off the part
     bend = heading + harm.uniform(-0.008, 0.008) * along
     line = start + np.cumsum(np.stack([np.cos(bend), np.sin(bend)], 1) * along[1], axis=0)
     canvas = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.polylines(canvas, [np.round(line * 16).astype(np.int32)], False, 255, int(harm.integers(2, 5)), cv2.LINE_AA, 4)
+    cv2.polylines(canvas, [np.round(line * 16).astype(np.int32)], False, 255, int(harm.integers(3, 6)), cv2.LINE_AA, 4)
     groove = cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) / 255
     surface.relief -= 3 * groove
-    surface.colour += harm.uniform(45, 80) * groove[..., None]
+    surface.colour += harm.uniform(60, 95) * groove[..., None]
 
 
 def _spot(surface: Surface, harm: np.random.Generator) -> None:
@@ -231,13 +231,13 @@ class Light:
 
 
 def _lamp(rng: np.random.Generator) -> Light:
-    azimuth = math.radians(rng.uniform(215, 235))  # from the upper left
+    azimuth = math.radians(rng.uniform(221, 229))  # from the upper left
     elevation = math.radians(52)
     level = math.cos(elevation)
     direction = (level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation))
-    slope = rng.uniform(-0.09, 0.09, 2) * 2 / SIZE  # up to 9 % from the middle to an edge
+    slope = rng.uniform(-0.06, 0.06, 2) * 2 / SIZE  # up to 6 % from the middle to an edge
     ramp = 1 + slope[0] * (_columns() - SIZE / 2) + slope[1] * (_rows() - SIZE / 2)
-    return Light(direction, (rng.uniform(0.9, 1.1) * ramp).astype(np.float32))
+    return Light(direction, (rng.uniform(0.95, 1.05) * ramp).astype(np.float32))
 
 
 def _shade(surface: Surface, belt: Field, light: Light) -> Field:
@@ -251,7 +251,7 @@ def _shade(surface: Surface, belt: Field, light: Light) -> Field:
     # Turned metal throws light back across its grooves: two bright wedges, whichever way the part lies.
     radius = np.maximum(np.hypot(surface.x, surface.y), 1)
     across = (surface.x * east + surface.y * south) / (radius * math.hypot(east, south))
-    sheen = 0.35 * across**6
+    sheen = 0.18 * across**6
     metal = surface.colour * (0.30 + 0.62 * diffuse + sheen)[..., None]
     solid = _step(-surface.outline)
     shadow = cv2.GaussianBlur(np.roll(solid, (9, 7), (0, 1)), (0, 0), 5)
