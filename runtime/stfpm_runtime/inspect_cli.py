@@ -20,7 +20,7 @@ import cv2
 
 from .cli import run
 from .detector import Detector, Verdict
-from .engines import open_engine
+from .engines import DEVICES, open_engine
 from .errors import OptionError, OutputError, StfpmError
 from .files import check_writable
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
@@ -45,6 +45,8 @@ class InspectOptions:
     """Which overlays; `reject` is all that was not passed, faults included."""
     threshold: float | None = None
     """Instead of the model's own."""
+    device: str = "auto"
+    """What executes the model, see `open_engine`."""
     threads: int | None = None
     """Of the engine; None: its choice."""
     batch_size: int = 1
@@ -68,6 +70,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
     parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
+    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
     parser.add_argument(
         "--save-only",
         choices=get_args(SaveOnly),
@@ -87,6 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
         save=args.save,
         save_only=args.save_only or "all",
         threshold=args.threshold,
+        device=args.device,
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
@@ -102,7 +106,7 @@ def inspect(options: InspectOptions) -> int:
     _silence_opencv()
     files = find_files(options.sources)
     _check_outputs(options, files)
-    with contextlib.closing(open_engine(options.model, threads=options.threads)) as engine:
+    with contextlib.closing(open_engine(options.model, options.device, options.threads)) as engine:
         detector = Detector(engine, options.threshold)
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()

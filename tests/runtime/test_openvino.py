@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from stfpm_export.exporting import ExportOptions, export
 from stfpm_runtime import open_engine
 from stfpm_runtime.errors import ArtifactError, EngineError
+from stfpm_runtime.inspect_cli import main
 from tiny_model import make_images
 
 pytest.importorskip("openvino")
@@ -60,3 +62,10 @@ def test_it_refuses_what_onnx_runtime_refuses(tmp_path, written_for_it):
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.infer(make_images(1))
+
+
+def test_a_user_may_choose_the_engine(written_for_it, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), make_images(1)[0])
+    for device, provider in (("auto", "OpenVINO CPU"), ("onnxruntime", "CPUExecutionProvider")):
+        assert main([str(written_for_it), "--source", str(tmp_path / "a.png"), "--device", device]) == 0
+        assert provider in capsys.readouterr().err
