@@ -48,7 +48,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=["stfpm_edge", "stfpm_export", "stfpm_runtime", "stfpm_runtime.engines", "stfpm_bench"],
+    packages=[
+        "stfpm_edge",
+        "stfpm_export",
+        "stfpm_runtime",
+        "stfpm_runtime.engines",
+        "stfpm_runtime.sources",
+        "stfpm_bench",
+    ],
     package_dir={
         "stfpm_edge": "stfpm_edge",
         "stfpm_export": "export/stfpm_export",

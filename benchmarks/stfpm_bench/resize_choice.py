@@ -1,6 +1,6 @@
 """Which shrink is ours: candidates by speed, and by what a student trained with each detects.
 
-    python -m stfpm_bench.resize_choice DATA... --teacher PATH --epochs 20 --json benchmarks/results/resize_choice.json
+    python -m stfpm_bench.resize_choice DATA... --teacher PATH --json benchmarks/results/resize_choice.json
 
 The choice is made once and pinned (`stfpm_runtime.preprocessing.shrink`); this is how it was made.
 """
@@ -80,11 +80,11 @@ class Quiet:
         """Nothing."""
 
 
-def score_candidate(data: Path, teacher: str, epochs: int, seed: int) -> dict[str, Any]:
+def score_candidate(data: Path, schedule: dict[str, Any]) -> dict[str, Any]:
     """Train on a category with the shrink in force, and evaluate with the same."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "model.safetensors"
-        train(TrainOptions(data, output, teacher=teacher, epochs=epochs, seed=seed), Quiet())
+        train(TrainOptions(data, output, **schedule), Quiet())
         engine = TorchEngine(output)
         (category,) = find_categories(data)
         result = evaluate(engine, category)
@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stfpm_bench.resize_choice", description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, nargs="*", help="MVTec-style categories to train on and evaluate")
     parser.add_argument("--teacher", default="imagenet")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=4, help="small: as many steps as 96 epochs of 32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True, help="the results")
     arguments = parser.parse_args(argv)
@@ -105,13 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    results: dict[str, Any] = {"schema": 1, "epochs": arguments.epochs, "seed": arguments.seed}
+    schedule = {name: getattr(arguments, name) for name in ("teacher", "epochs", "batch_size", "seed")}
+    results: dict[str, Any] = {"schema": 1, **schedule, "teacher": Path(arguments.teacher).name}
     results["speed_to_256x256"] = time_candidates()
     results["accuracy"] = []
     for data in arguments.data:
         for name, shrink in CANDIDATES.items():
             with mock.patch.object(house, "shrink", shrink):
-                figures = score_candidate(data, arguments.teacher, arguments.epochs, arguments.seed)
+                figures = score_candidate(data, schedule)
             results["accuracy"].append({"data": data.name, "resize": name, **figures})
             print(results["accuracy"][-1], file=sys.stderr)
             arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

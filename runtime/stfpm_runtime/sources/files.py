@@ -1,4 +1,4 @@
-"""Where frames come from: pictures and videos on disk. What cannot be read is a Frame too, with the reason in it."""
+"""Frames of files: pictures and videos on disk. What cannot be read is a Frame too, with the reason in it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,12 @@ from pathlib import Path
 
 import cv2
 
-from .errors import DataError, ImageError
-from .images import is_image, read_image
-from .preprocessing import Image
+from ..errors import DataError, ImageError
+from ..images import is_image, read_image
+from ..preprocessing import Image
+from .base import Frame
 
 VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One frame as a source gives it: either its pixels, or why there are none."""
-
-    source: str
-    """The file that it is from, as the user would name it."""
-    index: int | None = None
-    """Its number in a video, from 0; None for a picture."""
-    image: Image | None = None
-    """uint8 [H, W, 3], BGR; None where it could not be read."""
-    error: str = ""
-    """Why it could not be read; empty otherwise."""
 
 
 @dataclass(frozen=True)
