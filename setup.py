@@ -13,6 +13,11 @@ BASE = [
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
 OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
+GPU = ["onnxruntime-gpu[cuda,cudnn]>=1.21"]  # ONNX Runtime on an NVIDIA GPU, with CUDA's libraries; instead of CPU
+TENSORRT = [
+    "tensorrt>=10.3",  # builds and runs plans; a Jetson has it already, and tensorrt-lean runs them too
+    "cuda-python>=12.6",  # memory, streams and graphs of the GPU; PyCUDA does too, without graphs
+]
 TRAIN = [
     "torch>=2.4",  # teacher, student, training
     "torchvision>=0.19",  # the ResNets and their ImageNet weights
@@ -53,6 +58,7 @@ setup(
         "stfpm_export",
         "stfpm_runtime",
         "stfpm_runtime.engines",
+        "stfpm_runtime.plans",
         "stfpm_runtime.sources",
         "stfpm_bench",
     ],
@@ -72,7 +78,8 @@ setup(
         "export": EXPORT,
         "cpu": CPU,
         "openvino": OPENVINO,
-        "gpu": ["onnxruntime-gpu>=1.18"],
+        "gpu": GPU,
+        "tensorrt": TENSORRT,
         "bench": BENCH,
         "dev": [*EXPORT, *BENCH, *OPENVINO, *DEV],
     },
