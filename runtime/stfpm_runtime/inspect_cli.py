@@ -20,9 +20,10 @@ import cv2
 
 from .cli import run
 from .detector import Detector, Verdict
-from .engines import DEVICES, open_engine
-from .errors import OptionError, OutputError, StfpmError
+from .engines import DEVICES, Engine, open_engine
+from .errors import ArtifactError, OptionError, OutputError, StfpmError
 from .files import check_writable
+from .plans import onnx_path
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
 
@@ -47,6 +48,8 @@ class InspectOptions:
     """Instead of the model's own."""
     device: str = "auto"
     """What executes the model, see `open_engine`."""
+    rebuild: bool = False
+    """Whether a TensorRT plan that does not fit this machine is built again, from the ONNX file beside it."""
     threads: int | None = None
     """Of the engine; None: its choice."""
     batch_size: int = 1
@@ -77,6 +80,9 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
         help="keep only these; reject: whatever was not passed, frames that could not be judged included",
     )
     parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build a plan that is of another machine again, from its ONNX file"
+    )
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
     parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
     parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
@@ -91,6 +97,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
         save_only=args.save_only or "all",
         threshold=args.threshold,
         device=args.device,
+        rebuild=args.rebuild,
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
@@ -106,7 +113,7 @@ def inspect(options: InspectOptions) -> int:
     _silence_opencv()
     files = find_files(options.sources)
     _check_outputs(options, files)
-    with contextlib.closing(open_engine(options.model, options.device, options.threads)) as engine:
+    with contextlib.closing(_open(options)) as engine:
         detector = Detector(engine, options.threshold)
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()
@@ -133,6 +140,19 @@ def judge(detector: Detector, frames: Iterable[Frame], batch_size: int = 1) -> I
         verdicts = iter(detector.inspect_batch([frame.image for frame in batch if frame.image is not None]))
         for frame in batch:
             yield frame, detector.fault(frame.error) if frame.image is None else next(verdicts)
+
+
+def _open(options: InspectOptions) -> Engine:
+    """The engine; a plan that cannot be used is built again where that was asked for."""
+    try:
+        return open_engine(options.model, options.device, options.threads)
+    except ArtifactError:
+        if not options.rebuild or options.model.suffix.lower() != ".engine":
+            raise
+    from .plans.building import rebuild
+
+    rebuild(options.model, onnx_path(options.model), _say)
+    return open_engine(options.model, options.device, options.threads)
 
 
 def _check_outputs(options: InspectOptions, files: Files) -> None:
