@@ -88,6 +88,7 @@ setup(
             "stfpm-train = stfpm_edge.train_cli:main",
             "stfpm-pretrain = stfpm_edge.pretrain_cli:main",
             "stfpm-export = stfpm_export.cli:main",
+            "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
         ]

@@ -59,10 +59,10 @@ def has_nvidia_gpu() -> bool:
 def _try_gpu(path: Path) -> Engine | None:
     """The model on the GPU; None where ONNX Runtime has no CUDA, and with a warning where it has and cannot use it."""
     try:
-        from .onnx_runtime import has_cuda
+        from .onnx_runtime import providers
     except MissingExtraError:
         return None  # there may be OpenVINO; whoever opens it on the CPU says what is missing
-    if not has_cuda():
+    if "CUDAExecutionProvider" not in providers():
         if has_nvidia_gpu():
             LOG.warning(
                 "%s runs on the CPU: there is a GPU, but no ONNX Runtime for it; see README, Install", path.name

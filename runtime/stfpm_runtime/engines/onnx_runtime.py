@@ -72,9 +72,9 @@ def session_options() -> ort.SessionOptions:
     return options
 
 
-def has_cuda() -> bool:
-    """Whether this build of ONNX Runtime could use a GPU."""
-    return "CUDAExecutionProvider" in ort.get_available_providers()
+def providers() -> list[str]:
+    """What this build of ONNX Runtime could use."""
+    return list(ort.get_available_providers())
 
 
 def open_session(path: Path, options: ort.SessionOptions, providers: Sequence[Any]) -> ort.InferenceSession:
