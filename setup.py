@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
+    "tomli>=2.0; python_version < '3.11'",  # reads a line's configuration; part of Python from 3.11 on
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
 OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
@@ -53,6 +54,7 @@ setup(
         "stfpm_export",
         "stfpm_runtime",
         "stfpm_runtime.engines",
+        "stfpm_runtime.line",
         "stfpm_runtime.sources",
         "stfpm_bench",
     ],
@@ -82,6 +84,7 @@ setup(
             "stfpm-pretrain = stfpm_edge.pretrain_cli:main",
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
         ]
     },

@@ -2,6 +2,7 @@
 
 Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
 judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
+`stfpm-inspect --config line3.toml` runs a line of cameras instead, for months: see the package `line`.
 """
 
 from __future__ import annotations
@@ -55,32 +56,38 @@ class InspectOptions:
     """Frames to inspect at most."""
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """Which line to run."""
+
+    config: Path
+    """Its TOML file."""
+    json_logs: bool = False
+    """Log lines as JSON instead of words."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
+    if isinstance(options, ServeOptions):
+        return run(COMMAND, lambda: _serve(options))
     return run(COMMAND, lambda: inspect(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> InspectOptions:
+def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     """The command line as options; exits with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures and videos with an exported model.")
-    parser.add_argument("model", type=Path, help="the model.onnx that stfpm-export wrote")
-    parser.add_argument(
-        "--source", nargs="+", required=True, metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
-    parser.add_argument(
-        "--save-only",
-        choices=get_args(SaveOnly),
-        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
-    )
-    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
-    parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
-    parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
+    parser = _parser()
     args = parser.parse_args(argv)
+    if args.config:
+        if given := sorted(name for name in vars(args) if getattr(args, name) != parser.get_default(name)):
+            given = [name for name in given if name not in ("config", "json_logs")]
+        if given:
+            parser.error(f"--config with {', '.join(given)}: expected the file to say it all")
+        return ServeOptions(args.config, args.json_logs)
+    if args.model is None or args.source is None:
+        parser.error("expected model.onnx and --source, or --config line.toml")
+    if args.json_logs:
+        parser.error("--json-logs without --config: there is no log")
     if args.save_only and not args.save:
         parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
     return InspectOptions(
@@ -95,6 +102,40 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
         batch_size=args.batch_size,
         limit=args.limit,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
+    parser.add_argument("model", type=Path, nargs="?", help="the model.onnx that stfpm-export wrote")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run a line as its TOML file says, until SIGTERM")
+    parser.add_argument("--json-logs", action="store_true", help="with --config: log lines as JSON")
+    parser.add_argument(
+        "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
+    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
+    parser.add_argument(
+        "--save-only",
+        choices=get_args(SaveOnly),
+        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
+    )
+    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
+    parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
+    parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
+    return parser
+
+
+def _serve(options: ServeOptions) -> int:
+    """Run a line. Imported here: who inspects files needs no journal."""
+    from .line.config import read_config
+    from .line.logs import log_to_stderr
+    from .line.service import serve
+
+    _silence_opencv()
+    log_to_stderr(options.json_logs)
+    return serve(read_config(options.config))
 
 
 def inspect(options: InspectOptions) -> int:
