@@ -6,21 +6,18 @@ docs/inspection.md explains the same keys to users; a test holds the two togethe
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
+from .checks import check_least, check_name, check_range, check_threshold, check_unique
 from .toml_file import MistakeError, read_toml
 
 Synchronous = Literal["full", "normal"]
 TriggerKind = Literal["continuous", "every", "http"]
-NAME = re.compile(r"[\w-]+")
-"""Of a camera or region: it becomes a part of file names and addresses."""
 ADDRESS = re.compile(r"\d+|[A-Za-z][A-Za-z0-9+.-]*:.*|.* ! .*", re.DOTALL)
 """A source that is no path: a camera's number, scheme:something, a pipeline."""
 
@@ -43,8 +40,8 @@ class RegionOptions:
     """Instead of the camera's."""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_threshold(self.threshold)
+        check_name(self.name)
+        check_threshold(self.threshold)
         if self.rectangle is not None:
             if self.polygon:
                 raise MistakeError("polygon", "a region has a rectangle or a polygon; expected only one of them")
@@ -54,7 +51,7 @@ class RegionOptions:
                 raise MistakeError("rectangle", f"got {list(self.rectangle)}; expected {expected}")
         if self.polygon and (len(self.polygon) < 3 or min(min(corner) for corner in self.polygon) < 0):
             raise MistakeError("polygon", f"got {len(self.polygon)} corners; expected 3 or more, none of them negative")
-        _check_least("tile", self.tile, 32)
+        check_least("tile", self.tile, 32)
         if self.overlap and self.tile is None:
             raise MistakeError("overlap", "there are no tiles to overlap; expected the key tile beside it")
         if self.tile is not None and not 0 <= self.overlap <= self.tile // 2:
@@ -97,26 +94,26 @@ class CameraOptions:
     """Parts of the frame; none: the whole frame is one part."""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_threshold(self.threshold)
+        check_name(self.name)
+        check_threshold(self.threshold)
         if not self.source:
             raise MistakeError("source", "is empty; expected a camera, a stream, a file, a folder or a pattern")
-        _check_least("delay_ms", self.delay_ms, 0)
-        _check_least("timeout_ms", self.timeout_ms, 1)
-        _check_range("frozen_after_s", self.frozen_after_s, 0)
-        _check_range("silent_after_s", self.silent_after_s, 0.1)
+        check_least("delay_ms", self.delay_ms, 0)
+        check_least("timeout_ms", self.timeout_ms, 1)
+        check_range("frozen_after_s", self.frozen_after_s, 0)
+        check_range("silent_after_s", self.silent_after_s, 0.1)
         if self.trigger == "every" and self.every_ms is None:
             raise MistakeError("trigger", "a clock without a time; expected the key every_ms beside it")
         if self.trigger != "every" and self.every_ms is not None:
             raise MistakeError("every_ms", f'the trigger is "{self.trigger}"; expected trigger = "every" beside it')
-        _check_least("every_ms", self.every_ms, 1)
+        check_least("every_ms", self.every_ms, 1)
         if self.debounce is not None:
             wanted, window = self.debounce
             if not 1 <= wanted <= window:
                 raise MistakeError("debounce", f"got {list(self.debounce)}; expected N, M with 1 <= N <= M")
             if self.trigger == "http":
                 raise MistakeError("debounce", "each trigger is a part of its own; expected it for video only")
-        _check_unique("region", [region.name for region in self.region])
+        check_unique("region", [region.name for region in self.region])
 
     @property
     def regions(self) -> tuple[RegionOptions, ...]:
@@ -142,9 +139,9 @@ class JournalOptions:
     """Beyond this size the file is renamed to FILE.1, whose predecessor goes."""
 
     def __post_init__(self) -> None:
-        _check_range("keep_days", self.keep_days, 1e-6)
-        _check_range("max_mb", self.max_mb, 1)
-        _check_range("json_lines_mb", self.json_lines_mb, 0.001)
+        check_range("keep_days", self.keep_days, 1e-6)
+        check_range("max_mb", self.max_mb, 1)
+        check_range("json_lines_mb", self.json_lines_mb, 0.001)
         if self.json_lines == self.path:
             raise MistakeError("json_lines", "is the journal itself; expected another file")
 
@@ -171,9 +168,9 @@ class PictureOptions:
     """Verdicts whose pictures may wait to be written; those beyond have none."""
 
     def __post_init__(self) -> None:
-        _check_range("quota_mb", self.quota_mb, 0.001)
-        _check_range("free_mb", self.free_mb, 0)
-        _check_least("queue", self.queue, 1)
+        check_range("quota_mb", self.quota_mb, 0.001)
+        check_range("free_mb", self.free_mb, 0)
+        check_least("queue", self.queue, 1)
         if not (self.original or self.overlay):
             raise MistakeError("overlay", "neither original nor overlay; expected one of them, or no table [pictures]")
 
@@ -230,12 +227,12 @@ class LineOptions:
     http: HttpOptions | None = None
 
     def __post_init__(self) -> None:
-        _check_least("threads", self.threads, 1)
-        _check_least("batch", self.batch, 1)
-        _check_threshold(self.threshold)
+        check_least("threads", self.threads, 1)
+        check_least("batch", self.batch, 1)
+        check_threshold(self.threshold)
         if not self.camera:
             raise MistakeError("camera", "there is none; expected one [[camera]] or more")
-        _check_unique("camera", [camera.name for camera in self.camera])
+        check_unique("camera", [camera.name for camera in self.camera])
         posted = any(camera.trigger == "http" for camera in self.camera)
         if posted and self.http is None:
             raise MistakeError("camera", 'a trigger is "http"; expected a table [http] too, which may be empty')
@@ -261,28 +258,3 @@ def _below(line: LineOptions, folder: Path) -> LineOptions:
         for camera in line.camera
     )
     return dataclasses.replace(line, model=folder / line.model, journal=journal, pictures=pictures, camera=cameras)
-
-
-def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise MistakeError("name", f"got {name!r}; expected letters, digits, - and _")
-
-
-def _check_threshold(threshold: float | None) -> None:
-    if threshold is not None and not math.isfinite(threshold):
-        raise MistakeError("threshold", f"got {threshold}; expected a finite number")
-
-
-def _check_least(key: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise MistakeError(key, f"got {value}; expected {least} or more")
-
-
-def _check_range(key: str, value: float | None, least: float) -> None:
-    if value is not None and not (least <= value < math.inf):
-        raise MistakeError(key, f"got {value}; expected a finite number of {least:g} or more")
-
-
-def _check_unique(key: str, names: Sequence[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise MistakeError(key, f"there are two of the name {twice[0]!r}; expected names that differ")

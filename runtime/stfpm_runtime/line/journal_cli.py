@@ -52,8 +52,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
     parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config writes")
-    parser.add_argument("--since", type=_moment, default="", metavar="WHEN", help=f"from then on: {moment}")
-    parser.add_argument("--until", type=_moment, default="", metavar="WHEN", help="before then")
+    parser.add_argument("--since", type=_moment, metavar="WHEN", help=f"from then on: {moment}")
+    parser.add_argument("--until", type=_moment, metavar="WHEN", help="before then")
     parser.add_argument("--camera", default="", metavar="NAME", help="of this camera alone")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "what was not passed, with its pictures"), ("events", "lost cameras and the like"),
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         parser.error("--csv with --json: expected one of them")
     return JournalCliOptions(
         journal=args.journal,
-        period=Period(args.since, args.until, args.camera),
+        period=Period(args.since or "", args.until or "", args.camera),
         show=args.show,
         json=args.json,
         pictures=args.pictures,
