@@ -66,7 +66,8 @@ def cut(frame: Image, region: RegionOptions) -> Cut:
             "expected a frame that holds it: mend the region, or the camera's resolution"
         )
     image = frame[top:bottom, left:right]
-    polygon = np.array(region.polygon, np.int32) - (left, top) if region.polygon else None
+    corners = [(x - left, y - top) for x, y in region.polygon]
+    polygon = np.array(corners, np.int32) if corners else None
     if region.tile is None:
         return Cut(image, (image,), None, polygon)
     side = region.tile
