@@ -18,7 +18,8 @@ class FakeCamera:
     """Gives `paint(index)` as frame `index`, `fps` times a second, of which only the newest is to be had.
 
     It is a clock, not a thread: a frame arrives when it is due, and whoever asks later gets the one that is due then,
-    with the number of those passed over. `fps` None: a frame whenever asked. After `frames` frames it has ended.
+    with the number of those passed over. `fps` None: a frame whenever asked; with `live` false, like a file, which a
+    line waits for rather than drop. After `frames` frames it has ended.
     `lose`, `regain`, `freeze` and `thaw` do what a cable does, events included.
     """
 
@@ -29,12 +30,14 @@ class FakeCamera:
         name: str = "fake",
         frames: int | None = None,
         on_event: OnEvent = _ignore,
+        live: bool = True,
     ) -> None:
         self._paint = paint
         self._interval_ns = round(1e9 / fps) if fps else 0
         self._name = name
         self._frames = frames
         self._on_event = on_event
+        self._live = live
         self._opened_ns = time.monotonic_ns()
         self._given = -1
         self._there = threading.Event()
@@ -48,8 +51,8 @@ class FakeCamera:
 
     @property
     def live(self) -> bool:
-        """True: frames do not wait."""
-        return True
+        """As given; true: frames do not wait."""
+        return self._live
 
     def next(self, timeout_s: float) -> Frame | None:
         """The newest frame that was not given yet, or None if none is due, or the camera lost, within `timeout_s`."""

@@ -83,7 +83,7 @@ def make_options(tmp_path, journal):
     def make(*cameras: CameraOptions, journal_options: dict | None = None, **changes) -> LineOptions:
         (tmp_path / "model.onnx").write_bytes(b"only its hash is asked for")
         cameras = cameras or (CameraOptions("left", "0"),)
-        options = JournalOptions(journal.path, **(journal_options or {}))
+        options = JournalOptions(**{"path": journal.path, **(journal_options or {})})
         return LineOptions(model=tmp_path / "model.onnx", journal=options, camera=cameras, **changes)
 
     return make
@@ -131,6 +131,8 @@ def run_line(make_options, make_spec, journal, black):
             assert ready.wait(20)
             if not holder:
                 raise errors[0]
+            if open_source is None:
+                wait_until(lambda: len(opened) == len(options.camera))
             return Running(holder[0], engine, opened, journal, stop, thread, errors)
 
         yield start

@@ -192,8 +192,8 @@ def test_disk_is_never_filled(small_disk, remarks):  # noqa: F811 (the fixture)
     assert 5 <= len(files(folder)) <= 7
     fill(small_disk).rename(small_disk / "ballast 1")
     assert keeper.keep(f"{DAY}/{30:012}.png", bytes(100_000))
-    assert 1 <= len(files(folder)) <= 3  # the others have given way to what is to be left free
+    assert 1 <= len(files(folder)) <= 4  # the others have given way to what is to be left free
     fill(small_disk)
-    assert not keeper.keep(f"{DAY}/{31:012}.png", bytes(100_000))
+    assert not keeper.keep(f"{DAY}/{31:012}.png", bytes(200_000))
     assert files(folder) == []  # all have given way
     assert remarks[-1][1].startswith("have no room left")
