@@ -151,7 +151,10 @@ def soak(model: Path, frames: int, folder: Path) -> dict[str, object]:
     def open_source(camera: CameraOptions, on_event: OnEvent) -> FakeCamera:
         return FakeCamera(paint, fps=None, frames=frames, live=False)
 
-    options = _options(model, folder, max_mb=5.0, json_lines_mb=5.0, keep_days=1.0, pictures=True)
+    journal = JournalOptions(
+        folder / "line.sqlite", max_mb=5.0, keep_days=1.0, json_lines=folder / "line.jsonl", json_lines_mb=5.0
+    )
+    options = _options(model, journal, PictureOptions(folder / "pictures", quota_mb=0.2, free_mb=0))
     stop = threading.Event()
     started = time.monotonic()
     with open_line(options, FakeEngine(spec, _answer), open_source) as line:
@@ -203,7 +206,8 @@ def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, 
 
     stop = threading.Event()
     stopwatch = Stopwatch(verdicts + WARM_UP, stop)
-    with open_line(_options(model, folder), engine, open_source) as line:
+    journal = JournalOptions(folder / "line.sqlite", json_lines=folder / "line.jsonl")
+    with open_line(_options(model, journal), engine, open_source) as line:
         run_loop(_with(line, stopwatch), stop)
     return stopwatch
 
@@ -213,10 +217,8 @@ def _with(line: Line, stopwatch: Stopwatch) -> Line:
     return Line(**{**vars(line), "summary": stopwatch})
 
 
-def _options(model: Path, folder: Path, pictures: bool = False, **journal: float) -> LineOptions:
-    options = JournalOptions(folder / "line.sqlite", json_lines=folder / "line.jsonl", **journal)
-    kept = PictureOptions(folder / "pictures", quota_mb=0.2, free_mb=0) if pictures else None
-    return LineOptions(model=model, journal=options, camera=(CameraOptions("fake", "0"),), pictures=kept)
+def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | None = None) -> LineOptions:
+    return LineOptions(model=model, journal=journal, camera=(CameraOptions("fake", "0"),), pictures=pictures)
 
 
 def _timed(action: Callable[[], object], count: int) -> list[float]:

@@ -62,10 +62,16 @@ class JournalReader:
         self.path = path
         try:
             self._connection = open_for_reading(path)
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: cannot be read ({error}); check its permissions") from None
+        try:
             if check_version(self._connection, path) == 0:
                 raise JournalError(f"{path}: the file is empty; expected a journal that stfpm-inspect wrote")
             self.id: str = self._connection.execute("SELECT id FROM meta").fetchone()[0]
-        except sqlite3.Error as error:
+        except (JournalError, sqlite3.Error) as error:
+            self._connection.close()
+            if isinstance(error, JournalError):
+                raise
             raise JournalError(f"{path}: cannot be read as a journal ({error})") from None
 
     def counts(self, period: Period) -> list[Count]:
