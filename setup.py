@@ -31,6 +31,10 @@ BENCH = [
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
 ]
+MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
+MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
+OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
+GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
     "scikit-learn>=1.4",  # holds our AUROC against another's
@@ -55,6 +59,7 @@ setup(
         "stfpm_runtime",
         "stfpm_runtime.engines",
         "stfpm_runtime.line",
+        "stfpm_runtime.line.sinks",
         "stfpm_runtime.sources",
         "stfpm_bench",
     ],
@@ -76,7 +81,11 @@ setup(
         "openvino": OPENVINO,
         "gpu": ["onnxruntime-gpu>=1.18"],
         "bench": BENCH,
-        "dev": [*EXPORT, *BENCH, *OPENVINO, *DEV],
+        "mqtt": MQTT,
+        "modbus": MODBUS,
+        "opcua": OPCUA,
+        "gpio": GPIO,
+        "dev": [*EXPORT, *BENCH, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DEV],
     },
     entry_points={
         "console_scripts": [

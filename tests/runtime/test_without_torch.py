@@ -16,7 +16,7 @@ import stfpm_runtime
 REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
-ALLOWED = {"cv2", "numpy", "onnxruntime", "openvino", "tomli"}
+ALLOWED = {"cv2", "numpy", "onnxruntime", "openvino", "tomli", "paho", "pymodbus", "asyncua", "gpiod"}
 
 BLOCK_AND_INSPECT = f"""
 import sys

@@ -14,10 +14,11 @@ from typing import Literal
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
+from .sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions, check_sinks
 from .toml_file import MistakeError, read_toml
 
 Synchronous = Literal["full", "normal"]
-TriggerKind = Literal["continuous", "every", "http"]
+TriggerKind = Literal["continuous", "every", "http", "mqtt", "gpio"]
 ADDRESS = re.compile(r"\d+|[A-Za-z][A-Za-z0-9+.-]*:.*|.* ! .*", re.DOTALL)
 """A source that is no path: a camera's number, scheme:something, a pipeline."""
 
@@ -73,9 +74,13 @@ class CameraOptions:
     watch: bool = False
     """Whether the source is a folder that fills."""
     trigger: TriggerKind = "continuous"
-    """What asks for a verdict: each frame, a clock, or a POST request."""
+    """What asks for a verdict: each frame, a clock, a POST request, a message, or a rising edge."""
     every_ms: int | None = None
     """Of the clock."""
+    topic: str = ""
+    """Of the messages that trigger, at the broker of `[mqtt]`."""
+    gpio: str = ""
+    """CHIP:LINE whose rising edge triggers, say /dev/gpiochip0:17."""
     delay_ms: int = 0
     """From the trigger on, until a frame is taken for it: the way from the light barrier to the picture."""
     timeout_ms: int = 1000
@@ -107,11 +112,18 @@ class CameraOptions:
         if self.trigger != "every" and self.every_ms is not None:
             raise MistakeError("every_ms", f'the trigger is "{self.trigger}"; expected trigger = "every" beside it')
         check_least("every_ms", self.every_ms, 1)
+        for kind, key, value in (("mqtt", "topic", self.topic), ("gpio", "gpio", self.gpio)):
+            if (self.trigger == kind) != bool(value):
+                raise MistakeError(
+                    key, f'trigger = "{kind}" and the key {key} belong together; expected both or neither'
+                )
+        if self.gpio and not re.fullmatch(r".+:\d+", self.gpio):
+            raise MistakeError("gpio", f"got {self.gpio!r}; expected CHIP:LINE, say /dev/gpiochip0:17")
         if self.debounce is not None:
             wanted, window = self.debounce
             if not 1 <= wanted <= window:
                 raise MistakeError("debounce", f"got {list(self.debounce)}; expected N, M with 1 <= N <= M")
-            if self.trigger == "http":
+            if self.trigger in ("http", "mqtt", "gpio"):
                 raise MistakeError("debounce", "each trigger is a part of its own; expected it for video only")
         check_unique("region", [region.name for region in self.region])
 
@@ -225,6 +237,10 @@ class LineOptions:
     """Instead of the model's own."""
     pictures: PictureOptions | None = None
     http: HttpOptions | None = None
+    mqtt: MqttOptions | None = None
+    webhook: tuple[WebhookOptions, ...] = ()
+    modbus: tuple[ModbusOptions, ...] = ()
+    opcua: tuple[OpcUaOptions, ...] = ()
 
     def __post_init__(self) -> None:
         check_least("threads", self.threads, 1)
@@ -233,11 +249,19 @@ class LineOptions:
         if not self.camera:
             raise MistakeError("camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])
+        check_sinks(self.sinks)
+        if self.mqtt is None and any(camera.trigger == "mqtt" for camera in self.camera):
+            raise MistakeError("camera", 'a trigger is "mqtt"; expected a table [mqtt] too')
         posted = any(camera.trigger == "http" for camera in self.camera)
         if posted and self.http is None:
             raise MistakeError("camera", 'a trigger is "http"; expected a table [http] too, which may be empty')
         if self.http is not None and not posted:
             raise MistakeError("http", 'nothing listens to it; expected a camera with trigger = "http"')
+
+    @property
+    def sinks(self) -> SinkTables:
+        """Whom verdicts are told."""
+        return SinkTables(self.mqtt, self.webhook, self.modbus, self.opcua)
 
 
 def read_config(path: Path) -> LineOptions:
@@ -253,8 +277,16 @@ def _below(line: LineOptions, folder: Path) -> LineOptions:
         json_lines=None if line.journal.json_lines is None else folder / line.journal.json_lines,
     )
     pictures = line.pictures and dataclasses.replace(line.pictures, folder=folder / line.pictures.folder)
+    mqtt = line.mqtt and _mqtt_below(line.mqtt, folder)
     cameras = tuple(
         camera if ADDRESS.fullmatch(camera.source) else dataclasses.replace(camera, source=str(folder / camera.source))
         for camera in line.camera
     )
-    return dataclasses.replace(line, model=folder / line.model, journal=journal, pictures=pictures, camera=cameras)
+    return dataclasses.replace(
+        line, model=folder / line.model, journal=journal, pictures=pictures, camera=cameras, mqtt=mqtt
+    )
+
+
+def _mqtt_below(mqtt: MqttOptions, folder: Path) -> MqttOptions:
+    files = {name: getattr(mqtt, name) for name in ("ca", "certificate", "key")}
+    return dataclasses.replace(mqtt, **{name: file and folder / file for name, file in files.items()})

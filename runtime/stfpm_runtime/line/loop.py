@@ -10,7 +10,7 @@ decider           debounce, p-value                                             
    │ Entry
 recorder          the journal, on the disk before anybody is told             recorder.py, journal.py
    │ Entry
-whoever asked; pictures and JSON lines, in threads of their own            pictures.py, lines_file.py
+whoever asked; pictures, JSON lines and sinks, in threads of their own     pictures.py, lines_file.py, sinks/
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .pictures import Pictures
 from .recorder import Recorder
 from .sd_notify import Notifier
 from .shots import Meeting, Shot
+from .sinks.follower import Follower
 from .station import POLL_S, Station
 from .summary import Summary
 
@@ -52,6 +53,8 @@ class Line:
     """SHA-256 of the model file."""
     pictures: Pictures | None = None
     json_lines: JsonLinesFollower | None = None
+    followers: tuple[Follower, ...] = ()
+    """Threads that tell others, each from the journal."""
     notifier: Notifier = field(default_factory=Notifier)
     summary: Summary = field(default_factory=Summary)
 
@@ -81,8 +84,10 @@ def pass_on(line: Line, judged: Sequence[Judged]) -> None:
     for shot, parts in itertools.groupby(judged, key=lambda part: part.shot):
         entries = [keep(line, part) for part in parts]
         shot.firing.answer([record(entry, line.recorder.id) for entry in entries])
-    if judged and line.json_lines:
-        line.json_lines.wake()
+    if judged:
+        for follower in (line.json_lines, *line.followers):
+            if follower:
+                follower.wake()
 
 
 def keep(line: Line, judged: Judged) -> Entry:

@@ -20,11 +20,13 @@ from .decision import Decider
 from .http_trigger import ANSWER_S, TriggerServer
 from .inspector import Inspector
 from .lines_file import JsonLinesFollower
+from .listeners import open_listeners
 from .loop import Line, run
 from .pictures import Pictures
 from .recorder import Recorder
 from .sd_notify import Notifier
 from .shots import Meeting
+from .sinks import open_followers
 from .station import OpenSource, Station
 from .triggers import Posted, open_trigger
 
@@ -85,8 +87,17 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         notifier = Notifier()
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
+        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark))
+        for follower in followers:
+            stack.callback(follower.close)
+        for listener in open_listeners(options, stations, recorder.remark):
+            stack.callback(listener.close)
         if options.http:
-            posted = {s.camera.name: s.trigger for s in stations if isinstance(s.trigger, Posted)}
+            posted = {
+                s.camera.name: s.trigger
+                for s in stations
+                if isinstance(s.trigger, Posted) and s.camera.trigger == "http"
+            }
             longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
             server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
             LOG.info("triggers at http://%s:%d/trigger/{%s}", options.http.host, server.port, ",".join(posted))
@@ -100,6 +111,7 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             model=model,
             pictures=pictures,
             json_lines=json_lines,
+            followers=followers,
             notifier=notifier,
         )
 

@@ -107,7 +107,7 @@ def _value(hint: Hint, value: object, keys: KeyPath) -> Any:  # noqa: ANN401 (as
         return Path(value)
     if type(value) is hint:  # not isinstance: true is no whole number
         return value
-    secret = keys[-1] in ("source", "token")
+    secret = keys[-1] in ("source", "token", "password", "url", "key")
     raise _LocatedError(keys, f"got {type(value).__name__ if secret else repr(value)}; expected {_expected(hint)}")
 
 

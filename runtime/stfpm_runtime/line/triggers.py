@@ -103,4 +103,4 @@ def open_trigger(camera: CameraOptions) -> Continuous | Every | Posted:
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
         return Every(camera.every_ms / 1e3)
-    return Posted() if camera.trigger == "http" else Continuous()
+    return Continuous() if camera.trigger == "continuous" else Posted()  # into which others put what they hear

@@ -12,8 +12,9 @@ import pytest
 from stfpm_runtime.errors import ConfigError
 from stfpm_runtime.line.config import LineOptions, RegionOptions, read_config
 
-DOCUMENTATION = Path(__file__).parents[3] / "docs" / "inspection.md"
-EXAMPLE = re.search(r"```toml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL)[1]
+PAGES = [Path(__file__).parents[3] / "docs" / name for name in ("inspection.md", "plant.md")]
+DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+EXAMPLE = "\n".join(re.findall(r"```toml\n(.*?)```", DOCUMENTATION, re.DOTALL))
 GOOD = """\
 model = "bottle.onnx"
 
@@ -78,14 +79,14 @@ def test_source_that_is_no_path_stays_as_it_is(read, source):
 
 def test_example_of_the_documentation_is_complete(read):
     options = read(EXAMPLE)
-    assert [camera.name for camera in options.camera] == ["top", "web", "handover", "belt"]
+    assert [camera.name for camera in options.camera] == ["top", "web", "handover", "belt", "press", "stamp"]
     assert {
         key for key in ALL_KEYS if not re.search(rf"^(\[+(camera\.)?{key}\]+|{key} =)", EXAMPLE, re.MULTILINE)
     } == set()
 
 
 def test_every_key_has_its_row_in_the_documentation():
-    rows = [line for line in DOCUMENTATION.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [line for line in DOCUMENTATION.splitlines() if line.startswith("| ")]
     documented = {key for row in rows for key in re.findall(r"`(?:\[+(?:camera\.)?)?(\w+)\]*`", row)}
     assert ALL_KEYS - documented == set()
 
@@ -93,6 +94,14 @@ def test_every_key_has_its_row_in_the_documentation():
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
+        ('source = "parts"', 'source = "parts"\ntrigger = "gpio"', 10, "camera.gpio: trigger = \"gpio\" and the key gpio belong"),
+        ('source = "parts"', 'source = "parts"\ntrigger = "mqtt"\ntopic = "a"', 6, "camera: a trigger is \"mqtt\"; expected a table"),
+        ("[journal]", "[mqtt]\nhost = \"h\"\ntopic = \"a/#\"\n[journal]", 5, "mqtt.topic: got 'a/#'; expected a topic without"),
+        ("[journal]", "[mqtt]\nhost = \"h\"\nca = \"x.pem\"\n[journal]", 5, "mqtt.ca: certificates without TLS"),
+        ("[journal]", "[[webhook]]\nurl = \"ftp://secret\"\n[journal]", 4, "webhook.url: is no address; expected http"),
+        ("[journal]", "[[modbus]]\nhost = \"h\"\nport = 0\n[journal]", 5, "modbus.port: got 0; expected 1 to 65535"),
+        ("[journal]", "[[opcua]]\nurl = \"opc.tcp://h\"\n[journal]", 3, "opcua.verdict: nobody is told anything"),
+        ("[journal]", "[mqtt]\nhost = \"h\"\npassword = 12\n[journal]", 5, "mqtt.password: got int; expected a text"),
         ("", "colour = 1\n", 1, "colour: unknown key; expected one of model, journal, camera"),
         ('path = "line.sqlite"', 'pth = "line.sqlite"', 4, "journal.pth: unknown key; did you mean path?"),
         ('source = "parts"', 'souce = "parts"', 12, "camera.souce: unknown key; did you mean source?"),
@@ -107,7 +116,7 @@ def test_every_key_has_its_row_in_the_documentation():
         ("    10, 20,\n", "10, 20.5,", 16, "camera.region.rectangle: got 20.5; expected a whole number"),
         ("    300, 200,\n", "4, 4", 16, "camera.region.rectangle: got [10, 20, 4, 4]; expected x and y of 0 or more"),
         ("]\n", "]\npolygon = [[0, 0], [9, 0], [9, 9]]\n", 4, "unknown key"),
-        ('source = "parts"', 'source = "parts"\ntrigger = "gpio"', 13, "camera.trigger: got 'gpio'; expected one of "),
+        ('source = "parts"', 'source = "parts"\ntrigger = "plc"', 13, "camera.trigger: got 'plc'; expected one of "),
         ('source = "parts"', 'source = "parts"\ntrigger = "every"', 13, "a clock without a time; expected the key"),
         ('source = "parts"', 'source = "parts"\nevery_ms = 5', 13, 'the trigger is "continuous"; expected trigger = '),
         ('source = "parts"', 'source = "parts"\ntrigger = "http"', 6, 'a trigger is "http"; expected a table [http]'),

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .follower import Follower, Remark, Sink
 from .options import SinkTables
 
-__all__ = ["Follower", "Sink", "SinkTables", "open_followers"]
+if TYPE_CHECKING:
+    from .follower import Follower, Remark, Sink
 
 
 def open_followers(tables: SinkTables, journal: Path, remark: Remark) -> list[Follower]:
     """Begin to tell everybody whom the configuration names. Raises MissingExtraError for a package that is missing."""
+    from .follower import Follower  # late: it needs the journal, whose options name the sinks
+
     return [Follower(journal, name, make, beat_s, remark) for name, make, beat_s in _named(tables)]
 
 

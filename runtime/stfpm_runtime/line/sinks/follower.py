@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -81,7 +80,7 @@ class Cursor:
         """Keep it; an OSError means that some verdicts are told twice after a crash."""
         unfinished = self.path.with_name(self.path.name + ".unfinished")
         unfinished.write_text(json.dumps({"journal": journal, "seq": seq}), encoding="ascii")
-        os.replace(unfinished, self.path)
+        unfinished.replace(self.path)
 
 
 class Follower:

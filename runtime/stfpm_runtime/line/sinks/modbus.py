@@ -55,13 +55,12 @@ class ModbusSink:
 
     def __init__(self, options: ModbusOptions) -> None:
         self._options = options
-        self._client: ModbusTcpClient | None = None
+        self._client: Any = None  # pymodbus tells no types
 
     def open(self) -> None:
         """Connect."""
-        self._client = ModbusTcpClient(
-            self._options.host, port=self._options.port, timeout=self._options.timeout_s, retries=0
-        )
+        options = self._options
+        self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
         if not self._client.connect():
             raise SinkError(f"the PLC {self._options.host}:{self._options.port} cannot be reached")
 
@@ -96,7 +95,7 @@ class ModbusSink:
     def _write(self, offset: int, registers: list[int]) -> None:
         self._call("write_registers", offset, values=registers)
 
-    def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401 (pymodbus tells no types)
+    def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401
         address = self._options.address + offset
         try:
             answer = getattr(self._client, function)(address, device_id=self._options.unit, **arguments)

@@ -1,8 +1,8 @@
 """Verdicts to an MQTT broker, QoS 1: TOPIC/verdict/CAMERA/REGION, as JSON.
 
-TOPIC/heartbeat counts; TOPIC/status, retained, says `online`, and `offline` when we are gone: the broker itself says it,
-as our last will. A connection that is lost is not mended but made anew, from the cursor on: what paho would send again
-by itself would come out of order.
+TOPIC/heartbeat counts; TOPIC/status, retained, says `online`, and `offline` when we are gone: the broker itself says
+so, as our last will. A connection that is lost is not mended but made anew, from the cursor on: what paho would send
+again by itself would come out of order.
 """
 
 from __future__ import annotations

@@ -17,11 +17,12 @@ from .options import OpcUaOptions
 try:
     from asyncua import ua
     from asyncua.sync import Client
+    from asyncua.ua.uaerrors import UaError
 except ImportError:
     raise MissingExtraError("asyncua", "opcua") from None
 
 FAILURES = (
-    ua.UaError,
+    UaError,
     OSError,
     asyncio.TimeoutError,
     concurrent.futures.TimeoutError,

@@ -142,10 +142,14 @@ class SinkTables:
 
 def check_sinks(tables: SinkTables) -> None:
     """Raise MistakeError for two sinks of one name: they would share a cursor."""
-    for table in ("webhook", "modbus", "opcua"):
-        check_unique(table, [sink.name for sink in getattr(tables, table)])
-    names = [sink.name for sink in (*tables.webhook, *tables.modbus, *tables.opcua)]
-    names += [tables.mqtt.name] if tables.mqtt else []
+    names = [tables.mqtt.name] if tables.mqtt else []
+    for table, own in (
+        ("webhook", [sink.name for sink in tables.webhook]),
+        ("modbus", [sink.name for sink in tables.modbus]),
+        ("opcua", [sink.name for sink in tables.opcua]),
+    ):
+        check_unique(table, own)
+        names += own
     for name in names:
         if names.count(name) > 1:
             raise MistakeError("", f"two sinks are called {name!r}; expected a name of its own for each")
