@@ -94,9 +94,15 @@ def test_every_key_has_its_row_in_the_documentation():
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ('source = "parts"', 'source = "parts"\ntrigger = "gpio"', 10, "camera.gpio: trigger = \"gpio\" and the key gpio belong"),
-        ('source = "parts"', 'source = "parts"\ntrigger = "mqtt"\ntopic = "a"', 6, "camera: a trigger is \"mqtt\"; expected a table"),
-        ("[journal]", "[mqtt]\nhost = \"h\"\ntopic = \"a/#\"\n[journal]", 5, "mqtt.topic: got 'a/#'; expected a topic without"),
+        (
+            'source = "parts"', 'source = "parts"\ntrigger = "gpio"', 10, 'camera.gpio: trigger = "gpio" and the key',
+        ),
+        (
+            'source = "parts"', 'source = "parts"\ntrigger = "mqtt"\ntopic = "a"', 6, 'camera: a trigger is "mqtt"; expected',
+        ),
+        (
+            "[journal]", "[mqtt]\nhost = \"h\"\ntopic = \"a/#\"\n[journal]", 5, "mqtt.topic: got 'a/#'; expected a",
+        ),
         ("[journal]", "[mqtt]\nhost = \"h\"\nca = \"x.pem\"\n[journal]", 5, "mqtt.ca: certificates without TLS"),
         ("[journal]", "[[webhook]]\nurl = \"ftp://secret\"\n[journal]", 4, "webhook.url: is no address; expected http"),
         ("[journal]", "[[modbus]]\nhost = \"h\"\nport = 0\n[journal]", 5, "modbus.port: got 0; expected 1 to 65535"),

@@ -98,6 +98,7 @@ class Follower:
         self._beats = 0
         self._beat_due_s = 0.0
         self._down = False
+        self._attempts = 0
         self._begin()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -120,13 +121,10 @@ class Follower:
                 self._cursor.write(journal, int(connection.execute(LAST).fetchone()[0]))
 
     def _work(self) -> None:
-        attempts = 0
         while True:
             closing = self._closing.is_set()
             try:
                 self._sink.open()
-                self._recovered()
-                attempts = 0
                 self._follow()
             except (SinkError, StfpmError, OSError, sqlite3.Error) as error:
                 self._lost(error)
@@ -134,8 +132,8 @@ class Follower:
                 self._sink.close()
             if closing or self._closing.is_set():
                 return
-            self._closing.wait(PATIENCE_S[min(attempts, len(PATIENCE_S) - 1)])
-            attempts += 1
+            self._closing.wait(PATIENCE_S[min(self._attempts, len(PATIENCE_S) - 1)])
+            self._attempts += 1
 
     def _follow(self) -> None:
         """Tell all there is, and go on until the end, or the other side is gone."""
@@ -149,6 +147,7 @@ class Follower:
                     seq = self._tell(journal, rows)
                     if self._closing.is_set() and not closing:
                         break
+                self._recovered()
                 if closing or not self._same_journal(connection, journal):
                     return
                 self._beat()
@@ -163,6 +162,7 @@ class Follower:
             last = int(records[told - 1]["seq"])
             self._cursor.write(journal, last)
             records = records[told:]
+            self._recovered()
             self._beat()
         return int(rows[-1][0])
 
@@ -185,6 +185,8 @@ class Follower:
         self._down = True
 
     def _recovered(self) -> None:
+        """The other side has taken something, or there is nothing to take: that it can be connected to is not enough."""
+        self._attempts = 0
         if self._down:
             LOG.warning("%s: reached again", self.name)
             self._remark("sink", f"{self.name}: reached again")
