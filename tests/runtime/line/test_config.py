@@ -98,7 +98,10 @@ def test_every_key_has_its_row_in_the_documentation():
             'source = "parts"', 'source = "parts"\ntrigger = "gpio"', 10, 'camera.gpio: trigger = "gpio" and the key',
         ),
         (
-            'source = "parts"', 'source = "parts"\ntrigger = "mqtt"\ntopic = "a"', 6, 'camera: a trigger is "mqtt"; expected',
+            'source = "parts"',
+            'source = "parts"\ntrigger = "mqtt"\ntopic = "a"',
+            6,
+            'camera: a trigger is "mqtt"; expected a table',
         ),
         (
             "[journal]", "[mqtt]\nhost = \"h\"\ntopic = \"a/#\"\n[journal]", 5, "mqtt.topic: got 'a/#'; expected a",

@@ -185,7 +185,7 @@ class Follower:
         self._down = True
 
     def _recovered(self) -> None:
-        """The other side has taken something, or there is nothing to take: that it can be connected to is not enough."""
+        """It has taken something, or there is nothing to take: that it can be connected to is not enough."""
         self._attempts = 0
         if self._down:
             LOG.warning("%s: reached again", self.name)

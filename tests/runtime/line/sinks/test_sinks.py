@@ -231,3 +231,16 @@ def test_another_journal_is_told_from_its_beginning(tmp_path):
     assert cursor.read("b") == 0
     cursor.path.write_text("{")
     assert cursor.read("a") == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_are_delivered_in_order_within_a_minute(peer, writer, follow, record_property):
+    (follower,), remarks = follow(peer.options)
+    writer.write(10_000)
+    wait_until(lambda: remarks)
+    peer.start()
+    started = time.monotonic()
+    wait_until(lambda: peer.log.stat().st_size and len(peer.seqs()) >= 10_000, 60)
+    record_property("seconds", round(time.monotonic() - started, 1))
+    print(peer.kind, round(time.monotonic() - started, 1), "s for 10,000 verdicts")
+    assert peer.seqs() == numbers(1, 10_000)
