@@ -1,4 +1,4 @@
-"""Verdicts into an OPC UA server's variables. `seq` is written last: who sees it change sees all the rest."""
+"""Verdicts into an OPC UA server's variables, each in one request, whose last is `seq`: who sees it change sees all."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ try:
 except ImportError:
     raise MissingExtraError("asyncua", "opcua") from None
 
+BATCH = 50
+"""Verdicts that are written before the cursor moves on."""
 FAILURES = (
     UaError,
     OSError,
@@ -52,23 +54,14 @@ class OpcUaSink:
             raise SinkError(f"the OPC UA server cannot be reached ({_words(error)})") from None
 
     def tell(self, records: Sequence[Record]) -> int:
-        """Write the first."""
-        record = records[0]
-        options = self._options
-        score = math.nan if record["score"] is None else record["score"]
-        values = [
-            (options.verdict, ua.Variant(json.dumps(record, allow_nan=False), ua.VariantType.String)),
-            (options.decision, ua.Variant(record["decision"], ua.VariantType.String)),
-            (options.score, ua.Variant(score, ua.VariantType.Double)),
-            (options.part, ua.Variant(record["part"], ua.VariantType.String)),
-        ]
-        self._write(values)
-        self._write([(options.seq, ua.Variant(record["seq"], ua.VariantType.Int64))])
-        return 1
+        """Write some, one after the other, each in one request."""
+        records = records[:BATCH]
+        self._write([self._values(record) for record in records])
+        return len(records)
 
     def beat(self, count: int) -> None:
         """Write the count."""
-        self._write([(self._options.heartbeat, ua.Variant(count, ua.VariantType.Int64))])
+        self._write([[(self._options.heartbeat, ua.Variant(count, ua.VariantType.Int64))]])
 
     def close(self) -> None:
         """Disconnect, and end the library's thread."""
@@ -80,19 +73,33 @@ class OpcUaSink:
         except (*FAILURES, RuntimeError):
             client.tloop.stop()
 
-    def _write(self, values: Sequence[tuple[str, Any]]) -> None:
-        """Write those that have a node, in one request."""
-        wanted = [(node, value) for node, value in values if node]
-        if not wanted:
-            return
-        assert self._client is not None, "opened"
+    def _values(self, record: Record) -> list[tuple[str, Any]]:
+        options, kinds = self._options, ua.VariantType
+        score = math.nan if record["score"] is None else record["score"]
+        return [
+            (options.verdict, ua.Variant(json.dumps(record, allow_nan=False), kinds.String)),
+            (options.decision, ua.Variant(record["decision"], kinds.String)),
+            (options.score, ua.Variant(score, kinds.Double)),
+            (options.part, ua.Variant(record["part"], kinds.String)),
+            (options.seq, ua.Variant(record["seq"], kinds.Int64)),
+        ]
+
+    def _write(self, requests: Sequence[Sequence[tuple[str, Any]]]) -> None:
+        """Write the values of each request that have a node, in their order, all on the library's own thread."""
+        client = self._client
+        assert client is not None, "opened"
+
+        async def write() -> None:
+            for request in requests:
+                wanted = [(client.aio_obj.get_node(node), ua.DataValue(value)) for node, value in request if node]
+                if wanted:
+                    await client.aio_obj.write_values([node for node, _ in wanted], [value for _, value in wanted])
+
         try:
-            nodes = [self._client.get_node(node) for node, _ in wanted]
-            self._client.write_values(nodes, [ua.DataValue(value) for _, value in wanted])
+            client.tloop.post(write())
         except FAILURES as error:
-            raise SinkError(
-                f"the OPC UA server refuses {', '.join(node for node, _ in wanted)} ({_words(error)})"
-            ) from None
+            nodes = ", ".join(node for node, _ in requests[0] if node)
+            raise SinkError(f"the OPC UA server refuses {nodes} ({_words(error)})") from None
 
 
 def _words(error: BaseException) -> str:

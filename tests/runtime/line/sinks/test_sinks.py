@@ -235,7 +235,7 @@ def test_another_journal_is_told_from_its_beginning(tmp_path):
 
 @pytest.mark.slow
 def test_ten_thousand_are_delivered_in_order_within_a_minute(peer, writer, follow, record_property):
-    (follower,), remarks = follow(peer.options)
+    _, remarks = follow(peer.options)
     writer.write(10_000)
     wait_until(lambda: remarks)
     peer.start()
