@@ -90,7 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     args = parser.parse_args(argv)
     if args.config:
         _refuse(parser, args, "--config", allowed=("config", "json_logs"))
-        return ServeOptions(args.config, args.json_logs)
+        return ServeOptions(args.config, json_logs=args.json_logs)
     if args.model is None or args.source is None:
         parser.error("expected model.onnx and --source, or --config line.toml")
     if args.journal:
