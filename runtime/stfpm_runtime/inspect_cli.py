@@ -2,13 +2,14 @@
 
 Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
 judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
-`stfpm-inspect --config line3.toml` runs a line of cameras instead, for months: see the package `line`.
+`stfpm-inspect --config line3.toml` (or --journal FILE) runs a line of cameras, for months: see the package `line`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
@@ -28,6 +29,8 @@ from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
 
 COMMAND = "stfpm-inspect"
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs")
+"""What goes with --journal."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,15 @@ class InspectOptions:
 class ServeOptions:
     """Which line to run."""
 
-    config: Path
-    """Its TOML file."""
+    config: Path | None = None
+    """Its TOML file; None: the model and sources below."""
+    model: Path = Path()
+    sources: tuple[str, ...] = ()
+    """A camera each."""
+    journal: Path = Path()
+    threshold: float | None = None
+    device: str = "auto"
+    threads: int | None = None
     json_logs: bool = False
     """Log lines as JSON instead of words."""
 
@@ -79,15 +89,23 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.config:
-        if given := sorted(name for name in vars(args) if getattr(args, name) != parser.get_default(name)):
-            given = [name for name in given if name not in ("config", "json_logs")]
-        if given:
-            parser.error(f"--config with {', '.join(given)}: expected the file to say it all")
-        return ServeOptions(args.config, args.json_logs)
+        _refuse(parser, args, "--config", allowed=("config", "json_logs"))
+        return ServeOptions(args.config, json_logs=args.json_logs)
     if args.model is None or args.source is None:
         parser.error("expected model.onnx and --source, or --config line.toml")
+    if args.journal:
+        _refuse(parser, args, "--journal", allowed=LINE_FLAGS)
+        return ServeOptions(
+            json_logs=args.json_logs,
+            model=args.model,
+            sources=tuple(args.source),
+            journal=args.journal,
+            threshold=args.threshold,
+            device=args.device,
+            threads=args.threads,
+        )
     if args.json_logs:
-        parser.error("--json-logs without --config: there is no log")
+        parser.error("--json-logs without --config or --journal: there is no log")
     if args.save_only and not args.save:
         parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
     return InspectOptions(
@@ -108,7 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
     parser.add_argument("model", type=Path, nargs="?", help="the model.onnx that stfpm-export wrote")
     parser.add_argument("--config", type=Path, metavar="FILE", help="run a line as its TOML file says, until SIGTERM")
-    parser.add_argument("--json-logs", action="store_true", help="with --config: log lines as JSON")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="run the sources as a line, a camera each, into it"
+    )
+    parser.add_argument("--json-logs", action="store_true", help="with these two: log lines as JSON")
     parser.add_argument(
         "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
     )
@@ -127,15 +148,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str, allowed: Sequence[str]) -> None:
+    """End with 2 if there are other flags than those beside it."""
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in allowed]
+    if given:
+        parser.error(f"{flag} with {', '.join(given)}: they do not go together")
+
+
 def _serve(options: ServeOptions) -> int:
     """Run a line. Imported here: who inspects files needs no journal."""
-    from .line.config import read_config
+    from .line.config import line_of, read_config
     from .line.logs import log_to_stderr
     from .line.service import serve
 
     _silence_opencv()
     log_to_stderr(options.json_logs)
-    return serve(read_config(options.config))
+    if options.config:
+        return serve(read_config(options.config))
+    line = line_of(options.model, options.sources, options.journal)
+    return serve(dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads))
 
 
 def inspect(options: InspectOptions) -> int:

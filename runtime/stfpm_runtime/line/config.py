@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..engines import DEVICES
+from ..errors import OptionError
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
@@ -227,7 +230,7 @@ class LineOptions:
     """The model.onnx."""
     journal: JournalOptions
     camera: tuple[CameraOptions, ...]
-    device: Literal["auto", "cpu", "onnxruntime", "openvino"] = "auto"
+    device: str = "auto"
     """What executes the model, see `open_engine`."""
     threads: int | None = None
     """Of the engine; None: its choice."""
@@ -243,6 +246,8 @@ class LineOptions:
     opcua: tuple[OpcUaOptions, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise MistakeError("device", f"got {self.device!r}; expected one of {', '.join(DEVICES)}")
         check_least("threads", self.threads, 1)
         check_least("batch", self.batch, 1)
         check_threshold(self.threshold)
@@ -267,6 +272,16 @@ class LineOptions:
 def read_config(path: Path) -> LineOptions:
     """The file's options, its paths relative to its own folder. Raises ConfigError, with the mistake's line."""
     return _below(read_toml(path, LineOptions), path.parent)
+
+
+def line_of(model: Path, sources: Sequence[str], journal: Path) -> LineOptions:
+    """A line of which only this is known: every frame of each source is judged whole. Raises OptionError."""
+    names = ["camera"] if len(sources) == 1 else [f"camera-{number}" for number in range(1, len(sources) + 1)]
+    try:
+        cameras = tuple(CameraOptions(name, source) for name, source in zip(names, sources, strict=True))
+        return LineOptions(model, JournalOptions(journal), cameras)
+    except MistakeError as mistake:
+        raise OptionError(f"{mistake.key}: {mistake}") from None
 
 
 def _below(line: LineOptions, folder: Path) -> LineOptions:

@@ -86,6 +86,11 @@ def record(entry: Entry, journal: str) -> dict[str, Any]:
     return {"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))}
 
 
+def storable(text: str) -> str:
+    """The text with what is no Unicode written out: a file's name may be any bytes, a journal holds UTF-8 alone."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def utc(seconds: float | None = None) -> str:
     """A moment since 1970, or now, as the journal writes it: it sorts as text."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .decision import Decider
-from .entry import Entry, record, utc
+from .entry import Entry, record, storable, utc
 from .inspector import Inspector, Judged
 from .lines_file import JsonLinesFollower
 from .pictures import Pictures
@@ -116,14 +116,14 @@ def make_entry(line: Line, judged: Judged) -> Entry:
         run=line.recorder.run,
         camera=shot.camera.name,
         region=judged.region.name,
-        source=shot.frame.source,
+        source=storable(shot.frame.source),
         frame=shot.frame.index,
         part=shot.frame.part,
         decision=decision,
         score=verdict.score,
         p_value=line.decider.p_value(judged),
         threshold=verdict.threshold,
-        reason=reason,
+        reason=storable(reason),
         model=line.model,
         dropped=shot.frame.dropped,
         wait_ms=_since_ms(shot.frame.arrived_ns, judged.taken_ns),

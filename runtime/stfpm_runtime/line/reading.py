@@ -105,5 +105,11 @@ class JournalReader:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises sqlite3.Error."""
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
+    """A connection that changes nothing. Raises sqlite3.Error.
+
+    SQLite may have to recover a journal whose writer was killed, which takes the right to write, where we have it.
+    """
+    address = f"file:{quote(str(path.absolute()))}?mode=rw"  # of a write-protected file SQLite makes mode=ro itself
+    connection = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None)
+    connection.execute("PRAGMA query_only = 1")
+    return connection

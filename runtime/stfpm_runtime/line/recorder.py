@@ -12,7 +12,7 @@ from ..errors import JournalError
 from ..sources import Event
 from .clock import Clock
 from .config import JournalOptions
-from .entry import Entry, Happening, utc
+from .entry import Entry, Happening, storable, utc
 from .journal import DamagedJournalError, Journal, set_aside
 
 LOG = logging.getLogger("stfpm.journal")
@@ -67,7 +67,10 @@ class Recorder:
         try:
             journal = self._working()
             entry = journal.write(dataclasses.replace(entry, run=self.run))
-        except (JournalError, sqlite3.Error) as error:
+        except JournalError as error:
+            return self._keep_late(entry, error)
+        except Exception as error:  # a bug: the part is not passed for it, and the line goes on
+            LOG.exception("a bug: a verdict could not be journalled")
             return self._keep_late(entry, error)
         return entry
 
@@ -180,4 +183,4 @@ class Recorder:
 
 def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> Happening:
     source, kind, detail = (event.source, event.kind, event.detail) if isinstance(event, Event) else ("", *event)
-    return Happening(0, moment, monotonic_ns, run, camera, source, kind, detail)
+    return Happening(0, moment, monotonic_ns, run, camera, storable(source), kind, storable(detail))

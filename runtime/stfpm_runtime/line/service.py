@@ -120,15 +120,16 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     """The source that a camera's options name. Raises StfpmError."""
     if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
         return FileSource([camera.source])
-    from ..sources.live import open_source
+    from ..sources.live import open_source  # type: ignore[import-not-found, unused-ignore]
 
-    return open_source(
+    source: Source = open_source(
         camera.source,
         on_event=on_event,
         watch=camera.watch,
         frozen_after_s=camera.frozen_after_s,
         silent_after_s=camera.silent_after_s,
     )
+    return source
 
 
 def _check_places(options: LineOptions) -> None:

@@ -168,6 +168,8 @@ class Station:
         """What the source's thread calls."""
         self._note(self.camera.name, event)
         detail = f" ({event.detail})" if event.detail else ""
+        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)
         if event.kind in ("frozen", "thawed"):
             self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""
         if event.kind in ("lost", "frozen") and self.camera.trigger == "continuous":

@@ -136,6 +136,7 @@ def test_every_key_has_its_row_in_the_documentation():
         ('name = "cap"', 'name = "cap"\ntile = 8', 16, "camera.region.tile: got 8; expected 32 or more"),
         ('name = "cap"', 'name = "cap"\noverlap = 8', 16, "camera.region.overlap: there are no tiles to overlap"),
         ('name = "cap"', 'name = "cap"\ntile = 64\noverlap = 33', 17, "overlap: got 33; expected 0 to 32, half a tile"),
+        ('model = "bottle.onnx"', 'model = "bottle.onnx"\ndevice = "tpu"', 2, "device: got 'tpu'; expected one of"),
         ('model = "bottle.onnx"', 'model = "bottle.onnx"\nthreads = 0', 2, "threads: got 0; expected 1 or more"),
         ('path = "line.sqlite"', 'path = "a"\njson_lines = "a"', 5, "json_lines: is the journal itself"),
         ('path = "line.sqlite"', 'path = "a"\nkeep_days = "week"', 5, "journal.keep_days: got 'week'; expected a "),

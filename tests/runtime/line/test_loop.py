@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -51,6 +52,18 @@ def test_every_file_has_its_row_and_the_line_ends(run_line, make_options, tmp_pa
         assert len(entry.model) == 64
         assert 0 <= entry.wait_ms <= entry.latency_ms
     assert all(entry.infer_ms > 0 for entry in entries if entry.decision != "fault")
+
+
+def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, 0, 0)
+    os.rename(tmp_path / "parts" / "001.png", os.fsencode(tmp_path / "parts") + b"/b\xff.png")  # noqa: PTH104 (bytes)
+    (tmp_path / "parts" / os.fsdecode(b"c\xfe.png")).write_bytes(b"half")
+    running = run_line(open_source=source)
+    running.thread.join(20)
+    entries = running.finish()
+    assert [entry.decision for entry in entries] == ["pass", "pass", "fault"]
+    assert entries[1].source.endswith("/b\\udcff.png")
+    assert "c\\udcfe.png" in entries[2].reason
 
 
 def test_frames_that_meet_are_judged_in_one_batch(run_line, make_options):

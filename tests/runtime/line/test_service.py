@@ -21,6 +21,7 @@ from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.entry import record
 from stfpm_runtime.line.lines_file import RETRY_S
+from stfpm_runtime.line.loop import STOPPED
 
 from .conftest import Journalled, read_lines, wait_until
 
@@ -137,7 +138,7 @@ def test_sigterm_is_a_clean_stop(configure, start, parts, journal, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("line.sqlite*")) == ["line.sqlite", "line.sqlite.lock"]
     assert process.returncode == 0
     entries = journal.entries()
-    assert entries[-1].decision != "fault"
+    assert {entry.reason for entry in entries} <= {"", STOPPED}  # what the clock asked for at the last moment
     assert [event.kind for event in journal.events()] == ["started", "stopped"]
     assert f"stopped; {len(entries)} verdicts: " in log
     assert len(read_lines(tmp_path / "line.jsonl")) == len(entries)
@@ -168,6 +169,27 @@ def test_mistake_in_the_configuration_is_one_line_and_status_1(configure, start)
     assert process.returncode == 1
     assert log.endswith("line.toml:14: camera.thresold: unknown key; did you mean threshold?\n")
     assert log.count("\n") == 1
+
+
+def test_sources_as_a_line_without_a_configuration(start, model, parts, journal):
+    argv = [
+        *COMMAND,
+        str(model),
+        "--source",
+        str(parts),
+        str(parts),
+        "--journal",
+        str(journal.path),
+        "--threshold",
+        "2",
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    entries = journal.entries()
+    assert {(entry.camera, entry.decision, entry.threshold) for entry in entries} == {
+        ("camera-1", "pass", 2.0), ("camera-2", "pass", 2.0),
+    }  # fmt: skip
+    assert len(entries) == 600
 
 
 @pytest.fixture
@@ -244,7 +266,18 @@ def test_unit_is_one_that_systemd_accepts(tmp_path):
     assert complaints == []
 
 
-@pytest.mark.parametrize("argv", [["--config", "a", "model.onnx"], ["--config", "a", "--limit", "3"], ["--json-logs"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--config", "a", "model.onnx"],
+        ["--config", "a", "--limit", "3"],
+        ["--config", "a", "--journal", "b"],
+        ["--json-logs"],
+        ["model.onnx", "--journal", "b"],
+        ["model.onnx", "--source", "a", "--journal", "b", "--save", "c"],
+        ["model.onnx", "--source", "a", "--json-logs"],
+    ],
+)
 def test_bad_usage_is_status_2(argv, capsys):
     from stfpm_runtime.inspect_cli import main
 
