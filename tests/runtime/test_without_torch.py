@@ -16,7 +16,7 @@ import stfpm_runtime
 REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
-ALLOWED = {"cv2", "numpy", "onnxruntime", "openvino", "tomli", "paho", "pymodbus", "asyncua", "gpiod"}
+ALLOWED = {"cv2", "numpy", "onnxruntime", "openvino", "tomli", "paho", "pymodbus", "asyncua", "gi", "gpiod"}
 
 BLOCK_AND_INSPECT = f"""
 import sys
