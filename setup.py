@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
+    "tomli>=2.0; python_version < '3.11'",  # reads a line's configuration; part of Python from 3.11 on
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
 OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
@@ -35,6 +36,10 @@ BENCH = [
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
 ]
+MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
+MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
+OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
+GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
     "scikit-learn>=1.4",  # holds our AUROC against another's
@@ -58,6 +63,8 @@ setup(
         "stfpm_export",
         "stfpm_runtime",
         "stfpm_runtime.engines",
+        "stfpm_runtime.line",
+        "stfpm_runtime.line.sinks",
         "stfpm_runtime.plans",
         "stfpm_runtime.sources",
         "stfpm_bench",
@@ -81,7 +88,11 @@ setup(
         "gpu": GPU,
         "tensorrt": TENSORRT,
         "bench": BENCH,
-        "dev": [*EXPORT, *BENCH, *OPENVINO, *DEV],
+        "mqtt": MQTT,
+        "modbus": MODBUS,
+        "opcua": OPCUA,
+        "gpio": GPIO,
+        "dev": [*EXPORT, *BENCH, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DEV],
     },
     entry_points={
         "console_scripts": [
@@ -90,6 +101,7 @@ setup(
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
         ]
     },

@@ -2,12 +2,14 @@
 
 Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
 judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
+`stfpm-inspect --config line3.toml` (or --journal FILE) runs a line of cameras, for months: see the package `line`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
@@ -28,6 +30,8 @@ from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
 
 COMMAND = "stfpm-inspect"
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs")
+"""What goes with --journal."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,80 @@ class InspectOptions:
     """Frames to inspect at most."""
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """Which line to run."""
+
+    config: Path | None = None
+    """Its TOML file; None: the model and sources below."""
+    model: Path = Path()
+    sources: tuple[str, ...] = ()
+    """A camera each."""
+    journal: Path = Path()
+    threshold: float | None = None
+    device: str = "auto"
+    threads: int | None = None
+    json_logs: bool = False
+    """Log lines as JSON instead of words."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
+    if isinstance(options, ServeOptions):
+        return run(COMMAND, lambda: _serve(options))
     return run(COMMAND, lambda: inspect(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> InspectOptions:
+def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     """The command line as options; exits with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures and videos with an exported model.")
-    parser.add_argument("model", type=Path, help="the model.onnx that stfpm-export wrote")
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.config:
+        _refuse(parser, args, "--config", allowed=("config", "json_logs"))
+        return ServeOptions(args.config, json_logs=args.json_logs)
+    if args.model is None or args.source is None:
+        parser.error("expected model.onnx and --source, or --config line.toml")
+    if args.journal:
+        _refuse(parser, args, "--journal", allowed=LINE_FLAGS)
+        return ServeOptions(
+            json_logs=args.json_logs,
+            model=args.model,
+            sources=tuple(args.source),
+            journal=args.journal,
+            threshold=args.threshold,
+            device=args.device,
+            threads=args.threads,
+        )
+    if args.json_logs:
+        parser.error("--json-logs without --config or --journal: there is no log")
+    if args.save_only and not args.save:
+        parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
+    return InspectOptions(
+        model=args.model,
+        sources=tuple(args.source),
+        json=args.json,
+        save=args.save,
+        save_only=args.save_only or "all",
+        threshold=args.threshold,
+        device=args.device,
+        rebuild=args.rebuild,
+        threads=args.threads,
+        batch_size=args.batch_size,
+        limit=args.limit,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
+    parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run a line as its TOML file says, until SIGTERM")
     parser.add_argument(
-        "--source", nargs="+", required=True, metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
+        "--journal", type=Path, metavar="FILE", help="run the sources as a line, a camera each, into it"
+    )
+    parser.add_argument("--json-logs", action="store_true", help="with these two: log lines as JSON")
+    parser.add_argument(
+        "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
     parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
@@ -86,22 +152,28 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
     parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
     parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
-    args = parser.parse_args(argv)
-    if args.save_only and not args.save:
-        parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
-    return InspectOptions(
-        model=args.model,
-        sources=tuple(args.source),
-        json=args.json,
-        save=args.save,
-        save_only=args.save_only or "all",
-        threshold=args.threshold,
-        device=args.device,
-        rebuild=args.rebuild,
-        threads=args.threads,
-        batch_size=args.batch_size,
-        limit=args.limit,
-    )
+    return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str, allowed: Sequence[str]) -> None:
+    """End with 2 if there are other flags than those beside it."""
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in allowed]
+    if given:
+        parser.error(f"{flag} with {', '.join(given)}: they do not go together")
+
+
+def _serve(options: ServeOptions) -> int:
+    """Run a line. Imported here: who inspects files needs no journal."""
+    from .line.config import line_of, read_config
+    from .line.logs import log_to_stderr
+    from .line.service import serve
+
+    _silence_opencv()
+    log_to_stderr(options.json_logs)
+    if options.config:
+        return serve(read_config(options.config))
+    line = line_of(options.model, options.sources, options.journal)
+    return serve(dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads))
 
 
 def inspect(options: InspectOptions) -> int:

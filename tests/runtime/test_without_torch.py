@@ -16,7 +16,10 @@ import stfpm_runtime
 REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
-ALLOWED = {"cuda", "cv2", "numpy", "onnxruntime", "openvino", "pycuda", "tensorrt"}
+ALLOWED = {
+    "asyncua", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho", "pycuda", "pymodbus",
+    "tensorrt", "tomli",
+}  # fmt: skip
 
 BLOCK_AND_INSPECT = f"""
 import sys
