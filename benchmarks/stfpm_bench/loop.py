@@ -130,6 +130,7 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
         "overloaded": {"load": "three times the sustainable rate", **busy},
         "p99_ratio": {"value": round(busy["p99_ms"] / idle["p99_ms"], 3), "bar": 2.0},
         "overhead_over_bare_inference": {"value": round(period / bare - 1, 4), "bar": 0.15},
+        "overhead_over_preprocess_and_inference": round(period / _quietest(judged_ms) - 1, 4),
     }
 
 
