@@ -184,7 +184,7 @@ class Recorder:
             before = utc(self._clock.trusted_s() - options.keep_days * 86_400)
         gone = self._working().forget(before, None if options.max_mb is None else options.max_mb * 1e6, STEP)
         if gone >= STEP:
-            self._upkeep_s = time.monotonic() + HURRY_S
+            self._upkeep_s = time.monotonic() + min(HURRY_S, UPKEEP_S)
 
 
 def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> Happening:
