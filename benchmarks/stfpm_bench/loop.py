@@ -40,6 +40,8 @@ from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
 COMMAND = "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())"
+TURNS = 10
+"""Of everything that is compared, one after the other."""
 WARM_UP = 20
 """Verdicts before the first that counts."""
 
@@ -105,30 +107,30 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     detector = Detector(engine)
     frame = _picture()
     image = preprocess(frame, engine.spec.height, engine.spec.width)[None]
-    bare_ms: list[float] = []
-    judged_ms: list[float] = []
+    bare_ms: list[list[float]] = []
+    judged_ms: list[list[float]] = []
     overloaded: list[Stopwatch] = []
     unloaded: list[Stopwatch] = []
-    turns = 5
-    for turn in range(turns):  # by turns: the machine's mood is the same for all
-        bare_ms += _timed(lambda: engine.infer(image), verdicts // turns)
-        judged_ms += _timed(lambda: detector.inspect(frame), verdicts // turns)
-        sustainable = 1e3 / statistics.median(judged_ms)
+    for turn in range(TURNS):  # by turns: the machine's mood is the same for all
+        bare_ms.append(_timed(lambda: engine.infer(image), verdicts // TURNS))
+        judged_ms.append(_timed(lambda: detector.inspect(frame), verdicts // TURNS))
+        sustainable = 1e3 / _quietest(judged_ms)
         for fps, found in ((sustainable / 3, unloaded), (sustainable * 3, overloaded)):
-            found.append(_loop(model, engine, frame, fps, verdicts // turns, folder / f"{turn}-{fps:.0f}"))
+            found.append(_loop(model, engine, frame, fps, verdicts // TURNS, folder / f"{turn}-{fps:.0f}"))
     engine.close()
-    bare, period = statistics.median(bare_ms), statistics.median(_periods_ms(overloaded))
+    bare, period = _quietest(bare_ms), _quietest([_periods_ms(stopwatch) for stopwatch in overloaded])
     idle, busy = _percentiles(unloaded), _percentiles(overloaded)
     return {
         "model": {"name": engine.spec.name, "precision": engine.spec.precision, "provider": engine.provider},
         "frame": list(frame.shape),
         "bare_inference_ms": round(bare, 3),
-        "preprocess_and_inference_ms": round(statistics.median(judged_ms), 3),
+        "preprocess_and_inference_ms": round(_quietest(judged_ms), 3),
         "frames_per_s_sustained": round(1e3 / period, 1),
         "unloaded": {"load": "a third of the sustainable rate", **idle},
         "overloaded": {"load": "three times the sustainable rate", **busy},
         "p99_ratio": {"value": round(busy["p99_ms"] / idle["p99_ms"], 3), "bar": 2.0},
         "overhead_over_bare_inference": {"value": round(period / bare - 1, 4), "bar": 0.15},
+        "overhead_over_preprocess_and_inference": round(period / _quietest(judged_ms) - 1, 4),
     }
 
 
@@ -237,9 +239,14 @@ def _percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
 
-def _periods_ms(stopwatches: Sequence[Stopwatch]) -> list[float]:
+def _periods_ms(stopwatch: Stopwatch) -> list[float]:
     """Between one verdict and the next."""
-    return [float(value) / 1e6 for stopwatch in stopwatches for value in np.diff(stopwatch.ends_ns[WARM_UP:])]
+    return [float(value) / 1e6 for value in np.diff(stopwatch.ends_ns[WARM_UP:])]
+
+
+def _quietest(turns: Sequence[Sequence[float]]) -> float:
+    """The lowest of the turns' medians: other processes can only add to it."""
+    return min(statistics.median(turn) for turn in turns)
 
 
 def _answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

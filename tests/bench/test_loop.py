@@ -9,7 +9,7 @@ from stfpm_bench.loop import main
 
 def test_all_figures_are_there(make_model, tmp_path, capsys):
     path = tmp_path / "loop.json"
-    assert main([str(make_model()), "--verdicts", "25", "--soak", "1000", "--json", str(path)]) == 0
+    assert main([str(make_model()), "--verdicts", "50", "--soak", "1000", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
     assert json.loads(capsys.readouterr().out) == result
     assert 0 < result["cold_start"]["median_s"] <= result["cold_start"]["worst_s"]

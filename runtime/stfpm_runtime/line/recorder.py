@@ -24,6 +24,10 @@ EVENTS = 10_000
 """Events likewise."""
 UPKEEP_S = 1.0
 """Between looks at what has grown too old or too much."""
+HURRY_S = 0.1
+"""The same, while there is more than one step to do."""
+STEP = 500
+"""Verdicts forgotten at a time: a few milliseconds."""
 
 
 class Recorder:
@@ -178,7 +182,9 @@ class Recorder:
         before = None
         if options.keep_days is not None:
             before = utc(self._clock.trusted_s() - options.keep_days * 86_400)
-        self._working().forget(before, None if options.max_mb is None else options.max_mb * 1e6)
+        gone = self._working().forget(before, None if options.max_mb is None else options.max_mb * 1e6, STEP)
+        if gone >= STEP:
+            self._upkeep_s = time.monotonic() + min(HURRY_S, UPKEEP_S)
 
 
 def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> Happening:

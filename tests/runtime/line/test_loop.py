@@ -68,8 +68,14 @@ def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, pain
 
 def test_frames_that_meet_are_judged_in_one_batch(run_line, make_options):
     cameras = [CameraOptions(name, "0") for name in ("a", "b", "c")]
-    running = run_line(make_options(*cameras), **{camera.name: {"fps": 20.0} for camera in cameras})
-    wait_until(lambda: len(running.journal.entries()) > 60)
+
+    def slow(images):  # longer than a frame of each takes
+        time.sleep(0.1)
+        return first_channel(images)
+
+    arguments = {camera.name: {"fps": 20.0} for camera in cameras}
+    running = run_line(make_options(*cameras), answer=slow, **arguments)
+    wait_until(lambda: len(running.journal.entries()) > 12)
     running.finish()
     assert max(running.engine.batch_sizes) == 3
 
