@@ -130,8 +130,10 @@ class LiveSource:
     def _watch(self, connection: Connection) -> str:
         """Tell of what befalls the connection until it is lost; why it is, empty when we are closed."""
         frozen = came = False
-        while not self._closing:
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # first: what happens from here on wakes us again
+            if self._closing:
+                return ""
             reason, now_frozen = connection.reason, connection.frozen_s > 0
             if connection.frames and not came:
                 came = True
@@ -145,7 +147,6 @@ class LiveSource:
             if left_s <= 0:
                 return f"no frame for {connection.quiet_s():.1f} s"
             self._wake.wait(left_s)
-        return ""
 
     def _tell_came(self, connection: Connection) -> None:
         self._tell("regained" if self._seen else "opened", connection.size)
@@ -163,7 +164,7 @@ class LiveSource:
         else:
             self._tell("thawed", "frames differ again")
 
-    def _tell(self, kind: detail: str) -> None:
+    def _tell(self, kind: Literal["opened", "lost", "regained", "frozen", "thawed"], detail: str) -> None:
         try:
             self._on_event(Event(self._name, kind, detail))
         except Exception:
