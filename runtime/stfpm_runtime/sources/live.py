@@ -160,7 +160,9 @@ class LiveSource:
 
     def _tell_frozen(self, connection: Connection, frozen: bool) -> None:
         if frozen:
-            self._tell("frozen", f"the same picture to the last bit for {connection.frozen_s:.1f} s; it is not given on")
+            self._tell(
+                "frozen", f"the same picture to the last bit for {connection.frozen_s:.1f} s; it is not given on"
+            )
         else:
             self._tell("thawed", "frames differ again")
 
