@@ -94,6 +94,14 @@ class CameraOptions:
     """Of a camera: so long the same frame, and it is taken for broken; 0: never."""
     silent_after_s: float = 5.0
     """Of a camera: so long no frame, and it is taken for lost."""
+    width: int | None = None
+    """Of a V4L2 camera's frames, with `height` and `fps`; None: what the camera is set to."""
+    height: int | None = None
+    fps: float | None = None
+    fourcc: str = ""
+    """Of a V4L2 camera: `MJPG` gets many USB cameras to their full rate."""
+    features: str = ""
+    """GenICam features of a GigE or USB3 Vision camera."""
     threshold: float | None = None
     """Instead of the line's."""
     debounce: tuple[int, int] | None = None
@@ -115,6 +123,11 @@ class CameraOptions:
         if self.trigger != "every" and self.every_ms is not None:
             raise MistakeError("every_ms", f'the trigger is "{self.trigger}"; expected trigger = "every" beside it')
         check_least("every_ms", self.every_ms, 1)
+        check_least("width", self.width, 1)
+        check_least("height", self.height, 1)
+        check_range("fps", self.fps, 0.001)
+        if self.fourcc and len(self.fourcc) != 4:
+            raise MistakeError("fourcc", f"got {self.fourcc!r}; expected four letters, such as MJPG")
         for kind, key, value in (("mqtt", "topic", self.topic), ("gpio", "gpio", self.gpio)):
             if (self.trigger == kind) != bool(value):
                 raise MistakeError(

@@ -120,16 +120,12 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     """The source that a camera's options name. Raises StfpmError."""
     if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
         return FileSource([camera.source])
-    from ..sources.live import open_source  # type: ignore[import-not-found, unused-ignore]
+    from ..sources.live import open_source
+    from ..sources.options import SourceOptions
 
-    source: Source = open_source(
-        camera.source,
-        on_event=on_event,
-        watch=camera.watch,
-        frozen_after_s=camera.frozen_after_s,
-        silent_after_s=camera.silent_after_s,
-    )
-    return source
+    names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features")
+    options = SourceOptions(**{name: getattr(camera, name) for name in names})
+    return open_source(camera.source, on_event=on_event, options=options)
 
 
 def _check_places(options: LineOptions) -> None:

@@ -36,10 +36,12 @@ def parse_address(text: str) -> Address:
     """What a user wrote for a source: see docs/sources.md for the kinds. Raises OptionError for what is none."""
     word = text.strip()
     prefix, _, rest = word.partition(":")
-    if url := _URL.fullmatch(word):
+    if " ! " not in word and (url := _URL.fullmatch(word)):
         if url[1].lower() not in STREAM_SCHEMES:
             raise OptionError(f"got an address of kind {url[1]}://; expected one of {', '.join(STREAM_SCHEMES)}")
         return Address("stream", f"{url[1].lower()}://{url[2]}", redact_url(word))
+    if " ! " in word and prefix != "gstreamer":
+        return Address("gstreamer", word, redact_pipeline(word))
     if word.isascii() and word.isdecimal():
         return Address("v4l2", f"/dev/video{int(word)}", f"/dev/video{int(word)}")
     if word.startswith("/dev/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from functools import partial
 
@@ -21,8 +22,10 @@ POLL_US = 100_000
 CONTINUOUS = 0
 """ARV_ACQUISITION_MODE_CONTINUOUS"""
 _CLEARED, _SUCCESS, _ABORTED = -1, 0, 6
-_STATUS = {1: "nothing came", 2: "packets are missing", 3: "a packet has a wrong number", 4: "it is too big for its buffer",
-           5: "it was filled too slowly", 7: "it is no picture"}  # fmt: skip
+_STATUS = {
+    1: "nothing came", 2: "packets are missing", 3: "a packet has a wrong number", 4: "it is too big for its buffer",
+    5: "it was filled too slowly", 7: "it is no picture",
+}  # fmt: skip
 _OPENING = threading.Lock()  # the library's list of devices is for one thread
 
 
@@ -104,10 +107,8 @@ class AravisCamera:
         if self._camera is None:
             return
         if self._stream is not None:
-            try:
+            with contextlib.suppress(AravisError):  # it is gone
                 library.call("arv_camera_stop_acquisition", self._camera)
-            except AravisError:
-                pass  # it is gone
             library.g_object_unref(self._stream)
         if self._handler:
             library.g_signal_handler_disconnect(self._source, self._handler)

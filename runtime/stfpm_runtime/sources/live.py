@@ -15,8 +15,8 @@ from ..preprocessing import to_bgr8
 from .addresses import Address, parse_address
 from .base import Event, Frame, OnEvent, Source
 from .camera import OpenCamera
-from .connection import Connection, Newest
 from .clip import FileSource
+from .connection import Connection, Newest
 from .options import SourceOptions
 from .watched import WatchedFolder
 
@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 MOST_STUCK = 3
 """Calls into a driver that never came back, before no further one is made until one of them does."""
 CLOSE_S = 0.8
-"""How long closing waits for the threads; what hangs in a driver is left behind, to close the camera when it returns."""
+"""How long closing waits for the threads; what hangs in a driver is left behind, and closes the camera on return."""
 
 
 def open_source(address: str, *, on_event: OnEvent, options: SourceOptions | None = None) -> Source:

@@ -24,8 +24,8 @@ def opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
     backend = _BACKENDS[address.kind]
     if not cv2.videoio_registry.hasBackend(backend):
         raise OptionError(
-            f"{address.name}: this OpenCV is built without {cv2.videoio_registry.getBackendName(backend)}, as those from "
-            "PyPI are without GStreamer; use your system's: apt install python3-opencv, and a virtual environment made "
+            f"{address.name}: this OpenCV is built without {cv2.videoio_registry.getBackendName(backend)}, as PyPI's "
+            "are without GStreamer; use your system's: apt install python3-opencv, and a virtual environment made "
             "with --system-site-packages and without opencv-python-headless"
         )
     return partial(OpenCvCamera, address, options)

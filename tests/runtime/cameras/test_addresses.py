@@ -62,8 +62,8 @@ def test_names_have_no_credentials(address, name):
 
 @pytest.mark.parametrize(
     "options",
-    [{"retry_first_s": 0.0}, {"silent_after_s": -1.0}, {"open_timeout_s": float("nan")}, {"frozen_after_s": float("inf")},
-     {"jitter": 1.5}, {"fourcc": "MJPEG"}, {"decoder_threads": 0}],
+    [{"retry_first_s": 0.0}, {"silent_after_s": -1.0}, {"open_timeout_s": float("nan")},
+     {"frozen_after_s": float("inf")}, {"jitter": 1.5}, {"fourcc": "MJPEG"}, {"decoder_threads": 0}],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(OptionError, match=f"got {next(iter(options))}"):

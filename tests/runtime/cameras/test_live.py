@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def test_frames_come_numbered_and_fresh(mjpeg, start, events):
     source = start(f"http://{mjpeg.address}/")
     frames = [source.next(5.0) for _ in range(10)]
     assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 10
-    assert all(later.index == frame.index + 1 + later.dropped for frame, later in zip(frames, frames[1:], strict=False))
+    assert all(later.index == frame.index + 1 + later.dropped for frame, later in itertools.pairwise(frames))
     assert source.live
     assert frames[0].source == source.name == f"http://{mjpeg.address}/"
     assert events.kinds() == ["opened"]
@@ -140,7 +141,7 @@ def test_v4l2_camera(start):
 def test_gstreamer_pipeline(start, events):
     pipeline = "gstreamer:videotestsrc is-live=true pattern=snow ! video/x-raw,format=BGR,width=64,height=48 ! appsink"
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        with pytest.raises(OptionError, match="built without GSTREAMER.*apt install python3-opencv"):
+        with pytest.raises(OptionError, match=r"built without GSTREAMER.*apt install python3-opencv"):
             start(pipeline)
         pytest.skip("this OpenCV is built without GStreamer; that it says so is tested")
     assert start(pipeline).next(10.0).image.shape == (48, 64, 3)
@@ -164,14 +165,15 @@ def test_credentials_are_seen_nowhere(mjpeg, place, state):
     if state == "gone":
         mjpeg.stop()
     code = """if True:
-        import logging, sys, time
+        import logging, sys, threading, time
         from stfpm_runtime.sources.live import open_source
         from stfpm_runtime.sources.options import SourceOptions
         logging.basicConfig(level=0)
         options = SourceOptions(retry_first_s=0.1, open_timeout_s=2.0)
         source = open_source(sys.argv[1], on_event=lambda event: print(event, flush=True), options=options)
         frame = source.next(1.0)
-        print(source.name, source, frame and (frame.source, frame.error), [vars(t) for t in __import__("threading").enumerate()])
+        time.sleep(0.5)
+        print(source.name, source, frame and (frame.source, frame.error), [vars(t) for t in threading.enumerate()])
         source.close()
     """
     argv = [sys.executable, "-c", code, "http://" + place.format(mjpeg.address)]

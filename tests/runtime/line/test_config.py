@@ -79,7 +79,16 @@ def test_source_that_is_no_path_stays_as_it_is(read, source):
 
 def test_example_of_the_documentation_is_complete(read):
     options = read(EXAMPLE)
-    assert [camera.name for camera in options.camera] == ["top", "web", "handover", "belt", "press", "stamp"]
+    assert [camera.name for camera in options.camera] == [
+        "top",
+        "web",
+        "handover",
+        "side",
+        "gige",
+        "belt",
+        "press",
+        "stamp",
+    ]
     assert {
         key for key in ALL_KEYS if not re.search(rf"^(\[+(camera\.)?{key}\]+|{key} =)", EXAMPLE, re.MULTILINE)
     } == set()
