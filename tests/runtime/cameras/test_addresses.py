@@ -56,7 +56,8 @@ def test_what_is_no_address_is_refused(address):
 def test_names_have_no_credentials(address, name):
     found = parse_address(address)
     assert found.name == name
-    assert "secret" in found.target
+    assert found.target == address.removeprefix("gstreamer:")
+    assert repr(found) == f"Address(kind={found.kind!r}, name={name!r})"
     assert "secret" not in repr(found)
 
 
