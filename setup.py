@@ -29,6 +29,7 @@ BENCH = [
     *CPU,
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
+    "onnx>=1.16",  # counts a graph's multiply-adds and bytes
 ]
 DEV = [
     "pytest>=8.2",
@@ -83,6 +84,7 @@ setup(
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
+            "stfpm-bench = stfpm_bench.bench_cli:main",
         ]
     },
 )

@@ -50,7 +50,7 @@ class Machine:
 
 
 def read_machine() -> Machine:
-    """This machine."""
+    """What can be read of the machine that this runs on."""
     text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.is_file() else ""
     flags = set(re.findall(r"\w+", "".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)[:1])))
     return Machine(

@@ -26,7 +26,9 @@ def open_model(path: Path, device: str = "auto", threads: int | None = None) -> 
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; expected a checkpoint that stfpm-train wrote")
     try:
-        from stfpm_edge.torch_engine import TorchEngine, torch
+        import torch
+
+        from stfpm_edge.torch_engine import TorchEngine
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("stfpm_"):
             raise

@@ -1,8 +1,8 @@
 """A process of its own for each thing that is measured: the side of the process.
 
-It opens the model, judges one frame, says so, and then obeys, one JSON object a line on stdin and stdout. So nothing
-measured shares memory, threads or imports with anything else, and other people's packages can be measured from their own
-environments: this module needs NumPy alone.
+It opens the model, judges one frame, says so, and then obeys, one JSON object a line on stdin and stdout. So
+nothing measured shares memory, threads or imports with anything else, and other people's packages can be measured from
+their own environments: this module needs NumPy alone.
 """
 
 from __future__ import annotations

@@ -1,0 +1,98 @@
+"""What this machine can do at its best: a large matrix product in a precision, and a large copy.
+
+Measured by the same library that runs the model, so that the limit is one that could be reached with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+SIDES = (1024, 2048)
+RUNS = 12
+COPY_BYTES = 1 << 28
+CPU, OPENVINO = "CPUExecutionProvider", "OpenVINO CPU"
+
+
+def peak_gops(provider: str, precision: str) -> float | None:
+    """The most operations, 1e9 per second (a multiply-add is two), that a matrix product reaches.
+
+    `precision` is a model's; fp16 is run as fp32 on a CPU. None for a provider that is neither ONNX Runtime's CPU nor
+    OpenVINO's.
+    """
+    if provider not in (CPU, OPENVINO):
+        return None
+    is_int8 = precision == "int8"
+    best = 0.0
+    for side in SIDES:
+        rng = np.random.default_rng(0)
+        feed = rng.integers(0, 256, (side, side), np.uint8)
+        run = _runner(provider, _product(side, is_int8), feed if is_int8 else feed.astype(np.float32))
+        best = max(best, 2 * side**3 / _fastest(run) / 1e9)
+    return best
+
+
+def copy_gb_s() -> float:
+    """Bytes, read and written together, that a large copy by all cores moves, in 1e9 per second."""
+    cores = os.cpu_count() or 1
+    source = np.ones(COPY_BYTES, np.uint8)
+    target = np.zeros_like(source)
+    parts = [slice(k * COPY_BYTES // cores, (k + 1) * COPY_BYTES // cores) for k in range(cores)]
+    with ThreadPoolExecutor(cores) as pool:
+        fastest = _fastest(lambda: list(pool.map(lambda part: np.copyto(target[part], source[part]), parts)))
+    return 2 * COPY_BYTES / fastest / 1e9
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    """Seconds: the least of several runs, for it is the limit that is asked for."""
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _runner(provider: str, model: bytes, feed: np.ndarray) -> Callable[[], object]:
+    if provider == OPENVINO:
+        import openvino
+
+        from stfpm_runtime.engines.openvino import CONFIGURATION
+
+        core = openvino.Core()
+        request = core.compile_model(core.read_model(model), "CPU", CONFIGURATION).create_infer_request()
+        return lambda: request.infer([feed])
+    session = ort.InferenceSession(model, providers=[provider])
+    return lambda: session.run(None, {"a": feed})
+
+
+def _product(side: int, is_int8: bool) -> bytes:
+    """A square matrix times a constant one; in int8 as our graphs have it, uint8 by int8 between Q/DQ pairs."""
+    weights = np.random.default_rng(1).integers(-64, 64, (side, side), np.int8)
+    kind = TensorProto.UINT8 if is_int8 else TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info("a", kind, [side, side])]
+    outputs = [helper.make_tensor_value_info("c", kind, [side, side])]
+    if is_int8:
+        constants = {
+            "w": weights, "scale": np.float32(0.01), "out": np.float32(1), "zero": np.uint8(0), "middle": np.int8(0),
+        }  # fmt: skip
+        nodes = [
+            helper.make_node("DequantizeLinear", ["a", "scale", "zero"], ["x"]),
+            helper.make_node("DequantizeLinear", ["w", "scale", "middle"], ["y"]),
+            helper.make_node("MatMul", ["x", "y"], ["z"]),
+            helper.make_node("QuantizeLinear", ["z", "out", "zero"], ["c"]),
+        ]
+    else:
+        constants = {"w": weights.astype(np.float32)}
+        nodes = [helper.make_node("MatMul", ["a", "w"], ["c"])]
+    initial = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "product", inputs, outputs, initial)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
