@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-bench",
         description="Latency from a frame to its decision, start, memory, parity and accuracy of model files, measured "
-        "by turns, each in a process of its own. Exits with 1 where parity is lost, something got worse, or the machine "
-        "is too noisy.",
+        "by turns, each in a process of its own. Exits with 1 where parity is lost, something got worse, or the "
+        "machine is too noisy.",
     )
     add = parser.add_argument
     add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx, .engine, or .safetensors, which PyTorch runs")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stfpm_runtime.errors import OptionError
@@ -21,7 +20,7 @@ class BenchOptions:
     threads: int | None = None
     frame: tuple[int, int] = (1280, 720)
     """(width, height)."""
-    plan: Plan = Plan()
+    plan: Plan = field(default_factory=Plan)
     parity: bool = False
     checkpoint: Path | None = None
     """For parity against PyTorch itself."""
@@ -49,9 +48,11 @@ class BenchOptions:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest end of each path that tells it from the others."""
+    """Names to report by: the files' stems where they differ, else the shortest end of each path that does."""
+    if len({path.stem for path in paths}) == len(paths):
+        return [path.stem for path in paths]
     for length in range(1, max(len(path.resolve().parts) for path in paths) + 1):
-        names = [os.sep.join(path.resolve().parts[-length:]) for path in paths]
+        names = [Path(*path.resolve().parts[-length:]).as_posix() for path in paths]
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]

@@ -107,7 +107,7 @@ def _table(title: str, headings: Sequence[str], rows: Rows) -> Table:
         title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
     )  # fmt: skip
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

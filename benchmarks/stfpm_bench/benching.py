@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -47,17 +47,27 @@ def bench(options: BenchOptions, say: Say = lambda line: None) -> BenchReport:
 
     Raises StfpmErrors for models, data and golden results that cannot be used, all before anything is timed.
     """
-    names = unique_names(options.models)
-    subjects = [_prepare(path, name, options) for path, name in zip(options.models, names, strict=True)]
+    subjects = prepare_all(options)
     contenders = [our_contender(one.path, one.name, options.device, options.threads, options.frame) for one in subjects]
     session = measure(contenders, options.plan, say)
-    results = [_result(tally, subject, session) for tally, subject in zip(session.tallies, subjects, strict=True)]
+    results = [result_of(tally, subject, session) for tally, subject in zip(session.tallies, subjects, strict=True)]
     try:
         for number, subject in enumerate(subjects):
             if not session.interrupted:
-                results[number] = _judge(results[number], subject, options, say)
+                results[number] = measure_quality(results[number], subject, options, say)
     except KeyboardInterrupt:
         session.interrupted = True
+    return assemble(session, results, options)
+
+
+def prepare_all(options: BenchOptions) -> list[Subject]:
+    """Open every model once, and refuse what cannot be used before time is spent on it."""
+    names = unique_names(options.models)
+    return [_prepare(path, name, options) for path, name in zip(options.models, names, strict=True)]
+
+
+def assemble(session: Session, results: Sequence[ModelResult], options: BenchOptions) -> BenchReport:
+    """The report of a session and of what came out of it."""
     samples = [(tally.contender.name, tally.rounds) for tally in session.tallies if tally.turns]
     return BenchReport(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -74,7 +84,6 @@ def bench(options: BenchOptions, say: Say = lambda line: None) -> BenchReport:
 
 
 def _prepare(path: Path, name: str, options: BenchOptions) -> Subject:
-    """Open the model once, and refuse what cannot be used."""
     golden, against, notes = None, GOLDEN, []
     labelled = None
     with contextlib.closing(open_model(path, options.device, options.threads)) as engine:
@@ -103,7 +112,8 @@ def _checkpoint(options: BenchOptions, engine: Engine) -> Path | None:
     return None
 
 
-def _result(tally: Tally, subject: Subject, session: Session) -> ModelResult:
+def result_of(tally: Tally, subject: Subject, session: Session) -> ModelResult:
+    """What was measured of a model."""
     facts = tally.facts
     return ModelResult(
         name=subject.name,
@@ -125,7 +135,7 @@ def _result(tally: Tally, subject: Subject, session: Session) -> ModelResult:
     )
 
 
-def _judge(result: ModelResult, subject: Subject, options: BenchOptions, say: Say) -> ModelResult:
+def measure_quality(result: ModelResult, subject: Subject, options: BenchOptions, say: Say) -> ModelResult:
     """Add parity, accuracy and roofline, as far as they were asked for."""
     if subject.golden is not None or subject.labelled is not None:
         with contextlib.closing(open_model(subject.path, options.device, options.threads)) as engine:

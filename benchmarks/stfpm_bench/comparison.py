@@ -1,7 +1,8 @@
 """What got worse from one run to another, beyond noise: `stfpm-bench --compare old.json new.json`.
 
 A latency is worse where the two intervals do not overlap and the new figure is larger by more than what two runs of
-one file on one machine differ by. Memory and sizes have no intervals, accuracy has no noise: they have margins of their own.
+one file on one machine differ by. Memory and sizes have no intervals, accuracy has no noise: they have
+margins of their own.
 """
 
 from __future__ import annotations

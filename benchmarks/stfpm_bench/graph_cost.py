@@ -37,6 +37,7 @@ class Cost:
 
 def group_of(name: str) -> str:
     """The group of a node of ours, also by the name that an engine gave to what it made of it."""
+    name = name.removeprefix("InsertedPrecisionFreeCast_")  # ONNX Runtime's, of what it turns from fp16 to fp32
     if "/flat" in name or name.startswith(("head/", "anomaly_map", "score")):
         return "head"
     if name.startswith(("stem/", "planes")):

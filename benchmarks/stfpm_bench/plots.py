@@ -93,7 +93,8 @@ def parity_scatter(report: BenchReport) -> Figure | None:
     chart = Chart(log_axis("PyTorch's score", values), log_axis("the file's score", values))
     chart.diagonal()
     for series, points in found:
-        chart.points([point for point in points if min(point) > 0], series)
+        inner = 6.0 - 4 * series / len(report.models)  # equal points of several models stay visible, ring by ring
+        chart.points([point for point in points if min(point) > 0], series, radius=inner)
     return "Parity", chart.svg("parity of scores"), "A file that computes what PyTorch does lies on the line."
 
 

@@ -109,7 +109,7 @@ class ModelResult:
     """One contender. What was not asked for, or not reached, is null."""
 
     name: str
-    """The shortest end of its path that tells it from the others."""
+    """What tells its file from the others: the stem, or an end of its path."""
     sha256: str
     model: str
     """The product's name."""

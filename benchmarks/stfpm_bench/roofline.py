@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+ENGINES = {"CPUExecutionProvider": "ONNX Runtime", "OpenVINO CPU": "OpenVINO"}
+"""Providers with a profile, and whose limit is known."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -42,18 +45,18 @@ def measure_roofline(path: Path, provider: str, precision: str) -> Roofline | st
     Raises ArtifactError for a file that cannot be read, MissingExtraError where a package is missing.
     """
     from .graph_cost import Cost, count_costs, group_of, ordered
-    from .peaks import OPENVINO, copy_gb_s, peak_gops
+    from .peaks import copy_gb_s, peak_gops
 
     if path.suffix.lower() != ".onnx":
         return "no roofline: multiply-adds are counted from an ONNX file"
-    peak = peak_gops(provider, precision)
-    if peak is None:
+    if provider not in ENGINES:
         return f"no roofline: the peak of {provider} is not measured, only a CPU's"
     from .graph_profile import node_times
 
-    speed, costs = copy_gb_s(), count_costs(path)
+    costs = count_costs(path)
+    peak, speed = peak_gops("int8" if precision == "int8" else "fp32"), copy_gb_s()
     times: dict[str, float] = {}
-    for (name, _), time_ms in node_times("OpenVINO" if provider == OPENVINO else "ONNX Runtime", path).items():
+    for (name, _), time_ms in node_times(ENGINES[provider], path).items():
         times[group_of(name)] = times.get(group_of(name), 0.0) + time_ms
     groups = []
     for name in ordered(iter({*costs, *times})):

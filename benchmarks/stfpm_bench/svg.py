@@ -13,6 +13,8 @@ COLOURS = ("#0b6e99", "#d1495b", "#66a182", "#8d6a9f", "#e08e45", "#4a5759", "#0
 """Told apart by the colour-blind too, and by their dashes in black and white."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "1 2", "12 3", "3 1")
 TICKS = 5
+LINE = 13
+"""Height of a line of text."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Chart:
     ticks_x: Sequence[tuple[float, str]] = ()
     """Places and texts, instead of the axis' own."""
     _marks: list[str] = field(default_factory=list)
+    _labels: list[tuple[float, float]] = field(default_factory=list)
+    """Where labels begin."""
 
     def line(self, points: Sequence[tuple[float, float]], series: int, *, dots: bool = False) -> None:
         """A line through points."""
@@ -92,7 +96,10 @@ class Chart:
         """A text beside a point, on the side that has room."""
         x, y = self._at(point)
         is_right = x > LEFT + 0.6 * (WIDTH - LEFT - RIGHT)
-        anchor, shift = ("end", -8) if is_right else ("start", 8)
+        anchor, shift = ("end", -9) if is_right else ("start", 9)
+        while any(abs(y - other) < LINE and abs(x - near) < WIDTH / 2 for near, other in self._labels):
+            y += LINE if y < HEIGHT / 2 else -LINE
+        self._labels.append((x, y))
         self._marks.append(
             f'<text x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" fill="{_colour(series)}" '
             f'class="mark">{escape(text)}</text>'

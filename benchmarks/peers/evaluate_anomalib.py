@@ -1,0 +1,62 @@
+"""The accuracy of anomalib's exports by our metrics, on the same images and masks: one line of JSON on stdout.
+
+    PYTHONPATH=runtime:benchmarks VENV/bin/python evaluate_anomalib.py FILE DATA
+
+FILE is OpenVINO's .xml or an .onnx file (run by OpenVINO too). Images are resized our way, for all alike.
+"""
+# mypy: disable-error-code="import-not-found"
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from stfpm_bench.dataset import find_categories
+from stfpm_bench.evaluation import evaluate
+from stfpm_runtime.engines.base import Maps, Scores
+from stfpm_runtime.spec import Spec
+
+ANOMALIB_THRESHOLD = 0.5
+"""Of its normalised scores."""
+
+
+class AnomalibEngine:
+    """An export as an engine of the runtime's kind."""
+
+    provider = "anomalib, OpenVINO CPU"
+
+    def __init__(self, path: Path) -> None:
+        core = openvino.Core()
+        model = core.read_model(path)
+        height, width = (side.get_length() for side in list(model.inputs[0].get_partial_shape())[2:])
+        self.spec = Spec(path.stem, height, width, "resnet18", (2, 3, 4), "file", "", threshold=ANOMALIB_THRESHOLD)
+        # float32, as for our own files: on processors with bfloat16 OpenVINO would take that.
+        self._request: Any = core.compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        ).create_infer_request()
+
+    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        """Maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
+        maps, scores = [], []
+        for image in images:
+            planes = (image[..., ::-1].astype(np.float32) / 255).transpose(2, 0, 1)[np.newaxis]
+            results = self._request.infer([np.ascontiguousarray(planes)])
+            maps.append(np.squeeze(results["anomaly_map"]).astype(np.float32))
+            scores.append(float(np.asarray(results["pred_score"]).reshape(-1)[0]))
+        return np.stack(maps), np.asarray(scores, np.float32)
+
+    def close(self) -> None:
+        """Nothing to do: the process ends."""
+
+
+if __name__ == "__main__":
+    (category,) = find_categories(Path(sys.argv[2]))
+    result = dataclasses.asdict(evaluate(AnomalibEngine(Path(sys.argv[1])), category))
+    print(json.dumps({key: value for key, value in result.items() if key != "defects"}))
