@@ -1,8 +1,8 @@
 """Export anomalib's Stfpm by anomalib's own Engine: PyTorch, ONNX and OpenVINO in float32, OpenVINO in int8 by NNCF.
 
 Writes OUT/weights/onnx/model.onnx, OUT/weights/openvino/model.xml and OUT/weights/openvino/model_int8.xml, all of a
-fixed image size and a free batch, and OUT/weights/torch/model.pt. Their input is float32 [N, 3, H, W], RGB, 0 to 1; normalisation is inside. See
-setup_anomalib.sh.
+fixed image size and a free batch, and OUT/weights/torch/model.pt. Their input is float32 [N, 3, H, W], RGB, 0 to 1;
+normalisation is inside. See setup_anomalib.sh.
 """
 # mypy: disable-error-code="import-not-found"
 

@@ -177,7 +177,7 @@ def load_report(path: Path) -> BenchReport:
         raise ArtifactError(f"{path}: JSON, but not of stfpm-bench; expected a file of stfpm-bench --json")
     if not isinstance(schema := data.get("schema"), int) or schema > SCHEMA:
         raise ArtifactError(
-            f"{path}: has schema {schema}, this stfpm-bench reads up to {SCHEMA}; "
+            f"{path}: has schema {schema}, this stfpm-edge reads up to {SCHEMA}; "
             "upgrade it with: pip install -U stfpm-edge"
         )
     try:
