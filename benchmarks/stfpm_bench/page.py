@@ -7,7 +7,7 @@ from html import escape
 
 from .bench_text import sections
 from .figures import conditions, remarks
-from .plots import charts, roofline_bars
+from .plots import charts, roofline_table
 from .results import BenchReport
 from .svg import legend
 
@@ -34,13 +34,13 @@ figure h3 { margin: 0 0 4px; font-size: 15px; }
 figcaption { color: var(--soft); font-size: 12.5px; }
 svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, "DejaVu Sans", sans-serif; fill: var(--soft); }
-svg text.mark { font-weight: 600; fill: revert-layer; }
+svg text.mark { font-weight: 600; }
 .grid { stroke: var(--line); stroke-width: 0.7; }
 .axis { stroke: var(--ink); fill: none; }
 .legend { margin: 22px 0 0; font-size: 13px; }
 .key { display: inline-flex; align-items: center; gap: 7px; margin-right: 22px; }
 .key svg { width: 26px; }
-td.bars { width: 60%; text-align: left; padding: 3px 12px; }
+td.bars { width: 36%; min-width: 160px; text-align: left; padding: 3px 0 3px 18px; }
 td.bars i, td.bars b { display: block; height: 7px; }
 td.bars i { background: #0b6e99; }
 td.bars b { background: #b9c8ce; }
@@ -76,10 +76,8 @@ def to_html(report: BenchReport) -> str:
         for title, svg, caption in found
     )
     parts.append(f'<div class="charts">{figures}</div>')
-    bars = iter([roofline_bars(model) for model in report.models if model.roofline])
-    for title, table in tables[1:]:
-        is_roofline = "limit: " in title
-        parts.append(_section(title, table + (next(bars) if is_roofline else "")))
+    with_bars = iter([roofline_table(model) for model in report.models if model.roofline])
+    parts += [_section(title, next(with_bars) if "limit: " in title else table) for title, table in tables[1:]]
     parts.append(
         "<footer>p50, p90, p99: percentiles of single frames, back to back. ±: half the 95% bootstrap interval of the "
         "p50, over rounds. Jitter: mean difference between neighbouring frames. Memory: the most that a process of its "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from .figures import ROOFLINE_HEADINGS, roofline_rows
 from .results import BenchReport, ModelResult
 from .svg import Axis, Chart, linear_axis, log_axis
 
@@ -98,22 +99,21 @@ def parity_scatter(report: BenchReport) -> Figure | None:
     return "Parity", chart.svg("parity of scores"), "A file that computes what PyTorch does lies on the line."
 
 
-def roofline_bars(model: ModelResult) -> str:
-    """Time of each group beside its limit, as bars in HTML."""
-    if model.roofline is None:
-        return ""
-    longest = max((group.time_ms for group in model.roofline.groups), default=0.0) or 1.0
+def roofline_table(model: ModelResult) -> str:
+    """The roofline's table in HTML, with each group's time and limit as two bars."""
+    assert model.roofline is not None, "asked for"
+    groups = model.roofline.groups
+    longest = max((max(group.time_ms, group.limit_ms) for group in groups), default=0.0) or 1.0
     rows = []
-    for group in model.roofline.groups:
-        time, limit = (min(100 * value / longest, 100) for value in (group.time_ms, group.limit_ms))
-        rows.append(
-            f'<tr><th>{escape(group.name)}</th><td class="bars"><i style="width:{time:.1f}%"></i>'
-            f'<b style="width:{limit:.1f}%"></b></td><td>{group.time_ms:.2f}</td><td>{group.limit_ms:.2f}</td></tr>'
-        )
-    return (
-        '<table class="bars"><tr><th>layers</th><th></th><th>takes ms</th><th>limit ms</th></tr>'
-        f"{''.join(rows)}</table>"
-    )
+    for cells, group in zip(roofline_rows(model.roofline), [*groups, None], strict=True):
+        bars = ""
+        if group is not None:
+            time, limit = (100 * value / longest for value in (group.time_ms, group.limit_ms))
+            bars = f'<i style="width:{time:.1f}%"></i><b style="width:{limit:.1f}%"></b>'
+        texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        rows.append(f'<tr>{texts}<td class="bars">{bars}</td></tr>')
+    head = "".join(f"<th>{heading}</th>" for heading in (*ROOFLINE_HEADINGS, ""))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _measured(report: BenchReport) -> list[tuple[int, ModelResult]]:

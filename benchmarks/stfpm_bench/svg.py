@@ -101,8 +101,8 @@ class Chart:
             y += LINE if y < HEIGHT / 2 else -LINE
         self._labels.append((x, y))
         self._marks.append(
-            f'<text x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" fill="{_colour(series)}" '
-            f'class="mark">{escape(text)}</text>'
+            f'<text x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" class="mark" '
+            f'style="fill:{_colour(series)}">{escape(text)}</text>'
         )
 
     def diagonal(self) -> None:
@@ -149,6 +149,17 @@ class Chart:
     def _at(self, point: tuple[float, float]) -> tuple[float, float]:
         x, y = self.x.place(point[0]), self.y.place(point[1])
         return LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM)
+
+
+def standalone(svg: str) -> str:
+    """A chart as a file of its own, which has no page's style to go by: on white, for it may be shown on black."""
+    style = (
+        "<style>text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:#5b6b73}.mark{font-weight:600}"
+        ".grid{stroke:#d8e0e3;stroke-width:.7}.axis{stroke:#1d2a30;fill:none}</style>"
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+    )
+    head, tag, rest = svg.partition(">")
+    return f"{head}{tag}{style}{rest}\n"
 
 
 def legend(names: Sequence[str]) -> str:

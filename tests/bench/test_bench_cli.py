@@ -73,6 +73,7 @@ def test_all_figures_and_all_reports(model_with_golden, make_model, make_categor
     assert "stfpm-bench: cold starts" in err
 
 
+@pytest.mark.slow
 def test_checkpoint_is_run_by_pytorch_and_holds_the_others_to_it(tiny_checkpoint, tiny_onnx, tmp_path, capsys):
     path = tmp_path / "run.json"
     assert bench(tiny_checkpoint, tiny_onnx, "--parity", "--json", path) == 0
@@ -204,6 +205,6 @@ def test_help_names_every_flag(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    flags = ("MODEL", "--compare", "--parity", "--checkpoint", "--data", "--roofline", "--device", "--threads", "--frame",
-             "--time", "--batches", "--idle", "--cold-starts", "--allow-noise", "--json", "--markdown", "--html")  # fmt: skip
-    assert all(flag in out for flag in flags)
+    flags = "--compare --parity --checkpoint --data --roofline --device --threads --frame --time --batches --idle"
+    flags += " --cold-starts --allow-noise --json --markdown --html"
+    assert all(flag in out for flag in ("MODEL", *flags.split()))
