@@ -4,8 +4,8 @@
 
 It makes what is missing in WORK, each step once: anomalib's environment (6 GB), its Stfpm trained on the same images
 with the same teacher, its exports, PatchCore, PaDiM and EfficientAd, and fresh environments of our device installs to
-weigh. Then everything is measured by turns, each in a process of its own, and RESULTS/peers.json and installs.json are
-written.
+weigh. Then two groups are measured, each by turns and each contender in a process of its own: our models beside
+anomalib's Stfpm (RESULTS/peers.json), and our fastest beside its other methods (methods.json); installs.json has sizes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from stfpm_bench.bench_options import BenchOptions
+from stfpm_bench.bench_text import print_report
 from stfpm_bench.benching import assemble, measure_quality, prepare_all, result_of
-from stfpm_bench.measuring import Plan, measure
-from stfpm_bench.results import Accuracy, ModelResult
+from stfpm_bench.measuring import Plan, Session, Tally, measure
+from stfpm_bench.results import Accuracy, BenchReport, ModelResult
 from stfpm_bench.workers import Contender, our_contender
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError, StfpmError
@@ -34,6 +35,8 @@ from stfpm_runtime.files import atomic_path, sha256
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 RANDOM = "random weights: its speed is right, its verdicts are not"
+METHODS = {"patchcore": ("PatchCore", True), "padim": ("PaDiM", True), "efficientad": ("EfficientAd", False)}
+"""Anomalib's other methods: what they are called, and whether they can be trained without a download."""
 EXTRAS = ("cpu", "openvino")
 """Our device installs."""
 
@@ -54,7 +57,10 @@ class PeerOptions:
     epochs: int = 12
     venv: Path | None = None
     """Anomalib's environment; None makes one in `work`."""
-    time: float = 90.0
+    time: float = 60.0
+    cold_starts: int = 3
+    only: str = ""
+    """One of the groups; empty is both."""
     frame: tuple[int, int] = (1280, 720)
 
     @property
@@ -76,22 +82,22 @@ class Peer:
     """The file whose accuracy stands for it; None for random weights."""
 
 
-def peers(work: Path) -> list[Peer]:
-    """All of them, in the order of the table."""
+def peers(work: Path) -> dict[str, list[Peer]]:
+    """All of them by group, in the order of the tables."""
     ir, onnx = work / "stfpm" / "weights" / "openvino", work / "stfpm" / "weights" / "onnx" / "model.onnx"
-
-    def other(name: str) -> Path:
-        return work / name / "weights" / "openvino" / "model.xml"
-
-    return [
-        Peer("anomalib Stfpm OpenVINO int8", "openvino", ir / "model_int8.xml", "int8", ir / "model_int8.xml"),
-        Peer("anomalib Stfpm OpenVINO", "openvino", ir / "model.xml", evaluated=ir / "model.xml"),
-        Peer("anomalib Stfpm ONNX", "onnx", onnx, evaluated=onnx),
-        Peer("anomalib Stfpm Torch", "torch", work / "stfpm/weights/torch/model.pt", evaluated=ir / "model.xml"),
-        Peer("anomalib PatchCore OpenVINO", "openvino", other("patchcore"), evaluated=other("patchcore")),
-        Peer("anomalib PaDiM OpenVINO", "openvino", other("padim"), evaluated=other("padim")),
-        Peer("anomalib EfficientAd OpenVINO", "openvino", other("efficientad")),
-    ]
+    others = {name: work / name / "weights" / "openvino" / "model.xml" for name in METHODS}
+    return {
+        "peers": [
+            Peer("anomalib Stfpm OpenVINO int8", "openvino", ir / "model_int8.xml", "int8", ir / "model_int8.xml"),
+            Peer("anomalib Stfpm OpenVINO", "openvino", ir / "model.xml", evaluated=ir / "model.xml"),
+            Peer("anomalib Stfpm ONNX", "onnx", onnx, evaluated=onnx),
+            Peer("anomalib Stfpm Torch", "torch", work / "stfpm/weights/torch/model.pt", evaluated=ir / "model.xml"),
+        ],
+        "methods": [
+            Peer(f"anomalib {title} OpenVINO", "openvino", others[name], evaluated=others[name] if trained else None)
+            for name, (title, trained) in METHODS.items()
+        ],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,35 +113,52 @@ def _run(options: PeerOptions, say: Say) -> int:
     prepare(options, say)
     installs = weigh(options, say)
     _write(options.results / "installs.json", json.dumps({"schema": 1, "installs": installs}, indent=1))
-    found = [peer for peer in peers(options.work) if peer.path.is_file()]
-    accuracies = {peer.name: evaluate_peer(peer, options, say) for peer in found}
-    plan = Plan(time_limit_s=options.time, idle_s=(1.0,), batches=())
-    ours = BenchOptions(options.models, plan=plan, frame=options.frame, data=options.data, parity=True)
+    for group, members in peers(options.work).items():
+        if options.only in ("", group):
+            report = measure_group(group, members, options, say)
+            _write(options.results / f"{group}.json", report.to_json())
+            print_report(report)
+    return 0
+
+
+def measure_group(group: str, members: Sequence[Peer], options: PeerOptions, say: Say) -> BenchReport:
+    """Our models and a group of peers by turns; beside other methods, the first of ours stands for all."""
+    accuracies = {peer.name: evaluate_peer(peer, options, say) for peer in members}
+    plan = Plan(time_limit_s=options.time, cold_starts=options.cold_starts, idle_s=(1.0,), batches=())
+    models = options.models if group == "peers" else options.models[:1]
+    ours = BenchOptions(models, plan=plan, frame=options.frame, data=options.data, parity=True)
     subjects = prepare_all(ours)
     contenders = [our_contender(one.path, f"ours, {one.name}", "auto", None, options.frame) for one in subjects]
-    contenders += [contender_of(peer, options) for peer in found]
-    session = measure(contenders, plan, say)
+    session = measure([*contenders, *(contender_of(peer, options) for peer in members)], plan, say)
     results = []
     for tally, subject in zip(session.tallies, subjects, strict=False):
         result = dataclasses.replace(result_of(tally, subject, session), name=tally.contender.name)
         results.append(result if session.interrupted else measure_quality(result, subject, ours, say))
-    for tally, peer in zip(session.tallies[len(subjects) :], found, strict=True):
-        results.append(
-            ModelResult(
-                name=peer.name, sha256=sha256(peer.path), model=options.data.name, precision=peer.precision,
-                target=peer.kind, provider=tally.facts.get("provider", ""),
-                file_bytes=sum(path.stat().st_size for path in files_of(peer)),
-                installed_bytes=tally.installed_bytes, peak_bytes=tally.peak_bytes, cold_start=tally.cold_start(),
-                latency=tally.latency(session.stopped_by), idle=tally.idle(), accuracy=accuracies[peer.name],
-                notes=() if peer.evaluated else (RANDOM,),
-            )
-        )  # fmt: skip
-    report = assemble(session, results, ours)
-    _write(options.results / "peers.json", report.to_json())
-    from stfpm_bench.bench_text import print_report
+    for tally, peer in zip(session.tallies[len(subjects) :], members, strict=True):
+        results.append(_peer_result(tally, peer, session, accuracies[peer.name], options))
+    return assemble(session, results, ours)
 
-    print_report(report)
-    return 0
+
+def _peer_result(
+    tally: Tally, peer: Peer, session: Session, accuracy: Accuracy | None, options: PeerOptions
+) -> ModelResult:
+    epochs = (f"trained for {options.epochs} epochs; accuracy of its scores as its export clips them",)
+    return ModelResult(
+        name=peer.name,
+        sha256=sha256(peer.path),
+        model=options.data.name,
+        precision=peer.precision,
+        target=peer.kind,
+        provider=tally.facts.get("provider", ""),
+        file_bytes=sum(path.stat().st_size for path in files_of(peer)),
+        installed_bytes=tally.installed_bytes,
+        peak_bytes=tally.peak_bytes,
+        cold_start=tally.cold_start(),
+        latency=tally.latency(session.stopped_by),
+        idle=tally.idle(),
+        accuracy=accuracy,
+        notes=(RANDOM,) if peer.evaluated is None else epochs if "Stfpm" in peer.name else (),
+    )
 
 
 def prepare(options: PeerOptions, say: Say) -> None:
@@ -155,7 +178,7 @@ def prepare(options: PeerOptions, say: Say) -> None:
     if not (work / "stfpm/weights/torch/model.pt").is_file():
         say("anomalib's Stfpm: exports")
         _call([options.python, HERE / "export_anomalib.py", good, "-o", work / "stfpm", "--checkpoint", checkpoint])
-    for name in ("patchcore", "padim", "efficientad"):
+    for name in METHODS:
         if not (work / name / "weights/openvino/model.xml").is_file():
             say(f"anomalib's {name}")
             _call([options.python, HERE / "export_methods.py", good, "-o", work, "--methods", name, *teacher])
@@ -237,14 +260,16 @@ def _write(path: Path, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("models", type=Path, nargs="+", metavar="MODEL", help="our exports")
+    add("models", type=Path, nargs="+", metavar="MODEL", help="our exports, the fastest first")
     add("--data", type=Path, required=True, help="an MVTec-style category")
     add("--teacher", type=Path, help="ResNet-18 weights, .safetensors in torchvision's names")
     add("--work", type=Path, required=True, help="where environments and exports are made")
     add("--results", type=Path, required=True, help="the folder for peers.json and installs.json")
     add("--venv", type=Path, help="anomalib's environment, where there is one already")
     add("--epochs", type=int, default=12, help="of anomalib's Stfpm (default: 12)")
-    add("--time", type=float, default=90.0, help="seconds for the latencies (default: 90)")
+    add("--time", type=float, default=60.0, help="seconds for each group's latencies (default: 60)")
+    add("--cold-starts", type=int, default=3, help="processes started of each (default: 3)")
+    add("--only", choices=("peers", "methods"), default="", help="one of the groups (default: both)")
     return parser
 
 

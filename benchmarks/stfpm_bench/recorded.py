@@ -2,6 +2,7 @@
 
     benchmarks/results/<machine>/bench.json       stfpm-bench --json, of our exports
     benchmarks/results/<machine>/peers.json       make peers: ours beside anomalib's, in one run
+    benchmarks/results/<machine>/methods.json     make peers: ours beside anomalib's other methods
     benchmarks/results/<machine>/installs.json    make peers: what is installed for either
 
 Nothing in the page is written by hand, and a test holds it against the data.
@@ -29,7 +30,6 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 OURS = "ours, "
 PEER = "anomalib Stfpm OpenVINO int8"
 PEER_FP32 = "anomalib Stfpm OpenVINO"
-PLOT = "peers.svg"
 
 OPENING = """# Benchmarks
 
@@ -90,24 +90,36 @@ def render(benchmarks: Path) -> dict[Path, str]:
     )
     if not machines:
         raise DataError(f"{benchmarks / 'results'}: nothing is recorded there; expected <machine>/bench.json")
-    parts, files = [OPENING], {}
+    parts: list[str] = [OPENING]
+    files: dict[Path, str] = {}
     for folder in machines:
         parts.append(f"## {folder.name}\n")
         if (folder / "peers.json").is_file():
             report = load_report(folder / "peers.json")
-            installs = _installs(folder / "installs.json")
-            parts += _peers(report, installs)
-            if plot := accuracy_over_latency(report):
-                files[folder / PLOT] = standalone(plot[1])
-                parts.append(f"![{plot[0]}](results/{folder.name}/{PLOT})\n\n*{plot[0]}. {plot[2]}*\n")
+            parts += ["### Beside anomalib's Stfpm, from a frame to its decision\n", *_table(report)]
+            parts += _reached(report, _installs(folder / "installs.json"))
+            parts += _plot(report, folder / "peers.svg", files)
+        if (folder / "methods.json").is_file():
+            report = load_report(folder / "methods.json")
+            parts += ["### Beside anomalib's other methods\n", *_table(report)]
+            parts += _plot(report, folder / "methods.svg", files)
         if (folder / "bench.json").is_file():
             parts += _ours(load_report(folder / "bench.json"))
     files[benchmarks / "README.md"] = "\n".join(parts)
     return files
 
 
-def _peers(report: BenchReport, installs: dict[str, dict[str, int]]) -> Iterator[str]:
-    yield "### Beside anomalib, from a frame to its decision\n"
+def _plot(report: BenchReport, path: Path, files: dict[Path, str]) -> list[str]:
+    """The picture of accuracy against latency: its file, and the lines that show it."""
+    plot = accuracy_over_latency(report)
+    if plot is None:
+        return []
+    title, svg, caption = plot
+    files[path] = standalone(svg)
+    return [f"![{title}](results/{path.parent.name}/{path.name})\n\n*{title}. {caption}*\n"]
+
+
+def _table(report: BenchReport) -> Iterator[str]:
     yield _list(conditions(report))
     rows = [_peer_row(model) for model in report.models]
     headings = ("", "precision", "p50, ms", "p99", "after 1 s idle", "cold start, s", "memory, MB", "file, MB",
@@ -115,7 +127,10 @@ def _peers(report: BenchReport, installs: dict[str, dict[str, int]]) -> Iterator
     yield markdown_table(headings, rows) + "\n"
     if lines := remarks(report):
         yield _list(lines)
-    yield "### What we set out to reach\n"
+
+
+def _reached(report: BenchReport, installs: dict[str, dict[str, int]]) -> Iterator[str]:
+    yield "#### What we set out to reach\n"
     yield markdown_table(*_bars(report, installs)) + "\n"
     if installs:
         rows = [
