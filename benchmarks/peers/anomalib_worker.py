@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ class AnomalibSubject:
         if kind == "openvino":
             from anomalib.deploy import OpenVINOInferencer
 
-            os.chdir(tempfile.mkdtemp())  # it makes a cache in the working directory
+            os.chdir(path.parent)  # where it keeps a cache of compiled models: its second start is faster
             self.inferencer: Any = OpenVINOInferencer(path, device="CPU")
         elif kind == "torch":
             os.environ["TRUST_REMOTE_CODE"] = "1"  # the file is our own

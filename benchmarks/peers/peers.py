@@ -118,6 +118,10 @@ def _run(options: PeerOptions, say: Say) -> int:
             report = measure_group(group, members, options, say)
             _write(options.results / f"{group}.json", report.to_json())
             print_report(report)
+            if report.noise:
+                raise StfpmError(
+                    f"this machine is too noisy to measure on: {report.noise[0]}; written, and marked as such"
+                )
     return 0
 
 
