@@ -28,6 +28,9 @@ try:
 except ImportError:
     raise MissingExtraError("rich", "bench") from None
 
+FILE_WIDTH = 200
+"""Columns of a report that goes to a file or a pipe."""
+
 Rows = Sequence[Sequence[str]]
 Section = tuple[str, list[str], list[list[str]]]
 """A title, headings, and rows."""
@@ -53,8 +56,10 @@ def sections(report: BenchReport) -> list[Section]:
 
 
 def print_report(report: BenchReport) -> None:
-    """Tables and remarks on stdout."""
+    """Tables and remarks on stdout; as wide as they need to be where that is a file."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     for line in conditions(report):
         console.print(line, style="dim", markup=False)
     for title, headings, rows in sections(report):

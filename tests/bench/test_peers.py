@@ -50,8 +50,8 @@ def test_environment_is_weighed_without_pip_and_with_cudas_share(peers, tmp_path
     from installed_size import measure
 
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
-    for name, size in (("numpy/a.so", 100), ("pip/b.py", 1000), ("nvidia/cublas/c.so", 30), ("triton-3.1.dist-info/R", 4),
-                       ("single.py", 1)):  # fmt: skip
+    sizes = {"numpy/a.so": 100, "pip/b.py": 1000, "nvidia/cublas/c.so": 30, "triton-3.1.dist-info/R": 4, "single.py": 1}
+    for name, size in sizes.items():
         path = packages / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
