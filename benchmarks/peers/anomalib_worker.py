@@ -1,6 +1,9 @@
 """The process that measures one of anomalib's exports; `compare.py` starts it, in anomalib's environment.
 
-    python anomalib_worker.py openvino|onnx|torch FILE WIDTH HEIGHT
+    python anomalib_worker.py openvino|openvino-f32|onnx|torch FILE WIDTH HEIGHT
+
+On processors with bfloat16 OpenVINO computes a float32 file in that unless told otherwise, and anomalib's inferencer does
+not tell it; `openvino-f32` does, by the inferencer's own option.
 
 From a uint8 frame in memory to anomalib's own decision, `pred_label`, by anomalib's own inferencer where it has one.
 OpenVINOInferencer does not resize, and an ONNX file has no inferencer: they get our resize, the fastest that does not
@@ -23,6 +26,7 @@ from stfpm_bench.serving import make_frame, serve
 from stfpm_runtime.preprocessing import shrink
 
 SIDE = 256
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 class AnomalibSubject:
@@ -30,11 +34,11 @@ class AnomalibSubject:
 
     def __init__(self, kind: str, path: Path, width: int, height: int) -> None:
         self.kind, self.frame = kind, make_frame(width, height)
-        if kind == "openvino":
+        if kind.startswith("openvino"):
             from anomalib.deploy import OpenVINOInferencer
 
             os.chdir(path.parent)  # where it keeps a cache of compiled models: its second start is faster
-            self.inferencer: Any = OpenVINOInferencer(path, device="CPU")
+            self.inferencer: Any = OpenVINOInferencer(path, "CPU", F32 if kind == "openvino-f32" else None)
         elif kind == "torch":
             os.environ["TRUST_REMOTE_CODE"] = "1"  # the file is our own
             from anomalib.deploy import TorchInferencer
@@ -47,8 +51,10 @@ class AnomalibSubject:
 
     def facts(self) -> dict[str, Any]:
         """See Subject."""
-        names = {"openvino": "anomalib, OpenVINO CPU", "torch": "anomalib, PyTorch cpu", "onnx": "CPUExecutionProvider"}
-        return {"provider": names[self.kind]}
+        if self.kind.startswith("openvino"):
+            active = self.inferencer.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            return {"provider": f"anomalib, OpenVINO CPU, {active}"}
+        return {"provider": {"torch": "anomalib, PyTorch cpu", "onnx": "CPUExecutionProvider"}[self.kind]}
 
     def judge(self) -> dict[str, float | None]:
         """See Subject."""

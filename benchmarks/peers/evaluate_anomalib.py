@@ -1,8 +1,9 @@
 """The accuracy of anomalib's exports by our metrics, on the same images and masks: one line of JSON on stdout.
 
-    PYTHONPATH=runtime:benchmarks VENV/bin/python evaluate_anomalib.py FILE DATA
+    PYTHONPATH=runtime:benchmarks VENV/bin/python evaluate_anomalib.py FILE DATA KIND
 
-FILE is OpenVINO's .xml or an .onnx file (run by OpenVINO too). Images are resized our way, for all alike.
+FILE is OpenVINO's .xml or an .onnx file (run by OpenVINO too); KIND as for anomalib_worker.py: `openvino` leaves the
+precision to OpenVINO, which may be bfloat16, every other is float32. Images are resized our way, for all alike.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -32,15 +33,13 @@ class AnomalibEngine:
 
     provider = "anomalib, OpenVINO CPU"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str) -> None:
         core = openvino.Core()
         model = core.read_model(path)
         height, width = (side.get_length() for side in list(model.inputs[0].get_partial_shape())[2:])
         self.spec = Spec(path.stem, height, width, "resnet18", (2, 3, 4), "file", "", threshold=ANOMALIB_THRESHOLD)
-        # float32, as for our own files: on processors with bfloat16 OpenVINO would take that.
-        self._request: Any = core.compile_model(
-            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-        ).create_infer_request()
+        configuration = {} if kind == "openvino" else {"INFERENCE_PRECISION_HINT": "f32"}
+        self._request: Any = core.compile_model(model, "CPU", configuration).create_infer_request()
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
         """Maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
@@ -58,5 +57,5 @@ class AnomalibEngine:
 
 if __name__ == "__main__":
     (category,) = find_categories(Path(sys.argv[2]))
-    result = dataclasses.asdict(evaluate(AnomalibEngine(Path(sys.argv[1])), category))
+    result = dataclasses.asdict(evaluate(AnomalibEngine(Path(sys.argv[1]), sys.argv[3]), category))
     print(json.dumps({key: value for key, value in result.items() if key != "defects"}))

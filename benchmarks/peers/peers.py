@@ -75,7 +75,7 @@ class Peer:
 
     name: str
     kind: str
-    """How it is run: `openvino`, `onnx` or `torch`."""
+    """How it is run, see anomalib_worker.py: `openvino`, `openvino-f32`, `onnx` or `torch`."""
     path: Path
     precision: str = "fp32"
     evaluated: Path | None = None
@@ -90,6 +90,7 @@ def peers(work: Path) -> dict[str, list[Peer]]:
         "peers": [
             Peer("anomalib Stfpm OpenVINO int8", "openvino", ir / "model_int8.xml", "int8", ir / "model_int8.xml"),
             Peer("anomalib Stfpm OpenVINO", "openvino", ir / "model.xml", evaluated=ir / "model.xml"),
+            Peer("anomalib Stfpm OpenVINO held to fp32", "openvino-f32", ir / "model.xml", evaluated=ir / "model.xml"),
             Peer("anomalib Stfpm ONNX", "onnx", onnx, evaluated=onnx),
             Peer("anomalib Stfpm Torch", "torch", work / "stfpm/weights/torch/model.pt", evaluated=ir / "model.xml"),
         ],
@@ -210,10 +211,10 @@ def evaluate_peer(peer: Peer, options: PeerOptions, say: Say) -> Accuracy | None
     """Its accuracy on the same images by our metrics, in its own environment."""
     if peer.evaluated is None:
         return None
-    known = peer.evaluated.with_suffix(".accuracy.json")
+    known = peer.evaluated.with_suffix(f".{peer.kind}.json")
     if not known.is_file():
         say(f"accuracy of {peer.name}")
-        text = _call([options.python, HERE / "evaluate_anomalib.py", peer.evaluated, options.data])
+        text = _call([options.python, HERE / "evaluate_anomalib.py", peer.evaluated, options.data, peer.kind])
         known.write_text(text.splitlines()[-1], encoding="utf-8")
     data = json.loads(known.read_text(encoding="utf-8"))
     return Accuracy(

@@ -26,7 +26,7 @@ def peers(monkeypatch):
 def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(peers, tmp_path):
     options = peers.PeerOptions((), tmp_path, tmp_path / "work", tmp_path / "results", frame=(64, 48))
     found = [peer for group in peers.peers(options.work).values() for peer in group]
-    assert len({peer.name for peer in found}) == len(found) == 7
+    assert len({peer.name for peer in found}) == len(found) == 8
     assert [peer.name for peer in found if peer.evaluated is None] == ["anomalib EfficientAd OpenVINO"]
     for peer in found:
         contender = peers.contender_of(peer, options)
