@@ -1,7 +1,8 @@
-"""Train PatchCore and PaDiM, which takes one pass, and export them and EfficientAd for OpenVINO, by anomalib's Engine.
+"""Train PatchCore and PaDiM, which takes one pass, and export them and EfficientAd by anomalib's Engine.
 
-Writes OUT/METHOD/weights/openvino/model.xml, of a fixed image size. EfficientAd stays untrained: its teacher and its
-training images have to be downloaded. See setup_anomalib.sh.
+Writes OUT/METHOD/weights/openvino/model.xml, of a fixed image size, but OUT/patchcore/weights/torch/model.pt: in
+OpenVINO PatchCore's graph takes exactly two images, where anomalib's own inferencer gives it one. EfficientAd stays
+untrained: its teacher and its training images have to be downloaded. See setup_anomalib.sh.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -25,8 +26,11 @@ def main() -> None:
         engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=output)
         if name not in RANDOM:
             engine.fit(model, datamodule=image_folder(arguments.good, None, arguments.size))
-        size = (arguments.size, arguments.size)
-        print(engine.export(model.eval(), ExportType.OPENVINO, export_root=output, input_size=size))
+        if name == "patchcore":
+            print(engine.export(model.eval(), ExportType.TORCH, export_root=output))
+        else:
+            size = (arguments.size, arguments.size)
+            print(engine.export(model.eval(), ExportType.OPENVINO, export_root=output, input_size=size))
 
 
 def _parser() -> argparse.ArgumentParser:

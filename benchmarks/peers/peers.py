@@ -35,8 +35,12 @@ from stfpm_runtime.files import atomic_path, sha256
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 RANDOM = "random weights: its speed is right, its verdicts are not"
-METHODS = {"patchcore": ("PatchCore", True), "padim": ("PaDiM", True), "efficientad": ("EfficientAd", False)}
-"""Anomalib's other methods: what they are called, and whether they can be trained without a download."""
+METHODS = {
+    "patchcore": ("PatchCore Torch", "torch", True),
+    "padim": ("PaDiM OpenVINO", "openvino", True),
+    "efficientad": ("EfficientAd OpenVINO", "openvino", False),
+}
+"""Anomalib's other methods: title, how they are run, and whether they can be trained without a download."""
 EXTRAS = ("cpu", "openvino")
 """Our device installs."""
 
@@ -85,7 +89,6 @@ class Peer:
 def peers(work: Path) -> dict[str, list[Peer]]:
     """All of them by group, in the order of the tables."""
     ir, onnx = work / "stfpm" / "weights" / "openvino", work / "stfpm" / "weights" / "onnx" / "model.onnx"
-    others = {name: work / name / "weights" / "openvino" / "model.xml" for name in METHODS}
     return {
         "peers": [
             Peer("anomalib Stfpm OpenVINO int8", "openvino", ir / "model_int8.xml", "int8", ir / "model_int8.xml"),
@@ -95,8 +98,13 @@ def peers(work: Path) -> dict[str, list[Peer]]:
             Peer("anomalib Stfpm Torch", "torch", work / "stfpm/weights/torch/model.pt", evaluated=ir / "model.xml"),
         ],
         "methods": [
-            Peer(f"anomalib {title} OpenVINO", "openvino", others[name], evaluated=others[name] if trained else None)
-            for name, (title, trained) in METHODS.items()
+            Peer(
+                f"anomalib {title}",
+                kind,
+                method_path(work, name),
+                evaluated=method_path(work, name) if trained else None,
+            )
+            for name, (title, kind, trained) in METHODS.items()
         ],
     }
 
@@ -184,9 +192,15 @@ def prepare(options: PeerOptions, say: Say) -> None:
         say("anomalib's Stfpm: exports")
         _call([options.python, HERE / "export_anomalib.py", good, "-o", work / "stfpm", "--checkpoint", checkpoint])
     for name in METHODS:
-        if not (work / name / "weights/openvino/model.xml").is_file():
+        if not method_path(work, name).is_file():
             say(f"anomalib's {name}")
             _call([options.python, HERE / "export_methods.py", good, "-o", work, "--methods", name, *teacher])
+
+
+def method_path(work: Path, name: str) -> Path:
+    """The export of one of the other methods."""
+    is_torch = METHODS[name][1] == "torch"
+    return work / name / "weights" / ("torch/model.pt" if is_torch else "openvino/model.xml")
 
 
 def weigh(options: PeerOptions, say: Say) -> list[dict[str, Any]]:
