@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stfpm_runtime.engines import Engine
-from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.errors import ArtifactError, MissingExtraError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.golden import Golden, golden_path, load_golden
 from stfpm_runtime.spec import Spec
@@ -46,10 +46,16 @@ def read_golden(model: Path) -> Golden:
 def ask_pytorch(checkpoint: Path, spec: Spec) -> Golden:
     """What PyTorch says of the images stored in a checkpoint, each as it is and with a patch pasted in.
 
-    Raises ArtifactError for a checkpoint that is not the one that the file of `spec` was exported from.
+    Raises ArtifactError for a checkpoint that is not the one that the file of `spec` was exported from,
+    MissingExtraError where PyTorch is not installed.
     """
-    from stfpm_edge.checkpoint import load_checkpoint
-    from stfpm_export.reference import make_reference
+    try:
+        from stfpm_edge.checkpoint import load_checkpoint
+        from stfpm_export.reference import make_reference
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("stfpm_"):
+            raise
+        raise MissingExtraError(error.name, "export") from None
 
     loaded = load_checkpoint(checkpoint)
     for what in ("name", "teacher_sha256", "height", "width", "channel_order"):
