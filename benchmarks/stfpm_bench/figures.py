@@ -95,20 +95,22 @@ def remarks(report: BenchReport) -> list[str]:
     lines = [f"Too noisy to trust: {reason}." for reason in report.noise]
     if report.interrupted:
         lines.append("Interrupted: what is missing was not measured.")
+    limited = []
+    notes: dict[str, list[str]] = {}
     for model in report.models:
         if model.latency and model.latency.stopped_by == "time limit":
-            width = model.latency.p50_interval_ms[1] - model.latency.p50_interval_ms[0]
-            lines.append(
-                f"{model.name}: the time limit ended it, with the p50 known to {width / model.latency.p50_ms:.1%}."
-            )
+            low, high = model.latency.p50_interval_ms
+            limited.append(f"{model.name} {(high - low) / model.latency.p50_ms:.1%}")
         if model.parity and not model.parity.holds:
             lines.append(
                 f"{model.name}: its map is {model.parity.map_max_error:.2g} away from {model.parity.against}'s, "
                 f"{model.parity.limit:.2g} is allowed."
             )
-        lines += [
-            f"{model.name}: {note}." for note in (*model.notes, *(model.accuracy.notes if model.accuracy else ()))
-        ]
+        for note in (*model.notes, *(model.accuracy.notes if model.accuracy else ())):
+            notes.setdefault(note, []).append(model.name)
+    if limited:
+        lines.append(f"The time limit ended it, with each p50 known to: {', '.join(limited)}.")
+    lines += [f"{', '.join(names)}: {note}." for note, names in notes.items()]
     return lines
 
 

@@ -60,7 +60,7 @@ def read_machine() -> Machine:
         extensions=tuple(name for name in EXTENSIONS if name in flags),
         memory_gb=_memory_gb(),
         gpu=_gpu(),
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         packages=_versions(),
     )

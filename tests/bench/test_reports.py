@@ -102,8 +102,8 @@ def test_remarks_name_what_a_reader_must_know():
     accuracy = Accuracy("bottle", 2, 0, None, None, None, None, 1, ("no labelled defects",))
     lines = remarks(report(model(latency=slow, parity=parity, accuracy=accuracy, notes=("random weights",))))
     assert lines == [
-        "bottle: the time limit ended it, with the p50 known to 10.0%.",
         "bottle: its map is 0.5 away from golden file's, 0.0001 is allowed.",
+        "The time limit ended it, with each p50 known to: bottle 10.0%.",
         "bottle: random weights.",
         "bottle: no labelled defects.",
     ]
