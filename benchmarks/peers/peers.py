@@ -247,7 +247,8 @@ def contender_of(peer: Peer, options: PeerOptions) -> Contender:
 def files_of(peer: Peer) -> list[Path]:
     """All files of an export: weights may lie beside the graph."""
     beside = {".xml": ".bin", ".onnx": ".onnx.data"}.get(peer.path.suffix)
-    return [path for path in (peer.path, peer.path.with_suffix(beside or peer.path.suffix)) if path.is_file()]
+    paths = [peer.path, *([peer.path.with_suffix(beside)] if beside else [])]
+    return [path for path in paths if path.is_file()]
 
 
 def _paths() -> dict[str, str]:

@@ -127,8 +127,8 @@ def _plot(report: BenchReport, path: Path, files: dict[Path, str]) -> list[str]:
 def _table(report: BenchReport) -> Iterator[str]:
     yield _list(conditions(report))
     rows = [_peer_row(model) for model in report.models]
-    headings = ("", "precision", "run by", "p50, ms", "p99", "after 1 s idle", "cold start, s", "memory, MB", "file, MB",
-                "image AUROC", "pixel AUROC", "PRO")  # fmt: skip
+    headings = ("", "precision", "run by", "p50, ms", "p99", "after 1 s idle", "cold start, s", "memory, MB",
+                "file, MB", "image AUROC", "pixel AUROC", "PRO")  # fmt: skip
     yield markdown_table(headings, rows) + "\n"
     if lines := remarks(report):
         yield _list(lines)
@@ -139,8 +139,8 @@ def _reached(report: BenchReport, installs: dict[str, dict[str, int]], bench: Be
     yield markdown_table(*_bars(report, installs, bench)) + "\n"
     if bench and any(model.roofline for model in bench.models):
         yield (
-            "*The least*: what would be left if every layer ran at this processor's peak (the roofline below), the rest "
-            "of the head, quantising and dequantising were free, and only the resize and the decision took their time.\n"
+            "*The least*: what would be left if every layer ran at this processor's peak (the roofline below), the "
+            "rest of the head, quantising and dequantising were free, and only resize and decision took their time.\n"
         )
     if installs:
         rows = [
