@@ -10,6 +10,8 @@ from .svg import Axis, Chart, linear_axis, log_axis
 
 Figure = tuple[str, str, str]
 """A title, the SVG, and a caption."""
+MOST_NAMES = 4
+"""Points that have room for their names; more have numbers, which the caption explains."""
 FASTEST_TAIL = 99
 """The distribution is drawn up to this percentile: the last frame of all would squeeze it flat."""
 
@@ -47,19 +49,18 @@ def accuracy_over_latency(report: BenchReport) -> Figure | None:
     if not found:
         return None
     kind = _accuracy_kind(report)
-    x = linear_axis("latency p50, ms", [value for _, value, _, _, _ in found], from_zero=True, pad=0.2)
+    x = linear_axis("latency p50, ms", [high for _, _, (_, high), _, _ in found], from_zero=True, pad=0.2)
     y = linear_axis(kind, [value for _, _, _, value, _ in found if value is not None], pad=0.3)
     chart = Chart(x, y)
     for series, latency, (low, high), accuracy, name in found:
         assert accuracy is not None, "left out above"
         chart.interval(low, high, accuracy, series)
         chart.points([(latency, accuracy)], series, radius=5)
-        chart.label((latency, accuracy), name, series)
-    return (
-        "Accuracy against latency",
-        chart.svg("accuracy against latency"),
-        "Up and left is better. The bar is the p50's interval.",
-    )
+        chart.label((latency, accuracy), name if len(found) <= MOST_NAMES else str(series + 1), series)
+    caption = "Up and left is better. The bar is the p50's interval."
+    if len(found) > MOST_NAMES:
+        caption += f" {'; '.join(f'{series + 1}: {name}' for series, _, _, _, name in found)}."
+    return "Accuracy against latency", chart.svg("accuracy against latency"), caption
 
 
 def latency_over_batch(report: BenchReport) -> Figure | None:

@@ -13,8 +13,8 @@ COLOURS = ("#0b6e99", "#d1495b", "#66a182", "#8d6a9f", "#e08e45", "#4a5759", "#0
 """Told apart by the colour-blind too, and by their dashes in black and white."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "1 2", "12 3", "3 1")
 TICKS = 5
-LINE = 13
-"""Height of a line of text."""
+LINE, LETTER = 13, 6.5
+"""Height of a line of text, and about the width of a letter."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Chart:
     ticks_x: Sequence[tuple[float, str]] = ()
     """Places and texts, instead of the axis' own."""
     _marks: list[str] = field(default_factory=list)
-    _labels: list[tuple[float, float]] = field(default_factory=list)
-    """Where labels begin."""
+    _labels: list[tuple[float, float, float]] = field(default_factory=list)
+    """Where labels begin and end, and their height."""
 
     def line(self, points: Sequence[tuple[float, float]], series: int, *, dots: bool = False) -> None:
         """A line through points."""
@@ -93,13 +93,16 @@ class Chart:
         )
 
     def label(self, point: tuple[float, float], text: str, series: int) -> None:
-        """A text beside a point, on the side that has room."""
+        """A text above and beside a point, on the side that has room."""
         x, y = self._at(point)
+        y -= 9  # off the interval's bar
         is_right = x > LEFT + 0.6 * (WIDTH - LEFT - RIGHT)
         anchor, shift = ("end", -9) if is_right else ("start", 9)
-        while any(abs(y - other) < LINE and abs(x - near) < WIDTH / 2 for near, other in self._labels):
-            y += LINE if y < HEIGHT / 2 else -LINE
-        self._labels.append((x, y))
+        left, right = sorted((x, x + (-1 if is_right else 1) * (9 + LETTER * len(text))))
+        step = LINE if y < HEIGHT / 2 else -LINE
+        while any(abs(y - height) < LINE and left < end and start < right for start, end, height in self._labels):
+            y += step
+        self._labels.append((left, right, y))
         self._marks.append(
             f'<text x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" class="mark" '
             f'style="fill:{_colour(series)}">{escape(text)}</text>'
