@@ -35,6 +35,7 @@ BENCH = [
     *CPU,
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
+    "onnx>=1.16",  # counts a graph's multiply-adds and bytes
 ]
 MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
 MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
@@ -103,6 +104,7 @@ setup(
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
             "stfpm-journal = stfpm_runtime.line.journal_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
+            "stfpm-bench = stfpm_bench.bench_cli:main",
         ]
     },
 )
