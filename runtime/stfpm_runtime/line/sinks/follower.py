@@ -103,6 +103,11 @@ class Follower:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def works(self) -> bool:
+        """Whether the other side took what it was last told."""
+        return not self._down
+
     def wake(self) -> None:
         """There is something new in the journal."""
         self._woken.set()
