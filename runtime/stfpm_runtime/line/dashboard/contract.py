@@ -30,8 +30,7 @@ class Parameter:
     text: str
     where: Literal["path", "query", "body"] = "query"
     default: Any = None
-    """None: required, unless `optional`."""
-    optional: bool = False
+    """None: required."""
     least: float | None = None
     """Of a number; of a text, its least length."""
     most: float | None = None
@@ -41,7 +40,7 @@ class Parameter:
     @property
     def is_required(self) -> bool:
         """Whether a request without it is refused."""
-        return self.default is None and not self.optional
+        return self.default is None
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema has it."""
