@@ -1,4 +1,4 @@
-"""Drift: do the scores of passed parts still look like those of the good parts that were held out of training?
+"""Whether the scores of passed parts still look like those of the good parts that were held out of training.
 
 The two-sample Kolmogorov-Smirnov statistic, over a sliding window for each place. Lighting and lenses drift before
 parts do. It is an alarm for people, and has no say in any verdict. Only what was passed is compared, so of the held-out

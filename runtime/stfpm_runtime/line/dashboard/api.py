@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import OptionError, StfpmError
+from ...errors import OptionError, StfpmError
 from ..board import Board, Glimpse, PlaceBoard
 from ..config import LineOptions
 from ..entry import Entry, utc
@@ -212,11 +212,13 @@ def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
 
 
 def _pictures(line: Line) -> dict[str, int] | None:
-    return line.pictures and {"dropped": line.pictures.dropped, "failed": line.pictures.failed}
+    pictures = line.pictures
+    return None if pictures is None else {"dropped": pictures.dropped, "failed": pictures.failed}
 
 
 def _shadow(line: Line) -> dict[str, Any] | None:
-    return line.shadow and {"model": fields_of(line.shadow.model), **dataclasses.asdict(line.shadow.counts)}
+    shadow = line.shadow
+    return None if shadow is None else {"model": fields_of(shadow.model), **dataclasses.asdict(shadow.counts)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import unquote
 
-from ....errors import MissingExtraError, StfpmError
+from ...errors import MissingExtraError, StfpmError
 from .api import Api
 from .contract import BODY_BYTES, RefusedError, from_body, from_query
 from .endpoints import ENDPOINTS

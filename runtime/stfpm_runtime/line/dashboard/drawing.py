@@ -8,8 +8,8 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
-from ....overlay import draw_overlay
-from ....preprocessing import Image
+from ...overlay import draw_overlay
+from ...preprocessing import Image
 from ..board import Glimpse
 
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]

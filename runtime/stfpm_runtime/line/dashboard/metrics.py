@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ....errors import MissingExtraError
+from ...errors import MissingExtraError
 from .api import Api
 
 try:

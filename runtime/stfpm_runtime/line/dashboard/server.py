@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from ....errors import MissingExtraError, OutputError
+from ...errors import MissingExtraError, OutputError
 from ..config import LineOptions
 from ..loop import Line
 from .api import Api
