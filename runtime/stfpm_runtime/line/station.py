@@ -72,6 +72,8 @@ class Station:
             source = self._open()
             if source is None:
                 return
+            if self.state == "opening":  # a file says nothing of itself
+                self.state = "opened"
             try:
                 while not self._closing.is_set() and self._serve(source):
                     pass
