@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,6 +37,8 @@ class Parameter:
     most: float | None = None
     nullable: bool = False
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    """Of the whole text."""
 
     @property
     def is_required(self) -> bool:
@@ -49,6 +52,8 @@ class Parameter:
         for name, value in zip(bounds, (self.least, self.most), strict=True):
             if value is not None:
                 schema[name] = value if self.kind == "number" else int(value)
+        if self.pattern:
+            schema["pattern"] = f"^{self.pattern}$"
         if self.choices:
             schema["enum"] = list(self.choices)
         if self.default is not None:
@@ -79,6 +84,8 @@ class Parameter:
         }  # fmt: skip
         if type(value) not in kinds[self.kind] or (self.choices and value not in self.choices):
             return False
+        if isinstance(value, str) and self.pattern and not re.fullmatch(self.pattern, value):
+            return False
         if isinstance(value, float) and not math.isfinite(value):
             return False
         size = len(value) if isinstance(value, str) else value
@@ -86,6 +93,8 @@ class Parameter:
         return (self.least is None or size >= self.least) and (self.most is None or size <= self.most)
 
     def _expected(self) -> str:
+        if self.pattern:
+            return f"up to {self.most:g} letters, digits, spaces and . , ' @ -"
         if self.choices:
             return "one of " + ", ".join(self.choices)
         words = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}

@@ -11,7 +11,10 @@ REGION = Parameter("region", "string", "the region's name; frame where there is 
 OF_CAMERA = Parameter("camera", "string", "of this camera alone; empty: of all", default="", most=200)
 OF_REGION = Parameter("region", "string", "of this region alone; empty: of all", default="", most=200)
 THRESHOLD = Parameter("threshold", "number", "reject scores above it", least=-1e9, most=1e9)
-WHO = Parameter("who", "string", "the name of who changes it, for the journal", "body", least=1, most=NAME_LENGTH)
+NAME = r"[\w.,'@ -]*\w[\w.,'@ -]*"
+WHO = Parameter(
+    "who", "string", "the name of who changes it, for the journal", "body", least=1, most=NAME_LENGTH, pattern=NAME
+)
 WIDTH = Parameter("width", "integer", "pixels, at most", default=960, least=64, most=4096)
 
 

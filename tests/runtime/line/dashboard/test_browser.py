@@ -59,7 +59,7 @@ def test_it_fits_a_tablet_and_a_glove_in_light_and_dark(serve, page, dark):
     small = f"[...document.querySelectorAll('main button')].filter(b => b.getBoundingClientRect().height < {TOUCH_PX})"
     assert page.run(f"{small}.length") == 0
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
-    ground = page.run("getComputedStyle(document.body).backgroundColor.match(/\\\\d+/g).map(Number)")
+    ground = page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (max(ground) < 60) == dark
 
 
@@ -96,7 +96,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     page.run("document.querySelector('.change').click()")
     page.run("document.getElementById('threshold').value = '0.1'; document.getElementById('threshold').oninput")
     page.run("document.getElementById('threshold').dispatchEvent(new Event('input'))")
-    page.wait("/Of the last \\\\d+ parts/.test(document.getElementById('effect').textContent)")
+    page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
     page.run("document.getElementById('apply').click()")
     page.wait("document.getElementById('changer-error').textContent.includes('name')")
     assert client.running.line.ruling.thresholds.of("left", "frame") == 0.5

@@ -24,7 +24,13 @@ def test_the_api_keeps_what_its_document_promises(serve, tmp_path):
         "--request-timeout", "20", "--suppress-health-check", "all",
     ]  # fmt: skip
     done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=500, cwd=tmp_path, check=False, env={**os.environ, "NO_COLOR": "1"}
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert client.get("/healthz")["status"] == "ok"
