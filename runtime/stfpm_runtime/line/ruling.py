@@ -129,6 +129,8 @@ class Succession:
         self._open_engine = open_engine
         self._remark = remark
         self._busy = threading.Lock()
+        self._handing_over = threading.Lock()
+        """Held while the successor is put up, taken, or withdrawn: nobody takes what is being withdrawn."""
         self._successor: Model | None = None
         self._who = ""
         self._taken = threading.Event()
@@ -161,11 +163,14 @@ class Succession:
         """Let the successor rule, if there is one; for the loop, between two frames."""
         if self._successor is None:
             return None
-        model, before = self._successor, self._ruling.model
-        gone = self._ruling.swap(model)
+        with self._handing_over:
+            model, before = self._successor, self._ruling.model
+            if model is None:
+                return None
+            gone = self._ruling.swap(model)
+            self._successor = None
         note = f"; the operator's threshold of {gone} places is gone with it" if gone else ""
         self._remark("model", f"{before.describe()} -> {model.describe()}, by {self._who}{note}")
-        self._successor = None
         self._taken.set()
         return model
 
@@ -176,7 +181,8 @@ class Succession:
             self._taken.clear()
             self._who, self._successor = who, model  # in this order: the loop looks at the second
             if not self._taken.wait(TAKE_OVER_S):
-                self._successor = None
+                with self._handing_over:
+                    self._successor = None
                 if self._ruling.model is not model:
                     raise ArtifactError(f"{path.name}: the line did not take it over within {TAKE_OVER_S:.0f} s")
         except BaseException:

@@ -103,6 +103,6 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
         left={"paint": lambda index: np.full((16, 32, 3), 120, np.uint8), "fps": 200.0},
     )
     wait_until(lambda: any(event.kind == "drift" for event in journal.events()))
-    assert set(entry.decision for entry in line.finish()) == {"pass"}
+    assert {entry.decision for entry in line.finish()} == {"pass"}
     (event,) = [event for event in journal.events() if event.kind == "drift"]
     assert event.detail.startswith("alarm: left/frame: scores of the last 20 passed parts are unlike the held-out ones")

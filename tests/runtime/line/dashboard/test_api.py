@@ -9,6 +9,7 @@ import sqlite3
 import cv2
 import numpy as np
 import pytest
+
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.line.config import CameraOptions, RegionOptions
 from stfpm_runtime.line.dashboard import DashboardOptions
@@ -156,7 +157,8 @@ def test_other_content_types_are_refused(api):
 
 @pytest.mark.parametrize("path", [
     "/api/rejects?last=0", "/api/rejects?last=x", "/api/rejects?more=1", "/api/live/left/frame?width=1",
-    "/api/live/left/frame?map=yes", "/api/pictures/0", "/api/pictures/x", "/api/threshold", "/api/threshold?threshold=nan",
+    "/api/live/left/frame?map=yes", "/api/pictures/0", "/api/pictures/x", "/api/threshold",
+    "/api/threshold?threshold=nan",
     "/api/threshold?threshold=inf", "/api/events?last=-1", "/api/pictures/99999999999999999999999",
 ])  # fmt: skip
 def test_bad_parameters(api, path):
