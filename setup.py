@@ -40,6 +40,11 @@ BENCH = [
 MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
 MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
 OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
+DASHBOARD = [
+    "starlette>=0.40",  # routes of the dashboard and its API
+    "uvicorn>=0.30",  # serves them
+    "prometheus_client>=0.20",  # /metrics
+]
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
@@ -48,6 +53,8 @@ DEV = [
     "mypy>=1.11",
     "types-psutil>=5.9",
     "scipy-stubs>=1.14",
+    "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
+    "websockets>=13",  # speaks to a headless Chromium
 ]
 
 setup(
@@ -65,6 +72,7 @@ setup(
         "stfpm_runtime",
         "stfpm_runtime.engines",
         "stfpm_runtime.line",
+        "stfpm_runtime.line.dashboard",
         "stfpm_runtime.line.sinks",
         "stfpm_runtime.plans",
         "stfpm_runtime.sources",
@@ -78,6 +86,7 @@ setup(
     },
     package_data={
         "stfpm_edge": ["py.typed", "weights/*.safetensors"],  # the teacher that ships, 5.6 MB
+        "stfpm_runtime.line.dashboard": ["static/*"],  # pages, hand-written: no build step
         **{name: ["py.typed"] for name in ("stfpm_export", "stfpm_runtime", "stfpm_bench")},
     },
     install_requires=BASE,
@@ -93,7 +102,8 @@ setup(
         "modbus": MODBUS,
         "opcua": OPCUA,
         "gpio": GPIO,
-        "dev": [*EXPORT, *BENCH, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DEV],
+        "dashboard": DASHBOARD,
+        "dev": [*EXPORT, *BENCH, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *DEV],
     },
     entry_points={
         "console_scripts": [

@@ -87,7 +87,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         result: dict[str, object] = {
             "schema": 1,
             "command": "python -m stfpm_bench.loop MODEL --json FILE",
-            "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
             "cold_start": cold_start(arguments.model, folder / "cold"),
             **latency(arguments.model, arguments.verdicts, folder / "latency"),
         }
@@ -105,32 +105,32 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     """Bare inference; the loop at a third of the rate that it sustains, and at three times that rate."""
     engine = open_engine(model)
     detector = Detector(engine)
-    frame = _picture()
+    frame = picture()
     image = preprocess(frame, engine.spec.height, engine.spec.width)[None]
     bare_ms: list[list[float]] = []
     judged_ms: list[list[float]] = []
     overloaded: list[Stopwatch] = []
     unloaded: list[Stopwatch] = []
     for turn in range(TURNS):  # by turns: the machine's mood is the same for all
-        bare_ms.append(_timed(lambda: engine.infer(image), verdicts // TURNS))
-        judged_ms.append(_timed(lambda: detector.inspect(frame), verdicts // TURNS))
-        sustainable = 1e3 / _quietest(judged_ms)
+        bare_ms.append(timed(lambda: engine.infer(image), verdicts // TURNS))
+        judged_ms.append(timed(lambda: detector.inspect(frame), verdicts // TURNS))
+        sustainable = 1e3 / quietest(judged_ms)
         for fps, found in ((sustainable / 3, unloaded), (sustainable * 3, overloaded)):
             found.append(_loop(model, engine, frame, fps, verdicts // TURNS, folder / f"{turn}-{fps:.0f}"))
     engine.close()
-    bare, period = _quietest(bare_ms), _quietest([_periods_ms(stopwatch) for stopwatch in overloaded])
-    idle, busy = _percentiles(unloaded), _percentiles(overloaded)
+    bare, period = quietest(bare_ms), quietest([_periods_ms(stopwatch) for stopwatch in overloaded])
+    idle, busy = percentiles(unloaded), percentiles(overloaded)
     return {
         "model": {"name": engine.spec.name, "precision": engine.spec.precision, "provider": engine.provider},
         "frame": list(frame.shape),
         "bare_inference_ms": round(bare, 3),
-        "preprocess_and_inference_ms": round(_quietest(judged_ms), 3),
+        "preprocess_and_inference_ms": round(quietest(judged_ms), 3),
         "frames_per_s_sustained": round(1e3 / period, 1),
         "unloaded": {"load": "a third of the sustainable rate", **idle},
         "overloaded": {"load": "three times the sustainable rate", **busy},
         "p99_ratio": {"value": round(busy["p99_ms"] / idle["p99_ms"], 3), "bar": 2.0},
         "overhead_over_bare_inference": {"value": round(period / bare - 1, 4), "bar": 0.15},
-        "overhead_over_preprocess_and_inference": round(period / _quietest(judged_ms) - 1, 4),
+        "overhead_over_preprocess_and_inference": round(period / quietest(judged_ms) - 1, 4),
     }
 
 
@@ -160,7 +160,7 @@ def soak(model: Path, frames: int, folder: Path) -> dict[str, object]:
     stop = threading.Event()
     started = time.monotonic()
     with open_line(options, FakeEngine(spec, _answer), open_source) as line:
-        run_loop(_with(line, Stopwatch(frames, stop, mark)), stop)
+        run_loop(with_summary(line, Stopwatch(frames, stop, mark)), stop)
     first, last = marks[1000], marks[frames]
     return {
         "frames": frames,
@@ -176,7 +176,7 @@ def soak(model: Path, frames: int, folder: Path) -> dict[str, object]:
 def cold_start(model: Path, folder: Path, runs: int = 7) -> dict[str, object]:
     """From the start of the process to the first row in the journal; the file cache is warm."""
     folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / "part.png"), _picture())
+    cv2.imwrite(str(folder / "part.png"), picture())
     config = folder / "line.toml"
     seconds = []
     for number in range(runs):
@@ -210,11 +210,11 @@ def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, 
     stopwatch = Stopwatch(verdicts + WARM_UP, stop)
     journal = JournalOptions(folder / "line.sqlite", json_lines=folder / "line.jsonl")
     with open_line(_options(model, journal), engine, open_source) as line:
-        run_loop(_with(line, stopwatch), stop)
+        run_loop(with_summary(line, stopwatch), stop)
     return stopwatch
 
 
-def _with(line: Line, stopwatch: Stopwatch) -> Line:
+def with_summary(line: Line, stopwatch: Stopwatch) -> Line:
     """The same line with another summary."""
     return Line(**{**vars(line), "summary": stopwatch})
 
@@ -223,7 +223,8 @@ def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | No
     return LineOptions(model=model, journal=journal, camera=(CameraOptions("fake", "0"),), pictures=pictures)
 
 
-def _timed(action: Callable[[], object], count: int) -> list[float]:
+def timed(action: Callable[[], object], count: int) -> list[float]:
+    """Milliseconds of each of `count` calls, after a warm-up."""
     times = []
     for number in range(count + WARM_UP):
         started = time.perf_counter()
@@ -233,7 +234,8 @@ def _timed(action: Callable[[], object], count: int) -> list[float]:
     return times
 
 
-def _percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:
+def percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:
+    """Median and 99th percentile of all latencies, without the warm-ups."""
     latencies = [value for stopwatch in stopwatches for value in stopwatch.latencies_ms[WARM_UP:]]
     p50, p99 = np.percentile(latencies, [50, 99])
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
@@ -244,7 +246,7 @@ def _periods_ms(stopwatch: Stopwatch) -> list[float]:
     return [float(value) / 1e6 for value in np.diff(stopwatch.ends_ns[WARM_UP:])]
 
 
-def _quietest(turns: Sequence[Sequence[float]]) -> float:
+def quietest(turns: Sequence[Sequence[float]]) -> float:
     """The lowest of the turns' medians: other processes can only add to it."""
     return min(statistics.median(turn) for turn in turns)
 
@@ -255,7 +257,7 @@ def _answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(images.shape[:3], np.float32), scores
 
 
-def _picture() -> Image:
+def picture() -> Image:
     """1280x720 pixels, smooth as a photograph is."""
     small = np.random.default_rng(0).integers(0, 256, (45, 80, 3), np.uint8)
     return cv2.resize(small, (1280, 720), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
@@ -266,7 +268,8 @@ def _resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor's, or `unknown`."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 

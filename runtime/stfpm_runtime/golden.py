@@ -62,6 +62,9 @@ def load_golden(path: Path) -> Golden:
             arrays: dict[str, Any] = {name: file[name] for name in ("images", "maps", "scores", "sha256")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: damaged, or not one of ours ({error}); export the model again") from None
+    maps, scores = arrays["maps"].shape, arrays["scores"].shape
+    if arrays["images"].ndim != 4 or maps != arrays["images"].shape[:3] or scores != maps[:1] or not maps[0]:
+        raise ArtifactError(f"{path}: its images, maps and scores do not belong together; export the model again")
     return Golden(arrays["images"], arrays["maps"], arrays["scores"], str(arrays["sha256"]))
 
 

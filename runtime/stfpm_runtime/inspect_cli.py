@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, get_args
+from typing import TYPE_CHECKING, TextIO, get_args
 
 import cv2
 
@@ -29,9 +29,14 @@ from .plans import onnx_path
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
 
+if TYPE_CHECKING:
+    from .line.dashboard import DashboardOptions
+
 COMMAND = "stfpm-inspect"
-LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs")
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow")
 """What goes with --journal."""
+TOKEN = "STFPM_DASHBOARD_TOKEN"
+"""Environment variable that holds the dashboard's token: a command line can be read by others."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,10 @@ class ServeOptions:
     threads: int | None = None
     json_logs: bool = False
     """Log lines as JSON instead of words."""
+    dashboard: str | None = None
+    """HOST:PORT of the dashboard, empty for its default; None: as the file says."""
+    shadow: Path | None = None
+    """A second model that looks on; None: as the file says."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,8 +101,8 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.config:
-        _refuse(parser, args, "--config", allowed=("config", "json_logs"))
-        return ServeOptions(args.config, json_logs=args.json_logs)
+        _refuse(parser, args, "--config", allowed=("config", "json_logs", "dashboard", "shadow"))
+        return ServeOptions(args.config, json_logs=args.json_logs, dashboard=args.dashboard, shadow=args.shadow)
     if args.model is None or args.source is None:
         parser.error("expected model.onnx and --source, or --config line.toml")
     if args.journal:
@@ -106,9 +115,12 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
             threshold=args.threshold,
             device=args.device,
             threads=args.threads,
+            dashboard=args.dashboard,
+            shadow=args.shadow,
         )
-    if args.json_logs:
-        parser.error("--json-logs without --config or --journal: there is no log")
+    for flag, value in (("--json-logs", args.json_logs), ("--dashboard", args.dashboard), ("--shadow", args.shadow)):
+        if value is not None and value is not False:
+            parser.error(f"{flag} without --config or --journal: it is for a line of cameras")
     if args.save_only and not args.save:
         parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
     return InspectOptions(
@@ -134,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
         "--journal", type=Path, metavar="FILE", help="run the sources as a line, a camera each, into it"
     )
     parser.add_argument("--json-logs", action="store_true", help="with these two: log lines as JSON")
+    parser.add_argument(
+        "--dashboard", nargs="?", const="", metavar="HOST:PORT",
+        help=f"with these two: pages to look at, and an API (default: 127.0.0.1:8766); its token is in {TOKEN}",
+    )  # fmt: skip
+    parser.add_argument("--shadow", type=Path, metavar="MODEL", help="with these two: a second model that looks on")
     parser.add_argument(
         "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
     )
@@ -171,9 +188,27 @@ def _serve(options: ServeOptions) -> int:
     _silence_opencv()
     log_to_stderr(options.json_logs)
     if options.config:
-        return serve(read_config(options.config))
-    line = line_of(options.model, options.sources, options.journal)
-    return serve(dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads))
+        line = read_config(options.config)
+    else:
+        line = line_of(options.model, options.sources, options.journal)
+        line = dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads)
+    if options.shadow:
+        line = dataclasses.replace(line, shadow=options.shadow)
+    if options.dashboard is not None:
+        line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, options.dashboard))
+    return serve(line, config=options.config)
+
+
+def _dashboard(table: DashboardOptions | None, listen: str) -> DashboardOptions:
+    """The table [dashboard], if there is one, as the command line and the environment have it."""
+    from .line.dashboard import DashboardOptions
+    from .line.toml_file import MistakeError
+
+    table = table or DashboardOptions()
+    try:
+        return DashboardOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
+    except MistakeError as mistake:
+        raise OptionError(f"--dashboard: {mistake}, or the environment variable {TOKEN}") from None
 
 
 def inspect(options: InspectOptions) -> int:

@@ -17,6 +17,9 @@ from ..errors import OptionError
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
+from .dashboard.options import DashboardOptions
+from .drift import DriftOptions
+from .listening import ListenOptions
 from .sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions, check_sinks
 from .toml_file import MistakeError, read_toml
 
@@ -204,35 +207,10 @@ class PictureOptions:
 
 
 @dataclass(frozen=True)
-class HttpOptions:
+class HttpOptions(ListenOptions):
     """Where triggers are taken by HTTP: `[http]`."""
 
     listen: str = "127.0.0.1:8765"
-    """HOST:PORT; port 0 is any free one."""
-    token: str = field(default="", repr=False)
-    """What the header `Authorization: Bearer` has to say; empty: nothing."""
-
-    def __post_init__(self) -> None:
-        host, separator, port = self.listen.rpartition(":")
-        if not (separator and host and port.isdecimal() and int(port) < 65536):
-            raise MistakeError("listen", f"got {self.listen!r}; expected HOST:PORT")
-        if not self.token and not self.is_local:
-            raise MistakeError("listen", f"{host} can be reached by others; expected the key token beside it")
-
-    @property
-    def host(self) -> str:
-        """Without brackets."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """0 to 65535."""
-        return int(self.listen.rpartition(":")[2])
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this machine alone reaches it."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -257,6 +235,10 @@ class LineOptions:
     webhook: tuple[WebhookOptions, ...] = ()
     modbus: tuple[ModbusOptions, ...] = ()
     opcua: tuple[OpcUaOptions, ...] = ()
+    shadow: Path | None = None
+    """A second model that sees the same frames, and whose verdicts are never the line's."""
+    drift: DriftOptions = field(default_factory=DriftOptions)
+    dashboard: DashboardOptions | None = None
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -310,8 +292,9 @@ def _below(line: LineOptions, folder: Path) -> LineOptions:
         camera if ADDRESS.fullmatch(camera.source) else dataclasses.replace(camera, source=str(folder / camera.source))
         for camera in line.camera
     )
+    shadow = line.shadow and folder / line.shadow
     return dataclasses.replace(
-        line, model=folder / line.model, journal=journal, pictures=pictures, camera=cameras, mqtt=mqtt
+        line, model=folder / line.model, shadow=shadow, journal=journal, pictures=pictures, camera=cameras, mqtt=mqtt
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..detector import Decision, Detector, Timings, Verdict
@@ -17,6 +17,8 @@ from .regions import Cut, cut
 from .shots import Shot
 
 LOG = logging.getLogger("stfpm.inspector")
+ThresholdOf = Callable[[str, str], float]
+"""The threshold of a camera's region, by their names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +39,11 @@ class Judged:
 class Inspector:
     """Judges whatever frames are at hand, of any cameras, with one detector."""
 
-    def __init__(self, detector: Detector, batch: int = 16) -> None:
+    def __init__(self, detector: Detector, batch: int = 16, thresholds: ThresholdOf | None = None) -> None:
+        """Without `thresholds` each region has the innermost that the configuration names, or the detector's."""
         self._detector = detector
         self._batch = batch
+        self._thresholds = thresholds
 
     def judge(self, shots: Sequence[Shot]) -> list[Judged]:
         """A verdict for each region of each shot, in their order. Whatever breaks is a fault; nothing is raised.
@@ -71,7 +75,7 @@ class Inspector:
                 judged.append(self._fault(shot, region, found, taken_ns))
                 continue
             own = list(itertools.islice(verdicts, len(found.crops)))
-            verdict = merge(found, own, threshold_of(shot.camera, region, self._detector.threshold))
+            verdict = merge(found, own, self._threshold(shot.camera, region))
             judged.append(Judged(shot, region, verdict, taken_ns, found.image, len(own)))
         return judged
 
@@ -85,9 +89,14 @@ class Inspector:
             return str(error)
 
     def _fault(self, shot: Shot, region: RegionOptions, reason: str, taken_ns: int) -> Judged:
-        threshold = threshold_of(shot.camera, region, self._detector.threshold)
+        threshold = self._threshold(shot.camera, region)
         verdict = Verdict("fault", None, threshold, reason=reason)
         return Judged(shot, region, verdict, taken_ns, shot.frame.image)
+
+    def _threshold(self, camera: CameraOptions, region: RegionOptions) -> float:
+        if self._thresholds is not None:
+            return self._thresholds(camera.name, region.name)
+        return threshold_of(camera, region, self._detector.threshold)
 
 
 def threshold_of(camera: CameraOptions, region: RegionOptions, default: float) -> float:

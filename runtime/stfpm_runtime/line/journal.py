@@ -21,6 +21,8 @@ from typing import TextIO
 from ..errors import JournalError
 from .config import Synchronous
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
+from .thresholds import TABLE as THRESHOLDS
+from .thresholds import Order, insert, rows_of
 
 SCHEMA = 1
 """Version of the tables, kept as `user_version`. A newer one is refused by name."""
@@ -71,6 +73,7 @@ class Journal:
                 self._file = _identity(path)
                 self._last = self._last_number("verdicts")
                 self._last_event = self._last_number("events")
+                self._version = -1
         except JournalError:
             self._lock.close()
             raise
@@ -110,6 +113,31 @@ class Journal:
         with _named(self.path), self._transaction():
             self._connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
         self._last_event += len(numbered)
+
+    def orders(self) -> list[Order]:
+        """Thresholds that were ordered and not taken over yet; without a look where nobody else has written."""
+        with _named(self.path):
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version == self._version:
+                return []
+            found = rows_of(self._connection, "ordered")
+            self._version = version
+        return found
+
+    def held(self) -> list[Order]:
+        """Thresholds that held when the line was last run."""
+        with _named(self.path):
+            return rows_of(self._connection, "holds")
+
+    def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
+        """Keep thresholds that hold from now on, and mark the orders of these numbers as past."""
+        with _named(self.path), self._transaction():
+            self._connection.executemany("UPDATE thresholds SET state = 'past' WHERE seq = ?", [(n,) for n in past])
+            for order in held:
+                same = (order.camera, order.region)
+                earlier = "UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND camera = ? AND region = ?"
+                self._connection.execute(earlier, same)
+            insert(self._connection, held)
 
     def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
@@ -210,6 +238,7 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
                 f"BEGIN; {TABLES} INSERT INTO meta VALUES ('{secrets.token_hex(4)}');"
                 f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
             )
+        connection.execute(THRESHOLDS)
         connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
     except BaseException:
         connection.close()

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import math
 import re
 import sys
 import time
@@ -21,10 +22,15 @@ from typing import Literal, get_args
 
 from ..cli import run
 from .entry import COLUMNS, Entry, Happening, record, utc, values_of
+from .ordering import check_place, is_taken, place_order, places_of, what_if
 from .reading import Count, JournalReader, Period
+from .thresholds import new_order
 
 COMMAND = "stfpm-journal"
 Show = Literal["counts", "rejects", "events", "csv"]
+NOT_ASKED = object()
+TAKEN_S = 2.0
+"""How long to wait for a running line to take a threshold over."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -41,13 +47,29 @@ class JournalCliOptions:
     """The folder of the pictures, whose names the journal holds."""
 
 
+@dataclass(frozen=True)
+class ThresholdOptions:
+    """A threshold to try, and where somebody answers for it, to set."""
+
+    journal: Path
+    threshold: float | None
+    """None: what configuration and model say."""
+    who: str = ""
+    """Empty: only say what it would have done."""
+    camera: str = ""
+    region: str = ""
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
+    if isinstance(options, ThresholdOptions):
+        return run(COMMAND, lambda: change(options))
     return run(COMMAND, lambda: show(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
+def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions:
     """The command line as options; exits with 2 where it makes no sense."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
@@ -61,7 +83,21 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
     parser.add_argument("--json", action="store_true", help="as JSON; rejects and events: one line each")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="of the configuration: show whole paths, if there")
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        default=NOT_ASKED,
+        metavar="X",
+        help="what X would have done to the last "
+        "1,000 parts; with --by it holds from now on; configured: what configuration and model say",
+    )
+    parser.add_argument("--by", default="", metavar="NAME", help="who sets --threshold, for the journal")
+    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: of this region alone")
     args = parser.parse_args(argv)
+    if args.threshold is not NOT_ASKED:
+        return _threshold_options(parser, args)
+    if args.by or args.region:
+        parser.error("--by and --region go with --threshold")
     assert args.show in get_args(Show), "a constant of ours"
     if args.json and args.show == "csv":
         parser.error("--csv with --json: expected one of them")
@@ -72,6 +108,39 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         json=args.json,
         pictures=args.pictures,
     )
+
+
+def _threshold_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> ThresholdOptions:
+    if args.since or args.until or args.pictures or args.show != "counts":
+        parser.error("--threshold goes with --by, --camera, --region and --json alone")
+    if args.threshold is None and not args.by:
+        parser.error("--threshold configured without --by: expected who sets it")
+    return ThresholdOptions(args.journal, args.threshold, args.by, args.camera, args.region, args.json)
+
+
+def change(options: ThresholdOptions) -> int:
+    """Say what a threshold would have done, and set it where that is asked for. Raises StfpmError."""
+    place = options.camera, options.region
+    check_place(places_of(options.journal), *place)
+    effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
+    said: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
+    if options.who:
+        number = place_order(options.journal, new_order(options.threshold, options.who, *place))
+        until = time.monotonic() + TAKEN_S
+        while not (taken := is_taken(options.journal, number)) and time.monotonic() < until:
+            time.sleep(0.05)
+        said |= {"order": number, "taken": taken}
+    if options.json:
+        print(json.dumps(said, indent=1))
+        return 0
+    if effect:
+        print(
+            f"of the last {effect.parts} parts {effect.would_reject} would be rejected; {effect.rejected} were "
+            f"({len(effect.newly_rejected)} more, {len(effect.newly_passed)} fewer)"
+        )
+    if options.who:
+        print("it holds now" if said["taken"] else "written down; no running line has taken it over yet")
+    return 0
 
 
 def show(options: JournalCliOptions) -> int:
@@ -139,6 +208,19 @@ def _picture(folder: Path | None, name: str) -> str:
 
 def _local(moment: str) -> str:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _threshold(text: str) -> float | None:
+    """A threshold of the command line."""
+    if text == "configured":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number, or: configured")
+    return value
 
 
 def _moment(text: str) -> str:

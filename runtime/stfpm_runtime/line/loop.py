@@ -11,6 +11,9 @@ decider           debounce, p-value                                             
 recorder          the journal, on the disk before anybody is told             recorder.py, journal.py
    │ Entry
 whoever asked; pictures, JSON lines and sinks, in threads of their own     pictures.py, lines_file.py, sinks/
+and onlookers without a say: drift, a shadow, the board that a dashboard shows      drift.py, shadow.py, board.py
+
+Between two frames another model or threshold may begin to rule                            ruling.py, ordering.py
 """
 
 from __future__ import annotations
@@ -22,13 +25,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .decision import Decider
+from .board import Board
+from .drift import DriftWatch
 from .entry import Entry, record, storable, utc
-from .inspector import Inspector, Judged
+from .inspector import Judged
 from .lines_file import JsonLinesFollower
+from .ordering import take_orders
 from .pictures import Pictures
 from .recorder import Recorder
+from .ruling import Ruling, Succession
 from .sd_notify import Notifier
+from .shadow import Shadow
 from .shots import Meeting, Shot
 from .sinks.follower import Follower
 from .station import POLL_S, Station
@@ -46,15 +53,18 @@ class Line:
 
     stations: tuple[Station, ...]
     meeting: Meeting
-    inspector: Inspector
-    decider: Decider
+    ruling: Ruling
     recorder: Recorder
-    model: str
-    """SHA-256 of the model file."""
+    drift: DriftWatch
     pictures: Pictures | None = None
     json_lines: JsonLinesFollower | None = None
     followers: tuple[Follower, ...] = ()
     """Threads that tell others, each from the journal."""
+    succession: Succession | None = None
+    """Who may put another model in the ruling one's place."""
+    shadow: Shadow | None = None
+    board: Board | None = None
+    """What is shown; None: nobody can look."""
     notifier: Notifier = field(default_factory=Notifier)
     summary: Summary = field(default_factory=Summary)
 
@@ -71,7 +81,7 @@ def run(line: Line, stop: threading.Event) -> None:
         shots = line.meeting.take(POLL_S)
         if ended and not shots:
             break
-        pass_on(line, line.inspector.judge(shots))
+        pass_on(line, line.ruling.inspector.judge(shots))
         keep_up(line)
     finish(line)
     for station in line.stations:
@@ -82,8 +92,9 @@ def run(line: Line, stop: threading.Event) -> None:
 def pass_on(line: Line, judged: Sequence[Judged]) -> None:
     """Verdicts to the journal, one by one, and only then to whoever waits for them."""
     for shot, parts in itertools.groupby(judged, key=lambda part: part.shot):
-        entries = [keep(line, part) for part in parts]
-        shot.firing.answer([record(entry, line.recorder.id) for entry in entries])
+        kept = [(part, keep(line, part)) for part in parts]
+        shot.firing.answer([record(entry, line.recorder.id) for _, entry in kept])
+        look_on(line, kept)
     if judged:
         for follower in (line.json_lines, *line.followers):
             if follower:
@@ -105,10 +116,20 @@ def keep(line: Line, judged: Judged) -> Entry:
     return entry
 
 
+def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
+    """What has no say in the verdicts, and comes after them: drift, the shadow, what is shown."""
+    for judged, entry in kept:
+        line.drift.take(entry, judged.looks)
+        if line.board:
+            line.board.take(entry, judged)
+    if line.shadow:
+        line.shadow.offer(kept)
+
+
 def make_entry(line: Line, judged: Judged) -> Entry:
     """The decision on one part, as the journal has it."""
     shot, verdict, now_ns = judged.shot, judged.verdict, time.monotonic_ns()
-    decision, reason = line.decider.decide(judged)
+    decision, reason = line.ruling.decider.decide(judged)
     return Entry(
         seq=line.recorder.next_seq,
         time=utc(),
@@ -121,10 +142,10 @@ def make_entry(line: Line, judged: Judged) -> Entry:
         part=shot.frame.part,
         decision=decision,
         score=verdict.score,
-        p_value=line.decider.p_value(judged),
+        p_value=line.ruling.decider.p_value(judged),
         threshold=verdict.threshold,
         reason=storable(reason),
-        model=line.model,
+        model=line.ruling.model.sha256,
         dropped=shot.frame.dropped,
         wait_ms=_since_ms(shot.frame.arrived_ns, judged.taken_ns),
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
@@ -134,8 +155,13 @@ def make_entry(line: Line, judged: Judged) -> Entry:
 
 
 def keep_up(line: Line) -> None:
-    """What is due between frames: events, limits, signs of life."""
+    """What is due between frames: another model or threshold, events, limits, signs of life."""
+    if line.succession and (model := line.succession.take_over()):
+        line.drift.begin(model.spec.held_out_scores)
+    take_orders(line.recorder, line.ruling)
     line.recorder.keep_up()
+    if line.board:
+        line.board.turned()
     line.notifier.alive(line.summary.status)
     line.summary.log_now_and_then()
 
@@ -150,7 +176,7 @@ def finish(line: Line) -> None:
     waiting += line.meeting.close()
     waiting += [station.shot_without_frame(firing, STOPPED) for station, firing in firings]
     asked = [shot for shot in waiting if shot.firing.asked]
-    pass_on(line, line.inspector.refuse(asked, STOPPED))
+    pass_on(line, line.ruling.inspector.refuse(asked, STOPPED))
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

@@ -87,6 +87,21 @@ class JournalReader:
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield Entry(*row)
 
+    def newest(self, count: int) -> list[Entry]:
+        """The last verdicts, the oldest first."""
+        rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY seq DESC LIMIT ?", [count])
+        return [Entry(*row) for row in rows][::-1]
+
+    def entry(self, seq: int) -> Entry | None:
+        """The verdict of that number; None where there is none."""
+        rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq = ?", [seq])
+        return next((Entry(*row) for row in rows), None)
+
+    def newest_events(self, count: int) -> list[Happening]:
+        """The last events, the newest first."""
+        rows = self._rows(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events ORDER BY seq DESC LIMIT ?", [count])
+        return [Happening(*row) for row in rows]
+
     def events(self, period: Period) -> Iterator[Happening]:
         """What befell cameras and line, in order."""
         where, values = period.where()

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from ..errors import JournalError
 from ..sources import Event
@@ -14,6 +15,7 @@ from .clock import Clock
 from .config import JournalOptions
 from .entry import Entry, Happening, storable, utc
 from .journal import DamagedJournalError, Journal, set_aside
+from .thresholds import Order
 
 LOG = logging.getLogger("stfpm.journal")
 RETRY_S = 0.5
@@ -97,6 +99,25 @@ class Recorder:
                 self._upkeep_s = time.monotonic() + UPKEEP_S
                 self._working().check_in_place()
                 self._forget()
+        except (JournalError, sqlite3.Error) as error:
+            self._fail(error)
+
+    def orders(self) -> list[Order]:
+        """Thresholds that were ordered since the last call; none while the journal does not work."""
+        try:
+            return self._journal.orders() if self._journal else []
+        except (JournalError, sqlite3.Error) as error:
+            self._fail(error)
+            return []
+
+    def held(self) -> list[Order]:
+        """Thresholds that held when the line was last run."""
+        return self._journal.held() if self._journal else []
+
+    def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
+        """Keep which thresholds hold. While the journal does not work they hold all the same, until the line stops."""
+        try:
+            self._working().settle(held, past)
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..detector import Detector
 from ..engines import Engine, open_engine
@@ -15,41 +16,50 @@ from ..files import check_writable, sha256
 from ..sources import Source
 from ..sources.base import OnEvent
 from ..sources.clip import FileSource
-from .config import ADDRESS, CameraOptions, LineOptions
-from .decision import Decider
+from .board import Board
+from .config import ADDRESS, CameraOptions, LineOptions, read_config
+from .drift import DriftWatch
 from .http_trigger import ANSWER_S, TriggerServer
-from .inspector import Inspector
 from .lines_file import JsonLinesFollower
 from .listeners import open_listeners
 from .loop import Line, run
+from .ordering import resume
 from .pictures import Pictures
+from .reading import JournalReader
 from .recorder import Recorder
+from .ruling import Model, OpenEngine, Ruling, Succession, check_successor, load
 from .sd_notify import Notifier
+from .shadow import Shadow
 from .shots import Meeting
 from .sinks import open_followers
 from .station import OpenSource, Station
+from .thresholds import Thresholds
 from .triggers import Posted, open_trigger
 
 LOG = logging.getLogger("stfpm.line")
+SHOWN_AT_FIRST = 2000
+"""Verdicts of earlier runs that the dashboard begins with."""
 
 
-def serve(options: LineOptions, stop: threading.Event | None = None) -> int:
+def serve(options: LineOptions, stop: threading.Event | None = None, config: Path | None = None) -> int:
     """Run the line until SIGTERM, SIGINT or the end of all its files; returns 0.
 
+    SIGHUP loads its model again, from the file that `config`, the line's TOML file, names then.
     Raises StfpmError before the first frame for what is wrong with model or places to write to, and at the end if the
     files were all and one of them could not be judged.
     """
     stop = threading.Event() if stop is None else stop
     with (
         _until_signalled(stop),
-        contextlib.closing(open_engine(options.model, options.device, options.threads)) as engine,
+        contextlib.closing(opener(options)(options.model)) as engine,
         open_line(options, engine) as line,
     ):
         model = f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), {len(options.camera)} cameras"
         LOG.info("%s", model)
         line.recorder.remark("started", model)
         line.notifier.ready(model)
-        run(line, stop)
+        with _reloading(line, options, config):
+            run(line, stop)
         line.notifier.stopping()
         line.recorder.remark("stopped", line.summary.status())
         LOG.info("stopped; %s", line.summary.status())
@@ -65,11 +75,10 @@ def serve(options: LineOptions, stop: threading.Event | None = None) -> int:
 @contextlib.contextmanager
 def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | None = None) -> Iterator[Line]:
     """A line's parts around an engine, closed in the end: the journal last, so that each can still write into it."""
-    detector = Detector(engine, options.threshold)
     _check_places(options)
-    model = sha256(options.model)
+    model = Model(options.model, sha256(options.model), engine, Detector(engine, options.threshold))
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(options.journal, model)
+        recorder = Recorder(options.journal, model.sha256)
         stack.callback(recorder.close)
         json_lines = pictures = None
         if options.journal.json_lines:
@@ -102,18 +111,66 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
             LOG.info("triggers at http://%s:%d/trigger/{%s}", options.http.host, server.port, ",".join(posted))
             stack.callback(server.close)
-        yield Line(
+        ruling = _ruling(options, model)
+        resume(recorder, ruling)
+        stack.callback(lambda: None if ruling.model.engine is engine else ruling.model.engine.close())
+        drift = DriftWatch(options.drift, recorder.remark)
+        drift.begin(engine.spec.held_out_scores)
+        line = Line(
             stations=stations,
             meeting=meeting,
-            inspector=Inspector(detector, options.batch),
-            decider=Decider(engine.spec.held_out_scores),
+            ruling=ruling,
             recorder=recorder,
-            model=model,
+            drift=drift,
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
+            succession=Succession(ruling, opener(options), recorder.remark),
+            shadow=_open_shadow(options, ruling, recorder, stack),
+            board=_open_board(options) if options.dashboard else None,
             notifier=notifier,
         )
+        if options.dashboard:
+            from .dashboard import open_dashboard
+
+            dashboard = open_dashboard(options.dashboard, line, options)
+            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
+            stack.callback(dashboard.close)
+        yield line
+
+
+def opener(options: LineOptions) -> OpenEngine:
+    """How models of this line are opened."""
+    return lambda path: open_engine(path, options.device, options.threads)
+
+
+def _ruling(options: LineOptions, model: Model) -> Ruling:
+    assert model.detector.threshold is not None, "a detector has one"
+    thresholds = Thresholds(options.camera, options.threshold, model.detector.threshold)
+    return Ruling(model, options.batch, thresholds)
+
+
+def _open_shadow(
+    options: LineOptions, ruling: Ruling, recorder: Recorder, stack: contextlib.ExitStack
+) -> Shadow | None:
+    """The second model, checked as a successor is. Raises StfpmError before the first frame."""
+    if options.shadow is None:
+        return None
+    model = load(options.shadow, opener(options))
+    try:
+        check_successor(model, ruling.model.spec)
+    except StfpmError:
+        model.engine.close()
+        raise
+    shadow = Shadow(model, options.batch, recorder.remark)
+    stack.callback(shadow.close)
+    return shadow
+
+
+def _open_board(options: LineOptions) -> Board:
+    """With what earlier runs have left in the journal."""
+    with contextlib.closing(JournalReader(options.journal.path)) as reader:
+        return Board(options.camera, reader.newest(SHOWN_AT_FIRST))
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
@@ -126,6 +183,33 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features")
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
     return open_source(camera.source, on_event=on_event, options=options)
+
+
+@contextlib.contextmanager
+def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterator[None]:
+    """On SIGHUP let the configuration's model rule, as it is on the disk then; in a thread, beside the line."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def reload() -> None:
+        assert line.succession is not None, "every line has one"
+        try:
+            model = read_config(config).model if config else options.model
+        except StfpmError as error:
+            LOG.error("the model stays: %s", error)
+            line.recorder.remark("model", f"refused, by SIGHUP: {error}")
+            return
+        with contextlib.suppress(StfpmError):  # it has been said
+            line.succession.succeed(model, "SIGHUP")
+
+    before = signal.signal(
+        signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start()
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _check_places(options: LineOptions) -> None:

@@ -39,6 +39,8 @@ class Station:
         self.trigger = trigger
         self.ended = False
         """Whether nothing will come any more, and all that came was brought."""
+        self.state = "opening"
+        """What befell the camera last: opened, lost, regained, frozen, thawed or ended."""
         self.failure: StfpmError | None = None
         """What no waiting will mend."""
         self._open_source = open_source
@@ -70,6 +72,8 @@ class Station:
             source = self._open()
             if source is None:
                 return
+            if self.state == "opening":  # a file says nothing of itself
+                self.state = "opened"
             try:
                 while not self._closing.is_set() and self._serve(source):
                     pass
@@ -167,6 +171,7 @@ class Station:
     def on_event(self, event: Event) -> None:
         """What the source's thread calls."""
         self._note(self.camera.name, event)
+        self.state = event.kind
         detail = f" ({event.detail})" if event.detail else ""
         level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
         LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import StfpmError
-from ..entry import COLUMNS
+from ..entry import COLUMNS, EVENT_COLUMNS
 from ..reading import open_for_reading
 
 LOG = logging.getLogger("stfpm.sinks")
@@ -29,6 +29,13 @@ PATIENCE_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 POLL_S = 0.5
 """How long a verdict may go unnoticed if nobody wakes the thread."""
 FOLLOW = f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?"
+ANNOUNCED = ("drift",)
+"""Kinds of events that are told beside the verdicts."""
+FOLLOW_EVENTS = (
+    f"SELECT {', '.join(EVENT_COLUMNS)} FROM events "
+    f"WHERE seq > ? AND kind IN ({', '.join('?' * len(ANNOUNCED))}) ORDER BY seq LIMIT 100"
+)
+LAST_EVENT = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
 LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'verdicts'"
 
 Record = dict[str, Any]
@@ -50,6 +57,10 @@ class Sink(Protocol):
         """Tell the first of these verdicts, in their order; how many of them are acknowledged. Raises SinkError."""
         ...
 
+    def announce(self, record: Record) -> None:
+        """Tell an event: `kind`, `detail`, and the rest of its row. Raises SinkError."""
+        ...
+
     def beat(self, count: int) -> None:
         """Say that the line is alive: `count` rises by one each time. Raises SinkError."""
         ...
@@ -64,11 +75,14 @@ class Cursor:
 
     def __init__(self, journal: Path, name: str) -> None:
         self.path = journal.with_name(f"{journal.name}.{name}.cursor")
+        self.event: int | None = None
+        """Of the last event that was told, as the file said or as it was set; kept with the next `write`."""
 
     def read(self, journal: str) -> int | None:
         """The number; None where nothing of this journal was ever told."""
         try:
             data = json.loads(self.path.read_text(encoding="ascii"))
+            self.event = int(data["event"]) if data["journal"] == journal and data.get("event") is not None else None
             return int(data["seq"]) if data["journal"] == journal else 0
         except FileNotFoundError:
             return None
@@ -79,7 +93,7 @@ class Cursor:
     def write(self, journal: str, seq: int) -> None:
         """Keep it; an OSError means that some verdicts are told twice after a crash."""
         unfinished = self.path.with_name(self.path.name + ".unfinished")
-        unfinished.write_text(json.dumps({"journal": journal, "seq": seq}), encoding="ascii")
+        unfinished.write_text(json.dumps({"journal": journal, "seq": seq, "event": self.event}), encoding="ascii")
         unfinished.replace(self.path)
 
 
@@ -103,6 +117,11 @@ class Follower:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def works(self) -> bool:
+        """Whether the other side took what it was last told."""
+        return not self._down
+
     def wake(self) -> None:
         """There is something new in the journal."""
         self._woken.set()
@@ -117,8 +136,10 @@ class Follower:
         """Fix the place to begin at before the first verdict, so that a crash right after loses none."""
         with contextlib.closing(open_for_reading(self._journal)) as connection:
             journal = _id(connection)
-            if self._cursor.read(journal) is None:
-                self._cursor.write(journal, int(connection.execute(LAST).fetchone()[0]))
+            seq = self._cursor.read(journal)
+            if seq is None or self._cursor.event is None:
+                self._cursor.event = int(connection.execute(LAST_EVENT).fetchone()[0])
+                self._cursor.write(journal, int(connection.execute(LAST).fetchone()[0]) if seq is None else seq)
 
     def _work(self) -> None:
         while True:
@@ -147,6 +168,7 @@ class Follower:
                     seq = self._tell(journal, rows)
                     if self._closing.is_set() and not closing:
                         break
+                self._announce(connection, journal, seq)
                 self._recovered()
                 if closing or not self._same_journal(connection, journal):
                     return
@@ -165,6 +187,14 @@ class Follower:
             self._recovered()
             self._beat()
         return int(rows[-1][0])
+
+    def _announce(self, connection: sqlite3.Connection, journal: str, seq: int) -> None:
+        rows = connection.execute(FOLLOW_EVENTS, (self._cursor.event or 0, *ANNOUNCED)).fetchall()
+        for row in rows:
+            record = {"journal": journal, **dict(zip(EVENT_COLUMNS, row, strict=True))}
+            self._sink.announce(record)
+            self._cursor.event = int(record["seq"])
+            self._cursor.write(journal, seq)
 
     def _beat(self) -> None:
         now_s = time.monotonic()

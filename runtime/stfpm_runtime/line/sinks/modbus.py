@@ -8,7 +8,7 @@
     6       2          threshold, 32-bit float
     8       1          CRC-32 of "CAMERA/REGION", its low 16 bits: which part of which camera
     9       12         the part's id, ASCII, filled up with zeros
-    21      1          reserved, 0
+    21      1          places whose scores drift, 0 where all is well
     22      2          acknowledge: the PLC writes the seq that it has dealt with here, if `handshake` is on
 
 Without the handshake a PLC that looks less often than verdicts come sees the newest alone; with it none is overwritten
@@ -35,18 +35,18 @@ except ImportError:
 
 DECISIONS = {"pass": 1, "reject": 2, "fault": 3}
 PART_BYTES = 24
-VERDICT, ACKNOWLEDGE = 1, 22
-"""Offsets of what is written for a verdict, and of what the PLC writes."""
+VERDICT, DRIFT, ACKNOWLEDGE = 1, 21, 22
+"""Offsets of what is written for a verdict and for drift, and of what the PLC writes."""
 POLL_S = 0.005
 
 
-def encode(record: Record) -> list[int]:
-    """A verdict as registers 1 to 21."""
+def encode(record: Record, drifting: int = 0) -> list[int]:
+    """A verdict as registers 1 to 21, with the number of places that drift."""
     score = float("nan") if record["score"] is None else record["score"]
     place = zlib.crc32(f"{record['camera']}/{record['region']}".encode()) & 0xFFFF
     part = record["part"].encode("ascii", "replace")[:PART_BYTES].ljust(PART_BYTES, b"\0")
     seq, decision = record["seq"] & 0xFFFFFFFF, DECISIONS[record["decision"]]
-    data = struct.pack(f">IHffH{PART_BYTES}sH", seq, decision, score, record["threshold"], place, part, 0)
+    data = struct.pack(f">IHffH{PART_BYTES}sH", seq, decision, score, record["threshold"], place, part, drifting)
     return list(struct.unpack(f">{len(data) // 2}H", data))
 
 
@@ -56,6 +56,7 @@ class ModbusSink:
     def __init__(self, options: ModbusOptions) -> None:
         self._options = options
         self._client: Any = None  # pymodbus tells no types
+        self._drifting: set[str] = set()
 
     def open(self) -> None:
         """Connect."""
@@ -67,10 +68,17 @@ class ModbusSink:
     def tell(self, records: Sequence[Record]) -> int:
         """Write the first; with the handshake, when the PLC has dealt with it."""
         record = records[0]
-        self._write(VERDICT, encode(record))
+        self._write(VERDICT, encode(record, len(self._drifting)))
         if self._options.handshake:
             self._await(record["seq"] & 0xFFFFFFFF)
         return 1
+
+    def announce(self, record: Record) -> None:
+        """Write how many places drift; the event's detail begins with what it is, and where."""
+        what, place, *_ = record["detail"].split(": ")
+        drifting = self._drifting | {place} if what == "alarm" else self._drifting - {place}
+        self._write(DRIFT, [len(drifting)])
+        self._drifting = drifting
 
     def beat(self, count: int) -> None:
         """Write the count."""

@@ -86,6 +86,11 @@ class MqttSink:
         self._settle(sent)
         return len(records)
 
+    def announce(self, record: Record) -> None:
+        """Publish it, and wait until the broker has it."""
+        assert self._client is not None, "opened"
+        self._settle([self._client.publish(self._topic("event"), json.dumps(record, allow_nan=False), qos=1)])
+
     def beat(self, count: int) -> None:
         """Publish the count."""
         assert self._client is not None, "opened"

@@ -59,6 +59,10 @@ class OpcUaSink:
         self._write([self._values(record) for record in records])
         return len(records)
 
+    def announce(self, record: Record) -> None:
+        """Write its detail."""
+        self._write([[(self._options.drift, ua.Variant(record["detail"], ua.VariantType.String))]])
+
     def beat(self, count: int) -> None:
         """Write the count."""
         self._write([[(self._options.heartbeat, ua.Variant(count, ua.VariantType.Int64))]])

@@ -115,6 +115,8 @@ class OpcUaOptions:
     """Node of a String."""
     heartbeat: str = ""
     """Node of an Int64, which counts."""
+    drift: str = ""
+    """Node of a String: the last drift alarm, or its end."""
     user: str = ""
     password: str = field(default="", repr=False)
     heartbeat_s: float = 1.0

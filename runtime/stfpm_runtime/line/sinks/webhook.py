@@ -1,10 +1,13 @@
-"""Verdicts by HTTP POST: {"verdicts": [{...}, ...]}, oldest first. Any 2xx acknowledges all of them."""
+"""Verdicts by HTTP POST: {"verdicts": [{...}, ...]}, oldest first. Any 2xx acknowledges all of them.
+
+A drift alarm, and its end, is {"events": [{...}]}.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from .follower import Record, SinkError
@@ -32,21 +35,13 @@ class WebhookSink:
 
     def tell(self, records: Sequence[Record]) -> int:
         """Post some of them, and read the answer to its end."""
-        assert self._connection is not None, "opened"
         records = records[: self._options.batch]
-        headers = {"Content-Type": "application/json"}
-        if self._options.token:
-            headers["Authorization"] = f"Bearer {self._options.token}"
-        body = json.dumps({"verdicts": records}, allow_nan=False).encode()
-        try:
-            self._connection.request("POST", self._path, body, headers)
-            answer = self._connection.getresponse()
-            answer.read(1 << 20)
-        except (OSError, http.client.HTTPException) as error:
-            raise SinkError(f"{self._host}: the request broke off ({_words(error)})") from None
-        if not 200 <= answer.status < 300:
-            raise SinkError(f"{self._host} answers {answer.status} {answer.reason}; expected 2xx")
+        self._post({"verdicts": records})
         return len(records)
+
+    def announce(self, record: Record) -> None:
+        """Post it."""
+        self._post({"events": [record]})
 
     def beat(self, count: int) -> None:
         """A webhook has no heartbeat: whoever listens asks /healthz."""
@@ -56,6 +51,21 @@ class WebhookSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _post(self, content: Mapping[str, Sequence[Record]]) -> None:
+        assert self._connection is not None, "opened"
+        headers = {"Content-Type": "application/json"}
+        if self._options.token:
+            headers["Authorization"] = f"Bearer {self._options.token}"
+        body = json.dumps(content, allow_nan=False).encode()
+        try:
+            self._connection.request("POST", self._path, body, headers)
+            answer = self._connection.getresponse()
+            answer.read(1 << 20)
+        except (OSError, http.client.HTTPException) as error:
+            raise SinkError(f"{self._host}: the request broke off ({_words(error)})") from None
+        if not 200 <= answer.status < 300:
+            raise SinkError(f"{self._host} answers {answer.status} {answer.reason}; expected 2xx")
 
 
 def _words(error: Exception) -> str:

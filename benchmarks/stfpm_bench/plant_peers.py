@@ -1,0 +1,102 @@
+"""Other sides for `stfpm_bench.plant`, each a process: `python -m stfpm_bench.plant_peers KIND PORT [TOKEN]`.
+
+A web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and somebody who looks at a dashboard: what its
+page asks, as often as it does.
+"""
+# mypy: disable-error-code="import-not-found, attr-defined, arg-type"
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import logging
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
+
+NODES = {"Verdict": "String", "Seq": "Int64", "Decision": "String", "Score": "Double", "Part": "String",
+         "Heartbeat": "Int64"}  # fmt: skip
+
+
+def webhook(port: int) -> None:
+    """Takes whatever it is told."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Nothing."""
+
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+async def modbus(port: int) -> None:
+    """24 holding registers."""
+    from pymodbus.server import StartAsyncTcpServer
+    from pymodbus.simulator import DataType, SimData, SimDevice
+
+    device = SimDevice(id=1, simdata=[SimData(0, count=24, datatype=DataType.REGISTERS)])
+    await StartAsyncTcpServer(device, address=("127.0.0.1", port))
+
+
+async def opcua(port: int) -> None:
+    """The nodes of a line."""
+    from asyncua import Server, ua
+
+    logging.disable(logging.CRITICAL)
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
+    index = await server.register_namespace("plant")
+    folder = await server.nodes.objects.add_object(index, "Line")
+    for name, kind in NODES.items():
+        start = ua.Variant("" if kind == "String" else 0, ua.VariantType[kind])
+        node = await folder.add_variable(ua.NodeId(f"Line.{name}", index), name, start)
+        await node.set_writable()
+    async with server:
+        await asyncio.Event().wait()
+
+
+def onlooker(port: int, token: str) -> None:
+    """Asks what dashboard.js asks, once a second; the rejects every third time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def ask(path: str) -> bytes:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        return connection.getresponse().read()
+
+    turn = 0
+    while True:
+        for place in json.loads(ask("/api/status"))["places"]:
+            names = f"{quote(place['camera'])}/{quote(place['region'])}"
+            ask(f"/api/live/{names}?map=true&width=960")
+            ask(f"/api/scores/{names}?last=300")
+        if turn % 3 == 0:
+            for reject in json.loads(ask("/api/rejects?last=12"))["rejects"]:
+                if reject["overlay"]:
+                    ask(f"/api/pictures/{reject['seq']}?kind=overlay&width=320")
+            ask("/api/events?last=8")
+        turn += 1
+        time.sleep(1)
+
+
+def main(kind: str, port: int, token: str = "") -> None:
+    """Serve, or look, until killed."""
+    if kind == "webhook":
+        webhook(port)
+    elif kind == "onlooker":
+        onlooker(port, token)
+    else:
+        asyncio.run({"modbus": modbus, "opcua": opcua}[kind](port))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

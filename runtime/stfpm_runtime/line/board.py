@@ -1,0 +1,92 @@
+"""What is to be seen of a line at this moment: counts, the newest picture and map of each place, the last rejects.
+
+The loop writes it down, and whoever looks reads it from another thread. There is no lock: the loop sets one reference
+or appends to one deque at a time, which the interpreter does as a whole, and nothing is drawn before somebody asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..detector import Verdict
+from ..preprocessing import Image
+from .config import CameraOptions
+from .entry import Entry
+from .inspector import Judged
+
+RECENT = 1000
+"""Verdicts of each place that are remembered, for charts and percentiles."""
+REJECTS = 60
+"""Verdicts of the line that were not passed and are remembered."""
+
+Place = tuple[str, str]
+"""Camera and region."""
+
+
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """The newest verdict of a place, with what it was made from; the pixels are the camera's own, not a copy."""
+
+    entry: Entry
+    image: Image | None
+    verdict: Verdict
+
+
+@dataclass(eq=False)
+class PlaceBoard:
+    """One region of one camera."""
+
+    decisions: Counter[str] = field(default_factory=Counter)
+    """Of this run."""
+    dropped: int = 0
+    """Frames of this run that were passed over."""
+    newest: Glimpse | None = None
+    """Of this run."""
+    recent: deque[Entry] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """The newest ones, of runs before too."""
+
+    def latency_ms(self) -> tuple[float, float] | None:
+        """Median and 99th percentile of the newest ones; None where there are none."""
+        values = [entry.latency_ms for entry in list(self.recent)]
+        if not values:
+            return None
+        p50, p99 = np.percentile(values, [50, 99])
+        return float(p50), float(p99)
+
+
+class Board:
+    """All places of a line. `take` and `turned` belong to the loop's thread, the rest to any."""
+
+    def __init__(self, cameras: Iterable[CameraOptions], before: Iterable[Entry] = ()) -> None:
+        """`before` are verdicts of earlier runs, the oldest first: charts do not begin empty."""
+        self.places: dict[Place, PlaceBoard] = {
+            (camera.name, region.name): PlaceBoard() for camera in cameras for region in camera.regions
+        }
+        self.rejects: deque[Entry] = deque(maxlen=REJECTS)
+        self.started_s = self.turned_s = time.monotonic()
+        """When the loop was begun, and when it last turned, `time.monotonic()`."""
+        for entry in before:
+            self._remember(entry)
+
+    def take(self, entry: Entry, judged: Judged) -> None:
+        """The journal has it: show it from now on."""
+        place = self.places[entry.camera, entry.region]
+        place.decisions[entry.decision] += 1
+        place.dropped += entry.dropped
+        place.newest = Glimpse(entry, judged.image, judged.verdict)
+        self._remember(entry)
+
+    def turned(self) -> None:
+        """The loop is alive."""
+        self.turned_s = time.monotonic()
+
+    def _remember(self, entry: Entry) -> None:
+        if place := self.places.get((entry.camera, entry.region)):
+            place.recent.append(entry)
+        if entry.decision != "pass":
+            self.rejects.append(entry)

@@ -1,0 +1,225 @@
+"""What the dashboard answers: each method reads the board, the journal or a file, none touches the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import OptionError, StfpmError
+from ..board import Board, Glimpse, PlaceBoard
+from ..config import LineOptions
+from ..entry import Entry, utc
+from ..loop import Line
+from ..ordering import check_place, is_taken, place_order, what_if
+from ..reading import JournalReader
+from ..ruling import fields_of
+from ..thresholds import new_order
+from .contract import RefusedError
+from .drawing import Artist
+
+HANGS_S = 30.0
+"""A loop that has not turned for so long is not healthy."""
+TAKEN_S = 3.0
+"""How long an answer waits for the line to take a threshold over."""
+LOST = ("lost", "frozen")
+ENTRY = (
+    "seq", "time", "camera", "region", "part", "decision", "score", "p_value", "threshold", "reason", "latency_ms",
+)  # fmt: skip
+"""Of a verdict, what the dashboard is told."""
+
+
+class Api:
+    """A line, as it is seen and changed from outside. Called by the server's threads."""
+
+    def __init__(self, line: Line, options: LineOptions) -> None:
+        assert line.board is not None, "a dashboard has one"
+        self.board: Board = line.board
+        self.line = line
+        self._options = options
+        self._artist = Artist()
+
+    def health(self) -> list[str]:
+        """What is not as it should be, in words; nothing if all is well."""
+        line, problems = self.line, []
+        if (silent_s := time.monotonic() - self.board.turned_s) > HANGS_S:
+            problems.append(f"the loop has not turned for {silent_s:.0f} s")
+        if not line.recorder.works:
+            problems.append("the journal cannot be written: every verdict is a fault")
+        problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
+        problems += [f"{follower.name}: cannot be reached" for follower in line.followers if not follower.works]
+        return problems
+
+    def is_dead(self) -> bool:
+        """Whether no verdict can be had of the line."""
+        return time.monotonic() - self.board.turned_s > HANGS_S or not self.line.recorder.works
+
+    def status(self) -> dict[str, Any]:
+        """All that changes from verdict to verdict."""
+        line, board = self.line, self.board
+        places = [self._place(*names, place) for names, place in board.places.items()]
+        sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
+        total = sums["passed"] + sums["rejected"] + sums["faults"]
+        latencies = [e.latency_ms for place in board.places.values() for e in list(place.recent)]
+        p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (None, None)
+        return {
+            "time": utc(),
+            "uptime_s": round(time.monotonic() - board.started_s, 1),
+            "journal": line.recorder.id,
+            "model": fields_of(line.ruling.model),
+            "totals": {**sums, "total": total, "yield": sums["passed"] / total if total else None},
+            "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
+            "places": places,
+            "cameras": [{"name": s.camera.name, "state": s.state} for s in line.stations],
+            "sinks": [{"name": f.name, "works": f.works} for f in line.followers],
+            "pictures": _pictures(line),
+            "problems": self.health(),
+            "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
+            "shadow": _shadow(line),
+        }
+
+    def scores(self, camera: str, region: str, last: int) -> dict[str, Any]:
+        """The newest scores of a place, the oldest first."""
+        entries = list(self._known(camera, region).recent)[-last:]
+        keys = ("seq", "time", "score", "threshold", "decision")
+        return {"scores": [{key: getattr(entry, key) for key in keys} for entry in entries]}
+
+    def live(self, camera: str, region: str, map: bool, width: int) -> tuple[bytes, int]:
+        """The newest picture of a place as JPEG, and its verdict's number."""
+        glimpse = self._known(camera, region).newest
+        if glimpse is None or glimpse.image is None:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no picture yet; ask again when there is a verdict")
+        return self._artist.draw(glimpse, map, width), glimpse.entry.seq
+
+    def rejects(self, last: int) -> dict[str, Any]:
+        """The last parts that were not passed, the newest first."""
+        entries = list(self.board.rejects)[-last:][::-1]
+        return {"rejects": [_record(entry) for entry in entries]}
+
+    def picture(self, seq: int, kind: str, width: int) -> tuple[bytes, str]:
+        """A kept picture and its media type; `width` 0: as it is."""
+        with self._journal() as journal:
+            entry = journal.entry(seq)
+        name = "" if entry is None else entry.overlay if kind == "overlay" else entry.picture
+        path = self._kept(name)
+        if path is None:
+            raise RefusedError(HTTPStatus.NOT_FOUND, f"verdict {seq} has no such picture, or has it no more")
+        data = path.read_bytes()
+        if width:
+            return self._artist.shrink(data, width), "image/jpeg"
+        return data, "image/png" if path.suffix == ".png" else "image/jpeg"
+
+    def events(self, last: int) -> dict[str, Any]:
+        """What befell cameras and line, the newest first."""
+        with self._journal() as journal:
+            return {"events": [dataclasses.asdict(event) for event in journal.newest_events(last)]}
+
+    def try_threshold(self, threshold: float, camera: str, region: str) -> dict[str, Any]:
+        """What a threshold would have done."""
+        self._check_place(camera, region)
+        found = dataclasses.asdict(what_if(self._options.journal.path, threshold, camera, region))
+        return {**found, **{key: list(found[key]) for key in ("newly_rejected", "newly_passed")}}
+
+    def set_threshold(self, threshold: float | None, who: str, camera: str, region: str) -> dict[str, Any]:
+        """Order a threshold, and wait a little for the line to take it over."""
+        self._check_place(camera, region)
+        path = self._options.journal.path
+        effect = None if threshold is None else self.try_threshold(threshold, camera, region)
+        try:
+            number = place_order(path, new_order(threshold, who, camera, region))
+        except OptionError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+        until = time.monotonic() + TAKEN_S
+        while not (taken := is_taken(path, number)) and time.monotonic() < until:
+            time.sleep(0.01)
+        return {"order": number, "taken": taken, "effect": effect}
+
+    def model(self) -> dict[str, Any]:
+        """What rules, and what could."""
+        assert self.line.succession is not None, "every line has one"
+        return {"model": fields_of(self.line.ruling.model), "candidates": self.line.succession.candidates()}
+
+    def set_model(self, file: str, who: str) -> dict[str, Any]:
+        """Load, check and swap."""
+        succession = self.line.succession
+        assert succession is not None, "every line has one"
+        try:
+            path = succession.beside(file)
+        except OptionError as error:
+            raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
+        try:
+            return {"model": fields_of(succession.succeed(path, who))}
+        except StfpmError as error:
+            raise RefusedError(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
+
+    def _place(self, camera: str, region: str, place: PlaceBoard) -> dict[str, Any]:
+        counts, newest = place.decisions, place.newest
+        latency = place.latency_ms()
+        return {
+            "camera": camera,
+            "region": region,
+            "passed": counts["pass"],
+            "rejected": counts["reject"],
+            "faults": counts["fault"],
+            "dropped": place.dropped,
+            "p50_ms": latency and _rounded(latency[0]),
+            "p99_ms": latency and _rounded(latency[1]),
+            "threshold": self.line.ruling.thresholds.of(camera, region),
+            "threshold_by_hand": self.line.ruling.thresholds.is_held(camera, region),
+            "has_picture": newest is not None and newest.image is not None,
+            "newest": _newest(newest),
+        }
+
+    def _known(self, camera: str, region: str) -> PlaceBoard:
+        if place := self.board.places.get((camera, region)):
+            return place
+        known = ", ".join("/".join(names) for names in self.board.places)
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"no such camera and region; expected one of {known}")
+
+    def _check_place(self, camera: str, region: str) -> None:
+        try:
+            check_place(list(self.board.places), camera, region)
+        except OptionError as error:
+            raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
+
+    def _kept(self, name: str) -> Path | None:
+        """The file of that name in the folder for pictures, and nowhere else."""
+        if not name or self._options.pictures is None:
+            return None
+        folder = self._options.pictures.folder.resolve()
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[JournalReader]:
+        with contextlib.closing(JournalReader(self._options.journal.path)) as reader:
+            yield reader
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    kept = {"picture": bool(entry.picture), "overlay": bool(entry.overlay)}
+    return {**{key: getattr(entry, key) for key in ENTRY}, **kept}
+
+
+def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
+    return None if glimpse is None else _record(glimpse.entry)
+
+
+def _pictures(line: Line) -> dict[str, int] | None:
+    pictures = line.pictures
+    return None if pictures is None else {"dropped": pictures.dropped, "failed": pictures.failed}
+
+
+def _shadow(line: Line) -> dict[str, Any] | None:
+    shadow = line.shadow
+    return None if shadow is None else {"model": fields_of(shadow.model), **dataclasses.asdict(shadow.counts)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 2)

@@ -1,0 +1,191 @@
+"""The dashboard as an ASGI application: pages, the API, who may ask, and how much."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from importlib import resources
+from typing import Any
+from urllib.parse import unquote
+
+from ...errors import MissingExtraError, StfpmError
+from .api import Api
+from .contract import BODY_BYTES, RefusedError, from_body, from_query
+from .endpoints import ENDPOINTS
+from .metrics import MEDIA_TYPE, Metrics
+from .openapi import Endpoint, document
+from .options import DashboardOptions
+
+try:
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError:
+    raise MissingExtraError("starlette", "dashboard") from None
+
+LOG = logging.getLogger("stfpm.dashboard")
+PAGES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/api": ("api.html", "text/html; charset=utf-8"),
+    "/static/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/static/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "/static/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/static/api.js": ("api.js", "text/javascript; charset=utf-8"),
+}
+"""What there is, and nothing else: no name of a file ever comes from an address."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def make_app(api: Api, options: DashboardOptions) -> Starlette:
+    """The application of one line."""
+    doorman = Doorman(options)
+    metrics = Metrics(api)
+    routes = [Route(path, _page(*page), methods=["GET"]) for path, page in PAGES.items()]
+    routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
+    by_path: dict[str, list[Endpoint]] = {}
+    for endpoint in ENDPOINTS:
+        by_path.setdefault(endpoint.path, []).append(endpoint)
+    for path, endpoints in by_path.items():
+        route = _endpoint(endpoints, api, metrics, doorman)
+        routes.append(Route(path, route, methods=[endpoint.method for endpoint in endpoints]))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    app.router.redirect_slashes = False
+    return app
+
+
+class Doorman:
+    """Who may ask what. Without a token only this machine may look, by a local name, and nobody may change."""
+
+    def __init__(self, options: DashboardOptions) -> None:
+        self.has_token = bool(options.token)
+        self._token = f"Bearer {options.token}".encode()
+
+    def check(self, request: Request, endpoint: Endpoint) -> None:
+        """Raise RefusedError unless it may."""
+        if endpoint.is_open:
+            return
+        if self.has_token:
+            given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+            if not hmac.compare_digest(self._token, given):
+                raise RefusedError(HTTPStatus.UNAUTHORIZED, "expected the header Authorization: Bearer TOKEN")
+            return
+        if (request.url.hostname or "") not in LOCAL:  # another site's name that leads here
+            raise RefusedError(HTTPStatus.FORBIDDEN, "expected the address 127.0.0.1 or localhost, or a token")
+        if endpoint.changes:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "changes need a token; set one in the table [dashboard]")
+
+
+def _endpoint(
+    endpoints: list[Endpoint], api: Api, metrics: Metrics, doorman: Doorman
+) -> Callable[[Request], Awaitable[Response]]:
+    """What answers all methods of one address."""
+    by_method = {endpoint.method: endpoint for endpoint in endpoints}
+
+    async def answer(request: Request) -> Response:
+        endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+        try:
+            doorman.check(request, endpoint)
+            values = await _values(request, endpoint)
+            return await run_in_threadpool(_answer, endpoint, values, api, metrics, doorman)
+        except RefusedError as refused:
+            return _error(refused.status, str(refused))
+        except StfpmError as error:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+    return answer
+
+
+async def _values(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+    """All parameters of a request, checked. Raises RefusedError."""
+    names = {p.name: p for p in endpoint.parameters if p.where == "path"}
+    values = {name: names[name].parse(str(text)) for name, text in request.path_params.items()}
+    values |= from_query(endpoint.parameters, request.query_params)
+    if endpoint.changes:
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json")
+        values |= from_body(endpoint.parameters, await _body(request))
+    return values
+
+
+async def _body(request: Request) -> bytes:
+    """The body, read no further than it may be long. Raises RefusedError."""
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_BYTES:
+                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a body of up to {BODY_BYTES} bytes")
+    except ClientDisconnect:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body broke off") from None
+    return body
+
+
+def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, doorman: Doorman) -> Response:
+    """In a thread of the server's pool: it may read files and draw."""
+    if endpoint.name == "metrics":
+        return Response(metrics.text(), headers={**HEADERS, "Content-Type": MEDIA_TYPE})
+    if endpoint.name == "healthz":
+        return _health(api)
+    found = getattr(api, endpoint.name)(**values)
+    if endpoint.name == "live":
+        data, seq = found
+        return Response(data, headers={**HEADERS, "X-Verdict": str(seq)}, media_type="image/jpeg")
+    if endpoint.name == "picture":
+        return Response(found[0], headers=HEADERS, media_type=found[1])
+    if endpoint.name == "status":
+        found["can_change"] = doorman.has_token
+    return _json(found)
+
+
+def _health(api: Api) -> Response:
+    """For whoever asks: no secrets in it."""
+    is_dead = api.is_dead()
+    status = HTTPStatus.SERVICE_UNAVAILABLE if is_dead else HTTPStatus.OK
+    return _json({"status": "failing" if is_dead else "ok", "problems": api.health()}, status)
+
+
+async def _openapi(request: Request) -> Response:
+    return _json(document(ENDPOINTS))
+
+
+def _page(file: str, media: str) -> Callable[[Request], Awaitable[Response]]:
+    content = (resources.files(__package__) / "static" / file).read_bytes()
+
+    async def page(request: Request) -> Response:
+        return Response(content, headers={**HEADERS, "Content-Type": media})
+
+    return page
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for it"
+    path = unquote(request.url.path)[:80]
+    words = {404: f"there is no {path}; see /api", 405: f"{request.method} is not for {path}; see /api"}
+    response = _error(HTTPStatus(error.status_code), words.get(error.status_code, error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _error(status: HTTPStatus, message: str) -> Response:
+    response = _json({"error": message}, status)
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return JSONResponse(content, status, headers=HEADERS)

@@ -1,0 +1,266 @@
+// The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
+import { drawChart } from "/static/chart.js";
+
+const EVERY_MS = 1000;
+const $ = (id) => document.getElementById(id);
+const places = new Map();
+let token = sessionStorage.getItem("token") ?? "";
+let canChange = false;
+let asked = 0;
+let lastReject = -1;
+let viewed = null;
+let changed = null;
+
+class Refused extends Error {
+  constructor(status, message) { super(message); this.status = status; }
+}
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  const answer = await fetch(path, { ...options, headers });
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new Refused(answer.status, problem.error ?? answer.statusText);
+}
+
+const askJson = async (path) => (await ask(path)).json();
+const post = (path, body) => ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+const digits = (value, count = 3) => value === null || value === undefined ? "–" : Number(value).toPrecision(count);
+const fixed = (value) => value === null ? "–" : value.toFixed(1);
+const time = (moment) => new Date(moment).toLocaleTimeString();
+const address = (place) => `${encodeURIComponent(place.camera)}/${encodeURIComponent(place.region)}`;
+const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
+
+async function showPicture(image, path) {
+  const blob = await (await ask(path)).blob();
+  const old = image.src;
+  image.src = URL.createObjectURL(blob);
+  image.hidden = false;
+  if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+}
+
+async function refresh() {
+  try {
+    if (!document.hidden) await refreshAll();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
+    badge($("state"), "no connection", "failing");
+  }
+  setTimeout(refresh, EVERY_MS);
+}
+
+async function refreshAll() {
+  const status = await askJson("/api/status");
+  $("login").hidden = true;
+  $("main").hidden = false;
+  canChange = status.can_change;
+  showLine(status);
+  showHealth(status);
+  await Promise.all(status.places.map(refreshPlace));
+  if (asked++ % 3 === 0) await Promise.all([refreshRejects(), refreshEvents()]);
+}
+
+function showLine(status) {
+  const { model, totals, latency } = status;
+  document.title = model.name;
+  $("product").textContent = model.name;
+  $("model").textContent = `${model.file} · ${model.precision} · ${model.provider}`;
+  $("yield").textContent = totals.yield === null ? "–" : `${(100 * totals.yield).toFixed(1)} %`;
+  for (const key of ["total", "rejected", "faults", "dropped"]) $(key).textContent = totals[key].toLocaleString();
+  $("p50").textContent = fixed(latency.p50_ms);
+  $("p99").textContent = fixed(latency.p99_ms);
+}
+
+function showHealth(status) {
+  const drifting = status.drift.filter((drift) => drift.alarm);
+  const well = status.problems.length === 0;
+  badge($("state"), well ? (drifting.length ? "drift" : "running") : "problem", well ? (drifting.length ? "warning" : "ok") : "failing");
+  $("problems").hidden = well;
+  fill($("problems"), status.problems.map((text) => [text, "bad"]));
+  fill($("health"), [
+    ...status.cameras.map((camera) => [`camera ${camera.name}: ${camera.state}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
+    ...status.sinks.map((sink) => [`${sink.name}: ${sink.works ? "reached" : "cannot be reached"}`, sink.works ? "" : "bad"]),
+    ...(status.pictures ? [[`pictures: ${status.pictures.dropped} left out, ${status.pictures.failed} failed`, status.pictures.failed ? "bad" : ""]] : []),
+    ...(status.shadow ? [[`shadow ${status.shadow.model.file}: disagrees on ${status.shadow.disagreed} of ${status.shadow.compared}`, ""]] : []),
+    [`running for ${Math.round(status.uptime_s / 60).toLocaleString()} min`, ""],
+  ]);
+  fill($("drift"), status.drift.length ? status.drift.map((drift) => [
+    `${named(drift)}: ${drift.alarm ? "ALARM, " : ""}KS ${drift.statistic.toFixed(2)}, p ${digits(drift.p_value, 2)}; median ${digits(drift.median)}, held out ${digits(drift.held_out_median)}`,
+    drift.alarm ? "bad" : "",
+  ]) : [["not enough passed parts yet", ""]]);
+}
+
+function fill(list, items) {
+  list.replaceChildren(...items.map(([text, kind]) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    item.className = kind;
+    return item;
+  }));
+}
+
+function badge(element, text, kind) {
+  element.textContent = text;
+  element.className = element.className.replace(/badge.*/, `badge ${element.classList.contains("verdict") ? "verdict " : ""}${kind}`);
+}
+
+async function refreshPlace(place) {
+  const key = address(place);
+  if (!places.has(key)) places.set(key, addPlace(place));
+  const card = places.get(key);
+  card.place = place;
+  card.change.disabled = !canChange;
+  card.change.title = canChange ? "" : "changes need a token in the table [dashboard]";
+  const verdict = place.newest;
+  if (verdict === null) return;
+  badge(card.verdict, verdict.decision, verdict.decision);
+  const score = verdict.score === null ? verdict.reason : `score ${digits(verdict.score)}`;
+  card.numbers.textContent = `${score} · threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""} · ${place.rejected} of ${place.passed + place.rejected + place.faults} rejected${verdict.part ? ` · ${verdict.part}` : ""}`;
+  const shown = `${verdict.seq} ${card.map}`;
+  if (card.shown === shown || card.busy) return;
+  card.busy = true;
+  try {
+    const { scores } = await askJson(`/api/scores/${key}?last=200`);
+    drawChart(card.chart, scores);
+    if (place.has_picture) {
+      await showPicture(card.image, `/api/live/${key}?map=${card.map}&width=640`);
+      card.none.hidden = true;
+    }
+    card.shown = shown;
+  } finally {
+    card.busy = false;
+  }
+}
+
+function addPlace(place) {
+  const element = $("place").content.firstElementChild.cloneNode(true);
+  const find = (selector) => element.querySelector(selector);
+  const card = {
+    image: find("img"), none: find(".none"), verdict: find(".verdict"), numbers: find(".numbers"),
+    chart: find(".chart"), change: find(".change"), map: true, shown: "", busy: false, place,
+  };
+  find("h2").textContent = named(place);
+  card.image.hidden = true;
+  find(".map").addEventListener("click", (event) => {
+    card.map = !card.map;
+    event.target.textContent = card.map ? "Map off" : "Map on";
+    refreshPlace(card.place).catch(() => {});
+  });
+  card.change.addEventListener("click", () => openChanger(card.place));
+  $("places").append(element);
+  return card;
+}
+
+async function refreshRejects() {
+  const { rejects } = await askJson("/api/rejects?last=12");
+  const newest = rejects.length ? rejects[0].seq : 0;
+  $("no-rejects").hidden = rejects.length > 0;
+  if (newest === lastReject) return;
+  lastReject = newest;
+  for (const image of $("rejects").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  $("rejects").replaceChildren(...rejects.map(thumbnail));
+}
+
+function thumbnail(verdict) {
+  const button = document.createElement("button");
+  const text = document.createElement("p");
+  button.type = "button";
+  text.textContent = `${named(verdict)} · ${time(verdict.time)} · ${verdict.score === null ? "not judged" : digits(verdict.score)}${verdict.part ? ` · ${verdict.part}` : ""}`;
+  const none = document.createElement("span");
+  none.className = "none";
+  none.textContent = "no picture kept";
+  button.append(none, text);
+  const kind = verdict.overlay ? "overlay" : "picture";
+  if (verdict[kind]) {
+    const image = document.createElement("img");
+    image.alt = `part ${verdict.seq}`;
+    showPicture(image, `/api/pictures/${verdict.seq}?kind=${kind}&width=320`).then(() => none.replaceWith(image)).catch(() => {});
+  }
+  button.addEventListener("click", () => openViewer(verdict, kind));
+  return button;
+}
+
+async function openViewer(verdict, kind) {
+  viewed = { verdict, kind };
+  const judged = verdict.score === null ? verdict.reason : `score ${digits(verdict.score, 4)}, threshold ${digits(verdict.threshold, 4)}`;
+  $("viewer-title").textContent = `${verdict.decision.toUpperCase()} · ${named(verdict)} · ${new Date(verdict.time).toLocaleString()} · ${judged}`;
+  $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
+  $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";
+  $("viewer-picture").hidden = true;
+  if (!$("viewer").open) $("viewer").showModal();
+  if (verdict[kind]) await showPicture($("viewer-picture"), `/api/pictures/${verdict.seq}?kind=${kind}`).catch((error) => { $("viewer-title").textContent = error.message; });
+}
+
+async function refreshEvents() {
+  const { events } = await askJson("/api/events?last=30");
+  fill($("events"), events.map((event) => [`${time(event.time)} ${event.camera || "line"}: ${event.kind} ${event.detail}`, ""]));
+}
+
+function openChanger(place) {
+  changed = place;
+  $("changer-place").textContent = named(place);
+  $("threshold").value = digits(place.threshold, 4);
+  $("who").value = localStorage.getItem("who") ?? "";
+  $("changer-error").textContent = "";
+  $("changer").showModal();
+  tryThreshold();
+}
+
+function step(factor) {
+  $("threshold").value = digits(Number($("threshold").value) * factor, 4);
+  tryThreshold();
+}
+
+async function tryThreshold() {
+  const value = Number($("threshold").value);
+  const isNumber = $("threshold").value.trim() !== "" && Number.isFinite(value);
+  $("apply").disabled = !isNumber;
+  if (!isNumber) { $("effect").textContent = "expected a number"; return; }
+  const query = new URLSearchParams({ threshold: value, camera: changed.camera, region: changed.region });
+  try {
+    const effect = await askJson(`/api/threshold?${query}`);
+    if (Number($("threshold").value) !== value) return;
+    $("effect").textContent = `Of the last ${effect.parts} parts ${effect.would_reject} would be rejected; ${effect.rejected} were. ` +
+      `${effect.newly_rejected.length} more, ${effect.newly_passed.length} fewer.`;
+  } catch (error) {
+    $("effect").textContent = error.message;
+  }
+}
+
+async function applyThreshold(threshold) {
+  const who = $("who").value.trim();
+  if (!who) { $("changer-error").textContent = "Your name goes into the journal."; $("who").focus(); return; }
+  localStorage.setItem("who", who);
+  try {
+    const answer = await (await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region })).json();
+    if (answer.taken) $("changer").close();
+    else $("changer-error").textContent = "Written down; the line has not taken it over yet.";
+  } catch (error) {
+    $("changer-error").textContent = error.message;
+  }
+}
+
+function logIn(error) {
+  $("main").hidden = true;
+  $("login").hidden = false;
+  badge($("state"), "locked", "warning");
+  $("login-error").textContent = token ? error.message : "";
+  $("token").focus();
+}
+
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = $("token").value;
+  sessionStorage.setItem("token", token);
+  refresh();
+});
+$("viewer-close").addEventListener("click", () => $("viewer").close());
+$("viewer-map").addEventListener("click", () => openViewer(viewed.verdict, viewed.kind === "overlay" ? "picture" : "overlay"));
+$("less").addEventListener("click", () => step(0.95));
+$("more").addEventListener("click", () => step(1.05));
+$("threshold").addEventListener("input", tryThreshold);
+$("apply").addEventListener("click", () => applyThreshold(Number($("threshold").value)));
+$("reset").addEventListener("click", () => applyThreshold(null));
+$("cancel").addEventListener("click", () => $("changer").close());
+document.addEventListener("visibilitychange", () => { asked = 0; });
+refresh();

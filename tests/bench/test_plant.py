@@ -1,0 +1,21 @@
+"""What dashboard and sinks cost: the benchmark reaches all of them, and its figures are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from stfpm_bench.plant import main
+
+
+@pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no broker: apt install mosquitto")
+def test_all_figures_are_there(make_model, tmp_path, capsys):
+    path = tmp_path / "plant.json"
+    assert main([str(make_model()), "--verdicts", "60", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    for kind in ("alone", "dashboard_and_sinks"):
+        assert 0 < result[kind]["p50_ms"] <= result[kind]["p99_ms"]
+    assert result["p99_ratio"]["value"] > 0

@@ -1,0 +1,249 @@
+"""The dashboard's API: what it tells, whom it refuses, and what no request can do to it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sqlite3
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.line.config import CameraOptions, RegionOptions
+from stfpm_runtime.line.dashboard import DashboardOptions
+from stfpm_runtime.line.dashboard.endpoints import ENDPOINTS
+from stfpm_runtime.line.dashboard.server import Dashboard
+from stfpm_runtime.line.toml_file import MistakeError
+
+from ..conftest import wait_until
+from .conftest import TOKEN
+
+GUARDED = [endpoint for endpoint in ENDPOINTS if not endpoint.is_open]
+
+
+def address(path: str) -> str:
+    return path.replace("{camera}", "left").replace("{region}", "frame").replace("{seq}", "1")
+
+
+def test_status_is_what_the_journal_holds(serve):
+    client = serve()
+    wait_until(lambda: len(client.running.journal.entries()) >= 30)
+    client.running.finish()
+    status = client.get("/api/status")
+    decisions = client.running.journal.decisions
+    assert status["totals"]["total"] == len(decisions)
+    assert status["totals"]["rejected"] == decisions.count("reject") > 0
+    assert status["totals"]["yield"] == decisions.count("pass") / len(decisions)
+    last = client.running.journal.entries()[-1]
+    (place,) = status["places"]
+    assert place["newest"]["seq"] == last.seq
+    assert place["newest"]["score"] == last.score
+    assert place["threshold"] == 0.5
+    assert status["latency"]["p50_ms"] <= status["latency"]["p99_ms"]
+    assert client.get("/api/scores/left/frame?last=5")["scores"][-1]["seq"] == last.seq
+
+
+def test_live_picture_is_the_newest_with_its_map_or_without(serve):
+    client = serve()
+    wait_until(lambda: len(client.running.line.board.rejects) > 0)
+    client.running.finish()
+    seq = client.get("/api/status")["places"][0]["newest"]["seq"]
+    plain = client.ask("/api/live/left/frame?map=false")
+    drawn = client.ask("/api/live/left/frame?map=true")
+    assert plain.headers["content-type"] == drawn.headers["content-type"] == "image/jpeg"
+    assert plain.headers["x-verdict"] == drawn.headers["x-verdict"] == str(seq)
+    pixels = [cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR) for answer in (plain, drawn)]
+    assert pixels[0].shape == (32, 64, 3)
+    assert not np.array_equal(cv2.resize(pixels[1], (64, 32)), pixels[0])
+    narrow = cv2.imdecode(np.frombuffer(client.ask("/api/live/left/frame?map=false&width=64").body, np.uint8), 1)
+    assert narrow.shape[1] == 64
+
+
+def test_rejects_open_their_pictures(serve, paint):
+    client = serve()
+    wait_until(lambda: any(reject["picture"] for reject in client.get("/api/rejects")["rejects"]))
+    client.running.finish()
+    reject = next(reject for reject in client.get("/api/rejects")["rejects"] if reject["picture"])
+    wait_until(lambda: client.ask(f"/api/pictures/{reject['seq']}?kind=overlay").status == 200)
+    answer = client.ask(f"/api/pictures/{reject['seq']}?kind=picture")
+    assert answer.headers["content-type"] == "image/png"
+    assert np.array_equal(cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR), paint(255))
+    assert client.ask(f"/api/pictures/{reject['seq']}?kind=picture&width=64").headers["content-type"] == "image/jpeg"
+    assert client.ask("/api/pictures/999999").status == 404
+
+
+def test_a_name_in_the_journal_that_leads_out_of_the_folder_is_not_followed(serve, tmp_path):
+    client = serve()
+    (tmp_path / "secret.png").write_bytes(b"not for you")
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    client.running.finish()
+    with contextlib.closing(sqlite3.connect(tmp_path / "line.sqlite", isolation_level=None)) as file:
+        file.execute("UPDATE verdicts SET overlay = '../secret.png', picture = ? ", (str(tmp_path / "secret.png"),))
+    for kind in ("overlay", "picture"):
+        answer = client.ask(f"/api/pictures/1?kind={kind}")
+        assert answer.status == 404
+        assert b"not for you" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/pictures/../../secret.png", "/api/pictures/..%2f..%2fsecret.png", "/api/pictures/%2e%2e/secret.png",
+        "/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e%2f%2e%2e%2fconfig.py", "//etc/passwd",
+        "/static/%00", "/api/live/..%2f..%2fetc/passwd", "/api/pictures/1%00.png",
+    ],
+)  # fmt: skip
+def test_paths_lead_nowhere(serve, path):
+    assert serve().ask(path).status in (400, 404)
+
+
+WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x")
+
+
+def test_wrong_token_is_refused_everywhere(api):
+    api.token = None
+    for endpoint in GUARDED:
+        for given in WRONG:
+            headers = {} if given is None else {"Authorization": given}
+            answer = api.ask(address(endpoint.path), endpoint.method, b"{}" if endpoint.changes else None, **headers)
+            assert answer.status == 401, (endpoint.path, given)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert TOKEN.encode() not in answer.body
+
+
+@pytest.fixture
+def api(serve):
+    return serve()
+
+
+def test_pages_and_health_are_open_and_hold_no_secret(api):
+    api.token = None
+    for path in ("/", "/api", "/static/dashboard.js", "/static/style.css", "/openapi.json", "/healthz"):
+        answer = api.ask(path)
+        assert answer.status == 200, path
+        assert TOKEN.encode() not in answer.body
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert b"https://" not in answer.body.replace(b"http://www.w3.org", b"")  # nothing is fetched from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400), (b"{", 400), (b"[]", 400), (b"null", 400), (b"\xff\xfe", 400), (b'"' + b"[" * 3000, 400),
+        (b"[" * 4000, 400), (b"{}", 400), (b'{"threshold": NaN, "who": "a"}', 400),
+        (b'{"threshold": 1e999, "who": "a"}', 400), (b'{"threshold": "0.5", "who": "a"}', 400),
+        (b'{"threshold": true, "who": "a"}', 400), (b'{"threshold": 0.5}', 400),
+        (b'{"threshold": 0.5, "who": ""}', 400), (b'{"threshold": 0.5, "who": " "}', 400),
+        (b'{"threshold": 0.5, "who": "a", "more": 1}', 400), (b'{"threshold": 0.5, "who": "a\\u0000"}', 400),
+        (b'{"threshold": 0.5, "who": "a", "camera": "none"}', 404), (b"x" * 5000, 413), (b"x" * 3_000_000, 413),
+    ],
+)  # fmt: skip
+def test_bad_bodies_are_one_clear_refusal(api, body, status):
+    try:
+        answer = api.ask("/api/threshold", "POST", body)
+    except (BrokenPipeError, ConnectionResetError):  # of 3 MB: it did not read on
+        assert len(body) > 1_000_000
+        return
+    assert answer.status == status
+    assert answer.json["error"]
+    assert api.running.line.ruling.thresholds.of("left", "frame") == 0.5
+
+
+def test_other_content_types_are_refused(api):
+    assert api.ask("/api/threshold", "POST", b"{}", **{"Content-Type": "text/plain"}).status == 415
+
+
+@pytest.mark.parametrize("path", [
+    "/api/rejects?last=0", "/api/rejects?last=x", "/api/rejects?more=1", "/api/live/left/frame?width=1",
+    "/api/live/left/frame?map=yes", "/api/pictures/0", "/api/pictures/x", "/api/threshold",
+    "/api/threshold?threshold=nan",
+    "/api/threshold?threshold=inf", "/api/events?last=-1", "/api/pictures/99999999999999999999999",
+])  # fmt: skip
+def test_bad_parameters(api, path):
+    answer = api.ask(path)
+    assert answer.status == 400
+    assert answer.json["error"]
+
+
+def test_without_a_token_nothing_can_be_changed_and_no_other_name_leads_here(serve):
+    client = serve(token="")
+    assert client.get("/api/status")["can_change"] is False
+    assert client.post("/api/threshold", threshold=0.1, who="me").status == 403
+    assert client.post("/model", file="model.onnx", who="me").status == 403
+    assert client.ask("/api/status", Host="evil.example").status == 403
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "192.168.1.2:80", "[::]:8766"])
+def test_what_others_can_reach_needs_a_token(listen):
+    with pytest.raises(MistakeError, match="can be reached by others; expected the key token"):
+        DashboardOptions(listen)
+    assert DashboardOptions(listen, "x").token == "x"
+    assert "secret" not in repr(DashboardOptions(listen, "secret"))
+
+
+def test_port_that_is_taken(serve):
+    client = serve()
+    options = DashboardOptions(f"127.0.0.1:{client.port}", TOKEN)
+    with pytest.raises(OutputError, match="cannot listen there"):
+        Dashboard(options, client.running.line, None)
+
+
+def test_health_says_what_is_wrong(serve, monkeypatch):
+    client = serve()
+    client.token = None
+    assert client.ask("/healthz").json == {"status": "ok", "problems": []}
+    client.running.cameras["left"].lose()
+    wait_until(lambda: client.ask("/healthz").json["problems"] == ["left: the camera is lost"])
+    assert client.ask("/healthz").status == 200  # the line judges: it is a fault
+    client.running.finish()
+    client.running.line.board.turned_s -= 60
+    answer = client.ask("/healthz")
+    assert answer.status == 503
+    assert "the loop has not turned for 6" in answer.json["problems"][0]
+
+
+def test_metrics_are_those_of_the_journal(serve):
+    client = serve()
+    client.running.finish()
+    text = client.ask("/metrics").body.decode()
+    passed = client.running.journal.decisions.count("pass")
+    assert f'stfpm_verdicts_total{{camera="left",decision="pass",region="frame"}} {passed:.1f}' in text
+    assert 'stfpm_threshold{camera="left",region="frame"} 0.5' in text
+
+
+def test_charts_do_not_begin_empty_after_a_restart(serve, run_line, make_options):
+    client = serve()
+    wait_until(lambda: len(client.running.journal.entries()) > 20)
+    before = client.running.finish()
+    options = make_options(CameraOptions("left", "0"), dashboard=DashboardOptions("127.0.0.1:0"))
+    again = run_line(options)
+    place = again.line.board.places["left", "frame"]
+    assert [entry.seq for entry in list(place.recent)][: len(before)] == [entry.seq for entry in before]
+    assert place.decisions.total() < len(before)
+
+
+def test_regions_and_cameras_each_have_a_place(serve):
+    regions = (RegionOptions("cap", (0, 0, 32, 32)), RegionOptions("label", (32, 0, 32, 32), threshold=0.9))
+    client = serve(CameraOptions("left", "0", region=regions), CameraOptions("right", "1"))
+    places = client.get("/api/status")["places"]
+    assert [(p["camera"], p["region"], p["threshold"]) for p in places] == [
+        ("left", "cap", 0.5), ("left", "label", 0.9), ("right", "frame", 0.5),
+    ]  # fmt: skip
+
+
+def test_a_connection_that_says_nothing_holds_up_nobody(serve):
+    client = serve()
+    with socket.create_connection(("127.0.0.1", client.port)) as idle:
+        idle.sendall(b"GET / HT")
+        assert client.ask("/healthz").status == 200
+
+
+def test_the_documents_parameters_are_those_that_are_checked(api):
+    document = api.get("/openapi.json")
+    for endpoint in ENDPOINTS:
+        operation = document["paths"][endpoint.path][endpoint.method.lower()]
+        named = {parameter["name"] for parameter in operation["parameters"]}
+        assert named == {p.name for p in endpoint.parameters if p.where != "body"}
+        assert ("security" in operation) != endpoint.is_open

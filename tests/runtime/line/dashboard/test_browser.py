@@ -1,0 +1,113 @@
+"""The dashboard as people see it, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from stfpm_runtime.line.config import CameraOptions
+
+from ..conftest import wait_until
+
+pytest.importorskip("websockets")
+
+from .browser import CHROMIUM, Page, browse
+from .conftest import TOKEN, Client
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
+TOUCH_PX = 48
+"""What a finger in a glove meets, at least (W3C: 44)."""
+TABLET = {"width": 1024, "height": 768}
+
+
+@pytest.fixture
+def page(tmp_path):
+    (tmp_path / "chromium").mkdir()
+    with browse(tmp_path / "chromium") as page:
+        yield page
+
+
+def log_in(page: Page, client: Client, **how) -> None:
+    page.open(f"http://127.0.0.1:{client.port}/", **{**TABLET, **how})
+    page.wait("document.getElementById('login') && !document.getElementById('login').hidden")
+    page.run(f"document.getElementById('token').value = {TOKEN!r}; document.querySelector('#login button').click()")
+    page.wait("!document.getElementById('main').hidden")
+
+
+def test_it_shows_the_line_and_keeps_up_with_it(serve, page):
+    client = serve(CameraOptions("left", "0"), CameraOptions("right", "1"))
+    log_in(page, client)
+    assert page.wait("document.querySelectorAll('.place img[src^=blob]').length === 2")
+    assert page.run("[...document.querySelectorAll('.place h2')].map(h => h.textContent).join()") == "left,right"
+    page.wait("document.querySelectorAll('#rejects img').length > 0")
+    page.wait("document.querySelector('.chart .line').getAttribute('points').split(' ').length > 10")
+    first = int(page.run("document.getElementById('total').textContent.replace(/\\\\D/g, '')"))
+    picture = page.run("document.querySelector('.place img').src")
+    page.wait(f"Number(document.getElementById('total').textContent.replace(/\\\\D/g, '')) > {first}")
+    page.wait(f"document.querySelector('.place img').src !== {picture!r}")
+    assert page.run("document.getElementById('state').textContent") == "running"
+    assert page.run("document.querySelector('.threshold').getAttribute('points').length > 0")
+    client.running.cameras["left"].lose()
+    page.wait("document.getElementById('problems').textContent.includes('left: the camera is lost')")
+    assert [error for error in page.errors if "401" not in error] == []  # the one before the token
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_tablet_and_a_glove_in_light_and_dark(serve, page, dark):
+    client = serve()
+    log_in(page, client, dark=dark)
+    page.wait("document.querySelectorAll('#rejects button').length > 0")
+    small = f"[...document.querySelectorAll('main button')].filter(b => b.getBoundingClientRect().height < {TOUCH_PX})"
+    assert page.run(f"{small}.length") == 0
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    ground = page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(ground) < 60) == dark
+
+
+def test_wrong_token_shows_nothing(serve, page):
+    client = serve()
+    page.open(f"http://127.0.0.1:{client.port}/")
+    page.wait("document.getElementById('login') && !document.getElementById('login').hidden")
+    page.run("document.getElementById('token').value = 'wrong'; document.querySelector('#login button').click()")
+    page.wait("document.getElementById('login-error').textContent.includes('Bearer TOKEN')")
+    assert page.run("document.getElementById('main').hidden")
+    assert page.run("document.querySelectorAll('.place').length") == 0
+
+
+def test_a_reject_opens_with_its_picture_and_map(serve, page):
+    client = serve()
+    log_in(page, client)
+    page.wait("document.querySelectorAll('#rejects img').length > 0")
+    page.run("document.querySelector('#rejects button').click()")
+    page.wait("document.getElementById('viewer-picture').naturalWidth > 0")
+    drawn = page.run("document.getElementById('viewer-picture').src")
+    page.run("document.getElementById('viewer-map').click()")
+    page.wait(f"document.getElementById('viewer-picture').src !== {drawn!r}")
+    page.wait("document.getElementById('viewer-picture').naturalWidth === 64")
+    assert page.run("document.getElementById('viewer-title').textContent").startswith("REJECT")
+    page.run("document.getElementById('viewer-close').click()")
+    assert not page.run("document.getElementById('viewer').open")
+
+
+def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
+    client = serve()
+    wait_until(lambda: len(client.running.journal.entries()) > 20)
+    log_in(page, client)
+    page.wait("document.querySelector('.change') && !document.querySelector('.change').disabled")
+    page.run("document.querySelector('.change').click()")
+    page.run("document.getElementById('threshold').value = '0.1'; document.getElementById('threshold').oninput")
+    page.run("document.getElementById('threshold').dispatchEvent(new Event('input'))")
+    page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
+    page.run("document.getElementById('apply').click()")
+    page.wait("document.getElementById('changer-error').textContent.includes('name')")
+    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.5
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
+    page.wait("!document.getElementById('changer').open")
+    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.1
+    page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
+
+
+def test_the_page_of_the_api(serve, page):
+    client = serve()
+    page.open(f"http://127.0.0.1:{client.port}/api")
+    page.wait("document.querySelectorAll('#operations section').length === 12")
+    assert page.errors == []

@@ -1,0 +1,233 @@
+"""Models that change under a running line, and a shadow: real files, real ONNX Runtime, a line that goes on."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from stfpm_runtime.engines.fake import failing, first_channel
+from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
+from stfpm_runtime.files import sha256
+from stfpm_runtime.golden import Golden, golden_path, save_golden
+from stfpm_runtime.line import ruling
+from stfpm_runtime.line.config import CameraOptions
+
+from .conftest import wait_until
+from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
+
+PARITY = {"map_max_error": 1e-7, "failures": []}
+
+
+def prove(model, spec, wrong: float = 0.0) -> None:
+    """Golden results beside a model, which it repeats unless they are `wrong`."""
+    images = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
+    maps, scores = first_channel(images)
+    save_golden(Golden(images, maps + np.float32(wrong), scores, sha256(model)), golden_path(model))
+
+
+@pytest.fixture
+def make_proven(make_model, make_spec):
+    def make(file: str = "new.onnx", kind: str = "first_channel", wrong: float = 0.0, **changes):
+        changes = {"parity": PARITY, **changes}
+        path = make_model(file, kind, **changes)
+        prove(path, make_spec(**changes), wrong)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def line(run_line, paint):
+    """Every tenth part has a level of 0.4, which the first model passes."""
+    return run_line(left={"paint": lambda index: paint(102 if index % 10 == 9 else 0), "fps": 200.0})
+
+
+def details(journal, kind: str) -> list[str]:
+    return [event.detail for event in journal.events() if event.kind == kind]
+
+
+def test_a_swap_loses_no_frame_and_the_journal_says_who(line, journal, make_proven):
+    path = make_proven(threshold=0.3)
+    wait_until(lambda: len(journal.entries()) > 40)
+    line.line.succession.succeed(path, "Ada")
+    at = len(journal.entries())
+    wait_until(lambda: len(journal.entries()) > at + 40)
+    entries = line.finish()
+    for before, entry in itertools.pairwise(entries):
+        assert entry.frame == before.frame + 1 + entry.dropped
+    models = [entry.model for entry in entries]
+    first = models.index(sha256(path))
+    assert first >= 40
+    assert set(models[first:]) == {sha256(path)}
+    assert {entry.decision for entry in entries[:first]} == {"pass"}
+    assert {entry.threshold for entry in entries[first:]} == {0.3}
+    assert {entry.decision for entry in entries[first:]} == {"pass", "reject"}
+    (said,) = details(journal, "model")
+    assert "-> new.onnx (bottle, fp32, " in said
+    assert said.endswith(", by Ada")
+
+
+def test_models_follow_each_other_under_load(line, journal, make_proven):
+    for number in range(10):
+        line.line.succession.succeed(make_proven(f"{number % 2}.onnx", threshold=0.3 + number / 100), f"hand {number}")
+    entries = line.finish()
+    assert len(details(journal, "model")) == 10
+    assert "fault" not in {entry.decision for entry in entries}
+    for before, entry in itertools.pairwise(entries):
+        assert entry.frame == before.frame + 1 + entry.dropped
+    assert line.engine._closed, "what ruled before is closed"
+
+
+BROKEN = {
+    "another product": ({"name": "screw"}, "is for the product 'screw'; expected one for 'bottle'"),
+    "another size": ({"width": 64}, "expected 16x8, as the model that rules"),
+    "no certificate": ({"parity": {}}, "carries no parity certificate"),
+    "failed certificate": ({"parity": {"failures": ["too far"]}}, "certificate does not hold (too far)"),
+    "no threshold": ({"threshold": None}, "has no threshold"),
+    "another resize": ({"resize": "nearest"}, "was trained with the resize 'nearest'"),
+    "other golden results": ({"wrong": 0.01}, "its map is 0.01 away from PyTorch's"),
+    "not a number": ({"wrong": float("nan")}, "its map is nan away from PyTorch's"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_successor_that_is_not_fit_changes_nothing(line, journal, make_proven, case):
+    changes, message = BROKEN[case]
+    ruled = line.line.ruling.model
+    with pytest.raises(StfpmError) as caught:
+        line.line.succession.succeed(make_proven(**changes), "Ada")
+    assert message in str(caught.value)
+    goes_on(line, journal, ruled, message)
+
+
+def goes_on(line, journal, ruled, message: str) -> None:
+    at = len(journal.entries())
+    wait_until(lambda: len(journal.entries()) > at + 10)
+    assert line.line.ruling.model is ruled
+    assert set(journal.decisions) == {"pass"}
+    wait_until(lambda: details(journal, "model"))
+    assert details(journal, "model")[-1].startswith("refused, by Ada: ")
+    assert message in details(journal, "model")[-1]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "golden missing", "golden of another", "golden"])
+def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_path, damage):
+    ruled, path = line.line.ruling.model, make_proven()
+    golden = golden_path(path)
+    if damage == "missing":
+        path.unlink()
+    elif damage in ("truncated", "text"):
+        path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"not a model")
+    elif damage == "golden missing":
+        golden.unlink()
+    elif damage == "golden of another":
+        golden.write_bytes(golden_path(make_proven("other.onnx", threshold=0.1)).read_bytes())
+    else:
+        save_golden(Golden(np.zeros((2, 16, 32, 3), np.uint8), np.zeros((1, 16, 32)), np.zeros(2), "x"), golden)
+    with pytest.raises(StfpmError) as caught:
+        line.line.succession.succeed(path, "Ada")
+    goes_on(line, journal, ruled, str(caught.value))
+
+
+def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
+    path, held = make_proven(), threading.Event()
+    check = ruling.check_successor
+    monkeypatch.setattr(ruling, "check_successor", lambda *some: (held.wait(20), check(*some)))
+    first = threading.Thread(target=line.line.succession.succeed, args=(path, "Ada"))
+    first.start()
+    try:
+        wait_until(line.line.succession._busy.locked)
+        with pytest.raises(OptionError, match="another model is being loaded"):
+            line.line.succession.succeed(path, "Bob")
+    finally:
+        held.set()
+        first.join(20)
+    assert line.line.ruling.model.path == path
+
+
+def test_a_line_that_does_not_take_over_keeps_what_it_has(line, journal, make_proven, monkeypatch):
+    monkeypatch.setattr(ruling, "TAKE_OVER_S", 0.1)
+    line.finish()
+    ruled = line.line.ruling.model
+    with pytest.raises(ArtifactError, match="did not take it over within"):
+        line.line.succession.succeed(make_proven(), "Ada")
+    assert line.line.ruling.model is ruled
+    assert line.line.succession.take_over() is None
+
+
+def test_an_operators_threshold_goes_with_its_model(line, journal, make_proven):
+    line.line.ruling.thresholds.hold("left", "frame", 0.2)
+    line.line.succession.succeed(make_proven(threshold=0.3), "Ada")
+    assert line.line.ruling.thresholds.of("left", "frame") == 0.3
+    wait_until(lambda: details(journal, "model"))
+    assert details(journal, "model")[-1].endswith("the operator's threshold of 1 places is gone with it")
+
+
+def test_sighup_swaps_the_file_and_a_broken_one_is_refused(configure, start, make_proven, journal, parts):  # noqa: F811
+    path = make_proven("model.onnx")
+    first = sha256(path)
+    config = configure(str(parts), 'trigger = "every"\nevery_ms = 20')
+    process = start(config)
+    wait_until(lambda: count(journal) > 5)
+    path.write_bytes(b"half a mo")
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: details(journal, "model"))
+    assert details(journal, "model")[0].startswith("refused, by SIGHUP: ")
+    second = sha256(make_proven("model.onnx", threshold=0.25))
+    at = count(journal)
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(details(journal, "model")) > 1)
+    wait_until(lambda: count(journal) > at + 10)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    models = [entry.model for entry in journal.entries()]
+    assert list(dict.fromkeys(models)) == [first, second]
+    assert "fault" not in journal.decisions
+
+
+def test_a_shadow_says_where_it_disagrees_and_has_no_say(run_line, make_options, make_proven, journal, paint):
+    options = make_options(shadow=make_proven("shadow.onnx", threshold=0.3))
+    stream = {"paint": lambda index: paint(102 if index % 10 == 9 else 0), "fps": 100.0}
+    running = run_line(options, spec={"parity": PARITY}, left=stream)
+    wait_until(lambda: running.line.shadow.counts.compared > 40)
+    entries = running.finish()
+    wait_until(lambda: running.thread.is_alive() is False)
+    assert {entry.decision for entry in entries} == {"pass"}
+    assert {entry.model for entry in entries} == {running.line.ruling.model.sha256}
+    counts = running.line.shadow.counts
+    expected = [entry.seq for entry in entries if entry.score > 0.3]
+    assert counts.compared + counts.left_out == len(entries)
+    assert counts.disagreed == counts.would_reject == len(details(journal, "shadow"))
+    assert set(told := [int(text.split("(")[1].split(")")[0]) for text in details(journal, "shadow")]) <= set(expected)
+    assert len(told) >= len(expected) - counts.left_out
+    assert details(journal, "shadow")[0].startswith("left/frame (")
+    assert ": pass (0.4, threshold 0.5), the shadow says reject (0.4, threshold 0.3)" in details(journal, "shadow")[0]
+
+
+def test_a_shadow_that_is_slow_or_broken_costs_the_line_nothing(run_line, make_options, make_proven, journal, black):
+    options = make_options(shadow=make_proven("shadow.onnx"))
+    running = run_line(options, left={"fps": None, "frames": 200, "live": False})
+    shadow = running.line.shadow
+
+    def hang(images):
+        time.sleep(0.3)
+        return failing(images)
+
+    shadow.model.detector.engine.infer = hang
+    running.thread.join(20)
+    entries = journal.entries()
+    assert [entry.decision for entry in entries] == ["pass"] * 200
+    assert shadow._left_out > 100
+    assert max(entry.latency_ms for entry in entries) < 250
+
+
+def test_a_shadow_of_another_product_is_refused_before_the_first_frame(run_line, make_options, make_proven, journal):
+    with pytest.raises(ArtifactError, match="is for the product 'screw'"):
+        run_line(make_options(CameraOptions("left", "0"), shadow=make_proven("shadow.onnx", name="screw")))
+    assert journal.entries() == []

@@ -1,0 +1,152 @@
+"""A threshold in the operator's hand: what it would have done, who set it, from which frame on it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+
+from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.line.config import CameraOptions, RegionOptions
+from stfpm_runtime.line.journal_cli import main
+from stfpm_runtime.line.ordering import is_taken, place_order, what_if
+from stfpm_runtime.line.thresholds import Thresholds, new_order
+
+from .conftest import wait_until
+
+
+def levels(index: int) -> np.ndarray:
+    """Scores of 0, 0.1, ... 0.9, again and again."""
+    return np.full((16, 32, 3), round(255 * (index % 10) / 10), np.uint8)
+
+
+@pytest.fixture
+def line(run_line):
+    return run_line(left={"paint": levels, "fps": 200.0})
+
+
+def test_the_innermost_holds_and_the_operators_word_before_all():
+    regions = (RegionOptions("cap"), RegionOptions("label", threshold=0.3))
+    cameras = [CameraOptions("a", "0", region=regions, threshold=0.2), CameraOptions("b", "1")]
+    thresholds = Thresholds(cameras, None, 0.05)
+    places = [("a", "cap"), ("a", "label"), ("b", "frame")]
+    assert [thresholds.of(*place) for place in places] == [0.2, 0.3, 0.05]
+    assert [Thresholds(cameras, 0.1, 0.05).of(*place) for place in places] == [0.2, 0.3, 0.1]
+    for place in thresholds.places("a"):
+        thresholds.hold(*place, 0.9)
+    assert [thresholds.of(*place) for place in places] == [0.9, 0.9, 0.05]
+    assert thresholds.use_model(0.07) == 2
+    assert [thresholds.of(*place) for place in places] == [0.2, 0.3, 0.07]
+
+
+def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
+    wait_until(lambda: len(journal.entries()) > 20)
+    order = new_order(0.2, "Ada")
+    number = place_order(journal.path, order)
+    wait_until(lambda: is_taken(journal.path, number))
+    before = len(journal.entries())
+    wait_until(lambda: len(journal.entries()) > before + 20)
+    entries = line.finish()
+    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.2)
+    assert {entry.threshold for entry in entries[:changed]} == {0.5}
+    assert {entry.threshold for entry in entries[changed:]} == {0.2}
+    assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
+    (event,) = [event for event in journal.events() if event.kind == "threshold"]
+    assert event.detail == f"left/frame: 0.5 -> 0.2, by Ada at {order.time}"
+    assert line.line.ruling.thresholds.is_held("left", "frame")
+
+
+def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
+    number = place_order(journal.path, new_order(0.2, "Ada"))
+    wait_until(lambda: is_taken(journal.path, number))
+    line.finish()
+    again = run_line()
+    wait_until(lambda: again.line.summary.total > 0)
+    assert again.finish()[-1].threshold == 0.2
+    configured = run_line(make_options(threshold=0.7))
+    wait_until(lambda: configured.line.summary.total > 0)
+    assert configured.finish()[-1].threshold == 0.7
+    assert "left/frame: 0.2, by Ada, holds no more: it is configured anew" in [e.detail for e in journal.events()]
+    plain = run_line()
+    wait_until(lambda: plain.line.summary.total > 0)
+    assert plain.finish()[-1].threshold == 0.5
+
+
+def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run_line):
+    wait_until(lambda: journal.path.is_file() and journal.entries())
+    line.finish()
+    number = place_order(journal.path, new_order(0.3, "Ada", "left"))
+    assert not is_taken(journal.path, number)
+    run_line()
+    wait_until(lambda: is_taken(journal.path, number))
+
+
+def test_as_configured_again(line, journal):
+    for threshold, expected in ((0.2, 0.2), (None, 0.5)):
+        number = place_order(journal.path, new_order(threshold, "Ada"))
+        wait_until(lambda number=number: is_taken(journal.path, number))
+        assert line.line.ruling.thresholds.of("left", "frame") == expected
+    assert not line.line.ruling.thresholds.is_held("left", "frame")
+
+
+def test_what_it_would_have_done(line, journal):
+    wait_until(lambda: len(journal.entries()) >= 30)
+    entries = line.finish()
+    for threshold in (0.05, 0.35, 0.5, 0.75, 2.0):
+        found = what_if(journal.path, threshold, parts=20)
+        last = entries[-20:]
+        assert (found.parts, found.since) == (20, last[0].time)
+        assert found.rejected == sum(entry.decision == "reject" for entry in last)
+        assert found.would_reject == sum(entry.score > threshold for entry in last)
+        assert found.would_reject - found.rejected == len(found.newly_rejected) - len(found.newly_passed)
+        flipped = {*found.newly_rejected, *found.newly_passed}
+        assert flipped == {e.seq for e in last if (e.score > threshold) != (e.decision == "reject")}
+    assert what_if(journal.path, 0.1, camera="none").parts == 0
+
+
+@pytest.mark.parametrize(("threshold", "who"), [(float("nan"), "a"), (float("inf"), "a"), (0.1, ""), (0.1, "a\nb"),
+                                                (0.1, "a" * 81)])  # fmt: skip
+def test_orders_that_make_no_sense(line, journal, threshold, who):
+    with pytest.raises(OptionError, match="expected"):
+        place_order(journal.path, new_order(threshold, who))
+
+
+def test_a_file_that_is_no_journal(tmp_path):
+    with pytest.raises(JournalError, match="no such file"):
+        place_order(tmp_path / "none.sqlite", new_order(0.1, "a"))
+    (tmp_path / "text").write_text("hello, this is no database at all" * 10)
+    with pytest.raises(JournalError, match="cannot be used as a journal"):
+        place_order(tmp_path / "text", new_order(0.1, "a"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "other")) as other:
+        other.execute("CREATE TABLE a (b)")
+    with pytest.raises(JournalError, match="no journal of ours"):
+        place_order(tmp_path / "other", new_order(0.1, "a"))
+
+
+def test_the_command(line, journal, capsys):
+    wait_until(lambda: len(journal.entries()) >= 30)
+    path = str(journal.path)
+    assert main([path, "--threshold", "0.95", "--json"]) == 0
+    effect = json.loads(capsys.readouterr().out)["effect"]
+    assert effect["would_reject"] == 0 < effect["rejected"]
+    assert line.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert main([path, "--threshold", "0.95", "--by", "Ada"]) == 0
+    assert capsys.readouterr().out.endswith("it holds now\n")
+    assert line.line.ruling.thresholds.of("left", "frame") == 0.95
+    assert main([path, "--threshold", "configured", "--by", "Ada", "--camera", "left", "--region", "frame"]) == 0
+    assert line.line.ruling.thresholds.of("left", "frame") == 0.5
+    capsys.readouterr()
+    assert main([path, "--threshold", "1", "--by", "Ada", "--camera", "right"]) == 1
+    assert "got right/*; expected one of left/frame" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--by", "Ada"], ["--threshold", "x"], ["--threshold", "nan"],
+                                   ["--threshold", "configured"], ["--threshold", "1", "--rejects"]])  # fmt: skip
+def test_bad_usage(flags, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["line.sqlite", *flags])
+    assert caught.value.code == 2
+    assert "error" in capsys.readouterr().err
