@@ -30,8 +30,10 @@ KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
 
 
-def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
+def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
     """Train, calibrate and write `options.output`; what it holds is returned.
+
+    `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.
 
     Raises StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
     best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
@@ -41,7 +43,7 @@ def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
     if unfinished.exists() and not options.resume:
         raise OutputError(f"{unfinished}: an unfinished training lies here; continue it with --resume, or delete it")
     device = pick_device(options.device)
-    paths = find_good_images(options.data)
+    paths = find_good_images(options.data) if images_of is None else list(images_of)
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
     images, paths = read_images(
         paths, options.height, options.width, skip_unreadable=options.skip_unreadable, report=reporter.say
