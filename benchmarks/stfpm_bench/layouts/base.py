@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.images import SUFFIXES
+from stfpm_runtime.images import is_image
 
 from ..dataset import GOOD, Category, Sample
 
@@ -60,10 +60,10 @@ class Listing:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Picture files straight in a folder, sorted; none where it is missing."""
+    """Picture files straight in a folder, sorted; none where it is missing. Hidden ones (`._000.png`) are none."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.iterdir() if is_image(path))
 
 
 def folders(folder: Path) -> list[Path]:
