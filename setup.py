@@ -30,6 +30,12 @@ BENCH = [
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
 ]
+PAPER = [
+    "scikit-learn>=1.4",  # t-SNE of Figure 3
+]
+RAY = [
+    "ray>=2.30",  # the paper's trainings on a cluster
+]
 DEV = [
     "pytest>=8.2",
     "scikit-learn>=1.4",  # holds our AUROC against another's
@@ -55,6 +61,8 @@ setup(
         "stfpm_runtime.engines",
         "stfpm_runtime.sources",
         "stfpm_bench",
+        "stfpm_bench.layouts",
+        "stfpm_bench.paper",
     ],
     package_dir={
         "stfpm_edge": "stfpm_edge",
@@ -74,7 +82,9 @@ setup(
         "openvino": OPENVINO,
         "gpu": ["onnxruntime-gpu>=1.18"],
         "bench": BENCH,
-        "dev": [*EXPORT, *BENCH, *OPENVINO, *DEV],
+        "paper": [*TRAIN, *BENCH, *PAPER],
+        "ray": RAY,
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *DEV],
     },
     entry_points={
         "console_scripts": [

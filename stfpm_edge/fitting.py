@@ -110,6 +110,10 @@ def _loss(
     student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
 ) -> torch.Tensor:
     device = student.conv1.weight.device
-    seen = student(normalise_images(torch.from_numpy(images[batch]).to(device)))
-    pairs = zip(features.batch(batch, device), seen, strict=True)
-    return loss([distance(teacher, unit(own)) for teacher, own in pairs], options.weights)
+    x = normalise_images(torch.from_numpy(images[batch]).to(device))
+    if options.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
+        seen = student(x)
+    pairs = zip(features.batch(batch, device), seen, strict=True)  # compared in float32 all the same
+    return loss([distance(teacher, unit(own.float())) for teacher, own in pairs], options.weights)

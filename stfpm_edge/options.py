@@ -35,6 +35,10 @@ class TrainOptions:
     train_fraction: float = 1.0
     false_alarm_rate: float = 0.01
     device: str = "auto"
+    mixed_precision: bool = False
+    """The student's passes in bfloat16, on a GPU that has it; elsewhere it is refused."""
+    channels_last: bool = True
+    """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
     skip_unreadable: bool = False
     name: str = ""
@@ -73,6 +77,12 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"device {name}: cannot be used ({reason}); expected auto, cpu or cuda") from None
     return device
+
+
+def check_mixed_precision(options: TrainOptions, device: torch.device) -> None:
+    """Raise OptionError where mixed precision is asked for and the device has no use for it."""
+    if options.mixed_precision and not (device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        raise OptionError(f"got --mixed-precision on {device}; expected a GPU with bfloat16, leave the option out")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -33,7 +33,8 @@ def _table(arguments: argparse.Namespace) -> int:
             raise OptionError(f"got --{name} {getattr(arguments, name)}; expected 1 or more")
     products = _products(arguments)
     base = Job(
-        "", str(arguments.data), arguments.layout, arguments.teacher, Path(arguments.teacher).stem,
+        "", str(arguments.data), arguments.layout, arguments.teacher,
+        arguments.teacher_name or Path(arguments.teacher).stem,
         seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size, size=arguments.size,
         device=arguments.device,
     )  # fmt: skip
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("paper-runs"), metavar="FOLDER", help="where each training's result is kept")
     add("--show", action="store_true", help="print what is there, train nothing")
     add("--teacher", default="imagenet", metavar="imagenet|procedural|PATH", help="as for stfpm-train")
+    add("--teacher-name", default="", metavar="NAME", help="what results are kept under (default: the file's name)")
     add("--teachers", default="", metavar="NAME=FILE,...", help="table4's")
     add("--epochs", type=int, default=100, help="of each training; fewer is another experiment")
     add("--batch-size", type=int, default=32, help="images in one step")
