@@ -53,7 +53,7 @@ def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] |
     student = new_student(options.backbone, options.blocks, options.seed).to(device)
     if options.channels_last:
         for network in (teacher, student):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
     identity = _identity(options, images, teacher)
     reporter.say(
         f"{options.data}: {len(split.train)} images to train on, {len(split.held_out)} held out; "

@@ -205,7 +205,7 @@ def test_truncated_cifar_archive_is_refused(tmp_path, capsys):
 
 
 def test_unknown_root_and_layout_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no layout of visa, .*; it holds nothing"):
+    with pytest.raises(DataError, match=r"no layout of visa, .*; it holds nothing"):
         list_layout(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         list_layout(tmp_path / "nowhere")

@@ -14,7 +14,17 @@ import pytest
 
 from stfpm_bench.paper.__main__ import main
 from stfpm_bench.paper.published import CATEGORIES, MEAN_PIXEL_AUROC, PIXEL_AUROC
-from stfpm_bench.paper.runs import Job, Result, in_processes, in_turn, load_result, run_all, run_job, save_result, spread
+from stfpm_bench.paper.runs import (
+    Job,
+    Result,
+    in_processes,
+    in_turn,
+    load_result,
+    run_all,
+    run_job,
+    save_result,
+    spread,
+)
 from stfpm_bench.paper.tables import BLOCK_SETS, plan, render
 from stfpm_edge.training import train
 from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError

@@ -11,8 +11,16 @@ from stfpm_runtime.errors import DataError, OptionError
 from .base import Listing, Product
 from .cifar import is_cifar10, list_cifar10
 from .industrial import (
-    is_btad, is_mvtec_ad, is_mvtec_ad2, is_mvtec_loco, is_visa,
-    list_btad, list_mvtec_ad, list_mvtec_ad2, list_mvtec_loco, list_visa,
+    is_btad,
+    is_mvtec_ad,
+    is_mvtec_ad2,
+    is_mvtec_loco,
+    is_visa,
+    list_btad,
+    list_mvtec_ad,
+    list_mvtec_ad2,
+    list_mvtec_loco,
+    list_visa,
 )  # fmt: skip
 from .shanghaitech import is_shanghaitech, list_shanghaitech
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from stfpm_runtime.errors import MissingExtraError, StfpmError, TrainingError
@@ -27,7 +28,7 @@ def on_ray(address: str, gpus_each: float = 0.0) -> Runner:
 
     def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except (RayError, ConnectionError, ValueError, RuntimeError) as error:
             raise TrainingError(f"Ray at {address}: cannot be reached ({error}); start it with: ray start") from None
         try:

@@ -122,11 +122,10 @@ Runner = Callable[[Sequence[Job]], Iterator[tuple[Job, Result]]]
 """Runs jobs and gives each with its result as it is done, in any order."""
 
 
-def run_all(
-    jobs: Sequence[Job], folder: Path, runner: Runner, report: Callable[[str], None]
-) -> dict[Job, Result]:
+def run_all(jobs: Sequence[Job], folder: Path, runner: Runner, report: Callable[[str], None]) -> dict[Job, Result]:
     """All results: kept ones are read, the others run and kept one by one, so that an interruption loses only those
-    that are running."""
+    that are running.
+    """
     results = {job: kept for job in jobs if (kept := load_result(folder, job)) is not None}
     todo = [job for job in dict.fromkeys(jobs) if job not in results]
     report(f"{len(results)} of {len(jobs)} trainings are done already, {len(todo)} to do")
