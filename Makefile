@@ -5,8 +5,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+WORK    ?= benchmarks/peers/venv
+RESULTS ?= benchmarks/results/$(shell uname -n)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +25,12 @@ lint: $(READY)  ## format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+peers: $(READY)  ## our MODELS beside anomalib's methods, trained on DATA (an MVTec-style category); TEACHER=FILE, WORK=DIR
+	@test -n "$(DATA)" -a -n "$(MODELS)" || { echo "expected: make peers DATA=data/bottle MODELS='a.onnx b.onnx'" >&2; exit 1; }
+	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/python benchmarks/peers/peers.py $(MODELS) --data $(DATA) \
+	  $(if $(TEACHER),--teacher $(TEACHER)) --work $(WORK) --results $(RESULTS)
+	$(BIN)/python -m stfpm_bench.recorded
 
 clean:  ## remove what make made: the environment, the demo, caches
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,9 +10,15 @@ ROOT = Path(__file__).parent
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
+    "tomli>=2.0; python_version < '3.11'",  # reads a line's configuration; part of Python from 3.11 on
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
 OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
+GPU = ["onnxruntime-gpu[cuda,cudnn]>=1.21"]  # ONNX Runtime on an NVIDIA GPU, with CUDA's libraries; instead of CPU
+TENSORRT = [
+    "tensorrt>=10.3",  # builds and runs plans; a Jetson has it already, and tensorrt-lean runs them too
+    "cuda-python>=12.6",  # memory, streams and graphs of the GPU; PyCUDA does too, without graphs
+]
 TRAIN = [
     "torch>=2.4",  # teacher, student, training
     "torchvision>=0.19",  # the ResNets and their ImageNet weights
@@ -29,6 +35,7 @@ BENCH = [
     *CPU,
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
+    "onnx>=1.16",  # counts a graph's multiply-adds and bytes
 ]
 PAPER = [
     "scikit-learn>=1.4",  # t-SNE of Figure 3
@@ -36,6 +43,10 @@ PAPER = [
 RAY = [
     "ray>=2.30",  # the paper's trainings on a cluster
 ]
+MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
+MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
+OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
+GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
     "scikit-learn>=1.4",  # holds our AUROC against another's
@@ -59,6 +70,9 @@ setup(
         "stfpm_export",
         "stfpm_runtime",
         "stfpm_runtime.engines",
+        "stfpm_runtime.line",
+        "stfpm_runtime.line.sinks",
+        "stfpm_runtime.plans",
         "stfpm_runtime.sources",
         "stfpm_bench",
         "stfpm_bench.layouts",
@@ -80,19 +94,27 @@ setup(
         "export": EXPORT,
         "cpu": CPU,
         "openvino": OPENVINO,
-        "gpu": ["onnxruntime-gpu>=1.18"],
+        "gpu": GPU,
+        "tensorrt": TENSORRT,
         "bench": BENCH,
+        "mqtt": MQTT,
+        "modbus": MODBUS,
+        "opcua": OPCUA,
+        "gpio": GPIO,
         "paper": [*TRAIN, *BENCH, *PAPER],
         "ray": RAY,
-        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *DEV],
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DEV],
     },
     entry_points={
         "console_scripts": [
             "stfpm-train = stfpm_edge.train_cli:main",
             "stfpm-pretrain = stfpm_edge.pretrain_cli:main",
             "stfpm-export = stfpm_export.cli:main",
+            "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.inspect_cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal_cli:main",
             "stfpm-eval = stfpm_bench.eval_cli:main",
+            "stfpm-bench = stfpm_bench.bench_cli:main",
         ]
     },
 )

@@ -1,8 +1,8 @@
-"""Export anomalib's Stfpm by anomalib's own Engine: ONNX and OpenVINO in float32, OpenVINO in int8 by NNCF.
+"""Export anomalib's Stfpm by anomalib's own Engine: PyTorch, ONNX and OpenVINO in float32, OpenVINO in int8 by NNCF.
 
 Writes OUT/weights/onnx/model.onnx, OUT/weights/openvino/model.xml and OUT/weights/openvino/model_int8.xml, all of a
-fixed image size and a free batch. Their input is float32 [N, 3, H, W], RGB, 0 to 1; normalisation is inside. See
-setup_anomalib.sh.
+fixed image size and a free batch, and OUT/weights/torch/model.pt. Their input is float32 [N, 3, H, W], RGB, 0 to 1;
+normalisation is inside. See setup_anomalib.sh.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -17,7 +17,7 @@ from offline_stfpm import build_stfpm, image_folder
 
 
 def main() -> None:
-    """Export all three."""
+    """Export them all."""
     arguments = _parser().parse_args()
     size = (arguments.size, arguments.size)
     model = build_stfpm(arguments.checkpoint, arguments.size)
@@ -25,6 +25,7 @@ def main() -> None:
     where = {"export_root": arguments.output, "input_size": size}
     print(engine.export(model, ExportType.ONNX, **where))
     print(engine.export(model, ExportType.OPENVINO, **where))
+    print(engine.export(model, ExportType.TORCH, export_root=arguments.output))
     int8 = engine.export(
         model,
         ExportType.OPENVINO,

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stfpm_runtime.cli import run
-from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.errors import DataError, MissingExtraError
+from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 
 from .dataset import find_categories
+from .models import open_model
 
 if TYPE_CHECKING:
     from .report import Report
@@ -41,22 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = EvalOptions(**vars(_parser().parse_args(argv)))
     return run("stfpm-eval", lambda: _eval(options))
-
-
-def open_model(path: Path) -> Engine:
-    """The engine of a model file: PyTorch for a .safetensors checkpoint, `open_engine` for everything else.
-
-    Raises what they raise, and MissingExtraError for a checkpoint where PyTorch is not installed.
-    """
-    if path.suffix.lower() != ".safetensors":
-        return open_engine(path)
-    try:
-        from stfpm_edge.torch_engine import TorchEngine
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("stfpm_"):
-            raise
-        raise MissingExtraError(error.name, "train") from None
-    return TorchEngine(path)
 
 
 def evaluate_model(model_path: Path, data: Path) -> Report:

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import openvino
-
-from stfpm_runtime.engines.openvino import CONFIGURATION
 
 RUNS = 30
 KINDS = ("convolution and pooling", "head", "quantise, dequantise, sums, layout")
@@ -19,11 +16,19 @@ KINDS = ("convolution and pooling", "head", "quantise, dequantise, sums, layout"
 
 def shares(engine: str, path: Path) -> dict[str, float]:
     """Milliseconds by kind of operator for one frame, the median of each operator, of a file of ours."""
-    times = _openvino(path) if engine == "OpenVINO" else _onnxruntime(path)
     totals = dict.fromkeys(KINDS, 0.0)
-    for (name, operator), own in times.items():
-        totals[_kind(name, operator)] += float(np.median(own))
+    for (name, operator), own in node_times(engine, path).items():
+        totals[_kind(name, operator)] += own
     return {kind: round(total, 3) for kind, total in totals.items()}
+
+
+def node_times(engine: str, path: Path) -> dict[tuple[str, str], float]:
+    """Milliseconds of each operator for one frame, the median of several, by its name and type in the engine's words.
+
+    `engine` is `OpenVINO` or `ONNX Runtime`, on the CPU.
+    """
+    times = _openvino(path) if engine == "OpenVINO" else _onnxruntime(path)
+    return {operator: float(np.median(own)) for operator, own in times.items()}
 
 
 def _kind(name: str, operator: str) -> str:
@@ -33,6 +38,10 @@ def _kind(name: str, operator: str) -> str:
 
 
 def _openvino(path: Path) -> dict[tuple[str, str], list[float]]:
+    import openvino
+
+    from stfpm_runtime.engines.openvino import CONFIGURATION
+
     core = openvino.Core()
     model = core.read_model(path)
     shape = model.inputs[0].get_partial_shape()

@@ -26,7 +26,6 @@ from .ranges import first_overflow, measure_ranges
 from .reference import Reference
 from .target import Target
 
-PRECISIONS = ("fp32", "fp16", "int8")
 RUNS = 40
 """Timed frames of each candidate."""
 PAUSE = 0.05

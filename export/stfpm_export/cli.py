@@ -1,4 +1,7 @@
-"""`stfpm-export`: from a checkpoint to one ONNX file that is proven against PyTorch."""
+"""`stfpm-export`: from a checkpoint to one ONNX file that is proven against PyTorch, and on to a TensorRT plan.
+
+On a device without PyTorch it makes the plan from the ONNX file: what needs PyTorch is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stfpm_edge.options import parse_size
 from stfpm_runtime.cli import run
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.golden import golden_path
 
-from .candidates import PRECISIONS, Accuracy
-from .certificate import describe_parity
-from .exporting import AUTO, AnomalibOptions, ExportOptions, export
-from .target import TARGETS
+from .plan_cli import add_plan_options, build_beside, build_fastest, check_plan_options
+from .target import AUTO, PRECISIONS, TARGETS
+
+if TYPE_CHECKING:
+    from stfpm_runtime.spec import Spec
+
+    from .candidates import Accuracy
+    from .exporting import AnomalibOptions, ExportOptions
+    from .parity import Parity
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,11 +34,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    options = ExportOptions(
-        arguments.checkpoint,
-        arguments.output or arguments.checkpoint.with_suffix(".onnx"),
+    check_plan_options(arguments)
+    if arguments.model.suffix.lower() == ".onnx":
+        build_beside(arguments.model, arguments, _say)
+        return 0
+    from .exporting import export
+
+    options = _options(arguments)
+    if arguments.engine and options.precision == AUTO:
+        build_fastest(options, arguments, _say)
+        return 0
+    spec, parity = export(options, _say, _accuracy(arguments.evaluate))
+    _describe(options.output, spec, parity)
+    if arguments.engine:
+        build_beside(options.output, arguments, _say)
+    return 0
+
+
+def _describe(output: Path, spec: Spec, parity: Parity) -> None:
+    from .certificate import describe_parity
+
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    _say(f"{output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision} for {spec.target}, {size}")
+    _say(describe_parity(parity))
+    _say(f"{golden_path(output)}: keep it beside the model, any device can repeat the comparison with it")
+
+
+def _options(arguments: argparse.Namespace) -> ExportOptions:
+    from .exporting import ExportOptions
+
+    return ExportOptions(
+        arguments.model,
+        arguments.output or arguments.model.with_suffix(".onnx"),
         precision=arguments.precision,
-        target=arguments.target,
+        target=arguments.target or ("tensorrt" if arguments.engine else "cpu"),
         size=_size(arguments.size),
         batch=arguments.batch,
         images=arguments.images,
@@ -38,12 +75,6 @@ def _export(arguments: argparse.Namespace) -> int:
         allow_parity_loss=arguments.allow_parity_loss,
         anomalib=_anomalib(arguments),
     )
-    spec, parity = export(options, _say, _accuracy(arguments.evaluate))
-    size = f"{options.output.stat().st_size / 1e6:.1f} MB"
-    _say(f"{options.output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision} for {spec.target}, {size}")
-    _say(describe_parity(parity))
-    _say(f"{golden_path(options.output)}: keep it beside the model, any device can repeat the comparison with it")
-    return 0
 
 
 def _accuracy(data: Path | None) -> Accuracy | None:
@@ -69,6 +100,8 @@ def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
     given = {name: getattr(arguments, name) for name in ("name", "false_alarm_rate")}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.from_anomalib:
+        from .exporting import AnomalibOptions
+
         return AnomalibOptions(**given)
     for name in given:
         raise OptionError(f"got --{name.replace('_', '-')} without --from-anomalib; one of our checkpoints has it")
@@ -78,6 +111,8 @@ def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
+    from stfpm_edge.options import parse_size
+
     width, height = parse_size(text)
     return height, width
 
@@ -93,12 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         "the camera's uint8 frame in, anomaly map and score out. The file is run against PyTorch before it is kept.",
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the .safetensors file that stfpm-train wrote")
-    add("-o", "--output", type=Path, metavar="FILE", help="the .onnx file to write (default: beside the checkpoint)")
+    add("model", type=Path, metavar="MODEL",
+        help="the .safetensors checkpoint that stfpm-train wrote; with --engine also an exported .onnx")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE", help="the .onnx file to write (default: beside MODEL)")
     add("--precision", default="fp32", choices=(*PRECISIONS, AUTO),
         help="of the backbones (default: fp32); auto keeps the fastest here that agrees with PyTorch")  # fmt: skip
-    add("--target", default="cpu", choices=TARGETS,
-        help="who is to run it: ONNX Runtime (cpu, the default), OpenVINO (faster on x86) or TensorRT")  # fmt: skip
+    add("--target", choices=TARGETS, help="who is to run it: ONNX Runtime (cpu, the default), OpenVINO (faster on x86) "
+        "or TensorRT (the default with --engine)")  # fmt: skip
     add("--size", metavar="SIDE|WxH", help="input size in pixels (default: the checkpoint's own)")
     add("--batch", type=int, metavar="N", help="frames that the file takes at a time (default: any number)")
     add("--calibration", type=Path, metavar="DIR",
@@ -112,10 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("a model trained with anomalib")
     add = group.add_argument
     add("--from-anomalib", action="store_true",
-        help="CHECKPOINT is the .ckpt of anomalib's Stfpm; none of it is executed")  # fmt: skip
+        help="MODEL is the .ckpt of anomalib's Stfpm; none of it is executed")  # fmt: skip
     add("--false-alarm-rate", type=float, metavar="RATE",
         help="share of good parts that may be rejected (default: 0.01)")  # fmt: skip
     add("--name", help="the product's name (default: the file's)")
+    add_plan_options(parser)
     return parser
 
 

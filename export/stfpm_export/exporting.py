@@ -23,11 +23,11 @@ from stfpm_runtime.images import find_images
 from stfpm_runtime.preprocessing import Image, preprocess
 from stfpm_runtime.spec import Spec
 
-from .candidates import PRECISIONS, Accuracy, Candidate, Material, latencies, make_candidate
+from .candidates import Accuracy, Candidate, Material, latencies, make_candidate
 from .from_anomalib import read_anomalib
 from .parity import Parity, require_parity
 from .reference import Reference, make_reference
-from .target import TARGETS, Target
+from .target import AUTO, PRECISIONS, TARGETS, Target
 
 MOST_IMAGES = 32
 """Images that parity is measured on, at the most; each a second time with a patch pasted in."""
@@ -35,7 +35,6 @@ CALIBRATION_IMAGES = 64
 """Images that int8 is calibrated on, at the most."""
 GOLDEN_IMAGES = 4
 """Images kept beside the model with PyTorch's results, half of them with a patch pasted in."""
-AUTO = "auto"
 BUG = "report this as a bug, with the checkpoint"
 CHOOSE = "choose another precision, or accept it with --allow-parity-loss"
 

@@ -1,4 +1,4 @@
-"""Who is to run a file. Every engine runs every file; each is fastest on the one that was written for it."""
+"""Who is to run a file, and in which precision. Every engine runs every file, each its own the fastest."""
 
 from __future__ import annotations
 
@@ -14,3 +14,7 @@ Target = Literal["cpu", "openvino", "tensorrt"]
 """
 
 TARGETS: tuple[Target, ...] = ("cpu", "openvino", "tensorrt")
+
+PRECISIONS = ("fp32", "fp16", "int8")
+AUTO = "auto"
+"""The fastest of them whose parity holds."""

@@ -6,6 +6,7 @@ a probability of at most 1 - k / (n + 1) (Vovk, Gammerman, Shafer: Algorithmic L
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,3 +51,21 @@ def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Thr
 def p_value(score: float, held_out: Sequence[float]) -> float:
     """The share of good parts that would score at least this high: (1 + #{held_out >= score}) / (n + 1)."""
     return (1 + sum(other >= score for other in held_out)) / (len(held_out) + 1)
+
+
+class PValues:
+    """`p_value` for one score after the other: the held-out scores are sorted once."""
+
+    def __init__(self, held_out: Sequence[float]) -> None:
+        self._sorted = sorted(held_out)
+
+    def of(self, score: float, looks: int = 1) -> float | None:
+        """The p-value of a score that is the highest of `looks` pictures (tiles); None where nothing was held out.
+
+        Of several it is bounded by their number times that of one (Bonferroni), which holds whatever they share.
+        """
+        n = len(self._sorted)
+        if not n:
+            return None
+        at_least = n - bisect.bisect_left(self._sorted, score)
+        return min(1.0, looks * (1 + at_least) / (n + 1))

@@ -2,10 +2,12 @@
 
     StfpmError
     ├── OptionError         an option's value makes no sense, or contradicts another
+    ├── ConfigError         a configuration file is wrong, in a line that it names
     ├── ImageError          one picture or frame cannot be used (an inspection makes a `fault` of it)
     ├── DataError           a folder of pictures does not hold what the command needs
     ├── ArtifactError       a model file is missing, damaged, of another kind, or from a newer version
     ├── OutputError         a file or folder cannot be written
+    ├── JournalError        a journal cannot be written or read, is damaged, or of another version
     ├── EngineError         the engine refused its input, or failed
     ├── TrainingError       training cannot go on
     ├── ParityError         the exported file disagrees with PyTorch
@@ -25,6 +27,10 @@ class OptionError(StfpmError):
     """An option's value makes no sense, or contradicts another."""
 
 
+class ConfigError(StfpmError):
+    """A configuration file is wrong, in a line that the message names."""
+
+
 class ImageError(StfpmError):
     """One picture or frame cannot be used."""
 
@@ -39,6 +45,10 @@ class ArtifactError(StfpmError):
 
 class OutputError(StfpmError):
     """A file or folder cannot be written."""
+
+
+class JournalError(StfpmError):
+    """A journal cannot be written or read, is damaged, or of another version."""
 
 
 class EngineError(StfpmError):

@@ -2,12 +2,14 @@
 
 Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
 judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
+`stfpm-inspect --config line3.toml` (or --journal FILE) runs a line of cameras, for months: see the package `line`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
@@ -20,13 +22,16 @@ import cv2
 
 from .cli import run
 from .detector import Detector, Verdict
-from .engines import DEVICES, open_engine
-from .errors import OptionError, OutputError, StfpmError
+from .engines import DEVICES, Engine, open_engine
+from .errors import ArtifactError, OptionError, OutputError, StfpmError
 from .files import check_writable
+from .plans import onnx_path
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
 
 COMMAND = "stfpm-inspect"
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs")
+"""What goes with --journal."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class InspectOptions:
     """Instead of the model's own."""
     device: str = "auto"
     """What executes the model, see `open_engine`."""
+    rebuild: bool = False
+    """Whether a TensorRT plan that does not fit this machine is built again, from the ONNX file beside it."""
     threads: int | None = None
     """Of the engine; None: its choice."""
     batch_size: int = 1
@@ -55,32 +62,53 @@ class InspectOptions:
     """Frames to inspect at most."""
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """Which line to run."""
+
+    config: Path | None = None
+    """Its TOML file; None: the model and sources below."""
+    model: Path = Path()
+    sources: tuple[str, ...] = ()
+    """A camera each."""
+    journal: Path = Path()
+    threshold: float | None = None
+    device: str = "auto"
+    threads: int | None = None
+    json_logs: bool = False
+    """Log lines as JSON instead of words."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
+    if isinstance(options, ServeOptions):
+        return run(COMMAND, lambda: _serve(options))
     return run(COMMAND, lambda: inspect(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> InspectOptions:
+def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
     """The command line as options; exits with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures and videos with an exported model.")
-    parser.add_argument("model", type=Path, help="the model.onnx that stfpm-export wrote")
-    parser.add_argument(
-        "--source", nargs="+", required=True, metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
-    parser.add_argument(
-        "--save-only",
-        choices=get_args(SaveOnly),
-        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
-    )
-    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
-    parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
-    parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
+    parser = _parser()
     args = parser.parse_args(argv)
+    if args.config:
+        _refuse(parser, args, "--config", allowed=("config", "json_logs"))
+        return ServeOptions(args.config, json_logs=args.json_logs)
+    if args.model is None or args.source is None:
+        parser.error("expected model.onnx and --source, or --config line.toml")
+    if args.journal:
+        _refuse(parser, args, "--journal", allowed=LINE_FLAGS)
+        return ServeOptions(
+            json_logs=args.json_logs,
+            model=args.model,
+            sources=tuple(args.source),
+            journal=args.journal,
+            threshold=args.threshold,
+            device=args.device,
+            threads=args.threads,
+        )
+    if args.json_logs:
+        parser.error("--json-logs without --config or --journal: there is no log")
     if args.save_only and not args.save:
         parser.error("--save-only without --save: expected --save DIR, the folder for the overlays")
     return InspectOptions(
@@ -91,10 +119,61 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions:
         save_only=args.save_only or "all",
         threshold=args.threshold,
         device=args.device,
+        rebuild=args.rebuild,
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
+    parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run a line as its TOML file says, until SIGTERM")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="run the sources as a line, a camera each, into it"
+    )
+    parser.add_argument("--json-logs", action="store_true", help="with these two: log lines as JSON")
+    parser.add_argument(
+        "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
+    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
+    parser.add_argument(
+        "--save-only",
+        choices=get_args(SaveOnly),
+        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
+    )
+    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build a plan that is of another machine again, from its ONNX file"
+    )
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
+    parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
+    parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
+    return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str, allowed: Sequence[str]) -> None:
+    """End with 2 if there are other flags than those beside it."""
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in allowed]
+    if given:
+        parser.error(f"{flag} with {', '.join(given)}: they do not go together")
+
+
+def _serve(options: ServeOptions) -> int:
+    """Run a line. Imported here: who inspects files needs no journal."""
+    from .line.config import line_of, read_config
+    from .line.logs import log_to_stderr
+    from .line.service import serve
+
+    _silence_opencv()
+    log_to_stderr(options.json_logs)
+    if options.config:
+        return serve(read_config(options.config))
+    line = line_of(options.model, options.sources, options.journal)
+    return serve(dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads))
 
 
 def inspect(options: InspectOptions) -> int:
@@ -106,7 +185,7 @@ def inspect(options: InspectOptions) -> int:
     _silence_opencv()
     files = find_files(options.sources)
     _check_outputs(options, files)
-    with contextlib.closing(open_engine(options.model, options.device, options.threads)) as engine:
+    with contextlib.closing(_open(options)) as engine:
         detector = Detector(engine, options.threshold)
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()
@@ -133,6 +212,19 @@ def judge(detector: Detector, frames: Iterable[Frame], batch_size: int = 1) -> I
         verdicts = iter(detector.inspect_batch([frame.image for frame in batch if frame.image is not None]))
         for frame in batch:
             yield frame, detector.fault(frame.error) if frame.image is None else next(verdicts)
+
+
+def _open(options: InspectOptions) -> Engine:
+    """The engine; a plan that cannot be used is built again where that was asked for."""
+    try:
+        return open_engine(options.model, options.device, options.threads)
+    except ArtifactError:
+        if not options.rebuild or options.model.suffix.lower() != ".engine":
+            raise
+    from .plans.building import rebuild
+
+    rebuild(options.model, onnx_path(options.model), _say)
+    return open_engine(options.model, options.device, options.threads)
 
 
 def _check_outputs(options: InspectOptions, files: Files) -> None:

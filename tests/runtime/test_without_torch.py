@@ -16,7 +16,10 @@ import stfpm_runtime
 REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
-ALLOWED = {"cv2", "numpy", "onnxruntime", "openvino"}
+ALLOWED = {
+    "asyncua", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho", "pycuda", "pymodbus",
+    "tensorrt", "tomli",
+}  # fmt: skip
 
 BLOCK_AND_INSPECT = f"""
 import sys
@@ -50,9 +53,18 @@ def test_module_imports_nothing_but_the_standard_library_and_what_the_device_has
     assert imported(module) <= ALLOWED | set(sys.stdlib_module_names)
 
 
-def test_onnxruntime_is_imported_by_its_engine_alone():
-    importers = {path.name for path in RUNTIME.rglob("*.py") if "onnxruntime" in imported(path)}
-    assert importers == {"onnx_runtime.py"}
+@pytest.mark.parametrize(
+    ("package", "modules"),
+    [
+        ("onnxruntime", {"onnx_runtime.py", "onnx_runtime_gpu.py"}),
+        ("openvino", {"openvino.py"}),
+        ("cuda", {"cuda.py"}),
+        ("pycuda", {"cuda.py"}),
+        ("tensorrt", {"tensor_rt.py", "builder.py", "building.py", "monitor.py"}),
+    ],
+)
+def test_packages_of_engines_are_imported_where_they_are_used_alone(package, modules):
+    assert {path.name for path in RUNTIME.rglob("*.py") if package in imported(path)} == modules
 
 
 def test_inspects_where_pytorch_is_absent(model, tmp_path, write, paint):

@@ -2,38 +2,96 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
-from ..errors import ArtifactError, OptionError
+from ..errors import ArtifactError, EngineError, MissingExtraError, OptionError
 from .base import Engine
 
 __all__ = ["Engine", "open_engine"]
 
-
-DEVICES = ("auto", "cpu", "onnxruntime", "openvino")
+DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
+LOG = logging.getLogger("stfpm")
 
 
 def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | None = None) -> Engine:
     """Open a model file for inference; close it when done.
 
-    `device` is `auto` or `cpu`, which choose ONNX Runtime or OpenVINO by the file and by what is installed, or one of
-    the two by name. `threads` bounds the engine's threads for one frame; None leaves it the choice.
+    A plan (.engine) runs in TensorRT. For a model.onnx `device` is one of
+
+        auto         the GPU where there is one and ONNX Runtime can use it, else the CPU; a warning says why not
+        cpu          ONNX Runtime or OpenVINO, by the file and by what is installed
+        onnxruntime, openvino  one of the two by name, on the CPU
+        cuda         ONNX Runtime on the GPU
+        tensorrt     TensorRT within ONNX Runtime, which builds its engine on the first frame and keeps it
+
+    `threads` bounds the CPU engine's threads for one frame; None leaves it the choice.
     Raises ArtifactError for a file that cannot be used, MissingExtraError for a package that is not installed,
-    OptionError for an unknown device.
+    EngineError where the GPU that was asked for is not there, OptionError for an unknown device.
     """
     path = Path(path)
     if device not in DEVICES:
         raise OptionError(f"got device {device!r}; expected one of {', '.join(DEVICES)}")
     if threads is not None and threads < 1:
         raise OptionError(f"got {threads} threads; expected 1 or more")
+    if path.suffix.lower() == ".engine":
+        return _open_plan(path, device)
     if path.suffix.lower() != ".onnx":
         raise ArtifactError(
             f"{path}: got a file ending in {path.suffix!r}; expected a .onnx file, "
             "which stfpm-export makes from a .safetensors checkpoint"
         )
+    if device in ("cuda", "tensorrt"):
+        return _open_on_gpu(path, device)
+    if device == "auto" and (engine := _try_gpu(path)) is not None:
+        return engine
+    return _open_on_cpu(path, device, threads)
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether Linux shows an NVIDIA GPU's driver: a card's, or a Jetson's."""
+    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg"))
+
+
+def _try_gpu(path: Path) -> Engine | None:
+    """The model on the GPU; None where ONNX Runtime has no CUDA, and with a warning where it has and cannot use it."""
+    try:
+        from .onnx_runtime import providers
+    except MissingExtraError:
+        return None  # there may be OpenVINO; whoever opens it on the CPU says what is missing
+    if "CUDAExecutionProvider" not in providers():
+        if has_nvidia_gpu():
+            LOG.warning(
+                "%s runs on the CPU: there is a GPU, but no ONNX Runtime for it; see README, Install", path.name
+            )
+        return None
+    try:
+        return _open_on_gpu(path, "cuda")
+    except EngineError as error:
+        LOG.warning("%s runs on the CPU: %s", path.name, error)
+        return None
+
+
+def _open_plan(path: Path, device: str) -> Engine:
+    if device not in ("auto", "tensorrt"):
+        raise OptionError(
+            f"got device {device!r} for the plan {path.name}; expected tensorrt or auto: no other runs it"
+        )
+    from .tensor_rt import TensorRtEngine
+
+    return TensorRtEngine(path)
+
+
+def _open_on_gpu(path: Path, device: str) -> Engine:
+    from .onnx_runtime_gpu import OnnxRuntimeGpuEngine
+
+    return OnnxRuntimeGpuEngine(path, "TensorRT" if device == "tensorrt" else "CUDA")
+
+
+def _open_on_cpu(path: Path, device: str, threads: int | None) -> Engine:
     if device == "openvino" or (device != "onnxruntime" and _suits_openvino(path)):
         from .openvino import OpenVinoEngine
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,23 +28,11 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        if not path.is_file():
-            raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # its warnings are about graphs, not for a line's log; its errors are raised too
+        options = session_options()
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            self._session: ort.InferenceSession | None = ort.InferenceSession(path, options, providers=[CPU])
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ArtifactError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export it again"
-            ) from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
-        self._spec = Spec.from_json(text, str(path))
-        check_graph(_inputs_and_outputs(self._session), self._spec, path)
+        self._session: ort.InferenceSession | None = open_session(path, options, [CPU])
+        self._spec = read_and_check_spec(self._session, path)
         self._provider: str = self._session.get_providers()[0]
 
     @property
@@ -63,7 +53,7 @@ class OnnxRuntimeEngine:
         try:
             return in_batches(images, self._spec.batch or len(images), self._run)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error
 
     def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
         assert self._session is not None, "checked by infer"
@@ -75,9 +65,42 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
+def session_options() -> ort.SessionOptions:
+    """ONNX Runtime's options, without its warnings: they are about graphs, and its errors are raised too."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def providers() -> list[str]:
+    """What this build of ONNX Runtime could use."""
+    return list(ort.get_available_providers())
+
+
+def open_session(path: Path, options: ort.SessionOptions, providers: Sequence[Any]) -> ort.InferenceSession:
+    """A session. Raises ArtifactError for a file that is missing or that ONNX Runtime cannot load."""
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
+    try:
+        return ort.InferenceSession(path, options, providers=list(providers), enable_fallback=False)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again") from error
+
+
+def read_and_check_spec(session: ort.InferenceSession, path: Path) -> Spec:
+    """What the file says of itself. Raises ArtifactError unless it is one of ours and its graph keeps the contract."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
+    spec = Spec.from_json(text, str(path))
+    check_graph(_inputs_and_outputs(session), spec, path)
+    return spec
+
+
 def _inputs_and_outputs(session: ort.InferenceSession) -> list[tuple[str, str, list[int]]]:
     return [(value.name, value.type, value.shape[1:]) for value in (*session.get_inputs(), *session.get_outputs())]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The gist of ONNX Runtime's errors."""
     return str(error).strip().partition("\n")[0]

@@ -1,0 +1,132 @@
+"""`stfpm-bench`: latency, memory, parity and accuracy of model files, and what got worse since the last time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stfpm_runtime.cli import run
+from stfpm_runtime.errors import OptionError, ParityError, StfpmError
+from stfpm_runtime.files import atomic_path, check_writable
+
+from .bench_options import BenchOptions
+from .measuring import Plan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run("stfpm-bench", lambda: _compare(arguments) if arguments.compare else _bench(_options(arguments)))
+
+
+def _bench(options: BenchOptions) -> int:
+    from .bench_text import print_report, to_markdown
+    from .benching import bench
+    from .page import to_html
+
+    for path in options.outputs:
+        check_writable(path)
+    report = bench(options, lambda line: print(f"stfpm-bench: {line}", file=sys.stderr))
+    texts = ((options.json, report.to_json), (options.markdown, lambda: to_markdown(report)),
+             (options.html, lambda: to_html(report)))  # fmt: skip
+    for output, make in texts:
+        if output is not None:
+            with atomic_path(output) as unfinished:
+                unfinished.write_text(make().rstrip("\n") + "\n", encoding="utf-8")
+    print_report(report)
+    if report.interrupted:
+        raise KeyboardInterrupt  # its exit code; what was measured is printed and written
+    if broken := [model.name for model in report.models if model.parity and not model.parity.holds]:
+        raise ParityError(f"{', '.join(broken)}: further from PyTorch than allowed, see above; export again")
+    if report.noise and not options.allow_noise:
+        raise StfpmError(
+            f"this machine is too noisy to measure on: {report.noise[0]}. The figures are written and marked; "
+            "stop what else runs, give it --time, or accept them with --allow-noise"
+        )
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .bench_text import print_comparison
+    from .comparison import compare
+    from .results import load_report
+
+    if arguments.models:
+        raise OptionError("got models and --compare; expected one or the other, measure with --json first")
+    comparison = compare(*map(load_report, arguments.compare))
+    print_comparison(comparison)
+    if comparison.worse:
+        first = comparison.worse[0]
+        raise StfpmError(
+            f"{len(comparison.worse)} figures got worse, first {first.figure} of {first.model}: "
+            f"{first.before}, now {first.after}; see the table above"
+        )
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> BenchOptions:
+    if not arguments.models:
+        raise OptionError("got no model; expected one or more files, or --compare OLD NEW")
+    values = vars(arguments).copy()
+    values.pop("compare")
+    plan = Plan(
+        time_limit_s=values.pop("time"),
+        cold_starts=values.pop("cold_starts"),
+        idle_s=_numbers(values.pop("idle"), "--idle"),
+        batches=tuple(map(int, _numbers(values.pop("batches"), "--batches"))),
+    )
+    frame = _frame(values.pop("frame"))
+    return BenchOptions(**values | {"models": tuple(values["models"]), "plan": plan, "frame": frame})
+
+
+def _frame(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdigit() for side in sides) or min(map(int, sides)) < 8:
+        raise OptionError(f"got --frame {text}; expected WIDTHxHEIGHT of 8 pixels or more, say 1280x720")
+    return int(sides[0]), int(sides[1])
+
+
+def _numbers(text: str, flag: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise OptionError(f"got {flag} {text}; expected numbers with commas, or '' for none") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stfpm-bench",
+        description="Latency from a frame to its decision, start, memory, parity and accuracy of model files, measured "
+        "by turns, each in a process of its own. Exits with 1 where parity is lost, something got worse, or the "
+        "machine is too noisy.",
+    )
+    add = parser.add_argument
+    add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx, .engine, or .safetensors, which PyTorch runs")
+    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two --json files: what got worse beyond noise")
+    add("--parity", action="store_true", help="against PyTorch's golden results beside each file")
+    add("--checkpoint", type=Path, metavar="FILE", help="parity against PyTorch itself: the .safetensors file")
+    add("--data", type=Path, help="labelled images: AUROC, pixel AUROC, PRO of the very files that are timed")
+    add("--roofline", action="store_true", help="how far each group of layers is from this machine's limit")
+    add("--device", default="auto", help="as for stfpm-inspect (default: auto)")
+    add("--threads", type=int, metavar="N", help="threads for one frame (default: the engine's choice)")
+    add("--frame", default="1280x720", metavar="WxH", help="the camera's frame (default: 1280x720)")
+    add("--time", type=float, default=60.0, metavar="SECONDS",
+        help="for the latencies, at most; it ends sooner where every p50 is known to 2%% (default: 60)")  # fmt: skip
+    add("--batches", default="1,2,4,8", metavar="N,N", help="frames at once for throughput (default: 1,2,4,8)")
+    add("--idle", default="1,10", metavar="S,S", help="seconds before a single frame (default: 1,10; '' for none)")
+    add("--cold-starts", type=int, default=5, metavar="N", help="processes started for the cold start (default: 5)")
+    add(
+        "--allow-noise",
+        action="store_true",
+        help="exit with 0 on a machine too noisy to measure on; marked all the same",
+    )
+    add("--json", type=Path, metavar="FILE", help="the figures, for --compare and other programs")
+    add("--markdown", type=Path, metavar="FILE", help="the report as Markdown")
+    add("--html", type=Path, metavar="FILE", help="the report as one page with plots")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

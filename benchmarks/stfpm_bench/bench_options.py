@@ -1,0 +1,58 @@
+"""What a run of `stfpm-bench` is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stfpm_runtime.errors import OptionError
+
+from .measuring import Plan
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure, how long, and where the figures go."""
+
+    models: tuple[Path, ...]
+    device: str = "auto"
+    threads: int | None = None
+    frame: tuple[int, int] = (1280, 720)
+    """(width, height)."""
+    plan: Plan = field(default_factory=Plan)
+    parity: bool = False
+    checkpoint: Path | None = None
+    """For parity against PyTorch itself."""
+    data: Path | None = None
+    roofline: bool = False
+    allow_noise: bool = False
+    json: Path | None = None
+    markdown: Path | None = None
+    html: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"got {self.threads} threads; expected 1 or more")
+        if self.plan.time_limit_s <= 0:
+            raise OptionError(f"got a time limit of {self.plan.time_limit_s:g} s; expected more than 0")
+        if any(batch < 1 for batch in self.plan.batches) or any(idle_s <= 0 for idle_s in self.plan.idle_s):
+            raise OptionError("got a batch below 1 or an idle time of 0; expected positive ones, or '' for none")
+        if len(set(self.models)) < len(self.models):
+            raise OptionError("got the same model twice; expected different files")
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files to write."""
+        return tuple(path for path in (self.json, self.markdown, self.html) if path is not None)
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Names to report by: the files' stems where they differ, else the shortest end of each path that does."""
+    if len({path.stem for path in paths}) == len(paths):
+        return [path.stem for path in paths]
+    for length in range(1, max(len(path.resolve().parts) for path in paths) + 1):
+        names = [Path(*path.resolve().parts[-length:]).as_posix() for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]

@@ -1,0 +1,172 @@
+"""`stfpm-export --engine`: the flags of a TensorRT plan, and what they make. Needs no PyTorch for an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stfpm_runtime.errors import EngineError, OptionError, ParityError, StfpmError
+from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.golden import golden_path, load_golden
+from stfpm_runtime.plans import PlanOptions, load_sidecar, sidecar_path
+
+if TYPE_CHECKING:
+    from .exporting import ExportOptions
+
+ROUNDED = ("fp16", "int8")
+"""What `--precision auto` builds on a device."""
+RUNS = 200
+"""Timed frames of each plan."""
+Report = Callable[[str], None]
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """The flags that concern a plan; None where one was not given, so that `check_plan_options` can tell."""
+    group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
+    add = group.add_argument
+    add("--engine", action="store_true", help="build MODEL.engine as well, from the ONNX file alone")
+    add("--workspace", type=int, metavar="MB", help="memory that a layer may use while it works (default: all)")
+    add("--batches", type=_batches, metavar="MIN,BEST,MAX",
+        help="frames at a time: the fewest, those to be fastest for, the most (default: 1,1,8)")  # fmt: skip
+    add("--optimization-level", type=int, metavar="0..5", help="0 builds fast, 5 tries everything (default: 3)")
+    add("--timing-cache", type=Path, metavar="PATH",
+        help="a file or folder of measurements that the next build can use (default: in the user's cache)")  # fmt: skip
+    add(
+        "--version-compatible",
+        action="store_true",
+        default=None,
+        help="run on the lean runtime, and newer TensorRT too",
+    )
+    add("--hardware-compatible", action="store_true", default=None, help="run on every GPU from Ampere on; slower")
+    add("--dla", type=int, metavar="CORE", help="use a Jetson's deep-learning accelerator, and the GPU for the rest")
+
+
+def check_plan_options(arguments: argparse.Namespace) -> None:
+    """Raise OptionError for what does not go together."""
+    if arguments.engine:
+        plan_options(arguments)  # raises for what makes no sense, before anything is exported
+        return
+    if arguments.model.suffix.lower() == ".onnx":
+        raise OptionError(f"got {arguments.model}, which is exported already; expected a checkpoint, or --engine")
+    for name in ("workspace", "batches", "optimization_level", "timing_cache", "version_compatible",
+                 "hardware_compatible", "dla"):  # fmt: skip
+        if getattr(arguments, name) is not None:
+            raise OptionError(f"got --{name.replace('_', '-')} without --engine; it says how a plan is built")
+
+
+def plan_options(arguments: argparse.Namespace) -> PlanOptions:
+    """The flags as options."""
+    names = {"workspace": "workspace_mb"}
+    given = {
+        names.get(name, name): getattr(arguments, name)
+        for name in (
+            "workspace",
+            "batches",
+            "optimization_level",
+            "timing_cache",
+            "version_compatible",
+            "hardware_compatible",
+            "dla",
+        )
+        if getattr(arguments, name) is not None
+    }
+    return PlanOptions(**given)
+
+
+def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> None:
+    """Build the plan of an ONNX file."""
+    output = onnx.with_suffix(".engine")
+    if arguments.model == onnx and arguments.output is not None:
+        output = arguments.output
+        if output.suffix != ".engine":
+            raise OptionError(f"got --output {output}; expected a file ending in .engine")
+    _build(onnx, output, plan_options(arguments), report)
+
+
+def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report: Report) -> None:
+    """Export and build fp16 and int8, and keep int8 only if it is faster here and both its proofs hold."""
+    from .exporting import export
+
+    check_writable(options.output)
+    with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
+        built = []
+        for precision in ROUNDED:
+            onnx = Path(folder) / f"{precision}.onnx"
+            try:
+                export(dataclasses.replace(options, output=onnx, precision=precision, target="tensorrt"), report)
+                _build(onnx, onnx.with_suffix(".engine"), plan_options(arguments), report)
+            except (ParityError, EngineError) as error:
+                report(f"{precision}: left out, {error}")
+                continue
+            built.append(onnx)
+        if not built:
+            raise StfpmError(
+                f"{options.checkpoint}: neither fp16 nor int8 can be built and proven; try --precision fp32"
+            )
+        times = plan_latencies([onnx.with_suffix(".engine") for onnx in built])
+        for onnx, spent in zip(built, times, strict=True):
+            report(f"{onnx.stem}: {spent:.2f} ms a frame, copies included")
+        best = built[int(np.argmin(times))]
+        _keep(best, options.output)
+        report(f"{options.output.with_suffix('.engine')}: {best.stem} is kept")
+
+
+def plan_latencies(plans: list[Path]) -> list[float]:
+    """Milliseconds for one frame, copies included, the median of each plan, all measured by turns."""
+    from stfpm_runtime.engines.tensor_rt import TensorRtEngine
+
+    engines = [TensorRtEngine(plan) for plan in plans]
+    times: list[list[float]] = [[] for _ in engines]
+    try:
+        for run in range(RUNS + 20):
+            for engine, own in zip(engines, times, strict=True):
+                image = np.zeros((1, *engine.spec.input_shape), np.uint8)
+                started = time.perf_counter()
+                engine.infer(image)
+                if run >= 20:
+                    own.append(1e3 * (time.perf_counter() - started))
+    finally:
+        for engine in engines:
+            engine.close()
+    return [float(np.median(own)) for own in times]
+
+
+def _build(onnx: Path, output: Path, options: PlanOptions, report: Report) -> None:
+    load_golden(golden_path(onnx))  # tells that it is missing before TensorRT is looked for
+    from stfpm_runtime.plans.building import build_plan
+
+    plan = build_plan(onnx, output, options, report)
+    report(
+        f"{output}: {plan.spec.precision}, {plan.typing}ly typed, {output.stat().st_size / 1e6:.1f} MB, {plan.built_on}"
+    )
+
+
+def _keep(onnx: Path, output: Path) -> None:
+    """Put an ONNX file, its golden file, its plan and the plan's sidecar in their place, the sidecar last."""
+    plan, kept = onnx.with_suffix(".engine"), output.with_suffix(".engine")
+    load_sidecar(plan)
+    pairs = [
+        (onnx, output),
+        (golden_path(onnx), golden_path(output)),
+        (plan, kept),
+        (sidecar_path(plan), sidecar_path(kept)),
+    ]
+    for source, place in pairs:
+        with atomic_path(place) as unfinished:
+            shutil.copyfile(source, unfinished)
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected three numbers such as 1,1,8")
+    least, best, most = map(int, parts)
+    return least, best, most

@@ -1,0 +1,58 @@
+"""From a verdict on one frame to the line's decision: debounce, and how unusual the score is among good parts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from ..conformal import PValues
+from ..detector import Decision
+from .inspector import Judged
+
+
+class Debounce:
+    """N of M: a reject stands if at least `wanted` of the last `window` frames were not passed; a fault always does.
+
+    A frame that could not be judged counts as one that was not passed. So one flicker is no alarm, and an alarm ends
+    when fewer than N of the last M frames speak for it. Before M frames were seen, N of those there are.
+    """
+
+    def __init__(self, wanted: int, window: int) -> None:
+        self._wanted = wanted
+        self._not_passed: deque[bool] = deque(maxlen=window)
+
+    def decide(self, decision: Decision) -> tuple[Decision, str]:
+        """The decision on the newest frame, and why it differs from the frame's own; empty where it does not."""
+        self._not_passed.append(decision != "pass")
+        count = sum(self._not_passed)
+        alarmed: Decision = "reject" if count >= self._wanted else "pass"
+        if decision in ("fault", alarmed):
+            return decision, ""
+        return (
+            alarmed,
+            f"debounced: {count} of the last {len(self._not_passed)} not passed, {self._wanted} make a reject",
+        )
+
+
+class Decider:
+    """The decision on each part, with what its camera saw before where that is asked for."""
+
+    def __init__(self, held_out: Sequence[float]) -> None:
+        self._p_values = PValues(held_out)
+        self._debounces: dict[tuple[str, str], Debounce] = {}
+
+    def decide(self, judged: Judged) -> tuple[Decision, str]:
+        """Decision and reason."""
+        camera, verdict = judged.shot.camera, judged.verdict
+        if camera.debounce is None:
+            return verdict.decision, verdict.reason
+        key = camera.name, judged.region.name
+        if key not in self._debounces:
+            self._debounces[key] = Debounce(*camera.debounce)
+        decision, reason = self._debounces[key].decide(verdict.decision)
+        return decision, reason or verdict.reason
+
+    def p_value(self, judged: Judged) -> float | None:
+        """The share of good parts that would score as high or higher; None of a fault, or with nothing held out."""
+        score = judged.verdict.score
+        return None if score is None else self._p_values.of(score, judged.looks)

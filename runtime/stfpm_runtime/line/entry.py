@@ -1,0 +1,97 @@
+"""What the journal holds: one row for each verdict, one for each event."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from ..detector import Decision
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A verdict as it is journalled. The fields are the columns, their order the order of the CSV."""
+
+    seq: int
+    """Its number in the journal, from 1: rising, without gaps, never used again. Readers follow by it."""
+    time: str
+    """Wall clock when it was decided, UTC: `2026-11-24T02:13:10.123Z`. It may jump; `seq` never does."""
+    monotonic_ns: int
+    """The same moment on the machine's clock since it was started."""
+    run: int
+    """Which run of the loop wrote it, from 1."""
+    camera: str
+    """The camera's name in the configuration."""
+    region: str
+    source: str
+    """File, or camera as its source names it."""
+    frame: int | None
+    """Its number in a video or since the camera was opened."""
+    part: str
+    """The part's id; empty where no trigger gave one."""
+    decision: Decision
+    score: float | None
+    """None of a fault."""
+    p_value: float | None
+    """The share of good parts that would score as high or higher; None of a fault, or with nothing held out."""
+    threshold: float
+    reason: str
+    """Why it is a fault, or why it is not what the frame alone would be."""
+    model: str
+    """SHA-256 of the model file."""
+    dropped: int
+    """Frames of this camera passed over since the one before."""
+    wait_ms: float
+    """From the frame's arrival until the loop took it."""
+    preprocess_ms: float
+    infer_ms: float
+    """Its share of the batch."""
+    latency_ms: float
+    """From the frame's arrival to this row, the batch's other frames included."""
+    picture: str = ""
+    """The original, below the folder for pictures; empty where none was kept."""
+    overlay: str = ""
+    """The overlay, likewise."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event as it is journalled."""
+
+    seq: int
+    """Its number among the events, from 1."""
+    time: str
+    monotonic_ns: int
+    run: int
+    camera: str
+    """Empty where it befell the line as a whole."""
+    source: str
+    kind: str
+    """Of a camera: opened, lost, regained, frozen, thawed, ended. Of the line: started, stopped, clock, journal ..."""
+    detail: str
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
+EVENT_COLUMNS = tuple(field.name for field in dataclasses.fields(Happening))
+values_of = operator.attrgetter(*COLUMNS)
+event_values_of = operator.attrgetter(*EVENT_COLUMNS)
+
+
+def record(entry: Entry, journal: str) -> dict[str, Any]:
+    """A verdict as JSON lines and answers have it: the row, and which journal its number belongs to."""
+    return {"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))}
+
+
+def storable(text: str) -> str:
+    """The text with what is no Unicode written out: a file's name may be any bytes, a journal holds UTF-8 alone."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def utc(seconds: float | None = None) -> str:
+    """A moment since 1970, or now, as the journal writes it: it sorts as text."""
+    moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,118 @@
+"""Judging frames that meet: their regions and tiles go through the engine together, and come back as verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..detector import Decision, Detector, Timings, Verdict
+from ..errors import ImageError
+from ..preprocessing import Image
+from .config import CameraOptions, RegionOptions
+from .regions import Cut, cut
+from .shots import Shot
+
+LOG = logging.getLogger("stfpm.inspector")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One part of a frame, and the verdict on it alone: no frame before it had a say."""
+
+    shot: Shot
+    region: RegionOptions
+    verdict: Verdict
+    taken_ns: int
+    """`time.monotonic_ns()` when the loop took the frame."""
+    image: Image | None = None
+    """The region's pixels, uint8 [H, W, 3]; None where there are none."""
+    looks: int = 1
+    """How many pictures the engine saw of it."""
+
+
+class Inspector:
+    """Judges whatever frames are at hand, of any cameras, with one detector."""
+
+    def __init__(self, detector: Detector, batch: int = 16) -> None:
+        self._detector = detector
+        self._batch = batch
+
+    def judge(self, shots: Sequence[Shot]) -> list[Judged]:
+        """A verdict for each region of each shot, in their order. Whatever breaks is a fault; nothing is raised.
+
+        Even a bug: its traceback is logged, its frames are faults, and the line goes on.
+        """
+        taken_ns = time.monotonic_ns()
+        try:
+            return self._judge(shots, taken_ns)
+        except Exception as error:
+            LOG.exception("a bug: these frames were not judged")
+            return self.refuse(shots, f"internal error: {type(error).__name__}: {error}")
+
+    def refuse(self, shots: Sequence[Shot], reason: str) -> list[Judged]:
+        """Faults for all their regions, unseen."""
+        taken_ns = time.monotonic_ns()
+        return [self._fault(shot, region, reason, taken_ns) for shot in shots for region in shot.camera.regions]
+
+    def _judge(self, shots: Sequence[Shot], taken_ns: int) -> list[Judged]:
+        parts = [(shot, region, self._cut(shot, region)) for shot in shots for region in shot.camera.regions]
+        crops = [crop for _, _, found in parts if isinstance(found, Cut) for crop in found.crops]
+        verdicts = itertools.chain.from_iterable(
+            self._detector.inspect_batch(crops[start : start + self._batch])
+            for start in range(0, len(crops), self._batch)
+        )
+        judged = []
+        for shot, region, found in parts:
+            if isinstance(found, str):
+                judged.append(self._fault(shot, region, found, taken_ns))
+                continue
+            own = list(itertools.islice(verdicts, len(found.crops)))
+            verdict = merge(found, own, threshold_of(shot.camera, region, self._detector.threshold))
+            judged.append(Judged(shot, region, verdict, taken_ns, found.image, len(own)))
+        return judged
+
+    def _cut(self, shot: Shot, region: RegionOptions) -> Cut | str:
+        """The region, or why there is none."""
+        if shot.frame.image is None:
+            return shot.frame.error or "the source gave a frame without pixels"
+        try:
+            return cut(shot.frame.image, region)
+        except ImageError as error:
+            return str(error)
+
+    def _fault(self, shot: Shot, region: RegionOptions, reason: str, taken_ns: int) -> Judged:
+        threshold = threshold_of(shot.camera, region, self._detector.threshold)
+        verdict = Verdict("fault", None, threshold, reason=reason)
+        return Judged(shot, region, verdict, taken_ns, shot.frame.image)
+
+
+def threshold_of(camera: CameraOptions, region: RegionOptions, default: float) -> float:
+    """The innermost threshold that is set."""
+    return next(value for value in (region.threshold, camera.threshold, default) if value is not None)
+
+
+def merge(found: Cut, verdicts: Sequence[Verdict], threshold: float) -> Verdict:
+    """The verdicts on a region's crops as one; it is a fault if one of them is."""
+    timings = Timings(
+        sum(verdict.timings.preprocess_ms for verdict in verdicts),
+        sum(verdict.timings.infer_ms for verdict in verdicts),
+    )
+    maps = [verdict.anomaly_map for verdict in verdicts if verdict.anomaly_map is not None]
+    if len(maps) < len(found.crops):
+        reason = next((verdict.reason for verdict in verdicts if verdict.reason), "a tile has no verdict")
+        return Verdict("fault", None, threshold, reason=reason, timings=timings)
+    if found.tiling is None and found.polygon is None:
+        (verdict,) = verdicts
+        anomaly_map, score = verdict.anomaly_map, verdict.score
+    else:
+        anomaly_map = found.merge(maps)
+        score = float(anomaly_map.max())
+    assert score is not None, "it has a map"
+    decision: Decision = "reject" if score > threshold else "pass"
+    return dataclasses.replace(
+        verdicts[0], decision=decision, score=score, threshold=threshold, anomaly_map=anomaly_map, timings=timings
+    )

@@ -1,0 +1,257 @@
+"""The journal: an SQLite file that holds every verdict before anybody is told of it.
+
+WAL mode: readers never wait for the writer, nor it for them. `synchronous = FULL`: a commit is on the disk when it
+returns, so that a verdict that was told (to a PLC, say) is still known after a power cut; with NORMAL the last ones
+would be gone, and their numbers given out again. It costs one fdatasync a verdict: 0.2 ms on an SSD, 5 to 20 ms on a
+slow SD card, which is when one would choose NORMAL. A killed process loses nothing either way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from ..errors import JournalError
+from .config import Synchronous
+from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
+
+SCHEMA = 1
+"""Version of the tables, kept as `user_version`. A newer one is refused by name."""
+APPLICATION_ID = 0x5374_6670
+"""`Stfp`: marks an SQLite file as a journal of ours."""
+WAL_BYTES = 8 << 20
+"""What the file FILE-wal is cut back to."""
+TABLES = """
+CREATE TABLE meta (id TEXT NOT NULL);
+CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, model TEXT NOT NULL);
+CREATE TABLE verdicts (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, monotonic_ns INTEGER NOT NULL, run INTEGER NOT NULL,
+    camera TEXT NOT NULL, region TEXT NOT NULL, source TEXT NOT NULL, frame INTEGER, part TEXT NOT NULL,
+    decision TEXT NOT NULL CHECK (decision IN ('pass', 'reject', 'fault')), score REAL, p_value REAL,
+    threshold REAL NOT NULL, reason TEXT NOT NULL, model TEXT NOT NULL, dropped INTEGER NOT NULL,
+    wait_ms REAL NOT NULL, preprocess_ms REAL NOT NULL, infer_ms REAL NOT NULL, latency_ms REAL NOT NULL,
+    picture TEXT NOT NULL, overlay TEXT NOT NULL,
+    CHECK ((score IS NULL) = (decision = 'fault'))
+);
+CREATE INDEX verdicts_time ON verdicts (time);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, monotonic_ns INTEGER NOT NULL, run INTEGER NOT NULL,
+    camera TEXT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL
+);
+"""
+INSERT = f"INSERT INTO verdicts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
+
+
+class DamagedJournalError(JournalError):
+    """The file is no journal any more; it can be set aside."""
+
+
+class Journal:
+    """Writes verdicts and events, each write a transaction. For one thread, and one process at a time.
+
+    Raises JournalError where it cannot be opened or written, DamagedJournalError where its contents make no sense.
+    """
+
+    def __init__(self, path: Path, synchronous: Synchronous = "full") -> None:
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            with _named(path):
+                self._connection = _connect(path, synchronous)
+                self.id: str = self._connection.execute("SELECT id FROM meta").fetchone()[0]
+                """Random, made with the file: a number is unique together with it."""
+                self._file = _identity(path)
+                self._last = self._last_number("verdicts")
+                self._last_event = self._last_number("events")
+        except JournalError:
+            self._lock.close()
+            raise
+
+    def begin_run(self, model: str) -> int:
+        """A new run of the loop with the model of this SHA-256; returns the run's number."""
+        with _named(self.path), self._transaction():
+            cursor = self._connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model))
+        return cursor.lastrowid or 0
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next verdict will have."""
+        return self._last + 1
+
+    def write(self, entry: Entry) -> Entry:
+        """Keep the verdict, in one transaction; returns it with its number."""
+        entry = dataclasses.replace(entry, seq=self._last + 1)
+        with _named(self.path), self._transaction():
+            self._connection.execute(INSERT, values_of(entry))
+        self._last = entry.seq
+        return entry
+
+    def write_late(self, entries: Sequence[Entry]) -> None:
+        """Keep verdicts that could not be written when they were made, all in one transaction."""
+        numbered = [dataclasses.replace(entry, seq=self._last + number) for number, entry in enumerate(entries, 1)]
+        with _named(self.path), self._transaction():
+            self._connection.executemany(INSERT, map(values_of, numbered))
+        self._last += len(numbered)
+
+    def note(self, happenings: Sequence[Happening]) -> None:
+        """Keep events, all in one transaction."""
+        numbered = [
+            dataclasses.replace(happening, seq=self._last_event + number)
+            for number, happening in enumerate(happenings, 1)
+        ]
+        with _named(self.path), self._transaction():
+            self._connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
+        self._last_event += len(numbered)
+
+    def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
+        """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
+
+        A step so small that the line does not notice it; returns how many are gone. Events go by their age alone.
+        The file keeps its size: what is free in it is used again.
+        """
+        oldest = "SELECT seq FROM verdicts ORDER BY seq LIMIT ?"
+        with _named(self.path), self._transaction():
+            gone = 0
+            if before is not None:
+                aged = f"DELETE FROM verdicts WHERE time < ? AND seq IN ({oldest})"
+                gone = self._connection.execute(aged, (before, limit)).rowcount
+                events = "DELETE FROM events WHERE time < ? AND seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?)"
+                self._connection.execute(events, (before, limit))
+            if max_bytes is not None and self._used_bytes() > max_bytes:
+                gone += self._connection.execute(f"DELETE FROM verdicts WHERE seq IN ({oldest})", (limit,)).rowcount
+        return gone
+
+    def check_in_place(self) -> None:
+        """Raise JournalError if the file was moved or deleted: SQLite would go on writing to what nobody can find."""
+        if _identity(self.path) != self._file:
+            raise JournalError(
+                f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"
+            )
+
+    def close(self) -> None:
+        """Give the file back. Closing twice is fine."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._lock.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself, on a full disk
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _last_number(self, table: str) -> int:
+        """The highest number ever given out there, rows forgotten since included."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged journal, with what belongs to it; returns its new name."""
+    aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the tables, 0 of an empty file. Raises JournalError for a newer one, or another's file."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (tables or version):
+        raise JournalError(f"{path}: an SQLite file, but no journal of ours; choose another file for the journal")
+    if version > SCHEMA:
+        raise JournalError(
+            f"{path}: a journal of version {version}, this stfpm-edge knows up to {SCHEMA}; "
+            "upgrade it with: pip install -U stfpm-edge, or choose another file"
+        )
+    return int(version)
+
+
+def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+    try:
+        version = check_version(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        if version == 0:
+            connection.executescript(
+                f"BEGIN; {TABLES} INSERT INTO meta VALUES ('{secrets.token_hex(4)}');"
+                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
+            )
+        connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # of the disk, permissions, another writer
+        remedy = "free space, check the folder's permissions, or choose another file"
+        raise JournalError(f"{path}: the journal cannot be written ({error}); {remedy}") from None
+    except (sqlite3.DatabaseError, TypeError) as error:  # TypeError: there is no row in meta
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+            raise  # a bug of ours
+        raise DamagedJournalError(
+            f"{path}: the journal is damaged ({error}); expected one that stfpm-inspect wrote"
+        ) from None
+
+
+def _lock(path: Path) -> TextIO:
+    """Hold FILE.lock, so that two processes never give out the same number; the kernel lets go with the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    except OSError as error:
+        remedy = "choose another place"
+        raise JournalError(f"{path}: the journal cannot be written ({error.strerror}); {remedy}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise JournalError(
+            f"{path}: another stfpm-inspect writes this journal (process {owner}); stop it, or choose another file"
+        ) from None
+    with contextlib.suppress(OSError):  # the number is a courtesy: a full disk has no room for it
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+    return lock

@@ -1,0 +1,152 @@
+"""`stfpm-journal line3.sqlite`: what the quality manager asks of a journal, also while it is written.
+
+Counts and yield on stdout; with --rejects what was not passed, with its pictures; with --csv or --json for others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from ..cli import run
+from .entry import COLUMNS, Entry, Happening, record, utc, values_of
+from .reading import Count, JournalReader, Period
+
+COMMAND = "stfpm-journal"
+Show = Literal["counts", "rejects", "events", "csv"]
+AGO = re.compile(r"(\d+)([mhd])")
+AGO_S = {"m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True)
+class JournalCliOptions:
+    """What to show of which journal."""
+
+    journal: Path
+    period: Period
+    show: Show = "counts"
+    json: bool = False
+    pictures: Path | None = None
+    """The folder of the pictures, whose names the journal holds."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `argv` is without the command's name."""
+    options = parse(argv)
+    return run(COMMAND, lambda: show(options))
+
+
+def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
+    """The command line as options; exits with 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
+    moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
+    parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config writes")
+    parser.add_argument("--since", type=_moment, metavar="WHEN", help=f"from then on: {moment}")
+    parser.add_argument("--until", type=_moment, metavar="WHEN", help="before then")
+    parser.add_argument("--camera", default="", metavar="NAME", help="of this camera alone")
+    what = parser.add_mutually_exclusive_group()
+    for name, text in (("rejects", "what was not passed, with its pictures"), ("events", "lost cameras and the like"),
+                       ("csv", "every verdict as CSV")):  # fmt: skip
+        what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
+    parser.add_argument("--json", action="store_true", help="as JSON; rejects and events: one line each")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of the configuration: show whole paths, if there")
+    args = parser.parse_args(argv)
+    assert args.show in get_args(Show), "a constant of ours"
+    if args.json and args.show == "csv":
+        parser.error("--csv with --json: expected one of them")
+    return JournalCliOptions(
+        journal=args.journal,
+        period=Period(args.since or "", args.until or "", args.camera),
+        show=args.show,
+        json=args.json,
+        pictures=args.pictures,
+    )
+
+
+def show(options: JournalCliOptions) -> int:
+    """Print it and return 0. Raises JournalError for a journal that cannot be read."""
+    with contextlib.closing(JournalReader(options.journal)) as journal:
+        if options.show == "csv":
+            _print_csv(journal.entries(options.period))
+        elif options.show == "rejects":
+            _print_rejects(journal.entries(options.period, not_passed=True), options, journal.id)
+        elif options.show == "events":
+            _print_events(journal.events(options.period), options.json)
+        else:
+            _print_counts(journal.counts(options.period), options.json)
+    return 0
+
+
+def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
+    sums = [sum(values) for values in zip(*((c.passed, c.rejected, c.faults) for c in counts), strict=True)] or [0] * 3
+    total = Count("all", "", *sums)
+    if as_json:
+        rows = [
+            {**dataclasses.asdict(count), "total": count.total, "yield": count.yielded} for count in (*counts, total)
+        ]
+        print(json.dumps({"regions": rows[:-1], "all": {key: rows[-1][key] for key in list(rows[-1])[2:]}}, indent=1))
+        return
+    print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
+    for count in (*counts, *([total] if len(counts) != 1 else [])):
+        share = "-" if count.yielded is None else f"{count.yielded:.1%}"
+        numbers = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
+        print(f"{count.camera:15} {count.region:15} {numbers}{share:>9}")
+
+
+def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal: str) -> None:
+    for entry in entries:
+        pictures = [_picture(options.pictures, name) for name in (entry.picture, entry.overlay)]
+        if options.json:
+            print(json.dumps({**record(entry, journal), "picture": pictures[0], "overlay": pictures[1]}))
+            continue
+        score = f"fault: {entry.reason}" if entry.score is None else f"{entry.score:.4g} > {entry.threshold:.4g}"
+        what = " ".join(filter(None, (f"{entry.camera}/{entry.region}", entry.part, score, *pictures)))
+        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{what}")
+
+
+def _print_events(events: Iterable[Happening], as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            print(json.dumps(dataclasses.asdict(event)))
+        else:
+            print(f"{_local(event.time)} {event.camera or 'line'}: {event.kind}", event.detail)
+
+
+def _print_csv(entries: Iterable[Entry]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(values_of, entries))
+
+
+def _picture(folder: Path | None, name: str) -> str:
+    """Where the picture is; empty where there is none (any more)."""
+    if folder is None or not name:
+        return name
+    path = folder / name
+    return str(path) if path.is_file() else ""
+
+
+def _local(moment: str) -> str:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(text: str) -> str:
+    """A moment of the command line, as the journal writes it."""
+    if match := AGO.fullmatch(text):
+        return utc(time.time() - int(match[1]) * AGO_S[match[2]])
+    try:
+        return utc(datetime.fromisoformat(text).astimezone().timestamp())
+    except ValueError:
+        expected = "expected 2026-11-24, 2026-11-24T06:00, 30m, 8h or 7d"
+        raise argparse.ArgumentTypeError(f"got {text!r}, {expected}") from None

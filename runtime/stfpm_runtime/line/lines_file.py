@@ -1,0 +1,177 @@
+"""JSON lines beside the journal, and the pattern for every sink: a thread that follows the journal with a cursor.
+
+It reads the journal over a connection of its own, so the loop never waits for it; an outage delays, never loses. Its
+cursor is its own last whole line: after a crash the file is completed from the journal, none lost and none double.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from .entry import COLUMNS
+from .reading import open_for_reading
+
+LOG = logging.getLogger("stfpm.json_lines")
+BATCH = 500
+"""Verdicts read and written at a time."""
+TAIL_BYTES = 1 << 20
+"""How far from its end the last whole line is looked for."""
+RETRY_S = 1.0
+BEGINNING = b'{"journal": "'
+"""Of each line: half a line is known by it."""
+FOLLOW = f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?"
+
+Remark = Callable[[str, str], None]
+
+
+class JsonLinesFollower:
+    """Writes each verdict of the journal as a line, once; renames the file to FILE.1 when it is `max_bytes` long."""
+
+    def __init__(self, journal: Path, path: Path, max_bytes: float, remark: Remark) -> None:
+        self._journal = journal
+        self._path = path
+        self._max_bytes = max_bytes
+        self._remark = remark
+        self._woken = threading.Event()
+        self._closing = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._work, name="json lines", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new in the journal."""
+        self._woken.set()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is left, for so long at most: the next run writes the rest."""
+        self._closing = True
+        self._woken.set()
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while True:
+            closing = self._closing
+            try:
+                self._follow()
+            except (OSError, sqlite3.Error, ValueError) as error:
+                if not self._failing:
+                    LOG.error("%s: cannot follow the journal (%s); trying again", self._path, error)
+                    self._remark("json_lines", f"cannot follow the journal: {error}")
+                self._failing = True
+            if closing or self._closing:
+                return
+            self._woken.wait(RETRY_S)
+
+    def _follow(self) -> None:
+        """Write all there is, and go on until woken to the end, or the journal or the file are others."""
+        with contextlib.closing(open_for_reading(self._journal)) as connection:
+            (journal,) = connection.execute("SELECT id FROM meta").fetchone()
+            identity = _identity(self._journal)
+            with contextlib.closing(LinesFile(self._path)) as lines:
+                cursor = lines.cursor(journal)
+                while True:
+                    closing = self._closing
+                    self._woken.clear()
+                    while rows := connection.execute(FOLLOW, (cursor, BATCH)).fetchall():
+                        lines.write([{"journal": journal, **dict(zip(COLUMNS, row, strict=True))} for row in rows])
+                        cursor = rows[-1][0]
+                        if lines.size >= self._max_bytes:
+                            lines.rotate()
+                    if self._failing:
+                        self._failing = False
+                        self._remark("json_lines", "follow the journal again")
+                    if closing or _identity(self._journal) != identity or not lines.in_place:
+                        return
+                    self._woken.wait(RETRY_S)
+
+
+class LinesFile:
+    """A file of JSON lines that only grows, and of which a crash leaves whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._open()
+        self.size = self._file.seek(0, os.SEEK_END)
+        """In bytes."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is still where it was opened."""
+        status = os.fstat(self._file.fileno())
+        return _identity(self._path) == (status.st_dev, status.st_ino)
+
+    def cursor(self, journal: str) -> int:
+        """The number of the last verdict of this journal in the file, or in the one before it; cuts off half a line."""
+        last, end = _last_line(self._file)
+        if end < self.size:
+            self._file.truncate(end)
+            self.size = self._file.seek(end)
+        if not last:
+            with contextlib.suppress(FileNotFoundError), FileIO(self._previous) as previous:
+                last, _ = _last_line(previous)
+        return int(last["seq"]) if last.get("journal") == journal else 0
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Append them all, or raise OSError and leave as many whole lines as there was room for."""
+        data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+        left = memoryview(data)
+        while left:  # a disk that fills up takes a part first, and complains then
+            left = left[self._file.write(left) :]
+        self.size += len(data)
+
+    def rotate(self) -> None:
+        """Rename the file to FILE.1, and begin a new one."""
+        self._file.close()
+        self._path.replace(self._previous)
+        self._file = self._open()
+        self.size = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def _previous(self) -> Path:
+        return self._path.with_name(self._path.name + ".1")
+
+    def _open(self) -> FileIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return FileIO(self._path, "a+")
+
+
+def _last_line(file: FileIO) -> tuple[dict[str, Any], int]:
+    """The last line that is whole, empty if there is none, and where it ends.
+
+    Raises ValueError for a file whose end is nothing of ours.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - TAIL_BYTES))
+    tail = file.read(size - start)
+    end = len(tail)
+    while (newline := tail.rfind(b"\n", 0, end)) >= 0:
+        begin = tail.rfind(b"\n", 0, newline) + 1
+        with contextlib.suppress(ValueError):
+            record = json.loads(tail[begin:newline])
+            if isinstance(record, dict) and isinstance(record.get("seq"), int):
+                return record, start + newline + 1
+        end = newline
+    if start > 0 or b"\n" in tail or not BEGINNING.startswith(tail[: len(BEGINNING)]):
+        raise ValueError("the file holds no verdicts of ours; move it away, or choose another name")
+    return {}, 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,34 @@
+"""Triggers that come from elsewhere than HTTP: a listener hears them and puts each into its camera's `Posted`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from .config import LineOptions
+from .sinks.follower import Remark
+from .station import Station
+from .triggers import Posted
+
+
+class Listener(Protocol):
+    """Something that hears triggers, until it is closed."""
+
+    def close(self) -> None:
+        """Hear nothing more. Closing twice is fine."""
+        ...
+
+
+def open_listeners(options: LineOptions, stations: Sequence[Station], remark: Remark) -> Iterator[Listener]:
+    """Whatever the cameras' triggers need. Raises StfpmError for a package or a line that is not there."""
+    posted = {s.camera: s.trigger for s in stations if isinstance(s.trigger, Posted)}
+    topics = {camera.topic: trigger for camera, trigger in posted.items() if camera.trigger == "mqtt"}
+    if topics and options.mqtt:
+        from .mqtt_trigger import MqttTriggers
+
+        yield MqttTriggers(options.mqtt, topics, remark)
+    for camera, trigger in posted.items():
+        if camera.trigger == "gpio":
+            from .gpio_trigger import GpioTrigger
+
+            yield GpioTrigger(camera.gpio, trigger)

@@ -1,0 +1,225 @@
+"""Pictures of verdicts on the disk, drawn and written by a thread of their own, within a quota.
+
+The loop never waits for a picture: a verdict whose picture finds no room in the queue has none. Files are named for the
+verdict's number, in a folder for each day, so that the oldest is the first by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import queue
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from ..detector import Verdict
+from ..overlay import draw_overlay
+from ..preprocessing import Image
+from .config import PictureOptions
+from .entry import Entry
+from .inspector import Judged
+
+LOG = logging.getLogger("stfpm.pictures")
+SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
+PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+"""Three times as fast as the default, for a tenth more bytes."""
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+UNFINISHED = ".unfinished"
+
+Remark = Callable[[str, str], None]
+"""Takes an event's kind and detail, from any thread."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Pictures that a verdict was promised."""
+
+    image: Image
+    verdict: Verdict
+    picture: str
+    """Below the folder; empty where none is wanted."""
+    overlay: str
+
+
+class Pictures:
+    """Promises a verdict its pictures if there is room in the queue, and writes them later.
+
+    `dropped` counts verdicts that found no room, `failed` those whose pictures could not be written.
+    """
+
+    def __init__(self, options: PictureOptions, remark: Remark) -> None:
+        self.dropped = 0
+        self.failed = 0
+        self._options = options
+        self._remark = remark
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._room = threading.BoundedSemaphore(options.queue)
+        self._overflowing = False
+        self._keeper = PictureKeeper(options, remark)
+        self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
+        self._thread.start()
+
+    def promise(self, entry: Entry, judged: Judged) -> tuple[Entry, Job | None]:
+        """The verdict with the names that its pictures will have, and the job; without, where there will be none."""
+        if judged.image is None or not entry.seq or not self._wants(entry.decision):
+            return entry, None
+        if not self._room.acquire(blocking=False):
+            self.dropped += 1
+            if not self._overflowing:
+                self._remark("pictures", "come faster than they can be written; verdicts go on without")
+            self._overflowing = True
+            return entry, None
+        if self._overflowing:
+            self._remark("pictures", f"are written again; {self.dropped} verdicts in all have none")
+            self._overflowing = False
+        stem = f"{entry.time[:10]}/{entry.seq:012d}-{entry.camera}-{entry.region}"
+        picture = stem + SUFFIXES[self._options.format] if self._options.original else ""
+        overlay = f"{stem}.overlay.jpg" if self._options.overlay else ""
+        verdict = dataclasses.replace(judged.verdict, decision=entry.decision)
+        return dataclasses.replace(entry, picture=picture, overlay=overlay), Job(
+            judged.image, verdict, picture, overlay
+        )
+
+    def submit(self, job: Job) -> None:
+        """Keep the promise, once the verdict is in the journal."""
+        self._jobs.put(job)
+
+    def withdraw(self, job: Job) -> None:
+        """Forget the promise: the verdict is not in the journal."""
+        self._room.release()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits, for so long at most."""
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def _wants(self, decision: str) -> bool:
+        save = self._options.save
+        return save in ("all", decision) or (save == "reject" and decision != "pass")
+
+    def _work(self) -> None:
+        self._keeper.measure()
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._write(job)
+            except Exception as error:  # whatever it is, it costs this picture alone
+                if not self.failed:
+                    LOG.error("a picture cannot be written (%s); verdicts go on without", error)
+                    self._remark("pictures", f"one cannot be written: {error}")
+                self.failed += 1
+            finally:
+                self._room.release()
+
+    def _write(self, job: Job) -> None:
+        if job.picture:
+            flags = PNG if job.picture.endswith(".png") else JPEG
+            self._keeper.keep(job.picture, cv2.imencode(Path(job.picture).suffix, job.image, flags)[1].tobytes())
+        if job.overlay:
+            drawn = draw_overlay(job.image, job.verdict)
+            self._keeper.keep(job.overlay, cv2.imencode(".jpg", drawn, JPEG)[1].tobytes())
+
+
+class PictureKeeper:
+    """Files in a folder that never exceed the quota nor the disk: the oldest give way. For one thread."""
+
+    def __init__(self, options: PictureOptions, remark: Remark) -> None:
+        self._folder = options.folder
+        self._quota = options.quota_mb * 1e6
+        self._floor = options.free_mb * 1e6
+        self._remark = remark
+        self._used = 0
+        self._oldest: deque[Path] = deque()
+        self._refused = False
+
+    def measure(self) -> None:
+        """Add up what is there, and remove what a killed process left unfinished."""
+        for path in self._files():
+            with contextlib.suppress(OSError):
+                if path.name.endswith(UNFINISHED):
+                    path.unlink()
+                else:
+                    self._used += path.stat().st_size
+
+    def keep(self, name: str, data: bytes) -> bool:
+        """Write the file whole or not at all; False where even without the older ones there is no room for it."""
+        path = self._folder / name
+        if not self._make_room(len(data)):
+            self._tell(True, "have no room left on the disk; verdicts go on without")
+            return False
+        for attempt in (1, 2):
+            try:
+                self._write(path, data)
+                break
+            except OSError as error:
+                if attempt == 2 or error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._drop_oldest():
+                    raise
+        self._used += len(data)
+        self._tell(False, "have room again")
+        return True
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + UNFINISHED)
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+
+    def _make_room(self, size: int) -> bool:
+        while self._used + size > self._quota or shutil.disk_usage(self._existing()).free - size < self._floor:
+            if not self._drop_oldest():
+                return False
+        return True
+
+    def _drop_oldest(self) -> bool:
+        """Delete the oldest file; False if there is none."""
+        if not self._oldest:
+            self._oldest = self._oldest_day()
+        if not self._oldest:
+            self._used = 0  # whatever the count says: the folder is empty
+            return False
+        path = self._oldest.popleft()
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            path.unlink()
+            self._used -= size
+        with contextlib.suppress(OSError):  # of a day that is not empty yet
+            path.parent.rmdir()
+        return True
+
+    def _oldest_day(self) -> deque[Path]:
+        """All files of the first day that has any, the oldest first."""
+        for day in self._days():
+            if files := sorted(path for path in day.iterdir() if path.is_file()):
+                return deque(files)
+        return deque()
+
+    def _files(self) -> Iterator[Path]:
+        for day in self._days():
+            yield from day.iterdir()
+
+    def _days(self) -> list[Path]:
+        """Folders named as a day alone: nothing else that lies in the folder is ever deleted."""
+        pattern = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+        return sorted(day for day in self._folder.glob(pattern) if day.is_dir())
+
+    def _existing(self) -> Path:
+        """The folder, or the nearest above it that there is."""
+        return next(path for path in (self._folder, *self._folder.absolute().parents) if path.exists())
+
+    def _tell(self, refused: bool, what: str) -> None:
+        if refused != self._refused:
+            self._refused = refused
+            LOG.log(logging.ERROR if refused else logging.WARNING, "pictures %s", what)
+            self._remark("pictures", what)

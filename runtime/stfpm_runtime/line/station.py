@@ -1,0 +1,180 @@
+"""A camera at its post: a thread that waits for the trigger, takes the frame, and brings it to the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ..errors import MissingExtraError, OptionError, StfpmError
+from ..sources import Event, Frame, Source
+from ..sources.base import OnEvent
+from .config import CameraOptions
+from .shots import Firing, Meeting, Shot
+from .triggers import Trigger
+
+LOG = logging.getLogger("stfpm.camera")
+POLL_S = 0.1
+"""How long a thread may wait before it looks whether it is to stop."""
+RETRY_S = (1.0, 30.0)
+"""Between attempts to open a source: the first wait, doubled up to the second."""
+
+OpenSource = Callable[[CameraOptions, OnEvent], Source]
+Note = Callable[[str, Event], None]
+"""Takes a camera's name and what befell it; it must not block."""
+
+
+class Station:
+    """One camera, from its trigger to the meeting. It opens the source itself, and tries again where that fails.
+
+    A camera that is lost or frozen while every frame counts gives one fault for it; a frozen one's frames are faults.
+    """
+
+    def __init__(
+        self, camera: CameraOptions, trigger: Trigger, open_source: OpenSource, meeting: Meeting, note: Note
+    ) -> None:
+        self.camera = camera
+        self.trigger = trigger
+        self.ended = False
+        """Whether nothing will come any more, and all that came was brought."""
+        self.failure: StfpmError | None = None
+        """What no waiting will mend."""
+        self._open_source = open_source
+        self._meeting = meeting
+        self._note = note
+        self._closing = threading.Event()
+        self._shape: tuple[int, ...] = ()
+        self._frozen = ""
+        self._unseen: list[str] = []
+        """Why the camera saw nothing: each becomes a fault of its own."""
+        self._thread = threading.Thread(target=self._work, name=f"camera {camera.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the source is opened by the thread, so that several open at a time."""
+        self._thread.start()
+
+    def close(self) -> list[Firing]:
+        """Tell the thread to end, without waiting for it; gives the firings that had no frame yet."""
+        self._closing.set()
+        return self.trigger.close()
+
+    def shot_without_frame(self, firing: Firing, reason: str) -> Shot:
+        """What becomes a fault."""
+        arrived_ns = firing.at_ns or time.monotonic_ns()
+        return Shot(self.camera, Frame(self.camera.name, error=reason, arrived_ns=arrived_ns, part=firing.part), firing)
+
+    def _work(self) -> None:
+        try:
+            source = self._open()
+            if source is None:
+                return
+            try:
+                while not self._closing.is_set() and self._serve(source):
+                    pass
+            finally:
+                source.close()
+        except StfpmError as error:
+            self.failure = error
+        except Exception:
+            LOG.exception("camera %s: a bug ended its thread", self.camera.name)
+            self._bring(Firing(), Frame(self.camera.name, error="internal error: the camera's thread has ended"))
+        finally:
+            self.ended = True
+
+    def _open(self) -> Source | None:
+        """The source, as soon as it can be opened; None when the line stops before."""
+        wait_s, longest_s = RETRY_S
+        while not self._closing.is_set():
+            try:
+                return self._open_source(self.camera, self.on_event)
+            except (OptionError, MissingExtraError):
+                raise
+            except StfpmError as error:
+                if wait_s == RETRY_S[0]:
+                    self.on_event(Event(self.camera.name, "lost", str(error)))
+            until = time.monotonic() + wait_s
+            while time.monotonic() < until and not self._closing.is_set():
+                self._answer_without_a_source()
+            wait_s = min(2 * wait_s, longest_s)
+        return None
+
+    def _answer_without_a_source(self) -> None:
+        """Faults for what fires meanwhile."""
+        self._bring_unseen()
+        if self.camera.trigger == "continuous":
+            self._closing.wait(POLL_S)
+        elif firing := self.trigger.wait(POLL_S):
+            self._meeting.bring(self.shot_without_frame(firing, "the source was not opened yet"))
+
+    def _serve(self, source: Source) -> bool:
+        """Bring one frame, or nothing if nothing came; False at the end."""
+        if not self._bring_unseen():
+            return False
+        firing = self.trigger.wait(POLL_S)
+        if firing is None:
+            return not source.ended or self.camera.trigger == "http"
+        if self.camera.trigger == "continuous":
+            frame = source.next(POLL_S)
+            if frame is None:
+                return self._bring_unseen() and not source.ended
+            return self._bring(firing, self._checked(frame, source), droppable=source.live)
+        frame = self._frame_for(firing, source)
+        if source.ended and self.camera.trigger == "every" and frame.image is None and not frame.index:
+            return False
+        return self._bring(firing, dataclasses.replace(self._checked(frame, source), part=firing.part))
+
+    def _frame_for(self, firing: Firing, source: Source) -> Frame:
+        """The first frame after the firing and the delay; without pixels if none comes in time."""
+        from_ns = firing.at_ns + self.camera.delay_ms * 1_000_000
+        until_ns = from_ns + self.camera.timeout_ms * 1_000_000
+        while not self._closing.is_set() and not source.ended and (now_ns := time.monotonic_ns()) < until_ns:
+            frame = source.next(min(POLL_S, (until_ns - now_ns) / 1e9))
+            if frame is not None and (frame.arrived_ns >= from_ns or not source.live):
+                return frame
+        why = "the line is stopping" if self._closing.is_set() else "the source has ended" if source.ended else ""
+        why = why or f"no frame within {self.camera.timeout_ms} ms of the trigger"
+        return Frame(source.name, error=why, arrived_ns=firing.at_ns)
+
+    def _checked(self, frame: Frame, source: Source) -> Frame:
+        """The frame, without pixels if it is not what the camera promised."""
+        if frame.image is None:
+            return frame
+        if self._frozen:
+            return dataclasses.replace(frame, image=None, error=self._frozen)
+        if not (source.live and self.camera.same_size):
+            return frame
+        self._shape = self._shape or frame.image.shape
+        if frame.image.shape == self._shape:
+            return frame
+        reason = f"got a frame of {_size(frame.image.shape)}, the camera began with {_size(self._shape)}"
+        return dataclasses.replace(frame, image=None, error=f"{reason}; mend the camera's settings, or start again")
+
+    def _bring(self, firing: Firing, frame: Frame, droppable: bool = False) -> bool:
+        if not frame.arrived_ns:
+            frame = dataclasses.replace(frame, arrived_ns=firing.at_ns or time.monotonic_ns())
+        shot = Shot(self.camera, frame, firing, droppable and frame.image is not None)
+        return self._meeting.bring(shot)
+
+    def _bring_unseen(self) -> bool:
+        """A fault for each time the camera was lost or frozen."""
+        while self._unseen:
+            if not self._bring(Firing(), Frame(self.camera.name, error=self._unseen.pop(0))):
+                return False
+        return True
+
+    def on_event(self, event: Event) -> None:
+        """What the source's thread calls."""
+        self._note(self.camera.name, event)
+        detail = f" ({event.detail})" if event.detail else ""
+        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)
+        if event.kind in ("frozen", "thawed"):
+            self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""
+        if event.kind in ("lost", "frozen") and self.camera.trigger == "continuous":
+            self._unseen.append(f"the camera is {event.kind}{detail}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}, {shape[2] if len(shape) > 2 else 1} channels"

@@ -1,0 +1,159 @@
+"""A TOML file as frozen dataclasses: every mistake is named with its line, every key that nobody knows refused.
+
+A dataclass is the schema: its fields are the keys, their annotations the types, a field without a default is required,
+and its `__post_init__` raises MistakeError for a value that makes no sense. A table is a dataclass, an array a tuple.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
+"""Say ("camera", 0, "region", 1, "name")."""
+Table = dict[str, Any]
+Hint: typing.TypeAlias = Any
+"""A type annotation."""
+WORDS = {str: "a text in quotes", bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
+
+
+class MistakeError(Exception):
+    """A value that makes no sense: raised by a dataclass, told to the user as a ConfigError with file and line."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+        """Of the dataclass that raises it; empty for the table as a whole."""
+
+
+def read_toml(path: Path, schema: type[T]) -> T:
+    """The file as an instance of `schema`. Raises ConfigError, `line3.toml:17: camera.trigger: got ...`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a TOML file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text; expected a TOML file") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    try:
+        return _build(schema, table, ())
+    except _LocatedError as mistake:
+        place = ".".join(str(key) for key in mistake.keys if isinstance(key, str))
+        line = _line(text, mistake.keys)
+        raise ConfigError(f"{path}:{line}: {place + ': ' if place else ''}{mistake}") from None
+
+
+class _LocatedError(Exception):
+    def __init__(self, keys: KeyPath, message: str) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+def _build(schema: type[T], table: Table, keys: KeyPath) -> T:
+    """The table as a `schema`. Raises _LocatedError for a mistake in it."""
+    assert dataclasses.is_dataclass(schema), "a schema"
+    hints = typing.get_type_hints(schema)
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    for key in table:
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, 1)
+            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(fields)}"
+            raise _LocatedError((*keys, key), f"unknown key; {meant}")
+    values = {key: _value(hints[key], value, (*keys, key)) for key, value in table.items()}
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise _LocatedError(keys, f"the key {name} is missing; expected {_expected(hints[name])}")
+    try:
+        return typing.cast(T, schema(**values))
+    except MistakeError as mistake:
+        raise _LocatedError((*keys, mistake.key) if mistake.key else keys, str(mistake)) from None
+
+
+def _value(hint: Hint, value: object, keys: KeyPath) -> Any:  # noqa: ANN401 (as the annotation has it)
+    """One value as its annotation has it."""
+    if isinstance(hint, types.UnionType):  # of a type and None, which TOML cannot write
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _build(typing.cast(type, hint), value, keys)
+    origin: Hint = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is ...:
+            return tuple(_value(arguments[0], item, (*keys, number)) for number, item in enumerate(value))
+        if len(value) == len(arguments):
+            return tuple(_value(kind, item, keys) for kind, item in zip(arguments, value, strict=True))
+    if origin is Literal and value in arguments:
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is Path and type(value) is str and value:
+        return Path(value)
+    if type(value) is hint:  # not isinstance: true is no whole number
+        return value
+    secret = keys[-1] in ("source", "token", "password", "url", "key")
+    raise _LocatedError(keys, f"got {type(value).__name__ if secret else repr(value)}; expected {_expected(hint)}")
+
+
+def _expected(hint: Hint) -> str:
+    """An annotation in words."""
+    origin: Hint = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return _expected(arguments[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is tuple:
+        if dataclasses.is_dataclass(arguments[0]):
+            return "tables in double brackets"
+        if arguments[-1] is ...:
+            return f"an array, each {_expected(arguments[0])}"
+        return f"an array of {len(arguments)}, each {_expected(arguments[0])}"
+    if dataclasses.is_dataclass(hint):
+        return "a table in brackets"
+    return WORDS[hint]
+
+
+def _line(text: str, keys: KeyPath) -> int:
+    """The line, from 1, on which the value at `keys` begins, or the nearest table above it.
+
+    The parser tells no positions, so it is asked: a value begins on the line after the longest beginning of the text
+    that is TOML without it. That is exact whatever the syntax, and slow only for who made a mistake.
+    """
+    lines = text.splitlines()
+    starts: dict[KeyPath, int] = {}
+    begun = 1
+    for count in range(1, len(lines) + 1):
+        try:
+            table = tomllib.loads("\n".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue
+        for found in _paths(table):
+            starts.setdefault(found, begun)
+        begun = count + 1
+    while keys and keys not in starts:
+        keys = keys[:-1]
+    return starts.get(keys, 1)
+
+
+def _paths(value: object, keys: KeyPath = ()) -> typing.Iterator[KeyPath]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*keys, key)
+        yield from _paths(item, (*keys, key))

@@ -1,0 +1,72 @@
+"""The Spec of an ONNX file without an ONNX library: a device that has TensorRT alone need not have one.
+
+An ONNX file is a protocol buffer. Of its outermost message we read the metadata and step over all else, the weights
+included: field 14 of ModelProto is `metadata_props`, whose fields 1 and 2 are key and value
+(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; wire format: https://protobuf.dev/programming-guides/encoding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import ArtifactError
+from .spec import METADATA_KEY, Spec
+
+METADATA_PROPS = 14
+KEY, VALUE = 1, 2
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+
+
+def read_spec(path: Path) -> Spec:
+    """What a model.onnx says of itself. Raises ArtifactError for a file that is missing, damaged or not one of ours."""
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected a model.onnx") from None
+    try:
+        text = _metadata(data).get(METADATA_KEY)
+    except (IndexError, ValueError):
+        raise ArtifactError(f"{path}: damaged, or no ONNX file; export it again") from None
+    if text is None:
+        raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
+    return Spec.from_json(text, str(path))
+
+
+def _metadata(model: memoryview) -> dict[str, str]:
+    entries = [dict(_fields(value)) for number, value in _fields(model) if number == METADATA_PROPS]
+    return {bytes(entry[KEY]).decode(): bytes(entry[VALUE]).decode() for entry in entries if {KEY, VALUE} <= set(entry)}
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and contents of a message's fields that have a length; the others are stepped over."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            _, position = _varint(message, position)
+        elif kind in (FIXED64, FIXED32):
+            position += 8 if kind == FIXED64 else 4
+        elif kind == LENGTH:
+            length, position = _varint(message, position)
+            if position + length > len(message):
+                raise ValueError("cut off")
+            yield number, message[position : position + length]
+            position += length
+        else:
+            raise ValueError(f"wire type {kind}")
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """A number of seven bits a byte, lowest first, and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position
+        if shift > 63:
+            raise ValueError("a number without end")

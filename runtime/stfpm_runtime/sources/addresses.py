@@ -1,0 +1,97 @@
+"""What a user's word for a source means, and how to say it without the credentials in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import OptionError
+
+Kind = Literal["v4l2", "stream", "gstreamer", "aravis", "watched", "files"]
+
+STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
+HIDDEN = "***"
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_KNOWN_HARMLESS = {"channel", "subtype", "stream", "streamtype", "camera", "profile", "codec", "videocodec", "unicast",
+                   "resolution", "width", "height", "fps", "framerate", "action", "transport", "proto"}  # fmt: skip
+"""Parameters of a query whose values may be seen: they tell the streams of one device apart. All others are hidden."""
+_SECRETIVE = re.compile(r"pass|pwd|user|login|auth|token|secret|key|sign|session|(^|[^a-z])(pw|id|pin)([^a-z]|$)", re.I)
+_PROPERTY = re.compile(r"""([\w:-]+)\s*=\s*("(?:[^"\\]|\\.)*"?|'[^']*'?|\S+)""")
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address as `open_source` takes it, in its parts."""
+
+    kind: Kind
+    target: str = field(repr=False)
+    """What to open; it may hold credentials, and goes nowhere but into the call that opens it."""
+    name: str
+    """The address without credentials: this may be shown."""
+
+
+def parse_address(text: str) -> Address:
+    """What a user wrote for a source: see docs/sources.md for the kinds. Raises OptionError for what is none."""
+    word = text.strip()
+    prefix, _, rest = word.partition(":")
+    if " ! " not in word and (url := _URL.fullmatch(word)):
+        if url[1].lower() not in STREAM_SCHEMES:
+            raise OptionError(f"got an address of kind {url[1]}://; expected one of {', '.join(STREAM_SCHEMES)}")
+        return Address("stream", f"{url[1].lower()}://{url[2]}", redact_url(word))
+    if " ! " in word and prefix != "gstreamer":
+        return Address("gstreamer", word, redact_pipeline(word))
+    if word.isascii() and word.isdecimal():
+        return Address("v4l2", f"/dev/video{int(word)}", f"/dev/video{int(word)}")
+    if word.startswith("/dev/"):
+        return Address("v4l2", word, word)
+    if prefix == "gstreamer":
+        return Address("gstreamer", _filled(text, rest), f"gstreamer:{redact_pipeline(rest.strip())}")
+    if prefix == "aravis":
+        return Address("aravis", rest.strip(), word)
+    if prefix == "watch":
+        return Address("watched", _filled(text, rest), word)
+    return Address("files", _filled(text, text), text)
+
+
+def redact_url(url: str) -> str:
+    """The URL without user, password, fragment and the values of a query that are not known to be harmless.
+
+    Whatever stands before the last `@` is taken for credentials, be it escaped as it ought to or not; a part of the
+    path that looks like `password=...` is hidden whole. A bare token in the path cannot be known: set a name.
+    """
+    match = _URL.fullmatch(url.strip())
+    if match is None:
+        return HIDDEN
+    scheme, rest = match[1].lower(), match[2].rpartition("@")[2].partition("#")[0]
+    path, mark, query = rest.partition("?")
+    host, *parts = path.split("/")
+    shown = [HIDDEN if "=" in part and _SECRETIVE.search(part) else part for part in parts]
+    return f"{scheme}://" + "/".join([host, *shown]) + mark + "&".join(map(_redact_parameter, query.split("&")))
+
+
+def redact_pipeline(pipeline: str) -> str:
+    """A GStreamer pipeline without the credentials in its URLs, and without properties that look like them."""
+    return _PROPERTY.sub(_redact_property, pipeline)
+
+
+def _redact_property(match: re.Match[str]) -> str:
+    name, value = match[1], match[2]
+    if _SECRETIVE.search(name):
+        return f"{name}={HIDDEN}"
+    bare = value.strip("\"'")
+    return f"{name}={redact_url(bare)}" if "://" in bare else match[0]
+
+
+def _redact_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if not equals:
+        return HIDDEN if name else ""  # a bare word may well be a token
+    return f"{name}={value if name.lower() in _KNOWN_HARMLESS else HIDDEN}"
+
+
+def _filled(text: str, rest: str) -> str:
+    if not rest.strip():
+        raise OptionError(f"got {text!r} for a source; expected a camera, a URL, a file, a folder or a pattern")
+    return rest.strip() if rest is not text else rest

@@ -1,0 +1,48 @@
+"""A source of files: each frame is given once, when asked for; none is ever dropped."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from .base import Frame
+from .files import find_files, read_frames
+
+
+class FileSource:
+    """The frames of pictures, videos, folders and patterns, in the order of `find_files`.
+
+    Raises DataError where `find_files` does. It arrives when it has been read: `arrived_ns` is that moment.
+    """
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._name = ", ".join(sources)
+        self._frames = read_frames(find_files(sources).paths)
+        self._ended = False
+
+    @property
+    def name(self) -> str:
+        """The sources, as the user named them."""
+        return self._name
+
+    @property
+    def live(self) -> bool:
+        """False: files wait."""
+        return False
+
+    def next(self, timeout_s: float) -> Frame | None:
+        """The next frame, read now; None once there is no more."""
+        for frame in self._frames:
+            return dataclasses.replace(frame, arrived_ns=time.monotonic_ns())
+        self._ended = True
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether `next` has found the end."""
+        return self._ended
+
+    def close(self) -> None:
+        """Read no more."""
+        self._frames = iter(())

@@ -1,0 +1,137 @@
+"""One opening of a camera in a thread of its own, and the place where its newest frame waits to be taken."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from .camera import CameraLostError, OpenCamera, Shot, Stillness
+from .options import SourceOptions
+
+LOG = logging.getLogger(__name__)
+
+GRACE_S = 0.5
+"""How much longer than a camera's own time-out we wait for the call that ought to have kept it."""
+
+
+class Newest:
+    """Room for one frame: a newer one takes the place of one that nobody took, and counts it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._shot: Shot | None = None
+        self._arrived_ns = 0
+        self._count = 0  # of all frames that came
+        self._dropped = 0  # of them, since the last that was taken
+        self._closed = False
+
+    def put(self, shot: Shot, arrived_ns: int) -> None:
+        """Take in a frame."""
+        with self._changed:
+            self._dropped += self._shot is not None
+            self._shot, self._arrived_ns = shot, arrived_ns
+            self._count += 1
+            self._changed.notify_all()
+
+    def take(self, timeout_s: float) -> tuple[Shot, int, int, int] | None:
+        """Frame, its number from 0, its arrival in ns, and how many were dropped before it; None if none comes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._shot is not None or self._closed, timeout_s)
+            if self._shot is None or self._closed:
+                return None
+            taken = (self._shot, self._count - 1, self._arrived_ns, self._dropped)
+            self._shot, self._dropped = None, 0
+            return taken
+
+    def clear(self) -> None:
+        """Drop the frame that waits: the camera is gone, and it would be old when taken."""
+        with self._changed:
+            self._dropped += self._shot is not None
+            self._shot = None
+
+    def close(self) -> None:
+        """Let whoever waits go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Connection:
+    """Opens a camera and reads it until it is lost or let go; then closes it. All of that in its own thread.
+
+    It brings frames to `newest`, except while they are frozen, and sets `wake` when something else befalls it.
+    """
+
+    def __init__(
+        self, open_camera: OpenCamera, newest: Newest, wake: threading.Event, options: SourceOptions, name: str
+    ) -> None:
+        self.reason: str | None = None
+        """Why it was lost; None while it was not."""
+        self.frozen_s = 0.0
+        """For how long the camera has given the same picture, if that is too long; 0 otherwise."""
+        self.opened = False
+        """Whether the camera answered; one that waits for a trigger may give no frame for long after that."""
+        self.frames = 0
+        self.size = ""
+        """Of the first frame: 640x480."""
+        self._open_camera = open_camera
+        self._newest = newest
+        self._wake = wake
+        self._options = options
+        self._stillness = Stillness()
+        self._last_ns = time.monotonic_ns()
+        self._let_go = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
+        self.thread.start()
+
+    def let_go(self) -> None:
+        """Have the thread end as soon as the driver gives it back; no frame of it counts any more."""
+        self._let_go.set()
+
+    def quiet_s(self) -> float:
+        """Seconds since the last frame, or since the camera was called."""
+        return (time.monotonic_ns() - self._last_ns) / 1e9
+
+    def patience_s(self) -> float:
+        """For how many seconds more nothing need come; not above 0 when it is over."""
+        limit_s = self._options.silent_after_s if self.frames else self._options.open_timeout_s
+        if not limit_s or (not self.frames and not self._options.silent_after_s and self.opened):
+            return threading.TIMEOUT_MAX
+        return limit_s + GRACE_S - self.quiet_s()
+
+    def _run(self) -> None:
+        try:
+            self._read_on()
+        except CameraLostError as error:
+            self.reason = str(error)
+        except Exception as error:
+            LOG.exception("a bug ended the thread of a camera")
+            self.reason = f"internal error ({type(error).__name__})"
+        self._wake.set()
+
+    def _read_on(self) -> None:
+        camera = self._open_camera()
+        self.opened = True
+        try:
+            while not self._let_go.is_set():
+                shot = camera.read()
+                if shot is not None and not self._let_go.is_set():
+                    self._bring(shot, time.monotonic_ns())
+        except CameraLostError as error:
+            self.reason = str(error)  # at once: closing may take its time
+            self._wake.set()
+        finally:
+            camera.close()
+
+    def _bring(self, shot: Shot, now_ns: int) -> None:
+        still_s = self._stillness.still_s(shot.raw, now_ns) if self._options.frozen_after_s else 0.0
+        frozen_s = still_s if still_s > self._options.frozen_after_s else 0.0
+        changed = (frozen_s > 0) != (self.frozen_s > 0) or not self.frames
+        self.size = self.size or shot.size
+        self.frozen_s, self._last_ns = frozen_s, now_ns
+        self.frames += 1
+        if not frozen_s:
+            self._newest.put(shot, now_ns)
+        if changed:
+            self._wake.set()

@@ -1,0 +1,109 @@
+"""Cameras that OpenCV reads: V4L2 devices, network streams through its FFmpeg, GStreamer pipelines where it has it."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from ..errors import OptionError
+from .addresses import Address
+from .camera import CameraLostError, OpenCamera, Pixels, Shot
+from .options import SourceOptions
+
+_NEVER_MS = 3_600_000
+"""The longest that a call into FFmpeg may take where a camera may be silent for as long as it likes."""
+_BACKENDS = {"v4l2": cv2.CAP_V4L2, "stream": cv2.CAP_FFMPEG, "gstreamer": cv2.CAP_GSTREAMER}
+
+
+def opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
+    """How to open the camera of this address. Raises OptionError where this OpenCV cannot."""
+    backend = _BACKENDS[address.kind]
+    if not cv2.videoio_registry.hasBackend(backend):
+        raise OptionError(
+            f"{address.name}: this OpenCV is built without {cv2.videoio_registry.getBackendName(backend)}, as PyPI's "
+            "are without GStreamer; use your system's: apt install python3-opencv, and a virtual environment made "
+            "with --system-site-packages and without opencv-python-headless"
+        )
+    return partial(OpenCvCamera, address, options)
+
+
+class OpenCvCamera:
+    """An open `cv2.VideoCapture`. Raises CameraLostError where there is none; no text of OpenCV's is in it."""
+
+    def __init__(self, address: Address, options: SourceOptions) -> None:
+        _silence_native_logs()  # they print addresses with all that is in them
+        if address.kind == "v4l2" and not Path(address.target).exists():
+            raise CameraLostError("no such device; check that the camera is plugged in, and its number")
+        self._silent_after_s = options.silent_after_s
+        began = time.monotonic()
+        try:
+            self._capture = cv2.VideoCapture(address.target, _BACKENDS[address.kind], _parameters(address, options))
+        except cv2.error:
+            raise CameraLostError("cannot be opened: OpenCV failed") from None
+        if not self._capture.isOpened():
+            after_s = time.monotonic() - began
+            raise CameraLostError(f"cannot be opened, after {after_s:.1f} s; {_REMEDIES[address.kind]}")
+        _set_up(self._capture, address, options)
+
+    def read(self) -> Shot | None:
+        """The next frame, waited for as long as `silent_after_s` says."""
+        began = time.monotonic()
+        try:
+            there, pixels = self._capture.read()
+        except cv2.error:
+            raise CameraLostError("broke off: OpenCV failed") from None
+        if not there:
+            waited_s = time.monotonic() - began
+            silent = self._silent_after_s and waited_s > 0.9 * self._silent_after_s
+            raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
+        return Shot(pixels, _as_it_is, f"{pixels.shape[1]}x{pixels.shape[0]}")
+
+    def close(self) -> None:
+        """Release the device."""
+        self._capture.release()
+
+
+_REMEDIES = {
+    "v4l2": "check that no other program uses it, and your right to: group video",
+    "stream": "check address, user and password, and that the peer runs",
+    "gstreamer": "check the pipeline with gst-launch-1.0; it must end in appsink",
+}
+
+
+def _parameters(address: Address, options: SourceOptions) -> list[int]:
+    if address.kind == "v4l2":
+        return []
+    read_ms = int(options.silent_after_s * 1000) or _NEVER_MS
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(options.open_timeout_s * 1000)]
+    parameters += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
+    if address.kind == "stream":
+        parameters += [cv2.CAP_PROP_N_THREADS, options.decoder_threads]
+    return parameters
+
+
+def _set_up(capture: cv2.VideoCapture, address: Address, options: SourceOptions) -> None:
+    """What is set after opening. A camera takes the nearest that it has: the event of its opening says the size."""
+    if address.kind == "stream":
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as with files
+    if address.kind != "v4l2":
+        return
+    if options.fourcc:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*options.fourcc))
+    sizes = {cv2.CAP_PROP_FRAME_WIDTH: options.width, cv2.CAP_PROP_FRAME_HEIGHT: options.height}
+    for key, value in {**sizes, cv2.CAP_PROP_FPS: options.fps}.items():
+        if value is not None:
+            capture.set(key, value)
+
+
+def _as_it_is(pixels: Pixels) -> Pixels:
+    return pixels
+
+
+def _silence_native_logs() -> None:
+    """FFmpeg's only where nobody asked for them by the variable."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

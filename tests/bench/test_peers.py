@@ -1,0 +1,74 @@
+"""The peers' side that needs none of their packages: what is started, what is weighed, what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from stfpm_bench.recorded import BENCHMARKS
+
+PEERS = BENCHMARKS / "peers"
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """benchmarks/peers/peers.py and its neighbours, which are scripts and no package."""
+    monkeypatch.syspath_prepend(str(PEERS))
+    import peers
+
+    yield peers
+    for name in ("peers", "installed_size"):
+        sys.modules.pop(name, None)
+
+
+def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(peers, tmp_path):
+    options = peers.PeerOptions((), tmp_path, tmp_path / "work", tmp_path / "results", frame=(64, 48))
+    found = [peer for group in peers.peers(options.work).values() for peer in group]
+    assert len({peer.name for peer in found}) == len(found) == 8
+    assert [peer.name for peer in found if peer.evaluated is None] == ["anomalib EfficientAd OpenVINO"]
+    for peer in found:
+        contender = peers.contender_of(peer, options)
+        assert contender.command[0] == str(tmp_path / "work" / "anomalib" / "bin" / "python")
+        assert contender.command[1:3] == (str(PEERS / "anomalib_worker.py"), peer.kind)
+        assert contender.command[-2:] == ("64", "48")
+        assert str(BENCHMARKS) in contender.environment["PYTHONPATH"]
+
+
+def test_files_of_an_export_are_those_that_lie_beside_it(peers, tmp_path):
+    for name in ("a.xml", "a.bin", "b.onnx", "b.onnx.data", "c.pt", "a.json"):
+        (tmp_path / name).touch()
+    found = {
+        name: [path.name for path in peers.files_of(peers.Peer(name, "", tmp_path / name))]
+        for name in ("a.xml", "b.onnx", "c.pt")
+    }
+    assert found == {"a.xml": ["a.xml", "a.bin"], "b.onnx": ["b.onnx", "b.onnx.data"], "c.pt": ["c.pt"]}
+
+
+def test_environment_is_weighed_without_pip_and_with_cudas_share(peers, tmp_path):
+    from installed_size import measure
+
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    sizes = {"numpy/a.so": 100, "pip/b.py": 1000, "nvidia/cublas/c.so": 30, "triton-3.1.dist-info/R": 4, "single.py": 1}
+    for name, size in sizes.items():
+        path = packages / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size))
+    assert measure(tmp_path) == {"bytes": 135, "cuda_bytes": 34}
+
+
+def test_data_to_train_on_are_asked_for_first(peers, tmp_path, capsys):
+    flags = ["--data", tmp_path, "--work", tmp_path / "work", "--results", tmp_path / "results"]
+    assert peers.main([*map(str, [tmp_path / "a.onnx", *flags])]) == 1
+    err = capsys.readouterr().err
+    assert "no train/good in it; expected an MVTec-style category" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("script", sorted(PEERS.glob("*.py")), ids=lambda path: path.name)
+def test_scripts_are_sound_python_and_say_what_they_do(script: Path):
+    import ast
+
+    assert ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))

@@ -1,0 +1,194 @@
+"""Other sides that are real: mosquitto, pymodbus's and asyncua's own servers, an HTTP server; each a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stfpm_runtime.line.entry import Entry, utc
+from stfpm_runtime.line.journal import Journal
+from stfpm_runtime.line.sinks import open_followers
+from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions
+
+HERE = Path(__file__).parent
+KINDS = ("mqtt", "webhook", "modbus", "opcua")
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Peer:
+    """A process that can be stopped and started again on the same port, and tells what it was told."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.port, self.log = kind, free_port(), folder / f"{kind}.log"
+        self.log.touch()
+        self._process: subprocess.Popen | None = None
+
+    def start(self, behaviour: str = "plain") -> None:
+        argv = [sys.executable, HERE / f"peer_{self.kind}.py", str(self.port), self.log, behaviour]
+        self._process = subprocess.Popen(argv)
+        wait_until(self.listens)
+
+    def stop(self, how: int = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(20)
+            self._process = None
+
+    def listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
+            return True
+        assert self._process is None or self._process.poll() is None, f"{self.kind} does not run"
+        return False
+
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines(True) if line.endswith("\n")]
+
+    def seqs(self) -> list[int]:
+        """The numbers of the verdicts that it was told, in the order in which it was."""
+        lines = self.lines()
+        if self.kind == "modbus":
+            return [line["registers"][0] << 16 | line["registers"][1] for line in lines if line["address"] == 1]
+        if self.kind == "opcua":
+            return [line["value"] for line in lines if line["name"] == "Seq"]
+        return [line["seq"] for line in lines]
+
+    @property
+    def options(self) -> SinkTables:
+        if self.kind == "webhook":
+            url = f"http://127.0.0.1:{self.port}/verdicts"
+            return SinkTables(webhook=(WebhookOptions(url, token="token", timeout_s=0.5, batch=7),))
+        if self.kind == "modbus":
+            return SinkTables(modbus=(ModbusOptions("127.0.0.1", port=self.port, heartbeat_s=0.1, timeout_s=1.0),))
+        nodes = {name: f"ns=2;s=Line.{name.capitalize()}" for name in ("verdict", "seq", "decision", "score", "part",
+                                                                      "heartbeat")}  # fmt: skip
+        return SinkTables(opcua=(OpcUaOptions(f"opc.tcp://127.0.0.1:{self.port}/", heartbeat_s=0.1, **nodes),))
+
+    def close(self) -> None:
+        self.stop()
+
+
+class Broker(Peer):
+    """mosquitto, and a subscriber whose session it keeps while it is away."""
+
+    def __init__(self, folder: Path, extra: str = "allow_anonymous true") -> None:
+        super().__init__("mqtt", folder)
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(
+            f"listener {self.port} 127.0.0.1\n{extra}\npersistence true\npersistence_location {folder}/\n"
+            "max_queued_messages 0\nlog_type none\nuser root\n"
+        )
+        self._subscriber: subprocess.Popen | None = None
+
+    def start(self, behaviour: str = "plain") -> None:
+        self._process = subprocess.Popen(["mosquitto", "-c", self._configuration], stderr=subprocess.DEVNULL)
+        wait_until(self.listens)
+        if self._subscriber is None and behaviour == "plain":
+            argv = [sys.executable, HERE / "peer_mqtt.py", str(self.port), self.log]
+            self._subscriber = subprocess.Popen(argv)
+            wait_until(lambda: any("subscribed" in line for line in self.lines()))
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        super().stop(how)  # SIGTERM: it writes down what it has
+
+    def seqs(self) -> list[int]:
+        return [line["payload"]["seq"] for line in self.lines() if "/verdict/" in line.get("topic", "")]
+
+    @property
+    def options(self) -> SinkTables:
+        return SinkTables(mqtt=MqttOptions("127.0.0.1", port=self.port, topic="plant", heartbeat_s=0.1))
+
+    def close(self) -> None:
+        super().close()
+        if self._subscriber is not None:
+            self._subscriber.kill()
+            self._subscriber.wait()
+
+
+@pytest.fixture
+def make_peer(tmp_path):
+    with contextlib.ExitStack() as stack:
+
+        def make(kind: str) -> Peer:
+            if kind == "mqtt" and shutil.which("mosquitto") is None:
+                pytest.skip("mosquitto is not installed: apt install mosquitto")
+            peer = Broker(tmp_path) if kind == "mqtt" else Peer(kind, tmp_path)
+            stack.callback(peer.close)
+            return peer
+
+        yield make
+
+
+@pytest.fixture(params=KINDS)
+def peer(request, make_peer) -> Peer:
+    return make_peer(request.param)
+
+
+class Writer:
+    """A journal that verdicts are written into."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = Journal(path, "normal")
+        self.run = self.journal.begin_run("0" * 64)
+        self.count = 0
+
+    def write(self, count: int = 1, **changes) -> None:
+        for _ in range(count):
+            self.count += 1
+            fields = {
+                "seq": 0, "time": utc(), "monotonic_ns": time.monotonic_ns(), "run": self.run, "camera": "top",
+                "region": "cap", "source": "fake", "frame": self.count, "part": f"A-{self.count}", "decision": "reject",
+                "score": 0.75, "p_value": 0.01, "threshold": 0.5, "reason": "", "model": "0" * 64, "dropped": 0,
+                "wait_ms": 0.1, "preprocess_ms": 0.2, "infer_ms": 0.3, "latency_ms": 0.6, **changes,
+            }  # fmt: skip
+            self.journal.write(Entry(**fields))
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = Writer(tmp_path / "line.sqlite")
+    yield writer
+    writer.journal.close()
+
+
+@pytest.fixture
+def follow(writer):
+    """Opens the followers of sinks; gives them, and what they remarked."""
+    opened = []
+
+    def follow(options: SinkTables):
+        remarks: list[str] = []
+        followers = open_followers(options, writer.path, lambda kind, text: remarks.append(text))
+        opened.extend(followers)
+        return followers, remarks
+
+    yield follow
+    for follower in opened:
+        follower.close()
+
+
+def floats(registers: list[int], offset: int) -> float:
+    return struct.unpack(">f", struct.pack(">HH", *registers[offset : offset + 2]))[0]

@@ -1,0 +1,32 @@
+"""A PLC: pymodbus's own server, as a process. argv: port, log, behaviour (plain, acknowledge, refuse)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import StartAsyncTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+
+async def main(port: int, log: Path, behaviour: str) -> None:
+    async def act(function_code, start_address, address, count, current_registers, set_values):
+        if not set_values:
+            return None
+        if behaviour == "refuse":
+            return ExcCodes.DEVICE_BUSY
+        with log.open("a") as file:
+            file.write(json.dumps({"address": address, "registers": set_values}) + "\n")
+        if behaviour == "acknowledge" and address == 1:
+            current_registers[22 - start_address : 24 - start_address] = set_values[:2]
+        return None
+
+    device = SimDevice(id=1, simdata=[SimData(0, count=24, datatype=DataType.REGISTERS)], action=act)
+    await StartAsyncTcpServer(device, address=("127.0.0.1", port))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

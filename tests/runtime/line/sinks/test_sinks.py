@@ -1,0 +1,246 @@
+"""Every sink against its real other side: all of it, in order, once; and what happens when that goes away."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from runtime.line.sinks.conftest import floats, wait_until
+from stfpm_runtime.line.sinks.follower import Cursor
+from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, SinkTables, WebhookOptions
+
+
+def numbers(first: int, last: int) -> list[int]:
+    return list(range(first, last + 1))
+
+
+def without_doubles(seqs: list[int]) -> list[int]:
+    """Each number when it first came."""
+    return list(dict.fromkeys(seqs))
+
+
+def test_all_verdicts_in_order(peer, writer, follow):
+    peer.start()
+    (follower,), _ = follow(peer.options)
+    writer.write(30)
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 30)
+    assert peer.seqs() == numbers(1, 30)
+    writer.write(3)
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 33)
+    assert peer.seqs() == numbers(1, 33)
+
+
+def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
+    peer.start()
+    (follower,), remarks = follow(peer.options)
+    writer.write(10)
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 10)
+    peer.stop()
+    writer.write(40)
+    follower.wake()
+    time.sleep(0.5)
+    peer.start()
+    wait_until(lambda: set(numbers(1, 50)) <= set(peer.seqs()), 30)
+    assert without_doubles(peer.seqs()) == numbers(1, 50)
+    wait_until(lambda: any("reached again" in remark for remark in remarks))
+    assert len(remarks) == 2, "one for the loss, one for the return"
+
+
+def test_a_peer_that_comes_late(peer, writer, follow):
+    (follower,), remarks = follow(peer.options)
+    writer.write(5)
+    follower.wake()
+    wait_until(lambda: remarks)
+    peer.start()
+    wait_until(lambda: len(peer.seqs()) >= 5, 30)
+    assert peer.seqs() == numbers(1, 5)
+
+
+def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
+    peer.start()
+    (follower,), _ = follow(peer.options)
+    writer.write(5)
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 5)
+    follower.close()
+    writer.write(5)
+    (again,), _ = follow(peer.options)
+    again.wake()
+    wait_until(lambda: len(peer.seqs()) >= 10)
+    assert peer.seqs() == numbers(1, 10)
+
+
+def test_a_new_sink_begins_with_what_comes(peer, writer, follow):
+    peer.start()
+    writer.write(5)
+    (follower,), _ = follow(peer.options)
+    writer.write(2)
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 2)
+    assert peer.seqs() == [6, 7]
+
+
+def test_a_heartbeat_counts_while_nothing_happens(make_peer, follow, writer):
+    for kind in ("mqtt", "modbus", "opcua"):
+        peer = make_peer(kind)
+        peer.start()
+        follow(peer.options)
+
+        def beats(peer=peer) -> list[int]:
+            lines = peer.lines()
+            if peer.kind == "modbus":
+                return [line["registers"][0] for line in lines if line["address"] == 0]
+            if peer.kind == "opcua":
+                return [line["value"] for line in lines if line["name"] == "Heartbeat"]
+            return [line["payload"] for line in lines if line.get("topic") == "plant/heartbeat"]
+
+        wait_until(lambda beats=beats: len(beats()) >= 3)
+        assert beats()[:3] == [1, 2, 3]
+
+
+def test_what_the_registers_say(make_peer, writer, follow):
+    peer = make_peer("modbus")
+    peer.start()
+    (follower,), _ = follow(peer.options)
+    writer.write(1, part="A-1017")
+    writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
+    follower.wake()
+    wait_until(lambda: len(peer.seqs()) >= 2)
+    reject, fault = [line["registers"] for line in peer.lines() if line["address"] == 1]
+    assert (reject[2], fault[2]) == (2, 3)
+    assert floats(reject, 3) == 0.75
+    assert floats(reject, 5) == 0.5
+    assert floats(fault, 3) != floats(fault, 3), "not a number"
+    assert b"".join(register.to_bytes(2, "big") for register in reject[8:20]).rstrip(b"\0") == b"A-1017"
+
+
+def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
+    peer = make_peer("modbus")
+    peer.start("plain")  # a PLC that acknowledges nothing
+    options = ModbusOptions("127.0.0.1", port=peer.port, handshake=True, timeout_s=0.3)
+    (follower,), remarks = follow(SinkTables(modbus=(options,)))
+    writer.write(3)
+    follower.wake()
+    wait_until(lambda: remarks)
+    assert "did not acknowledge verdict 1" in remarks[0]
+    assert set(peer.seqs()) == {1}
+    peer.stop()
+    peer.start("acknowledge")
+    wait_until(lambda: set(peer.seqs()) == {1, 2, 3}, 30)
+
+
+def test_opcua_nodes_hold_the_verdict(make_peer, writer, follow):
+    peer = make_peer("opcua")
+    peer.start()
+    (follower,), _ = follow(peer.options)
+    writer.write(1, part="A-1017")
+    follower.wake()
+    wait_until(lambda: peer.seqs())
+    last = {line["name"]: line["value"] for line in peer.lines()}
+    assert (last["Decision"], last["Score"], last["Part"]) == ("reject", 0.75, "A-1017")
+    assert json.loads(last["Verdict"])["seq"] == 1
+    names = [line["name"] for line in peer.lines() if line["name"] != "Heartbeat"]
+    assert names[-1] == "Seq"
+
+
+def test_status_and_last_will(make_peer, writer, follow):
+    peer = make_peer("mqtt")
+    peer.start()
+    (follower,), _ = follow(peer.options)
+
+    def said() -> list[str]:
+        return [line["payload"] for line in peer.lines() if line.get("topic") == "plant/status"]
+
+    wait_until(lambda: said() == ["online"])
+    follower.close()
+    wait_until(lambda: said()[-1] == "offline")
+
+
+@pytest.mark.parametrize(
+    ("kind", "behaviour", "message"),
+    [
+        ("webhook", "refuse", "answers 401 Unauthorized; expected 2xx"),
+        ("webhook", "hang", "the request broke off (timed out)"),
+        ("modbus", "refuse", "the PLC 127.0.0.1 refuses registers from "),
+        ("opcua", "other", "the OPC UA server refuses ns=2;s=Line."),
+    ],
+)
+def test_a_peer_that_refuses_is_told_of_once_and_asked_again(make_peer, writer, follow, kind, behaviour, message):
+    peer = make_peer(kind)
+    peer.start(behaviour)
+    (follower,), remarks = follow(peer.options)
+    writer.write(4)
+    follower.wake()
+    wait_until(lambda: remarks)
+    assert message in remarks[0]
+    time.sleep(0.5)
+    assert len(remarks) == 1, "told once, however often it is tried"
+    peer.stop()
+    peer.start()
+    wait_until(lambda: set(peer.seqs()) == {1, 2, 3, 4}, 30)
+
+
+def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, follow):
+    peer = make_peer("mqtt")
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    configuration = tmp_path / "mosquitto.conf"
+    configuration.write_text(
+        configuration.read_text().replace("allow_anonymous true", f"allow_anonymous false\npassword_file {passwords}")
+    )
+    peer.start("closed")
+    options = MqttOptions("127.0.0.1", port=peer.port, user="line", password="hunter2", heartbeat_s=0.1)
+    _, remarks = follow(SinkTables(mqtt=options))
+    wait_until(lambda: remarks)
+    assert "refuses us: Not authorized" in remarks[0]
+    assert "hunter2" not in "".join(remarks) + repr(options)
+
+
+def test_a_webhooks_secret_is_never_shown(writer, follow):
+    options = WebhookOptions("http://user:secret@127.0.0.1:9/x?token=secret", token="secret")
+    _, remarks = follow(SinkTables(webhook=(options,)))
+    wait_until(lambda: remarks)
+    assert "secret" not in "".join(remarks) + repr(options)
+
+
+def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
+    slow, quick = make_peer("webhook"), make_peer("modbus")
+    slow.start("hang")
+    quick.start()
+    tables = SinkTables(webhook=slow.options.webhook, modbus=quick.options.modbus)
+    followers, _ = follow(tables)
+    started = time.monotonic()
+    writer.write(50)
+    for follower in followers:
+        follower.wake()
+    assert time.monotonic() - started < 2
+    wait_until(lambda: len(quick.seqs()) >= 50)
+    assert slow.seqs() == []
+
+
+def test_another_journal_is_told_from_its_beginning(tmp_path):
+    cursor = Cursor(tmp_path / "line.sqlite", "mqtt")
+    assert cursor.read("a") is None
+    cursor.write("a", 17)
+    assert cursor.read("a") == 17
+    assert cursor.read("b") == 0
+    cursor.path.write_text("{")
+    assert cursor.read("a") == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_are_delivered_in_order_within_a_minute(peer, writer, follow, record_property):
+    _, remarks = follow(peer.options)
+    writer.write(10_000)
+    wait_until(lambda: remarks)
+    peer.start()
+    started = time.monotonic()
+    wait_until(lambda: peer.log.stat().st_size and len(peer.seqs()) >= 10_000, 60)
+    record_property("seconds", round(time.monotonic() - started, 1))
+    print(peer.kind, round(time.monotonic() - started, 1), "s for 10,000 verdicts")
+    assert peer.seqs() == numbers(1, 10_000)

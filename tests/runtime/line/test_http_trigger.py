@@ -1,0 +1,184 @@
+"""Triggers by real HTTP requests to a running line."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import socket
+
+import pytest
+
+from stfpm_runtime.engines.fake import first_channel
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.line.config import CameraOptions, HttpOptions, RegionOptions
+from stfpm_runtime.line.entry import record
+from stfpm_runtime.line.http_trigger import TriggerServer
+from stfpm_runtime.line.triggers import WAITING, Posted
+
+LEFT = CameraOptions("left", "0", trigger="http", timeout_ms=300)
+
+
+def post(port: int, body: bytes = b"", path: str = "/trigger/left", **headers: str) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def serve():
+    """A server without a line; nobody waits for its triggers."""
+    servers = []
+
+    def serve(answer_s: float = 0.05, **options) -> tuple[int, Posted]:
+        trigger = Posted()
+        servers.append(TriggerServer(HttpOptions("127.0.0.1:0", **options), {"left": trigger}, answer_s))
+        return servers[-1].port, trigger
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def start(run_line, make_options, port):
+    def start(*cameras: CameraOptions, **arguments):
+        options = make_options(*(cameras or (LEFT,)), http=HttpOptions(f"127.0.0.1:{port}"))
+        return run_line(options, **arguments)
+
+    return start
+
+
+def test_each_trigger_gets_its_verdict_from_the_journal(start, port):
+    running = start(left={"fps": 500.0})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        parts = [f"A-{number}" for number in range(40)]
+        answers = list(pool.map(lambda part: post(port, json.dumps({"part": part}).encode()), parts))
+    assert {status for status, _ in answers} == {200}
+    assert [answer["verdicts"][0]["part"] for _, answer in answers] == parts
+    entries = running.finish()
+    told = {answer["verdicts"][0]["seq"]: answer["verdicts"][0] for _, answer in answers}
+    assert told == {entry.seq: record(entry, running.journal.id) for entry in entries}
+    assert {entry.decision for entry in entries} == {"pass"}
+
+
+def test_answer_is_the_worst_of_the_regions(start, port, paint):
+    regions = (RegionOptions("bad", (0, 0, 32, 16)), RegionOptions("good", (32, 16, 32, 16)))
+    running = start(
+        CameraOptions("left", "0", trigger="http", region=regions), left={"paint": lambda index: paint(255)}
+    )
+    status, answer = post(port, b'{"part": "A-1"}')
+    assert (status, answer["decision"]) == (200, "reject")
+    found = [(verdict["region"], verdict["decision"], verdict["part"]) for verdict in answer["verdicts"]]
+    assert found == [("bad", "reject", "A-1"), ("good", "pass", "A-1")]
+    assert len(running.finish()) == 2
+
+
+def test_camera_that_is_gone_is_a_fault(start, port):
+    running = start()
+    running.cameras["left"].lose()
+    status, answer = post(port)
+    assert (status, answer["decision"]) == (200, "fault")
+    assert answer["verdicts"][0]["reason"] == "no frame within 300 ms of the trigger"
+    assert running.finish()[0].reason == "no frame within 300 ms of the trigger"
+
+
+def test_triggers_that_the_stop_leaves_unjudged_are_faults_in_the_journal(start, port):
+    running = start(CameraOptions("left", "0", trigger="http", timeout_ms=60_000))
+    running.cameras["left"].lose()
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(3)]
+        trigger = running.line.stations[0].trigger
+        while trigger._firings.qsize() < 2:  # the third is waiting for its frame
+            pass
+        entries = running.finish()
+        assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}
+    assert [entry.decision for entry in entries] == ["fault"] * 3
+    assert {entry.part for entry in entries} == {"A"}
+
+
+def test_token(serve):
+    port, _ = serve(token="a secret")
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "a secret"}):
+        status, answer = post(port, **headers)
+        assert (status, answer) == (401, {"error": "expected the header Authorization: Bearer TOKEN"})
+    assert post(port, Authorization="Bearer a secret")[0] == 504
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "status", "message"),
+    [
+        (b"", "/trigger/right", 404, "expected one of /trigger/left"),
+        (b"", "/", 404, "expected one of /trigger/left"),
+        (b"", "/trigger/../trigger/left", 404, "expected one of"),
+        (b"not JSON", "/trigger/left", 400, 'expected {"part": "ID"}'),
+        (b"[1]", "/trigger/left", 400, 'expected {"part": "ID"}'),
+        (b'{"part": 7}', "/trigger/left", 400, 'expected {"part": "ID"}'),
+        (b'{"part": "two\\nlines"}', "/trigger/left", 400, "printable"),
+        (json.dumps({"part": "x" * 201}).encode(), "/trigger/left", 400, "up to 200"),
+        (b"\xff\xfe", "/trigger/left", 400, "expected"),
+        (b"x" * 5000, "/trigger/left", 413, "expected a body of up to 4096 bytes"),
+        (b'{"part": "A"}', "/trigger/left", 504, "no verdict within 0.05 s; look into the journal"),
+        (b'{"part": "A"}', "/trigger/left?x=1", 504, "no verdict"),
+    ],
+)
+def test_bad_requests(serve, body, path, status, message):
+    port, _ = serve()
+    found, answer = post(port, body, path)
+    assert found == status
+    assert message in answer["error"]
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "99999999999999999999"])
+def test_bad_lengths(serve, length):
+    port, _ = serve()
+    assert post(port, b"", **{"Content-Length": length})[0] == 413
+
+
+def test_too_many_are_refused_at_once(serve):
+    port, trigger = serve()
+    with concurrent.futures.ThreadPoolExecutor(WAITING) as pool:
+        assert {status for status, _ in pool.map(lambda _: post(port), range(WAITING))} == {504}
+    assert post(port)[0] == 503
+    assert len(trigger.close()) == WAITING
+    assert post(port)[0] == 503
+
+
+def test_connection_is_used_again(start, port):
+    start(left={"fps": 500.0})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    for _ in range(3):
+        connection.request("POST", "/trigger/left", b'{"part": "A"}')
+        assert json.loads(connection.getresponse().read())["decision"] == "pass"
+    connection.close()
+
+
+def test_port_that_is_taken_is_an_error(serve):
+    port, _ = serve()
+    with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot listen there"):
+        TriggerServer(HttpOptions(f"127.0.0.1:{port}"), {})
+
+
+def test_verdict_is_not_told_before_it_is_in_the_journal(start, port, run_line, journal):
+    seen = []
+
+    def look(images):
+        seen.append(len(journal.entries()))
+        return first_channel(images)
+
+    start(answer=look, left={"fps": 500.0})
+    for number in range(3):
+        _, answer = post(port)
+        assert len(journal.entries()) == number + 1 == answer["verdicts"][0]["seq"]
+    assert seen == [0, 1, 2]

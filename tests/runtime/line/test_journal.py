@@ -1,0 +1,318 @@
+"""The journal with real SQLite, on real disks: also full, damaged, foreign and moved ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stfpm_runtime.errors import JournalError
+from stfpm_runtime.line import recorder as recording
+from stfpm_runtime.line.clock import Clock
+from stfpm_runtime.line.config import JournalOptions
+from stfpm_runtime.line.entry import Entry, utc
+from stfpm_runtime.line.journal import SCHEMA, DamagedJournalError, Journal
+from stfpm_runtime.line.recorder import Recorder
+from stfpm_runtime.sources import Event
+
+MODEL = "5" * 64
+
+
+def make_entry(**changes) -> Entry:
+    fields = {
+        "seq": 0, "time": utc(), "monotonic_ns": time.monotonic_ns(), "run": 1, "camera": "left", "region": "frame",
+        "source": "fake", "frame": 7, "part": "A-1", "decision": "pass", "score": 0.25, "p_value": 0.5,
+        "threshold": 0.5, "reason": "", "model": MODEL, "dropped": 0, "wait_ms": 0.1, "preprocess_ms": 0.2,
+        "infer_ms": 0.3, "latency_ms": 0.6,
+    }  # fmt: skip
+    return Entry(**{**fields, **changes})
+
+
+@pytest.fixture
+def open_recorder(journal):
+    with contextlib.ExitStack() as stack:
+
+        def open_recorder(path: Path = journal.path, clock: Clock | None = None, **options) -> Recorder:
+            recorder = Recorder(JournalOptions(path, **options), MODEL, clock)
+            stack.callback(recorder.close)
+            return recorder
+
+        yield open_recorder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False) if os.geteuid() == 0 else None
+    if done is None or done.returncode:
+        pytest.skip("a small disk has to be mounted: root alone may")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all space that is left."""
+    path = folder / "ballast"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+def test_verdict_is_on_the_disk_when_it_returns(journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        kept = writer.write(make_entry())
+        assert kept.seq == 1
+        assert journal.entries() == [kept]  # read over a connection of its own
+        assert writer.write(make_entry(decision="fault", score=None, p_value=None, reason="dark")).seq == 2
+        assert journal.decisions == ["pass", "fault"]
+
+
+@pytest.mark.parametrize(("synchronous", "expected"), [("full", 2), ("normal", 1)])
+def test_pragmas_are_what_the_options_say(journal, synchronous, expected):
+    with contextlib.closing(Journal(journal.path, synchronous)) as writer:
+        assert writer._connection.execute("PRAGMA synchronous").fetchone() == (expected,)
+        assert writer._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_numbers_go_on_and_are_never_used_again(journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        for _ in range(3):
+            writer.write(make_entry(time="2020-01-01T00:00:00.000Z"))
+        identity = writer.id
+        assert writer.forget("2021", None) == 3
+    with contextlib.closing(Journal(journal.path)) as writer:
+        assert writer.write(make_entry()).seq == 4
+        assert writer.id == identity
+    assert [entry.seq for entry in journal.entries()] == [4]
+
+
+def test_two_processes_on_one_journal_are_refused(journal):
+    code = "import sys, pathlib; from stfpm_runtime.line.journal import Journal; Journal(pathlib.Path(sys.argv[1]))"
+    with contextlib.closing(Journal(journal.path)):
+        done = subprocess.run([sys.executable, "-c", code, journal.path], capture_output=True, text=True, check=False)
+    assert f"another stfpm-inspect writes this journal (process {os.getpid()}); stop it" in done.stderr
+    Journal(journal.path).close()
+
+
+def test_newer_journal_is_refused_by_name_and_left_alone(journal, open_recorder):
+    Journal(journal.path).close()
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    before = journal.path.read_bytes()
+    with pytest.raises(JournalError, match=f"a journal of version {SCHEMA + 1}, this stfpm-edge knows up to {SCHEMA}"):
+        open_recorder()
+    assert journal.path.read_bytes() == before
+    with pytest.raises(JournalError, match="a journal of version"):
+        journal.entries()
+
+
+def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        connection.execute("CREATE TABLE precious (thing)")
+    with pytest.raises(JournalError, match="an SQLite file, but no journal of ours"):
+        open_recorder()
+    assert journal.path.exists()
+
+
+@pytest.mark.parametrize("damage", ["header", "tables"])
+def test_damaged_journal_is_set_aside_and_said_loudly(journal, open_recorder, caplog, damage):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        for _ in range(100):
+            writer.write(make_entry())
+    data = bytearray(journal.path.read_bytes())
+    if damage == "header":
+        data[:100] = b"?" * 100
+    else:
+        data[100:] = os.urandom(len(data) - 100)
+    journal.path.write_bytes(data)
+    recorder = open_recorder()
+    recorder.keep(make_entry())
+    recorder.keep_up()
+    (aside,) = journal.path.parent.glob("line.sqlite.damaged-*")
+    assert aside.read_bytes() == data
+    assert len(journal.entries()) == 1
+    assert journal.events()[0].detail == f"a damaged one was set aside as {aside.name}"
+    assert "is damaged" in caplog.text
+
+
+def test_journal_that_is_damaged_while_it_is_written_is_replaced(journal, open_recorder):
+    recorder = open_recorder()
+    recorder.keep(make_entry())
+    first = recorder.id
+    recorder._journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    recorder._journal._connection.execute("PRAGMA cache_size = 0")
+    with journal.path.open("r+b") as file:
+        file.seek(100)
+        file.write(os.urandom(journal.path.stat().st_size - 100))
+    told = [recorder.keep(make_entry())]
+    assert told[0].decision == "fault"
+    recorder._retry_s = 0
+    assert recorder.keep(make_entry()).decision == "pass"
+    recorder.keep_up()
+    assert recorder.id != first
+    assert journal.decisions == ["fault", "pass"]  # the late one, and the new one
+    assert len(list(journal.path.parent.glob("line.sqlite.damaged-*"))) == 1
+
+
+def test_moved_journal_is_begun_anew(journal, open_recorder, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    recorder = open_recorder()
+    recorder.keep(make_entry())
+    recorder.keep_up()
+    journal.path.rename(journal.path.with_name("elsewhere"))
+    recorder.keep_up()
+    recorder._retry_s = 0
+    assert recorder.keep(make_entry()).seq == 1
+    recorder.keep_up()
+    assert any("was moved or deleted" in event.detail for event in journal.events())
+
+
+def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_recorder, caplog):
+    recorder = open_recorder(small_disk / "line.sqlite")
+    assert recorder.keep(make_entry()).seq == 1
+    ballast = fill(small_disk)
+    told = []
+    while not told or told[-1].decision == "pass":  # SQLite has some room left in its own files
+        told.append(recorder.keep(make_entry()))
+        assert len(told) < 2000, "the disk does not fill"
+    told += [recorder.keep(make_entry(part=f"B-{number}")) for number in range(5)]
+    recorder.keep_up()
+    faults = [entry for entry in told if entry.decision == "fault"]
+    assert {(entry.seq, entry.score, entry.picture) for entry in faults} == {(0, None, "")}
+    assert all("the verdict could not be journalled: " in entry.reason for entry in faults)
+    assert "until then every verdict is a fault" in caplog.text
+    ballast.unlink()
+    recorder._retry_s = 0
+    assert recorder.keep(make_entry(part="C")).decision == "pass"
+    recorder.keep_up()
+    with contextlib.closing(sqlite3.connect(small_disk / "line.sqlite")) as connection:
+        rows = connection.execute("SELECT seq, part, decision FROM verdicts ORDER BY seq").fetchall()
+        events = connection.execute("SELECT kind, detail FROM events").fetchall()
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row[1:] for row in rows[-7:]] == [("A-1", "fault"), *((f"B-{n}", "fault") for n in range(5)), ("C", "pass")]
+    assert len(rows) == len(told) + 2
+    assert [row[2] for row in rows[1:-1]] == [entry.decision for entry in told]
+    assert ("journal", f"can be written again; {len(faults)} faults were added late") in events
+
+
+def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, journal):
+    recorder = open_recorder()
+    told = recorder.keep(make_entry(score=None))  # a pass that nobody judged
+    assert (told.decision, told.seq) == ("fault", 0)
+    recorder._retry_s = 0
+    recorder.keep(make_entry())
+    assert journal.decisions == ["fault", "pass"]
+
+
+def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatch, journal):
+    monkeypatch.setattr(recording, "LATE", 3)
+    recorder = open_recorder()
+    recorder._fail(JournalError("gone"))
+    for _ in range(5):
+        assert recorder.keep(make_entry()).decision == "fault"
+    recorder._retry_s = 0
+    recorder.keep(make_entry())
+    recorder.keep_up()
+    assert journal.decisions == ["fault"] * 3 + ["pass"]
+    assert journal.events()[-1].detail == "can be written again; 3 faults were added late, 2 more were lost"
+
+
+def test_events_are_written_between_verdicts(open_recorder, journal):
+    recorder = open_recorder()
+    recorder.note("left", Event("cam://left", "lost", "no frame for 5 s"))
+    recorder.remark("started", "all of it")
+    assert journal.events() == []
+    recorder.keep_up()
+    assert [(e.seq, e.camera, e.source, e.kind, e.detail, e.run) for e in journal.events()] == [
+        (1, "left", "cam://left", "lost", "no frame for 5 s", 1), (2, "", "", "started", "all of it", 1),
+    ]  # fmt: skip
+
+
+def test_old_verdicts_are_forgotten(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    recorder = open_recorder(keep_days=2)
+    now = time.time()
+    for days in (3, 2.1, 1.9, 0):
+        recorder.keep(make_entry(time=utc(now - days * 86400)))
+    recorder.keep_up()
+    assert [entry.seq for entry in journal.entries()] == [3, 4]
+
+
+def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    recorder = open_recorder(max_mb=1, synchronous="normal")
+    for number in range(6000):
+        recorder.keep(make_entry(reason="x" * 200))
+        if number % 50 == 0:
+            recorder.keep_up()
+    recorder.close()
+    assert journal.path.stat().st_size < 1.3e6
+    seqs = [entry.seq for entry in journal.entries()]
+    assert seqs == list(range(seqs[0], 6001))
+    assert 500 < len(seqs) < 3000
+
+
+class Clocks:
+    """Two clocks that the test sets."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = time.time(), 100.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+def test_clock_that_jumps_is_an_event_and_costs_no_verdict(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    clocks = Clocks()
+    recorder = open_recorder(keep_days=1, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
+    recorder.keep(make_entry(time=utc(clocks.wall)))
+    clocks.pass_by(60)
+    recorder.keep_up()
+    assert journal.events() == []
+    clocks.wall += 3 * 365 * 86400
+    recorder.keep_up()
+    recorder.keep_up()
+    assert [(event.kind, event.detail) for event in journal.events()] == [("clock", "jumped by 94608000.0 s")]
+    assert len(journal.entries()) == 1
+    clocks.wall -= 3 * 365 * 86400
+    clocks.pass_by(2 * 86400)
+    recorder.keep_up()
+    assert journal.entries() == []  # time that really passed
+    assert [event.detail for event in journal.events()[1:]] == []  # events age too
+
+
+def test_clock_that_is_slewed_has_not_jumped():
+    clocks = Clocks()
+    clock = Clock(lambda: clocks.wall, lambda: clocks.steady)
+    for _ in range(10_000):  # 500 ppm for months: 5 s in all
+        clocks.pass_by(1.0)
+        clocks.wall += 0.0005
+        assert clock.jump_s() == 0
+
+
+def test_damage_is_told_from_a_bug(journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        with pytest.raises(sqlite3.IntegrityError):
+            writer.write(make_entry(decision="perhaps"))
+        assert writer.write(make_entry()).seq == 1
+    assert not issubclass(sqlite3.IntegrityError, DamagedJournalError)
+
+
+def test_entries_read_are_those_written(journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        entry = make_entry(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
+        kept = writer.write(entry)
+    assert journal.entries() == [kept] == [dataclasses.replace(entry, seq=1)]

@@ -1,0 +1,133 @@
+"""`stfpm-journal`: what it answers, from a journal whose rows are known."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import time
+
+import pytest
+
+from stfpm_runtime.line.entry import COLUMNS, utc
+from stfpm_runtime.line.journal import Journal
+from stfpm_runtime.line.journal_cli import main
+
+from .test_journal import make_entry
+
+HOUR = 3600
+
+
+@pytest.fixture
+def show(journal, tmp_path, monkeypatch, capsys):
+    """Six verdicts of the last ten hours, one an hour, the newest now."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    now = time.time()
+    rows = [
+        {"camera": "left", "decision": "pass"},
+        {"camera": "left", "decision": "reject", "score": 0.75, "picture": "day/1.png", "overlay": "day/1.overlay.jpg"},
+        {"camera": "right", "region": "cap", "decision": "pass"},
+        {"camera": "right", "region": "cap", "decision": "fault", "score": None, "reason": 'lost, "the" cable'},
+        {"camera": "right", "region": "cap", "decision": "pass"},
+        {"camera": "right", "region": "cap", "decision": "pass"},
+    ]
+    with contextlib.closing(Journal(journal.path)) as writer:
+        for number, row in enumerate(rows):
+            writer.write(make_entry(**row, time=utc(now - (5 - number) * HOUR - 60)))
+    (tmp_path / "pictures" / "day").mkdir(parents=True)
+    (tmp_path / "pictures" / "day" / "1.png").touch()
+
+    def show(*argv: str) -> list[str]:
+        assert main([str(journal.path), *argv]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    yield show
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_counts_and_yield(show):
+    lines = [line.split() for line in show()]
+    assert lines == [
+        ["camera", "region", "total", "passed", "rejected", "faults", "yield"],
+        ["left", "frame", "2", "1", "1", "0", "50.0%"],
+        ["right", "cap", "4", "3", "0", "1", "75.0%"],
+        ["all", "6", "4", "1", "1", "66.7%"],
+    ]
+
+
+def test_counts_as_json(show):
+    found = json.loads("\n".join(show("--json")))
+    assert found["all"] == {"passed": 4, "rejected": 1, "faults": 1, "total": 6, "yield": pytest.approx(2 / 3)}
+    assert [region["camera"] for region in found["regions"]] == ["left", "right"]
+
+
+def test_period_and_camera(show):
+    assert show("--since", "150m")[1].split()[:3] == ["right", "cap", "3"]
+    assert show("--until", "4h", "--camera", "left")[1].split()[:3] == ["left", "frame", "2"]
+    assert show("--since", "1m", "--until", "1m")[-1].split() == ["all", "0", "0", "0", "0", "-"]
+
+
+def test_moments_are_local_time(show):
+    moment = time.strftime("%Y-%m-%dT%H:%M", time.localtime(time.time() - 2.5 * HOUR))
+    assert show("--since", moment)[1].split()[2] == "3"
+
+
+def test_rejects_with_their_pictures(show, tmp_path):
+    first, second = show("--rejects", "--pictures", str(tmp_path / "pictures"))
+    assert first.endswith(f"2 reject left/frame A-1 0.75 > 0.5 {tmp_path / 'pictures' / 'day' / '1.png'}")
+    assert second.endswith('4 fault  right/cap A-1 fault: lost, "the" cable')
+    records = [json.loads(line) for line in show("--rejects", "--json")]
+    assert [(found["seq"], found["picture"]) for found in records] == [(2, "day/1.png"), (4, "")]
+    assert len(records[0]["journal"]) == 8
+
+
+def test_csv_is_read_by_others(show, journal):
+    rows = list(csv.DictReader(io.StringIO("\n".join(show("--csv")))))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["decision"] for row in rows] == journal.decisions
+    assert rows[3]["reason"] == 'lost, "the" cable'
+    assert rows[3]["score"] == ""
+
+
+def test_events(show, journal):
+    from stfpm_runtime.line.entry import Happening
+
+    with contextlib.closing(Journal(journal.path)) as writer:
+        writer.note(
+            [
+                Happening(0, utc(), 1, 1, "left", "cam", "lost", "cable"),
+                Happening(0, utc(), 1, 1, "", "", "started", ""),
+            ]
+        )
+    first, second = show("--events")
+    assert first.endswith(" left: lost cable")
+    assert second.rstrip().endswith(" line: started")
+    assert json.loads(show("--events", "--json")[0])["detail"] == "cable"
+
+
+def test_journal_is_read_while_it_is_written(show, journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        writer.write(make_entry())
+        assert show()[1].split()[2] == "3"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "the file is empty"), (b"text" * 100, "cannot be read as a journal")],
+)
+def test_what_is_no_journal(tmp_path, capsys, content, message):
+    path = tmp_path / "none.sqlite"
+    if content is not None:
+        path.write_bytes(content)
+    assert main([str(path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"]])
+def test_bad_usage_is_status_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["a", *argv])
+    assert caught.value.code == 2

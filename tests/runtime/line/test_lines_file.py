@@ -1,0 +1,144 @@
+"""JSON lines follow the journal: none lost, none double, whatever happens to the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from stfpm_runtime.line.config import JournalOptions
+from stfpm_runtime.line.entry import record
+from stfpm_runtime.line.lines_file import JsonLinesFollower
+from stfpm_runtime.line.recorder import Recorder
+
+from .conftest import read_lines, wait_until
+from .test_journal import make_entry
+
+
+@pytest.fixture
+def recorder(journal):
+    with contextlib.closing(Recorder(JournalOptions(journal.path, "normal"), "5" * 64)) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def lines(tmp_path) -> Path:
+    return tmp_path / "line.jsonl"
+
+
+@pytest.fixture
+def follow(journal, lines, recorder):
+    """Follows until the end of the block, and then to the end of the journal."""
+
+    @contextlib.contextmanager
+    def follow(max_bytes: float = 1e9):
+        follower = JsonLinesFollower(journal.path, lines, max_bytes, recorder.remark)
+        try:
+            yield follower
+        finally:
+            follower.close()
+
+    return follow
+
+
+def assert_agree(lines: Path, journal) -> None:
+    """The lines, those of FILE.1 included, are the journal's rows."""
+    previous = lines.with_name("line.jsonl.1")
+    found = [*(read_lines(previous) if previous.exists() else []), *read_lines(lines)]
+    assert found == [record(entry, journal.id) for entry in journal.entries()]
+
+
+def test_lines_are_the_journal_s_rows_at_once(recorder, follow, lines, journal):
+    with follow() as follower:
+        for number in range(3):
+            recorder.keep(make_entry(part=f"A-{number}"))
+            follower.wake()
+            wait_until(lambda: lines.exists() and len(read_lines(lines)) == number + 1)  # noqa: B023 (called at once)
+    assert_agree(lines, journal)
+    assert list(read_lines(lines)[0])[:3] == ["journal", "seq", "time"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, 10_000])
+def test_lines_are_completed_after_a_crash(recorder, follow, lines, journal, cut):
+    """Of a file of about 6 kB, so much is lost at its end."""
+    for _ in range(10):
+        recorder.keep(make_entry())
+    with follow():
+        pass
+    recorder.keep(make_entry(part="while nobody followed"))
+    data = lines.read_bytes()
+    lines.write_bytes(data[: max(0, len(data) - cut)])
+    with follow():
+        pass
+    assert_agree(lines, journal)
+
+
+def test_file_that_is_full_is_renamed_and_the_cursor_found_there(recorder, follow, lines, journal):
+    for _ in range(4):
+        recorder.keep(make_entry())
+    with follow(max_bytes=100):
+        pass
+    assert lines.read_bytes() == b""
+    assert len(read_lines(lines.with_name("line.jsonl.1"))) == 4
+    recorder.keep(make_entry())
+    with follow():
+        pass
+    assert [line["seq"] for line in read_lines(lines)] == [5]
+    assert_agree(lines, journal)
+
+
+def test_new_journal_begins_again_at_one_in_the_same_file(recorder, follow, lines, journal):
+    recorder.keep(make_entry())
+    with follow():
+        pass
+    recorder.close()
+    journal.path.unlink()
+    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as second:
+        second.keep(make_entry(part="new"))
+        with follow():
+            pass
+    assert [(line["seq"], line["part"]) for line in read_lines(lines)] == [(1, "A-1"), (1, "new")]
+    assert len({line["journal"] for line in read_lines(lines)}) == 2
+
+
+@pytest.mark.parametrize("content", ["precious notes\n", "precious notes without an end", '{"decision": "pass"}\n'])
+def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content, caplog):
+    lines.write_text(content)
+    recorder.keep(make_entry())
+    with follow():
+        wait_until(lambda: "holds no verdicts of ours" in caplog.text)
+    assert lines.read_text() == content
+    recorder.keep_up()
+    assert journal.events()[0].kind == "json_lines"
+
+
+def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journal, monkeypatch):
+    """A folder stands in the way, and is removed later."""
+    monkeypatch.setattr("stfpm_runtime.line.lines_file.RETRY_S", 0.01)
+    lines.mkdir()
+    with follow() as follower:
+        for _ in range(3):
+            recorder.keep(make_entry())
+            follower.wake()
+        wait_until(lambda: follower._failing)
+        lines.rmdir()
+        wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
+    recorder.keep_up()
+    assert [event.detail for event in journal.events()][-1] == "follow the journal again"
+    assert_agree(lines, journal)
+
+
+def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.lines_file.RETRY_S", 0.01)
+    with follow() as follower:
+        recorder.keep(make_entry())
+        follower.wake()
+        wait_until(lambda: lines.exists() and lines.stat().st_size)
+        lines.unlink()  # by logrotate, say
+        wait_until(lines.exists)
+        recorder.keep(make_entry())
+        follower.wake()
+        wait_until(lambda: lines.read_text().count("\n") == 2)  # complete: all that the journal holds
+    assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == [1, 2]

@@ -1,0 +1,227 @@
+"""The loop as a whole, in a thread, with fake cameras and a fake engine whose answers are known."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.line.config import CameraOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.entry import record
+from stfpm_runtime.sources.clip import FileSource
+
+from .conftest import read_lines, wait_until
+from .test_journal import fill, small_disk  # noqa: F401 (a fixture)
+
+
+def levels(*values: int):
+    """Frames whose blue, and so whose score times 255, is the value; the last one for ever."""
+
+    def paint(index: int) -> np.ndarray:
+        frame = np.zeros((16, 32, 3), np.uint8)
+        frame[:, :, 0] = values[min(index, len(values) - 1)]
+        return frame
+
+    return paint
+
+
+def judged_files(tmp_path, write, paint, *numbers: int):
+    for number, level in enumerate(numbers):
+        write(tmp_path / "parts" / f"{number:03}.png", paint(level))
+    return lambda camera, on_event: FileSource([str(tmp_path / "parts")])
+
+
+def test_every_file_has_its_row_and_the_line_ends(run_line, make_options, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, 0, 255, 51)
+    (tmp_path / "parts" / "001b.png").write_bytes(b"half")
+    running = run_line(spec={"held_out_scores": (0.1, 0.3, 0.4)}, open_source=source)
+    running.thread.join(20)
+    entries = running.finish()
+    assert [entry.seq for entry in entries] == [1, 2, 3, 4]
+    assert [entry.decision for entry in entries] == ["pass", "reject", "fault", "pass"]
+    assert [entry.score for entry in entries] == [0, 1, None, pytest.approx(0.2)]
+    assert [entry.p_value for entry in entries] == [1, 1 / 4, None, 3 / 4]
+    assert "001b.png: cannot be decoded" in entries[2].reason
+    for entry in entries:
+        assert (entry.camera, entry.region, entry.threshold, entry.run) == ("left", "frame", 0.5, 1)
+        assert len(entry.model) == 64
+        assert 0 <= entry.wait_ms <= entry.latency_ms
+    assert all(entry.infer_ms > 0 for entry in entries if entry.decision != "fault")
+
+
+def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, 0, 0)
+    os.rename(tmp_path / "parts" / "001.png", os.fsencode(tmp_path / "parts") + b"/b\xff.png")  # noqa: PTH104 (bytes)
+    (tmp_path / "parts" / os.fsdecode(b"c\xfe.png")).write_bytes(b"half")
+    running = run_line(open_source=source)
+    running.thread.join(20)
+    entries = running.finish()
+    assert [entry.decision for entry in entries] == ["pass", "pass", "fault"]
+    assert entries[1].source.endswith("/b\\udcff.png")
+    assert "c\\udcfe.png" in entries[2].reason
+
+
+def test_frames_that_meet_are_judged_in_one_batch(run_line, make_options):
+    cameras = [CameraOptions(name, "0") for name in ("a", "b", "c")]
+
+    def slow(images):  # longer than a frame of each takes
+        time.sleep(0.1)
+        return first_channel(images)
+
+    arguments = {camera.name: {"fps": 20.0} for camera in cameras}
+    running = run_line(make_options(*cameras), answer=slow, **arguments)
+    wait_until(lambda: len(running.journal.entries()) > 12)
+    running.finish()
+    assert max(running.engine.batch_sizes) == 3
+
+
+def test_slow_engine_never_works_on_stale_frames(run_line):
+    """20 ms for a frame, 500 frames a second: each is at most one turn old when it is taken."""
+
+    def slow(images):
+        time.sleep(0.02)
+        return first_channel(images)
+
+    running = run_line(answer=slow, left={"fps": 500.0})
+    wait_until(lambda: len(running.journal.entries()) > 30)
+    entries = running.finish()
+    assert np.median([entry.wait_ms for entry in entries[1:]]) < 5
+    assert np.median([entry.dropped for entry in entries[1:]]) >= 5
+
+
+@pytest.mark.parametrize(("answer", "reason"), [(failing, "told to fail"), (not_a_number, "the score is nan")])
+def test_engine_that_fails_makes_faults_and_the_loop_goes_on(run_line, answer, reason):
+    broken = threading.Event()
+    broken.set()
+    running = run_line(answer=lambda images: (answer if broken.is_set() else first_channel)(images))
+    wait_until(lambda: len(running.journal.entries()) >= 3)
+    broken.clear()
+    wait_until(lambda: running.journal.decisions[-1] == "pass")
+    entries = running.finish()
+    assert [entry.decision for entry in entries[:3]] == ["fault"] * 3
+    assert reason in entries[0].reason
+
+
+def test_debounce(run_line, make_options):
+    camera = CameraOptions("left", "0", debounce=(2, 3), trigger="every", every_ms=1)
+    running = run_line(
+        make_options(camera), left={"fps": None, "frames": 8, "paint": levels(0, 255, 0, 0, 255, 255, 0)}
+    )
+    running.thread.join(20)
+    entries = running.finish()
+    assert "".join(entry.decision[0] for entry in entries) == "ppppprrp"
+    assert [entry.score for entry in entries] == [0, 1, 0, 0, 1, 1, 0, 0]
+    assert entries[1].reason == "debounced: 1 of the last 2 not passed, 2 make a reject"
+    assert entries[6].reason == "debounced: 2 of the last 3 not passed, 2 make a reject"
+
+
+def test_regions_are_separate_parts(run_line, make_options, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, 255, 0)
+    regions = (RegionOptions("top-left", (0, 0, 32, 16)), RegionOptions("bottom", (0, 16, 64, 16)))
+    running = run_line(make_options(CameraOptions("left", "0", region=regions)), open_source=source)
+    running.thread.join(20)
+    found = [(entry.region, entry.decision) for entry in running.finish()]
+    assert found == [("top-left", "reject"), ("bottom", "pass"), ("top-left", "pass"), ("bottom", "pass")]
+    assert running.engine.batch_sizes == [2, 2]
+
+
+def test_lines_and_pictures_agree_with_the_journal(run_line, make_options, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, *([0, 255] * 20))
+    lines = tmp_path / "line.jsonl"
+    pictures = PictureOptions(tmp_path / "pictures", free_mb=0, queue=100)
+    options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
+    running = run_line(options, open_source=source)
+    running.thread.join(20)
+    entries = running.finish()
+    assert read_lines(lines) == [record(entry, running.journal.id) for entry in entries]
+    kept = {path.relative_to(pictures.folder).as_posix() for path in pictures.folder.rglob("*.*")}
+    assert kept == {name for entry in entries for name in (entry.picture, entry.overlay) if name}
+    assert [bool(entry.picture) for entry in entries] == [False, True] * 20
+
+
+def test_sinks_that_hang_cost_the_loop_nothing(run_line, make_options, tmp_path, monkeypatch):
+    """Pictures and JSON lines stand still; the verdicts go on, and are caught up with."""
+    go_on = threading.Event()
+
+    def hang(*arguments):
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("stfpm_runtime.line.pictures.PictureKeeper.keep", hang)
+    from stfpm_runtime.line import lines_file
+
+    write = lines_file.LinesFile.write
+    monkeypatch.setattr(lines_file.LinesFile, "write", lambda self, records: hang() or write(self, records))
+    lines = tmp_path / "line.jsonl"
+    pictures = PictureOptions(tmp_path / "pictures", save="all", free_mb=0, queue=2)
+    options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
+    running = run_line(options, left={"fps": 300.0})
+    wait_until(lambda: len(running.journal.entries()) > 150)
+    assert lines.read_text() == ""
+    assert np.percentile([entry.latency_ms for entry in running.journal.entries()], 90) < 50
+    go_on.set()
+    entries = running.finish()
+    assert [line["seq"] for line in read_lines(lines)] == [entry.seq for entry in entries]
+    assert sum(bool(entry.picture) for entry in entries[:150]) == 2
+    assert any(event.kind == "pictures" for event in running.journal.events())
+
+
+def test_line_on_a_full_disk_passes_nothing_and_recovers(run_line, make_options, small_disk, journal):  # noqa: F811
+    journal.path = small_disk / "line.sqlite"
+    running = run_line(make_options(), left={"fps": 300.0})
+    wait_until(lambda: len(journal.entries()) > 3)
+    ballast = fill(small_disk)
+    wait_until(lambda: not running.line.recorder.works)
+    before = running.line.summary.decisions["pass"]
+    time.sleep(0.3)
+    assert running.line.summary.decisions["pass"] == before
+    assert running.line.summary.decisions["fault"] > 10
+    ballast.unlink()
+    wait_until(lambda: running.line.summary.decisions["pass"] > before)
+    entries = running.finish()
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert {entry.decision for entry in entries} == {"pass", "fault"}
+    assert len(entries) == running.line.summary.total
+    assert all("could not be journalled" in entry.reason for entry in entries if entry.decision == "fault")
+
+
+def test_source_that_can_never_be_opened_ends_the_line_with_its_reason(run_line):
+    def open_source(camera, on_event):
+        raise OptionError("got a scheme that nobody knows")
+
+    running = run_line(open_source=open_source)
+    running.thread.join(20)
+    assert [str(error) for error in running.errors] == ["got a scheme that nobody knows"]
+
+
+def test_driver_that_hangs_does_not_hold_up_the_stop(run_line, black):
+    hanging, go_on = threading.Event(), threading.Event()
+
+    class Hanging(FileSource):
+        def __init__(self) -> None:
+            self._name, self._frames, self._ended = "hanging", iter(()), False
+
+        def next(self, timeout_s):
+            hanging.set()
+            go_on.wait(30)
+
+    running = run_line(open_source=lambda camera, on_event: Hanging())
+    assert hanging.wait(20)
+    started = time.monotonic()
+    running.stop.set()
+    running.thread.join(20)
+    assert time.monotonic() - started < 4
+    go_on.set()
+
+
+def test_second_run_goes_on_with_the_numbers(run_line, make_options, tmp_path, write, paint):
+    source = judged_files(tmp_path, write, paint, 0, 0)
+    for _ in range(2):
+        running = run_line(open_source=source)
+        running.thread.join(20)
+        running.finish()
+    assert [(entry.seq, entry.run) for entry in running.journal.entries()] == [(1, 1), (2, 1), (3, 2), (4, 2)]

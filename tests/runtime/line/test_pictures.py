@@ -1,0 +1,199 @@
+"""Pictures: promised, written by a thread, and never too many."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_runtime.detector import Verdict
+from stfpm_runtime.line import pictures as picturing
+from stfpm_runtime.line.config import CameraOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.inspector import Judged
+from stfpm_runtime.line.pictures import PictureKeeper, Pictures
+from stfpm_runtime.line.shots import Firing, Shot
+from stfpm_runtime.sources import Frame
+
+from .test_journal import fill, make_entry, small_disk  # noqa: F401 (a fixture)
+
+DAY = "2026-11-24"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def remarks():
+    return []
+
+
+@pytest.fixture
+def open_pictures(folder, remarks):
+    opened = []
+
+    def open_pictures(**options) -> Pictures:
+        options = {"folder": folder, "save": "all", "free_mb": 0, **options}
+        opened.append(Pictures(PictureOptions(**options), lambda *remark: remarks.append(remark)))
+        return opened[-1]
+
+    yield open_pictures
+    for pictures in opened:
+        pictures.close()
+
+
+def judged(decision: str = "reject", image: np.ndarray | None = None) -> Judged:
+    image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3) if image is None else image
+    shot = Shot(CameraOptions("left", "0"), Frame("fake", 0, image), Firing())
+    anomaly_map = np.zeros((8, 8), np.float32)
+    return Judged(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
+
+
+def entry(seq: int, decision: str = "reject"):
+    return make_entry(seq=seq, decision=decision, time=f"{DAY}T02:00:00.000Z", region="cap")
+
+
+def take(pictures: Pictures, seq: int, decision: str = "reject"):
+    promised, job = pictures.promise(entry(seq, decision), judged(decision))
+    if job:
+        pictures.submit(job)
+    return promised
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_original_is_kept_as_it_was_with_its_overlay(open_pictures, folder):
+    pictures = open_pictures()
+    promised = take(pictures, 7)
+    assert (promised.picture, promised.overlay) == (
+        f"{DAY}/000000000007-left-cap.png", f"{DAY}/000000000007-left-cap.overlay.jpg",
+    )  # fmt: skip
+    pictures.close()
+    assert files(folder) == sorted([promised.picture, promised.overlay])
+    assert (cv2.imread(str(folder / promised.picture)) == judged().image).all()
+    assert cv2.imread(str(folder / promised.overlay)) is not None
+
+
+def test_jpeg_and_no_overlay(open_pictures, folder):
+    pictures = open_pictures(format="jpeg", overlay=False)
+    promised = take(pictures, 7)
+    pictures.close()
+    assert files(folder) == [promised.picture] == [f"{DAY}/000000000007-left-cap.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("save", "expected"), [("all", "prf"), ("pass", "p"), ("reject", "rf"), ("fault", "f")]
+)  # fmt: skip
+def test_only_what_is_wanted(open_pictures, save, expected):
+    pictures = open_pictures(save=save)
+    kept = [decision for decision in ("pass", "reject", "fault") if take(pictures, 1, decision).picture]
+    assert "".join(decision[0] for decision in kept) == expected
+
+
+def test_what_is_not_in_the_journal_or_has_no_pixels_has_no_picture(open_pictures):
+    pictures = open_pictures()
+    assert take(pictures, 0).picture == ""
+    blind = dataclasses.replace(judged("fault"), image=None)
+    assert pictures.promise(entry(1, "fault"), blind)[1] is None
+
+
+def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remarks, monkeypatch, folder):
+    go_on, busy = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        busy.set()
+        assert go_on.wait(20)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(picturing, "draw_overlay", slow)
+    pictures = open_pictures(queue=2, original=False)
+    promised = [take(pictures, seq) for seq in range(1, 6)]
+    assert [bool(one.overlay) for one in promised] == [True, True, False, False, False]
+    assert pictures.dropped == 3
+    assert remarks == [("pictures", "come faster than they can be written; verdicts go on without")]
+    assert busy.wait(20)
+    go_on.set()
+    pictures.close()
+    assert files(folder) == sorted(one.overlay for one in promised[:2])
+
+
+def test_withdrawn_promise_leaves_its_room(open_pictures):
+    pictures = open_pictures(queue=1)
+    for _ in range(3):
+        _, job = pictures.promise(entry(1), judged())
+        pictures.withdraw(job)
+    assert pictures.dropped == 0
+
+
+def test_picture_that_cannot_be_written_costs_no_other(open_pictures, folder, remarks):
+    folder.mkdir()
+    (folder / DAY).touch()  # a file stands in the way of the folder
+    pictures = open_pictures(overlay=False)
+    take(pictures, 1)
+    take(pictures, 2)
+    pictures.close()
+    assert pictures.failed == 2
+    assert len(remarks) == 1
+    assert remarks[0][1].startswith("one cannot be written: ")
+
+
+@pytest.fixture
+def keep(folder, remarks):
+    """Keeps files of 100 kB in a folder of at most 1 MB."""
+    options = PictureOptions(folder, quota_mb=1, free_mb=0)
+    keeper = PictureKeeper(options, lambda *remark: remarks.append(remark))
+    keeper.measure()
+    return lambda name, size=100_000: keeper.keep(name, bytes(size))
+
+
+def test_oldest_give_way_to_the_quota(keep, folder):
+    names = [
+        f"2026-11-{day:02}/{seq:012}.png" for day, seq in zip([9] * 5 + [10] * 5 + [11] * 5, range(15), strict=True)
+    ]
+    for name in names:
+        assert keep(name)
+    assert files(folder) == names[5:]
+    assert not (folder / "2026-11-09").exists()
+
+
+def test_what_was_there_before_counts_and_what_is_not_ours_stays(folder, keep, remarks):
+    for name in (f"{DAY}/000000000001.png", f"{DAY}/000000000002.png.unfinished", "notes/precious.txt", "precious.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(950_000))
+    keeper = PictureKeeper(PictureOptions(folder, quota_mb=1, free_mb=0), lambda *remark: remarks.append(remark))
+    keeper.measure()
+    assert files(folder) == sorted([f"{DAY}/000000000001.png", "notes/precious.txt", "precious.png"])
+    assert keeper.keep(f"{DAY}/000000000003.png", bytes(100_000))
+    assert files(folder) == sorted([f"{DAY}/000000000003.png", "notes/precious.txt", "precious.png"])
+
+
+def test_picture_larger_than_the_quota_is_refused_once(keep, folder, remarks):
+    assert keep(f"{DAY}/1.png")
+    assert not keep(f"{DAY}/2.png", 1_000_001)
+    assert not keep(f"{DAY}/3.png", 1_000_001)
+    assert keep(f"{DAY}/4.png")
+    assert [text for _, text in remarks] == ["have no room left on the disk; verdicts go on without", "have room again"]
+
+
+def test_disk_is_never_filled(small_disk, remarks):  # noqa: F811 (the fixture)
+    """1 MB, of which 0.3 are to be left free."""
+    folder = small_disk / "pictures"
+    keeper = PictureKeeper(PictureOptions(folder, quota_mb=100, free_mb=0.3), lambda *remark: remarks.append(remark))
+    for seq in range(30):
+        assert keeper.keep(f"{DAY}/{seq:012}.png", bytes(100_000))
+    assert files(folder)[-1] == f"{DAY}/{29:012}.png"
+    assert 5 <= len(files(folder)) <= 7
+    fill(small_disk).rename(small_disk / "ballast 1")
+    assert keeper.keep(f"{DAY}/{30:012}.png", bytes(100_000))
+    assert 1 <= len(files(folder)) <= 4  # the others have given way to what is to be left free
+    fill(small_disk)
+    assert not keeper.keep(f"{DAY}/{31:012}.png", bytes(200_000))
+    assert files(folder) == []  # all have given way
+    assert remarks[-1][1].startswith("have no room left")

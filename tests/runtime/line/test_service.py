@@ -1,0 +1,291 @@
+"""`stfpm-inspect --config` as a process: killed, stopped, watched by systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+from stfpm_runtime.engines.fake import first_channel
+from stfpm_runtime.errors import JournalError
+from stfpm_runtime.line.entry import record
+from stfpm_runtime.line.lines_file import RETRY_S
+from stfpm_runtime.line.loop import STOPPED
+
+from .conftest import Journalled, read_lines, wait_until
+
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+UNIT = Path(__file__).parents[3] / "runtime" / "stfpm-inspect@.service"
+CONFIG = """
+model = "model.onnx"
+threads = 1
+[journal]
+path = "line.sqlite"
+json_lines = "line.jsonl"
+[pictures]
+folder = "pictures"
+free_mb = 0
+queue = 4
+[[camera]]
+name = "left"
+source = "{source}"
+{more}
+"""
+
+
+@pytest.fixture
+def configure(tmp_path, model):
+    def configure(source: str = "parts", more: str = "") -> Path:
+        path = tmp_path / "line.toml"
+        path.write_text(CONFIG.format(source=source, more=more))
+        return path
+
+    return configure
+
+
+@pytest.fixture
+def parts(tmp_path, write, paint) -> Path:
+    """300 parts, every third a reject."""
+    first = [write(tmp_path / "parts" / f"00{number}.png", paint(level)) for number, level in enumerate((0, 0, 255))]
+    for number in range(3, 300):
+        shutil.copy(first[number % 3], tmp_path / "parts" / f"{number:03}.png")
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def start():
+    """Starts the command, and ends it with the test whatever happens."""
+    started = []
+
+    def start(config: Path, *flags: str, **environment: str) -> subprocess.Popen:
+        argv = [*COMMAND, "--config", str(config), *flags]
+        clean = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+        process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**clean, **environment})
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def count(journal: Journalled) -> int:
+    try:
+        return len(journal.entries())
+    except JournalError:  # it is not there yet, or without its tables
+        return 0
+
+
+def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int) -> None:
+    """Kill the process at random moments; what was told is in the journal, and the next run completes the lines."""
+    config, rng, before = configure(), random.Random(seed), 0
+    lines, pictures = tmp_path / "line.jsonl", tmp_path / "pictures"
+    for number in range(rounds):
+        process = start(config)
+        wait_until(lambda: count(journal) > before)  # noqa: B023 (called at once)
+        time.sleep(rng.uniform(0, 0.15))
+        process.kill()
+        process.communicate()
+        entries = journal.entries()
+        assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+        assert max(entry.run for entry in entries) == number + 1
+        whole = lines.read_bytes().splitlines(keepends=True) if lines.exists() else []
+        told = [json.loads(line) for line in whole if line.endswith(b"\n")]
+        assert told == [record(entry, journal.id) for entry in entries[: len(told)]]  # never more than is journalled
+        before = len(entries)
+    done = start(config)
+    done.communicate(timeout=60)
+    assert done.returncode == 0
+    entries = journal.entries()
+    assert len(entries) == before + 300  # the last run came to its end
+    assert read_lines(lines) == [record(entry, journal.id) for entry in entries]
+    promised = {name for entry in entries for name in (entry.picture, entry.overlay) if name}
+    found = {path.relative_to(pictures).as_posix(): path for path in pictures.rglob("*") if path.is_file()}
+    assert set(found) <= promised  # no picture without its verdict, and nothing half written
+    assert len(promised) - len(found) <= (rounds + 1) * 2 * 4  # what was in the queue when it was killed
+    assert all(cv2.imread(str(path)) is not None for path in found.values())
+
+
+def test_kill_loses_no_verdict_and_doubles_none(configure, start, parts, journal, tmp_path):
+    kill_and_compare(3, configure, start, journal, tmp_path, seed=0)
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_no_verdict_and_double_none(configure, start, parts, journal, tmp_path):
+    kill_and_compare(50, configure, start, journal, tmp_path, seed=1)
+
+
+def test_sigterm_is_a_clean_stop(configure, start, parts, journal, tmp_path):
+    process = start(configure(more='trigger = "every"\nevery_ms = 20'))
+    wait_until(lambda: count(journal) >= 3)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    assert time.monotonic() - started < 1.0
+    assert sorted(path.name for path in tmp_path.glob("line.sqlite*")) == ["line.sqlite", "line.sqlite.lock"]
+    assert process.returncode == 0
+    entries = journal.entries()
+    assert {entry.reason for entry in entries} <= {"", STOPPED}  # what the clock asked for at the last moment
+    assert [event.kind for event in journal.events()] == ["started", "stopped"]
+    assert f"stopped; {len(entries)} verdicts: " in log
+    assert len(read_lines(tmp_path / "line.jsonl")) == len(entries)
+
+
+def test_log_is_for_people_or_machines(configure, start, parts):
+    _, log = (process := start(configure())).communicate(timeout=60)
+    assert process.returncode == 0
+    assert "error" not in log
+    assert " model bottle (fp32, CPUExecutionProvider), 1 cameras\n" in log
+    _, log = start(configure(), "--json-logs").communicate(timeout=60)
+    records = [json.loads(line) for line in log.splitlines()]
+    assert {frozenset(record) for record in records} == {frozenset(("time", "level", "logger", "message"))}
+    assert records[0]["message"].startswith("model bottle")
+
+
+def test_files_with_faults_end_with_status_1(configure, start, parts):
+    (parts / "100.png").write_bytes(b"")
+    process = start(configure())
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stfpm-inspect: error: 1 of 300 parts could not be judged, and none of them is passed; the first: " in log
+
+
+def test_mistake_in_the_configuration_is_one_line_and_status_1(configure, start):
+    process = start(configure(more="thresold = 1.0"))
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert log.endswith("line.toml:14: camera.thresold: unknown key; did you mean threshold?\n")
+    assert log.count("\n") == 1
+
+
+def test_sources_as_a_line_without_a_configuration(start, model, parts, journal):
+    argv = [
+        *COMMAND,
+        str(model),
+        "--source",
+        str(parts),
+        str(parts),
+        "--journal",
+        str(journal.path),
+        "--threshold",
+        "2",
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    entries = journal.entries()
+    assert {(entry.camera, entry.decision, entry.threshold) for entry in entries} == {
+        ("camera-1", "pass", 2.0), ("camera-2", "pass", 2.0),
+    }  # fmt: skip
+    assert len(entries) == 600
+
+
+@pytest.fixture
+def systemd(tmp_path):
+    """What listens where systemd would."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+        yield listener
+
+
+def test_systemd_hears_of_ready_life_and_stop(configure, start, parts, systemd, tmp_path):
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+    process = start(configure(more='trigger = "every"\nevery_ms = 20'), **environment)
+    assert systemd.recv(4096).decode().splitlines() == [
+        "READY=1", "STATUS=model bottle (fp32, CPUExecutionProvider), 1 cameras",
+    ]  # fmt: skip
+    moments = []
+    for _ in range(5):
+        assert systemd.recv(4096).startswith(b"WATCHDOG=1\nSTATUS=")
+        moments.append(time.monotonic())
+    assert (moments[-1] - moments[0]) / 4 < 0.2
+    process.send_signal(signal.SIGTERM)
+    while (heard := systemd.recv(4096)).startswith(b"WATCHDOG"):
+        pass
+    assert heard == b"STOPPING=1"
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_systemd_hears_nothing_of_a_loop_that_hangs(run_line, systemd, tmp_path, monkeypatch):
+    """An engine that never returns: the watchdog is not fed, and systemd starts the service again."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+
+    def hang(images):
+        time.sleep(2.0)
+        return first_channel(images)
+
+    running = run_line(answer=hang, left={"frames": 1})
+    systemd.settimeout(0.5)
+    heard = b""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            heard = systemd.recv(4096)
+    assert heard != b"STOPPING=1"  # silence, while the loop still runs
+    assert running.thread.is_alive()
+    running.finish()
+
+
+def test_abstract_socket_and_nobody_there(monkeypatch):
+    from stfpm_runtime.line.sd_notify import Notifier
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0stfpm-test")
+        listener.settimeout(5)
+        notifier = Notifier({"NOTIFY_SOCKET": "@stfpm-test"})
+        notifier.ready("well")
+        assert listener.recv(100) == b"READY=1\nSTATUS=well"
+    notifier.stopping()  # whoever listened is gone: nothing happens
+    notifier.close()
+    silent = Notifier({"WATCHDOG_USEC": "1000"})
+    silent.ready("nobody asked")
+    silent.alive(lambda: "nobody asked")
+    silent.close()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_unit_is_one_that_systemd_accepts(tmp_path):
+    unit = tmp_path / "stfpm-inspect@.service"
+    unit.write_text(UNIT.read_text().replace("/opt/stfpm/bin/stfpm-inspect", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if "stfpm-inspect" in line]
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--config", "a", "model.onnx"],
+        ["--config", "a", "--limit", "3"],
+        ["--config", "a", "--journal", "b"],
+        ["--json-logs"],
+        ["model.onnx", "--journal", "b"],
+        ["model.onnx", "--source", "a", "--journal", "b", "--save", "c"],
+        ["model.onnx", "--source", "a", "--json-logs"],
+    ],
+)
+def test_bad_usage_is_status_2(argv, capsys):
+    from stfpm_runtime.inspect_cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "stfpm-inspect: error: " in capsys.readouterr().err
+
+
+def test_a_follower_s_retry_is_no_longer_than_a_stop_allows():
+    assert RETRY_S <= 1.0

@@ -1,0 +1,282 @@
+"""Triggers, stations and their meeting: which frame is judged, and what becomes of one that never comes."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from stfpm_runtime.errors import DataError, OptionError
+from stfpm_runtime.line import station as stationing
+from stfpm_runtime.line.config import CameraOptions
+from stfpm_runtime.line.shots import Firing, Meeting, Shot
+from stfpm_runtime.line.station import Station
+from stfpm_runtime.line.triggers import WAITING, Every, Posted, open_trigger
+from stfpm_runtime.sources import Frame
+from stfpm_runtime.sources.clip import FileSource
+from stfpm_runtime.sources.fake import FakeCamera
+
+from .conftest import wait_until
+
+CAMERA = CameraOptions("left", "0")
+
+
+def shot(index: int = 0, camera: CameraOptions = CAMERA, droppable: bool = True, dropped: int = 0) -> Shot:
+    return Shot(camera, Frame("fake", index, np.zeros((8, 8, 3), np.uint8), dropped=dropped), Firing(), droppable)
+
+
+def test_newest_frame_takes_the_place_and_the_others_are_counted():
+    meeting = Meeting()
+    for index in range(5):
+        assert meeting.bring(shot(index, dropped=1))
+    (taken,) = meeting.take(1)
+    assert (taken.frame.index, taken.frame.dropped) == (4, 9)
+    assert meeting.take(0.01) == []
+
+
+def test_frames_of_several_cameras_meet():
+    meeting = Meeting()
+    right = dataclasses.replace(CAMERA, name="right")
+    meeting.bring(shot())
+    meeting.bring(shot(camera=right))
+    assert [taken.camera.name for taken in meeting.take(1)] == ["left", "right"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (False, False)])
+def test_what_must_not_be_dropped_is_waited_for(first, second):
+    meeting = Meeting()
+    meeting.bring(shot(0, droppable=first))
+    thread = threading.Thread(target=meeting.bring, args=(shot(1, droppable=second),))
+    thread.start()
+    time.sleep(0.05)
+    taken = [meeting.take(1)[0].frame.index, meeting.take(1)[0].frame.index]
+    thread.join(5)
+    assert taken == [0, 1]
+
+
+def test_closed_meeting_lets_nobody_wait():
+    meeting = Meeting()
+    meeting.bring(shot(0, droppable=False))
+    brought = []
+    thread = threading.Thread(target=lambda: brought.append(meeting.bring(shot(1, droppable=False))))
+    thread.start()
+    time.sleep(0.05)
+    assert [left.frame.index for left in meeting.close()] == [0]
+    thread.join(5)
+    assert brought == [False]
+
+
+def test_clock_fires_in_its_rhythm_and_leaves_out_what_was_missed():
+    trigger = Every(0.05)
+    started = time.monotonic()
+    for _ in range(4):
+        assert trigger.wait(1).asked
+    assert 0.14 < time.monotonic() - started < 0.3
+    time.sleep(0.22)
+    assert trigger.wait(0) is not None
+    assert trigger.wait(0) is None  # four were missed: one fires
+    trigger.close()
+    assert trigger.wait(1) is None
+
+
+def test_no_more_may_wait_than_there_is_room_for():
+    trigger = Posted()
+    assert all(trigger.put(Firing(1, str(number))) for number in range(WAITING))
+    assert not trigger.put(Firing(1))
+    assert trigger.wait(0).part == "0"
+    assert trigger.put(Firing(1, "last"))
+    assert [firing.part for firing in trigger.close()] == [*map(str, range(1, WAITING)), "last"]
+    assert not trigger.put(Firing(1))
+
+
+@pytest.fixture
+def start(black):
+    """Starts a station with a fake camera; gives it, its meeting, the camera and the events."""
+    stations = []
+
+    def start(open_source=None, fps=200.0, paint=black, frames=None, **options):
+        camera = CameraOptions("left", "0", **options)
+        opened, events, meeting = [], [], Meeting()
+
+        def open_fake(camera, on_event):
+            opened.append(FakeCamera(paint, fps, "fake", frames, on_event))
+            return opened[-1]
+
+        note = lambda name, event: events.append((name, event.kind, event.detail))  # noqa: E731
+        station = Station(camera, open_trigger(camera), open_source or open_fake, meeting, note)
+        station.start()
+        stations.append((station, meeting))
+        if open_source is None:
+            wait_until(lambda: opened)
+        return station, meeting, opened[0] if opened else None, events
+
+    yield start
+    for station, meeting in stations:
+        station.close()
+        meeting.close()
+        wait_until(lambda: station.ended)  # noqa: B023 (called at once)
+
+
+def take(meeting: Meeting) -> Shot:
+    taken: list[Shot] = []
+    wait_until(lambda: taken.extend(meeting.take(0.05)) or taken)
+    assert len(taken) == 1
+    return taken[0]
+
+
+def take_until(meeting: Meeting, condition) -> Shot:
+    for _ in range(500):
+        if condition(found := take(meeting)):
+            return found
+    raise AssertionError("it did not come")
+
+
+def test_slow_loop_gets_the_newest_frame(start):
+    _, meeting, _, _ = start(fps=200.0)
+    take(meeting)
+    time.sleep(0.2)
+    taken = take(meeting)
+    assert taken.droppable
+    assert taken.frame.dropped > 20
+    assert (time.monotonic_ns() - taken.frame.arrived_ns) / 1e9 < 0.1
+
+
+def test_frame_for_a_trigger_is_younger_than_it_and_the_delay(start):
+    station, meeting, _, _ = start(trigger="http", delay_ms=50)
+    time.sleep(0.05)
+    at_ns = time.monotonic_ns()
+    station.trigger.put(Firing(at_ns, "A-1"))
+    taken = take(meeting)
+    assert taken.frame.part == "A-1"
+    assert not taken.droppable
+    assert 50e6 <= taken.frame.arrived_ns - at_ns < 200e6
+    assert meeting.take(0.05) == []  # one frame for one trigger
+
+
+def test_trigger_without_a_frame_is_a_fault(start):
+    station, meeting, camera, _ = start(trigger="http", timeout_ms=50)
+    camera.lose()
+    station.trigger.put(Firing(time.monotonic_ns(), "A-1"))
+    taken = take(meeting)
+    assert (taken.frame.image, taken.frame.part) == (None, "A-1")
+    assert taken.frame.error == "no frame within 50 ms of the trigger"
+
+
+def test_clock_takes_one_frame_each_time(start):
+    _, meeting, _, _ = start(trigger="every", every_ms=40)
+    indices = [take(meeting).frame.index for _ in range(4)]
+    assert all(5 <= step <= 12 for step in np.diff(indices)), indices  # 8 frames of 5 ms
+
+
+def test_lost_camera_is_an_event_and_one_fault(start):
+    _, meeting, camera, events = start()
+    take(meeting)
+    camera.lose("the cable is out")
+    fault = take_until(meeting, lambda taken: taken.frame.image is None)
+    assert fault.frame.error == "the camera is lost (the cable is out)"
+    assert not fault.droppable
+    camera.regain()
+    for _ in range(3):
+        assert take(meeting).frame.image is not None
+    assert events == [("left", "lost", "the cable is out"), ("left", "regained", "")]
+
+
+def test_frames_of_a_frozen_camera_are_faults_until_it_thaws(start):
+    _, meeting, camera, _ = start()
+    camera.freeze()
+    take_until(meeting, lambda taken: taken.frame.image is None)
+    for _ in range(3):
+        assert take(meeting).frame.error == "the camera is frozen (the same frame for 5 s)"
+    camera.thaw()
+    take_until(meeting, lambda taken: taken.frame.image is not None)
+    assert take(meeting).frame.image is not None
+
+
+def painted(index: int) -> np.ndarray:
+    """Frame 3 is of another size, frame 5 grey."""
+    return np.zeros({3: (16, 24, 3), 5: (16, 32)}.get(index, (16, 32, 3)), np.uint8)
+
+
+def test_frame_of_another_size_or_kind_is_a_fault(start):
+    _, meeting, _, _ = start(fps=None, paint=painted, frames=8, trigger="every", every_ms=1)
+    shots = [take(meeting) for _ in range(8)]
+    assert [taken.frame.image is None for taken in shots] == [index in (3, 5) for index in range(8)]
+    assert shots[3].frame.error.startswith("got a frame of 24x16, 3 channels, the camera began with 32x16, 3 channels")
+    assert "got a frame of 32x16, 1 channels" in shots[5].frame.error
+
+
+def test_frames_of_any_size_where_that_is_wanted(start):
+    _, meeting, _, _ = start(fps=None, paint=painted, frames=8, trigger="every", every_ms=1, same_size=False)
+    assert all(take(meeting).frame.image is not None for _ in range(8))
+
+
+def test_source_that_cannot_be_opened_is_a_fault_and_tried_again(start, monkeypatch, black):
+    monkeypatch.setattr(stationing, "RETRY_S", (0.05, 0.1))
+    attempts = []
+
+    def open_source(camera, on_event):
+        attempts.append(time.monotonic())
+        if len(attempts) < 4:
+            raise DataError("parts: no such folder")
+        return FakeCamera(black)
+
+    _, meeting, _, events = start(open_source)
+    assert take(meeting).frame.error == "the camera is lost (parts: no such folder)"
+    assert take(meeting).frame.image is not None
+    assert len(attempts) == 4
+    assert events == [("left", "lost", "parts: no such folder")]
+
+
+def test_trigger_before_the_source_is_open_is_a_fault(start):
+    def open_source(camera, on_event):
+        raise DataError("parts: no such folder")
+
+    station, meeting, _, _ = start(open_source, trigger="http")
+    station.trigger.put(Firing(time.monotonic_ns(), "A-1"))
+    assert take(meeting).frame.error == "the source was not opened yet"
+
+
+def test_source_that_no_waiting_mends_is_told(start):
+    def open_source(camera, on_event):
+        raise OptionError("no such scheme")
+
+    station, _, _, _ = start(open_source)
+    wait_until(lambda: station.ended)
+    assert str(station.failure) == "no such scheme"
+
+
+def test_bug_in_a_source_is_a_fault_with_its_traceback(start, caplog):
+    class Buggy(FakeCamera):
+        def next(self, timeout_s):
+            raise ZeroDivisionError
+
+    station, meeting, _, _ = start(lambda camera, on_event: Buggy(painted))
+    assert take(meeting).frame.error == "internal error: the camera's thread has ended"
+    wait_until(lambda: station.ended)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("trigger", [{}, {"trigger": "every", "every_ms": 1}])
+def test_files_are_given_each_once_and_then_it_ends(start, tmp_path, write, paint, trigger):
+    for number in range(5):
+        write(tmp_path / f"{number}.png", paint(number))
+    (tmp_path / "2.png").write_bytes(b"")
+    station, meeting, _, _ = start(lambda camera, on_event: FileSource([str(tmp_path)]), **trigger)
+    shots = []
+    wait_until(lambda: shots.extend(meeting.take(0.01)) or (station.ended and len(shots) >= 5))
+    time.sleep(0.02)
+    shots += meeting.take(0)
+    assert [int(taken.frame.source[-5]) for taken in shots] == [0, 1, 2, 3, 4]
+    assert [taken.frame.image is None for taken in shots] == [False, False, True, False, False]
+    assert all(taken.frame.arrived_ns for taken in shots)
+
+
+def test_source_that_has_ended_answers_triggers_with_faults(start):
+    station, meeting, _, _ = start(fps=None, frames=1, trigger="http")
+    for part, error in (("A", ""), ("B", "the source has ended"), ("C", "the source has ended")):
+        station.trigger.put(Firing(time.monotonic_ns(), part))
+        taken = take(meeting)
+        assert (taken.frame.part, taken.frame.error) == (part, error)
