@@ -21,7 +21,7 @@ def is_mvtec_ad(root: Path) -> bool:
 
 
 def list_mvtec_ad(root: Path) -> Listing:
-    """train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png; without ground_truth, image AUROC alone."""
+    """train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png; without the last, image AUROC alone."""
     listing = Listing("mvtec-ad", root)
     for category in _with(root, "train/good") or _with(root, "test"):
         truth = category / "ground_truth"

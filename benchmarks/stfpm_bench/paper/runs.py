@@ -123,9 +123,7 @@ Runner = Callable[[Sequence[Job]], Iterator[tuple[Job, Result]]]
 
 
 def run_all(jobs: Sequence[Job], folder: Path, runner: Runner, report: Callable[[str], None]) -> dict[Job, Result]:
-    """All results: kept ones are read, the others run and kept one by one, so that an interruption loses only those
-    that are running.
-    """
+    """All results: kept ones are read, the others run and kept one by one; an interruption loses what is running."""
     results = {job: kept for job in jobs if (kept := load_result(folder, job)) is not None}
     todo = [job for job in dict.fromkeys(jobs) if job not in results]
     report(f"{len(results)} of {len(jobs)} trainings are done already, {len(todo)} to do")
