@@ -53,7 +53,7 @@ def fit(
         reporter.say("no unfinished training lies beside the output: starting from the beginning")
     while progress.epoch < options.epochs:
         started, epoch = time.perf_counter(), progress.epoch + 1
-        epoch_loss = _train_epoch(student, optimizer, features, images, split.train, options, epoch)
+        epoch_loss = train_epoch(student, optimizer, features, images, split.train, options, epoch)
         error = _error(student, features, images, split.held_out, options) if math.isfinite(epoch_loss) else math.nan
         if not math.isfinite(error):
             return progress, epoch
@@ -70,7 +70,7 @@ def fit(
     return progress, 0
 
 
-def _train_epoch(
+def train_epoch(
     student: Pyramid,
     optimizer: torch.optim.Optimizer,
     features: TeacherFeatures,

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--train-fraction", type=float, default=1.0, help="few-shot: share of all images that is used at all")
     add("--false-alarm-rate", type=float, default=0.01, help="share of good parts that may be rejected")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--mixed-precision", action="store_true", help="the student in bfloat16, on a GPU")
+    add("--mixed-precision", action="store_true", help="the student in bfloat16, where GPU or CPU have it")
     add("--no-channels-last", dest="channels_last", action="store_false", help="keep torch's default memory order")
     add("--seeds", type=int, default=1, metavar="N", help="train with N seeds; mean and deviation at the end")
     add("--all", action="store_true", help="DATA is a folder of categories: train each, into the folder OUTPUT")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stfpm_edge.checkpoint import load_checkpoint
+from stfpm_edge.options import has_bfloat16
 from stfpm_edge.train_cli import main
 
 QUICK = ["--teacher", "procedural", "--size", "64", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]
@@ -51,11 +52,15 @@ def test_seeds_give_mean_and_deviation(plant, tmp_path, capsys):
     [
         (["--all", "-o", "one.safetensors"], "expected a folder, each product gets a file in it"),
         (["--seeds", "0", "-o", "one.safetensors"], "got --seeds 0; expected 1 or more"),
-        (["--mixed-precision", "-o", "one.safetensors"], "got --mixed-precision on cpu; expected a GPU with bfloat16"),
+        (
+            ["--mixed-precision", "--device", "cpu", "-o", "one.safetensors"],
+            "got --mixed-precision on cpu; expected a GPU or CPU that computes in bfloat16",
+        ),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused(plant, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # a CPU of before bfloat16
     assert main([str(plant), *QUICK, *more]) == 1
     assert message in capsys.readouterr().err
 
@@ -70,3 +75,12 @@ def test_memory_order_changes_no_more_than_rounding(plant, tmp_path):
         assert main([str(plant / "bottle"), "-o", str(tmp_path / f"{name}.safetensors"), *QUICK, *more]) == 0
     losses = [load_checkpoint(tmp_path / f"{name}.safetensors").spec.training["losses"] for name in "ab"]
     assert torch.allclose(*(torch.tensor(one) for one in losses), rtol=1e-3)
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this CPU does not compute in bfloat16")
+def test_bfloat16_learns_the_same(plant, tmp_path):
+    for name, more in (("a", []), ("b", ["--mixed-precision"])):
+        assert main([str(plant / "bottle"), "-o", str(tmp_path / f"{name}.safetensors"), *QUICK, *more]) == 0
+    full, half = (load_checkpoint(tmp_path / f"{name}.safetensors").spec.training["losses"] for name in "ab")
+    assert half == pytest.approx(full, rel=0.02)
+    assert half != full

@@ -36,7 +36,7 @@ def _table(arguments: argparse.Namespace) -> int:
         "", str(arguments.data), arguments.layout, arguments.teacher,
         arguments.teacher_name or Path(arguments.teacher).stem,
         seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size, size=arguments.size,
-        device=arguments.device,
+        mixed_precision=arguments.mixed_precision, device=arguments.device,
     )  # fmt: skip
     names = [product.name for product in products]
     table = plan(arguments.what, base, names, arguments.seeds, _teachers(arguments.teachers))
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--teachers", default="", metavar="NAME=FILE,...", help="table4's")
     add("--epochs", type=int, default=100, help="of each training; fewer is another experiment")
     add("--batch-size", type=int, default=32, help="images in one step")
+    add("--mixed-precision", action="store_true", help="students in bfloat16, where GPU or CPU have it")
     add("--size", type=int, default=256, help="side of the images, in pixels")
     add("--seed", type=int, default=0, help="the first seed")
     add("--seeds", type=int, default=1, help="trainings of each row, with mean and deviation")

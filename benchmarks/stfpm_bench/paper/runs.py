@@ -44,6 +44,7 @@ class Job:
     epochs: int = 100
     batch_size: int = 32
     size: int = 256
+    mixed_precision: bool = False
     device: str = "auto"
 
     @property
@@ -88,7 +89,8 @@ def run_job(job: Job) -> Result:
         options = TrainOptions(
             product.category.folder, Path(folder) / "model.safetensors", job.teacher, job.backbone, job.blocks,
             height=job.size, width=job.size, epochs=job.epochs, batch_size=job.batch_size, seed=job.seed,
-            train_fraction=job.train_fraction, device=job.device, name=product.name,
+            train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
+            device=job.device, name=product.name,
         )  # fmt: skip
         checkpoint = train(options, Silent(), product.train)
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
