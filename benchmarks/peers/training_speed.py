@@ -14,8 +14,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,7 +85,10 @@ def main() -> None:
         for path in find_good_images(arguments.good)[: arguments.images]:
             (folder / path.name).symlink_to(path.resolve())
         result = measure(folder, arguments, Path(scratch))
-    result["command"] = shlex.join(["python", *sys.argv])
+    result["command"] = (
+        f"python benchmarks/peers/training_speed.py GOOD --json FILE --images {arguments.images} "
+        f"--epochs {arguments.epochs} --batch-size {arguments.batch_size} --size {arguments.size}"
+    )
     print(json.dumps(result, indent=1))
     with atomic_path(arguments.json) as unfinished:
         unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
