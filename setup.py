@@ -37,6 +37,12 @@ BENCH = [
     "scipy>=1.11",  # connected regions for PRO
     "onnx>=1.16",  # counts a graph's multiply-adds and bytes
 ]
+PAPER = [
+    "scikit-learn>=1.4",  # t-SNE of Figure 3
+]
+RAY = [
+    "ray>=2.30",  # the paper's trainings on a cluster
+]
 MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
 MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
 OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
@@ -77,6 +83,8 @@ setup(
         "stfpm_runtime.plans",
         "stfpm_runtime.sources",
         "stfpm_bench",
+        "stfpm_bench.layouts",
+        "stfpm_bench.paper",
     ],
     package_dir={
         "stfpm_edge": "stfpm_edge",
@@ -103,7 +111,9 @@ setup(
         "opcua": OPCUA,
         "gpio": GPIO,
         "dashboard": DASHBOARD,
-        "dev": [*EXPORT, *BENCH, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *DEV],
+        "paper": [*TRAIN, *BENCH, *PAPER],
+        "ray": RAY,
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *DEV],
     },
     entry_points={
         "console_scripts": [

@@ -53,7 +53,7 @@ def fit(
         reporter.say("no unfinished training lies beside the output: starting from the beginning")
     while progress.epoch < options.epochs:
         started, epoch = time.perf_counter(), progress.epoch + 1
-        epoch_loss = _train_epoch(student, optimizer, features, images, split.train, options, epoch)
+        epoch_loss = train_epoch(student, optimizer, features, images, split.train, options, epoch)
         error = _error(student, features, images, split.held_out, options) if math.isfinite(epoch_loss) else math.nan
         if not math.isfinite(error):
             return progress, epoch
@@ -70,7 +70,7 @@ def fit(
     return progress, 0
 
 
-def _train_epoch(
+def train_epoch(
     student: Pyramid,
     optimizer: torch.optim.Optimizer,
     features: TeacherFeatures,
@@ -110,6 +110,10 @@ def _loss(
     student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
 ) -> torch.Tensor:
     device = student.conv1.weight.device
-    seen = student(normalise_images(torch.from_numpy(images[batch]).to(device)))
-    pairs = zip(features.batch(batch, device), seen, strict=True)
-    return loss([distance(teacher, unit(own)) for teacher, own in pairs], options.weights)
+    x = normalise_images(torch.from_numpy(images[batch]).to(device))
+    if options.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
+        seen = student(x)
+    pairs = zip(features.batch(batch, device), seen, strict=True)  # compared in float32 all the same
+    return loss([distance(teacher, unit(own.float())) for teacher, own in pairs], options.weights)

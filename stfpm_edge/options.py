@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class TrainOptions:
     train_fraction: float = 1.0
     false_alarm_rate: float = 0.01
     device: str = "auto"
+    mixed_precision: bool = False
+    """The student's passes in bfloat16, on a device that computes in it; elsewhere it is refused."""
+    channels_last: bool = True
+    """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
     skip_unreadable: bool = False
     name: str = ""
@@ -73,6 +78,22 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"device {name}: cannot be used ({reason}); expected auto, cpu or cuda") from None
     return device
+
+
+def check_mixed_precision(options: TrainOptions, device: torch.device) -> None:
+    """Raise OptionError where mixed precision is asked for and the device has no use for it."""
+    if options.mixed_precision and not has_bfloat16(device):
+        raise OptionError(
+            f"got --mixed-precision on {device}; expected a GPU or CPU that computes in bfloat16, leave the option out"
+        )
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16; of a CPU only torch 2.10 and newer can tell."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def parse_size(text: str) -> tuple[int, int]:

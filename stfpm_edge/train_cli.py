@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from stfpm_runtime.errors import OptionError
 from .backbone import BACKBONES
 from .options import TrainOptions, parse_size
 from .resume import resume_path
+from .several import mean_and_deviation, products, train_each, with_seeds
 from .training import train
 
 
@@ -26,7 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    seeds, is_all = arguments.__dict__.pop("seeds"), arguments.__dict__.pop("all")
+    if is_all:
+        return _train_all(arguments, seeds)
     options = _options(arguments)
+    if seeds != 1:
+        with TerminalReporter() as reporter:
+            reporter.say(mean_and_deviation(train_each(with_seeds(options, seeds), reporter)))
+        return 0
     with TerminalReporter() as reporter:
         try:
             checkpoint = train(options, reporter)
@@ -39,6 +48,21 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{options.output}: the student of epoch {spec.training['best_epoch']}, threshold {spec.threshold:.4g} "
         f"({spec.false_alarm_rate:.1%} of good parts at most); next: stfpm-export {options.output}"
     )
+    return 0
+
+
+def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
+    """Every product below DATA, into the folder OUTPUT."""
+    folder, root = arguments.output, arguments.data
+    if folder.suffix == ".safetensors":
+        raise OptionError(f"got --all with the output {folder}; expected a folder, each product gets a file in it")
+    found = products(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments.output = folder / "product.safetensors"
+    options = _options(arguments)
+    each = [replace(options, data=product, output=folder / f"{product.name}.safetensors") for product in found]
+    with TerminalReporter() as reporter:
+        train_each([one for product in each for one in with_seeds(product, seeds)], reporter)
     return 0
 
 
@@ -101,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--train-fraction", type=float, default=1.0, help="few-shot: share of all images that is used at all")
     add("--false-alarm-rate", type=float, default=0.01, help="share of good parts that may be rejected")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--mixed-precision", action="store_true", help="the student in bfloat16, where GPU or CPU have it")
+    add("--no-channels-last", dest="channels_last", action="store_false", help="keep torch's default memory order")
+    add("--seeds", type=int, default=1, metavar="N", help="train with N seeds; mean and deviation at the end")
+    add("--all", action="store_true", help="DATA is a folder of categories: train each, into the folder OUTPUT")
     add("--name", default="", help="the product's name (default: the data folder's)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")

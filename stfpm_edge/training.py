@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, save_checkpoint
 from .data import Split, find_good_images, read_images, split_images
 from .features import TeacherFeatures
 from .fitting import EVAL_BATCH, Reporter, fit
-from .options import TrainOptions, pick_device
+from .options import TrainOptions, check_mixed_precision, pick_device
 from .resume import Progress, resume_path
 from .stfpm import Stfpm
 from .teacher import fingerprint, load_teacher
@@ -30,8 +30,10 @@ KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
 
 
-def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
+def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
     """Train, calibrate and write `options.output`; what it holds is returned.
+
+    `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.
 
     Raises StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
     best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
@@ -41,13 +43,17 @@ def train(options: TrainOptions, reporter: Reporter) -> Checkpoint:
     if unfinished.exists() and not options.resume:
         raise OutputError(f"{unfinished}: an unfinished training lies here; continue it with --resume, or delete it")
     device = pick_device(options.device)
-    paths = find_good_images(options.data)
+    check_mixed_precision(options, device)
+    paths = find_good_images(options.data) if images_of is None else list(images_of)
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
     images, paths = read_images(
         paths, options.height, options.width, skip_unreadable=options.skip_unreadable, report=reporter.say
     )
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
     student = new_student(options.backbone, options.blocks, options.seed).to(device)
+    if options.channels_last:
+        for network in (teacher, student):
+            network.to(memory_format=torch.channels_last)
     identity = _identity(options, images, teacher)
     reporter.say(
         f"{options.data}: {len(split.train)} images to train on, {len(split.held_out)} held out; "
@@ -121,7 +127,8 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
     """What must be the same for a training to be continued; the number of epochs may grow."""
-    names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed")
+    names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed",
+             "mixed_precision", "channels_last")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
     identity["blocks"] = list(options.blocks)
     identity |= {"val_fraction": options.val_fraction, "train_fraction": options.train_fraction}

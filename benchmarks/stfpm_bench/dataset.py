@@ -34,7 +34,13 @@ class Sample:
     kind: str
     """`good`, or the name of its defect."""
     mask: Path | None = None
-    """None for a good image, and where the data set has no ground truth."""
+    """None for a good image, and where the data set has no ground truth. A .npy file is bool [frames, H, W]."""
+    more_masks: tuple[Path, ...] = ()
+    """Further masks of the same image: a pixel is defective where any of them says so."""
+    mask_level: int = MASK_LEVEL
+    """The highest value of a mask's normal pixels."""
+    frame: int = 0
+    """Which frame of a .npy mask is this image's."""
 
     @property
     def is_defective(self) -> bool:
@@ -101,8 +107,19 @@ def read_category(folder: Path) -> Category:
     return Category(folder.resolve().name, folder, tuple(samples), has_masks=masks is not None)
 
 
-def read_mask(path: Path, rows: int, columns: int) -> Mask:
-    """A mask as bool [rows, columns], True for defective.
+def sample_mask(sample: Sample, rows: int, columns: int) -> Mask:
+    """The mask of a sample, all of its files joined, as bool [rows, columns]. Raises DataError as `read_mask` does."""
+    mask: Mask = np.zeros((rows, columns), np.bool_)
+    for path in (*((sample.mask,) if sample.mask else ()), *sample.more_masks):
+        if path.suffix == ".npy":
+            mask |= _read_frame(path, sample.frame, rows, columns)
+        else:
+            mask |= read_mask(path, rows, columns, sample.mask_level)
+    return mask
+
+
+def read_mask(path: Path, rows: int, columns: int, level: int = MASK_LEVEL) -> Mask:
+    """A mask as bool [rows, columns], True for defective: above `level`.
 
     `rows` and `columns` are its image's size. Raises DataError, naming the file, for a mask that cannot be read, has
     another size, or marks nothing.
@@ -116,7 +133,7 @@ def read_mask(path: Path, rows: int, columns: int) -> Mask:
             f"{path}: the mask has {levels.shape[1]}x{levels.shape[0]} pixels, its image {columns}x{rows}; "
             "expected the same size"
         )
-    mask: Mask = levels > MASK_LEVEL
+    mask: Mask = levels > level
     if not mask.any():
         raise DataError(
             f"{path}: marks nothing, its highest level is {levels.max()}; expected 255 where the image is defective"
@@ -132,6 +149,19 @@ def resize_mask(mask: Mask, height: int, width: int) -> Mask:
     """
     resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, np.bool_)
+
+
+def _read_frame(path: Path, frame: int, rows: int, columns: int) -> Mask:
+    """One frame of a video's mask; it may mark nothing."""
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as an array ({error}); copy it again") from None
+    if frames.ndim != 3 or frame >= len(frames) or frames.shape[1:] != (rows, columns):
+        raise DataError(
+            f"{path}: has the shape {list(frames.shape)}; expected more than {frame} frames of {rows} x {columns}"
+        )
+    return np.asarray(frames[frame] > 0, np.bool_)
 
 
 def _is_category(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from stfpm_runtime.engines.base import Engine, Maps
 from stfpm_runtime.errors import DataError, EngineError, ImageError
 from stfpm_runtime.images import read_image
 
-from .dataset import GOOD, Category, Mask, Sample, read_mask, resize_mask
+from .dataset import GOOD, Category, Mask, Sample, resize_mask, sample_mask
 from .metrics import auroc, pixel_auroc
 from .pro import pro
 
@@ -100,7 +100,7 @@ def _judge(detector: Detector, sample: Sample) -> _Judged:
     image, spec = read_image(sample.image), detector.engine.spec
     mask = np.zeros((spec.height, spec.width), np.bool_)
     if sample.mask is not None:
-        mask = resize_mask(read_mask(sample.mask, *image.shape[:2]), spec.height, spec.width)
+        mask = resize_mask(sample_mask(sample, *image.shape[:2]), spec.height, spec.width)
     verdict = detector.inspect(image)
     score, anomaly_map = _results(verdict, sample)
     return _Judged(sample.kind, score, verdict.decision == "reject", anomaly_map, mask)

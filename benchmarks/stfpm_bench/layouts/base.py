@@ -1,0 +1,106 @@
+"""What every layout gives: products to train on and to judge, and the files that do not fit, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stfpm_runtime.errors import DataError
+from stfpm_runtime.images import is_image
+
+from ..dataset import GOOD, Category, Sample
+
+SHOWN = 5
+"""Misfits that an error names; `python -m stfpm_bench.layouts ROOT` lists them all."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product of a data set: good pictures to train on, labelled ones to judge."""
+
+    name: str
+    train: tuple[Path, ...]
+    """Sorted."""
+    category: Category
+
+
+@dataclass
+class Listing:
+    """What was found below a root."""
+
+    layout: str
+    root: Path
+    products: list[Product] = field(default_factory=list)
+    misfits: list[str] = field(default_factory=list)
+    """`PATH: what is wrong; expected what`, one for each file or folder."""
+
+    def check(self) -> list[Product]:
+        """The products. Raises DataError, which names the first misfits, where there are any, or no product."""
+        if self.misfits:
+            shown, more = self.misfits[:SHOWN], len(self.misfits) - SHOWN
+            rest = f"; and {more} more, all listed by: python -m stfpm_bench.layouts {self.root}" if more > 0 else ""
+            raise DataError(
+                f"{self.root}: {len(self.misfits)} misfits in the layout {self.layout}: {'; '.join(shown)}{rest}"
+            )
+        if not self.products:
+            raise DataError(f"{self.root}: holds no product in the layout {self.layout}; give the data set's own root")
+        return self.products
+
+    def add(self, name: str, folder: Path, train: list[Path], samples: list[Sample], *, has_masks: bool) -> None:
+        """Take a product in, or say what it lacks."""
+        good = sum(not sample.is_defective for sample in samples)
+        for count, what in ((len(train), "training"), (good, "good test"), (len(samples) - good, "defective test")):
+            if not count:
+                self.misfits.append(f"{folder}: no {what} pictures; expected at least one in the layout {self.layout}")
+        if train and good and good < len(samples):
+            ordered = sorted(samples, key=lambda sample: (sample.is_defective, sample.kind, sample.image))
+            category = Category(name, folder, tuple(ordered), has_masks=has_masks)
+            self.products.append(Product(name, tuple(sorted(train)), category))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Picture files straight in a folder, sorted; none where it is missing. Hidden ones (`._000.png`) are none."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; none where it is missing. Hidden ones are nobody's business."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def pair(
+    listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str], level: int = 127
+) -> list[Sample]:
+    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit.
+
+    `level` is the highest value of a mask's normal pixels.
+    """
+    found = {path.stem: path for path in pictures(masks)}
+    samples = []
+    for image in images:
+        mask = found.pop(name_of(image), None)
+        if mask is None:
+            listing.misfits.append(f"{image}: has no mask; expected {masks / name_of(image)}.png")
+        else:
+            samples.append(Sample(image, kind, mask, mask_level=level))
+    listing.misfits += [f"{mask}: a mask of no image; remove it, or bring its image" for mask in found.values()]
+    return samples
+
+
+def stray(listing: Listing, folder: Path, allowed: set[str]) -> None:
+    """Folders of other names than the layout's, and pictures beside them, are misfits."""
+    for path in folders(folder):
+        if path.name not in allowed:
+            listing.misfits.append(f"{path}: unknown to the layout; expected one of {', '.join(sorted(allowed))}")
+    listing.misfits += [f"{path}: lies in {folder.name}/ itself; expected it one folder lower"
+                        for path in pictures(folder)]  # fmt: skip
+
+
+def good_samples(images: list[Path]) -> list[Sample]:
+    """Samples without a defect."""
+    return [Sample(image, GOOD) for image in images]

@@ -1,0 +1,170 @@
+"""MVTec AD (and everything laid out like it), VisA, BTAD, MVTec LOCO and MVTec AD 2, as their authors publish them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from stfpm_runtime.errors import DataError
+
+from ..dataset import GOOD, Sample
+from .base import Listing, folders, good_samples, pair, pictures, stray
+
+VISA_SPLIT = Path("split_csv", "1cls.csv")
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+LOCO_ANOMALIES = ("logical_anomalies", "structural_anomalies")
+
+
+def is_mvtec_ad(root: Path) -> bool:
+    """CATEGORY/train/good, or the root itself is such a category."""
+    return bool(_with(root, "train/good"))
+
+
+def list_mvtec_ad(root: Path) -> Listing:
+    """train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png; without the last, image AUROC alone."""
+    listing = Listing("mvtec-ad", root)
+    for category in _with(root, "train/good") or _with(root, "test"):
+        truth = category / "ground_truth"
+        stray(listing, category, {"train", "test", "ground_truth"})
+        stray(listing, category / "train", {GOOD})
+        samples = good_samples(pictures(category / "test" / GOOD))
+        kinds = [folder for folder in folders(category / "test") if folder.name != GOOD]
+        listing.misfits += [f"{path}: lies in test/ itself; expected test/{GOOD} or test/DEFECT"
+                            for path in pictures(category / "test")]  # fmt: skip
+        for kind in kinds:
+            if truth.is_dir():
+                samples += pair(listing, kind.name, pictures(kind), truth / kind.name, lambda path: f"{path.stem}_mask")
+            else:
+                samples += [Sample(image, kind.name) for image in pictures(kind)]
+        if truth.is_dir():
+            stray(listing, truth, {GOOD, *(kind.name for kind in kinds)})
+        listing.add(_name(category), category, pictures(category / "train" / GOOD), samples, has_masks=truth.is_dir())
+    return listing
+
+
+def is_btad(root: Path) -> bool:
+    """PRODUCT/train/ok."""
+    return bool(_with(root, "train/ok"))
+
+
+def list_btad(root: Path) -> Listing:
+    """train/ok, test/ok, test/ko, ground_truth/ko with masks of the images' names."""
+    listing = Listing("btad", root)
+    for product in _with(root, "train/ok"):
+        stray(listing, product, {"train", "test", "ground_truth"})
+        stray(listing, product / "test", {"ok", "ko"})
+        defective = pictures(product / "test" / "ko")
+        samples = good_samples(pictures(product / "test" / "ok"))
+        samples += pair(listing, "ko", defective, product / "ground_truth" / "ko", lambda path: path.stem)
+        listing.add(_name(product), product, pictures(product / "train" / "ok"), samples, has_masks=True)
+    return listing
+
+
+def is_mvtec_loco(root: Path) -> bool:
+    """CATEGORY/test/logical_anomalies."""
+    return any(_with(root, f"test/{kind}") for kind in LOCO_ANOMALIES)
+
+
+def list_mvtec_loco(root: Path) -> Listing:
+    """train/good, test/good, test/{logical,structural}_anomalies, ground_truth/KIND/NAME/000.png, 001.png and on.
+
+    An image may have several masks, whose defective pixels have any value above 0: their union is the truth here.
+    validation/good is left alone: the held-out images come from train/good, as the paper does it.
+    """
+    listing = Listing("mvtec-loco", root)
+    for category in _with(root, "train/good"):
+        stray(listing, category, {"train", "validation", "test", "ground_truth"})
+        stray(listing, category / "test", {GOOD, *LOCO_ANOMALIES})
+        samples = good_samples(pictures(category / "test" / GOOD))
+        for kind in LOCO_ANOMALIES:
+            samples += _loco_pairs(listing, category, kind)
+        listing.add(_name(category), category, pictures(category / "train" / GOOD), samples, has_masks=True)
+    return listing
+
+
+def _loco_pairs(listing: Listing, category: Path, kind: str) -> list[Sample]:
+    truth = category / "ground_truth" / kind
+    masks = {folder.name: pictures(folder) for folder in folders(truth)}
+    samples = []
+    for image in pictures(category / "test" / kind):
+        if first := masks.pop(image.stem, []):
+            samples.append(Sample(image, kind, first[0], tuple(first[1:]), mask_level=0))
+        else:
+            listing.misfits.append(f"{image}: has no mask; expected {truth / image.stem}/000.png")
+    listing.misfits += [f"{truth / name}: masks of no image; remove them, or bring their image" for name in masks]
+    return samples
+
+
+def is_mvtec_ad2(root: Path) -> bool:
+    """CATEGORY/test_public."""
+    return bool(_with(root, "test_public"))
+
+
+def list_mvtec_ad2(root: Path) -> Listing:
+    """train/good, test_public/{good,bad}, test_public/ground_truth/bad/NAME_mask.png.
+
+    The private test images have no labels here, and validation/good is left alone, as in MVTec LOCO.
+    """
+    listing = Listing("mvtec-ad2", root)
+    for category in _with(root, "test_public"):
+        stray(listing, category, {"train", "validation", "test_public", "test_private", "test_private_mixed"})
+        public = category / "test_public"
+        stray(listing, public, {GOOD, "bad", "ground_truth"})
+        masks, bad = public / "ground_truth" / "bad", pictures(public / "bad")
+        samples = good_samples(pictures(public / GOOD))
+        samples += pair(listing, "bad", bad, masks, lambda path: f"{path.stem}_mask")
+        listing.add(_name(category), category, pictures(category / "train" / GOOD), samples, has_masks=True)
+    return listing
+
+
+def is_visa(root: Path) -> bool:
+    """split_csv/1cls.csv."""
+    return (root / VISA_SPLIT).is_file()
+
+
+def list_visa(root: Path) -> Listing:
+    """split_csv/1cls.csv says which file of OBJECT/Data/Images is what; a mask's defective pixels are above 0."""
+    listing, train, samples = Listing("visa", root), dict[str, list[Path]](), dict[str, list[Sample]]()
+    for number, row in _visa_rows(root / VISA_SPLIT):
+        image, line = root / row["image"], f"{root / VISA_SPLIT}, line {number}"
+        name, split, label = row["object"], row["split"], row["label"]
+        if split not in ("train", "test") or label not in ("normal", "anomaly") or (split, label) == (
+            "train", "anomaly",
+        ):  # fmt: skip
+            listing.misfits.append(f"{line}: got {split} {label}; expected train normal, test normal or test anomaly")
+        elif not image.is_file():
+            listing.misfits.append(f"{image}: missing; {line} names it, unpack the data set again")
+        elif split == "train":
+            train.setdefault(name, []).append(image)
+        elif label == "normal":
+            samples.setdefault(name, []).append(Sample(image, GOOD))
+        elif not row["mask"] or not (root / row["mask"]).is_file():
+            listing.misfits.append(f"{image}: has no mask; {line} names {row['mask'] or 'none'}")
+        else:
+            samples.setdefault(name, []).append(Sample(image, label, root / row["mask"], mask_level=0))
+    for name in sorted({*train, *samples}):
+        listing.add(name, root / name, train.get(name, []), samples.get(name, []), has_masks=True)
+    return listing
+
+
+def _visa_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected VisA's split file") from None
+    reader = csv.DictReader(text.splitlines())
+    if missing := [name for name in VISA_COLUMNS if name not in (reader.fieldnames or ())]:
+        raise DataError(f"{path}: has no column {missing[0]}; expected {', '.join(VISA_COLUMNS)}")
+    return [(number, {name: row[name] or "" for name in VISA_COLUMNS}) for number, row in enumerate(reader, start=2)]
+
+
+def _with(root: Path, part: str) -> list[Path]:
+    """The root, where it has the part itself, or else those folders in it that have."""
+    if (root / part).is_dir():
+        return [root]
+    # A folder that has the split but lacks the part is the layout's too: its lack is told, not passed over.
+    return [folder for folder in folders(root) if (folder / part).is_dir()]
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name

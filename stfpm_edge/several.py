@@ -1,0 +1,78 @@
+"""Many trainings by one command: several seeds of a product, or all products of a plant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, pstdev
+
+from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingError
+
+from .fitting import Reporter
+from .options import TrainOptions
+from .resume import resume_path
+from .training import train
+
+
+def with_seeds(options: TrainOptions, count: int) -> list[TrainOptions]:
+    """The same training with `count` seeds, from its own on; with several, FILE.safetensors becomes FILE.seedN.safetensors.
+
+    Raises OptionError for a count below 1.
+    """  # noqa: E501
+    if count < 1:
+        raise OptionError(f"got --seeds {count}; expected 1 or more")
+    if count == 1:
+        return [options]
+    seeds = range(options.seed, options.seed + count)
+    return [
+        replace(options, seed=seed, output=options.output.with_name(f"{options.output.stem}.seed{seed}.safetensors"))
+        for seed in seeds
+    ]
+
+
+def products(root: Path) -> list[Path]:
+    """The folders in `root` that hold a product: those with train/good. Raises DataError where there is none."""
+    found = sorted(folder for folder in root.iterdir() if (folder / "train" / "good").is_dir()) if root.is_dir() else []
+    if not found:
+        raise DataError(f"{root}: no folder in it has train/good; expected a folder of MVTec-style categories")
+    return found
+
+
+def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOptions]:
+    """Train one after the other; those whose output is there are done already. Returns those that were trained or done.
+
+    Where one fails, it is told and the others go on; an unfinished one is continued. Raises TrainingError at the end
+    where any failed.
+    """
+    done, failed = [], []
+    for number, options in enumerate(todo, start=1):
+        reporter.say(f"{number} of {len(todo)}: {options.data.name}, seed {options.seed} -> {options.output}")
+        if options.output.exists() and not resume_path(options.output).exists():
+            reporter.say("done already: delete the file to train it again")
+            done.append(options)
+            continue
+        try:
+            checkpoint = train(replace(options, resume=resume_path(options.output).exists()), reporter)
+        except StfpmError as error:
+            reporter.say(f"failed: {error}")
+            failed.append(options)
+            continue
+        reporter.say(f"threshold {checkpoint.spec.threshold:.4g}")
+        done.append(options)
+    if failed:
+        names = ", ".join(f"{options.data.name} (seed {options.seed})" for options in failed)
+        raise TrainingError(f"{len(failed)} of {len(todo)} trainings failed, told above: {names}; the others are done")
+    return done
+
+
+def mean_and_deviation(done: Sequence[TrainOptions]) -> str:
+    """The lowest validation error over several trainings, mean and deviation, from their checkpoints."""
+    from .checkpoint import load_checkpoint
+
+    errors = []
+    for options in done:
+        history = load_checkpoint(options.output).spec.training["validation_errors"]
+        assert isinstance(history, list), "train() writes it"
+        errors.append(min(history))
+    return f"validation error {fmean(errors):.4f} ± {pstdev(errors):.4f} over {len(errors)} seeds"

@@ -1,0 +1,187 @@
+"""The paper's tables: what is planned, kept, resumed and shown; on a tiny data set, with a random teacher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_bench.paper.__main__ import main
+from stfpm_bench.paper.published import CATEGORIES, MEAN_PIXEL_AUROC, PIXEL_AUROC
+from stfpm_bench.paper.runs import (
+    Job,
+    Result,
+    in_processes,
+    in_turn,
+    load_result,
+    run_all,
+    run_job,
+    save_result,
+    spread,
+)
+from stfpm_bench.paper.tables import BLOCK_SETS, plan, render
+from stfpm_edge.training import train
+from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError
+from tiny_model import make_images
+
+DONE = Result(0.9, 0.8, 0.7, 1.0, 1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("mvtec")
+    for category in ("bottle", "cable"):
+        for place, count in (("train/good", 6), ("test/good", 2), ("test/dent", 2)):
+            for number, image in enumerate(make_images(count, 64, 64, seed=len(place))):
+                path = root / category / place / f"{number:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                mask = np.zeros((64, 64), np.uint8)
+                if "dent" in place:
+                    image[20:40, 20:40] = 255 - image[20:40, 20:40]
+                    mask[20:40, 20:40] = 255
+                    truth = root / category / "ground_truth" / "dent" / f"{number:03d}_mask.png"
+                    truth.parent.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(truth), mask)
+                cv2.imwrite(str(path), image)
+    return root
+
+
+@pytest.fixture
+def job(root) -> Job:
+    return Job("bottle", str(root), teacher="procedural", teacher_name="procedural", epochs=1, batch_size=4,
+               size=64, device="cpu")  # fmt: skip
+
+
+def command(what, root, out, *more):
+    return main([what, "--data", str(root), "--teacher", "procedural", "--epochs", "1", "--batch-size", "4", "--size",
+                 "64", "--device", "cpu", "--out", str(out), *more])  # fmt: skip
+
+
+def test_table1_is_printed_kept_and_resumed(root, tmp_path, capsys):
+    assert command("table1", root, tmp_path) == 0
+    first = capsys.readouterr()
+    assert "0 of 2 trainings are done already" in first.err
+    assert "bottle" in first.out
+    assert "0.988" in first.out
+    assert command("table2", root, tmp_path) == 0  # takes the same trainings
+    assert "2 of 2 trainings are done already, 0 to do" in capsys.readouterr().err
+    next(iter(tmp_path.glob("cable-*.json"))).unlink()
+    assert command("table1", root, tmp_path, "--show") == 0
+    assert "0 of 1 trainings done" in capsys.readouterr().out
+
+
+def test_processes_give_the_same_figures(job, tmp_path):
+    jobs = [job, Job(**{**job.__dict__, "category": "cable"})]
+    apart = run_all(jobs, tmp_path / "a", in_processes(2), print)
+    here = run_all(jobs, tmp_path / "b", in_turn, print)
+    assert {j.category: r.image_auroc for j, r in apart.items()} == {j.category: r.image_auroc for j, r in here.items()}
+
+
+def test_what_is_done_before_a_failure_is_kept(job, tmp_path):
+    def breaks(jobs):
+        yield jobs[0], DONE
+        raise TrainingError("the cluster is gone")
+
+    other = Job(**{**job.__dict__, "seed": 1})
+    with pytest.raises(TrainingError):
+        run_all([job, other], tmp_path, breaks, print)
+    assert load_result(tmp_path, job) == DONE
+    assert load_result(tmp_path, other) is None
+
+
+def test_another_schedule_is_another_result_and_another_place_is_not(job):
+    assert job.file != Job(**{**job.__dict__, "epochs": 2}).file
+    assert job.file != Job(**{**job.__dict__, "teacher_name": "imagenet"}).file
+    assert job.file == Job(**{**job.__dict__, "data": "/elsewhere", "device": "cuda:1"}).file
+
+
+def test_damaged_result_is_named(job, tmp_path):
+    save_result(tmp_path, job, DONE)
+    (tmp_path / job.file).write_text(json.dumps({"result": {}}))
+    with pytest.raises(ArtifactError, match="not a result of ours; delete it"):
+        load_result(tmp_path, job)
+
+
+def test_jobs_go_round_the_gpus_unless_they_name_one(job):
+    jobs = [Job(**{**job.__dict__, "device": device}) for device in ("auto", "auto", "auto", "cpu")]
+    assert [placed.device for _, placed in spread(jobs, 2)] == ["cuda:0", "cuda:1", "cuda:0", "cpu"]
+    assert [placed.device for _, placed in spread(jobs, 0)] == ["auto", "auto", "auto", "cpu"]
+
+
+def test_tables_take_the_papers_rows(job):
+    assert [row.jobs[0].blocks for row in plan("table3", job, ["bottle"], 1, {}).rows] == list(BLOCK_SETS)
+    assert [row.jobs[0].train_fraction for row in plan("table5", job, ["bottle"], 1, {}).rows] == [0.05, 0.1]
+    assert plan("wrn50", job, ["bottle"], 1, {}).jobs[0].backbone == "wide_resnet50_2"
+    seeds = [job.seed for job in plan("table1", job, ["bottle", "cable"], 3, {}).jobs]
+    assert seeds == [0, 1, 2] * 2
+    with pytest.raises(OptionError, match="table4 compares teachers"):
+        plan("table4", job, ["bottle"], 1, {})
+
+
+def test_difference_and_deviation_are_shown(job):
+    table = plan("table1", job, ["bottle"], 2, {})
+    results = {j: Result(1.0, value, 0.951, 1.0, 1) for j, value in zip(table.jobs, (0.978, 0.988), strict=True)}
+    text = render(table, results)
+    assert "0.9830 ±0.005   0.988  -0.0050" in text
+    assert "0.951  +0.0000" in text
+
+
+def test_published_pixel_figures_have_the_published_mean():
+    assert sum(PIXEL_AUROC.values()) / len(CATEGORIES) == pytest.approx(MEAN_PIXEL_AUROC, abs=1e-3)
+
+
+def test_figures_are_written(root, tmp_path, tiny_checkpoint, capsys):
+    for what, shape in (("figure1", (64 + 26, 6 * 68)), ("figure3", (684, 640))):
+        path = tmp_path / f"{what}.png"
+        assert main([what, "--data", str(root), "--checkpoint", str(tiny_checkpoint), "-o", str(path),
+                     "--categories", "bottle"]) == 0  # fmt: skip
+        assert cv2.imread(str(path)).shape[:2] == shape
+    assert main(["figure1", "--data", str(root)]) == 1
+    assert "give --checkpoint" in capsys.readouterr().err
+
+
+def killed_once(job: Job) -> Result:
+    """Kills its own worker the first time that it runs."""
+    mark = Path(job.data) / "killed"
+    if job.seed == 1 and not mark.exists():
+        mark.touch()
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(Job(**{**job.__dict__, "data": str(Path(job.data) / "mvtec"), "seed": 0}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # ray's own
+def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    from stfpm_bench.paper import cluster
+
+    (tmp_path / "mvtec").symlink_to(root)
+    monkeypatch.setattr(cluster, "run_job", killed_once)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes.add_node(num_cpus=1)
+        jobs = [Job(**{**job.__dict__, "data": str(tmp_path), "seed": seed}) for seed in range(3)]
+        results = run_all(jobs, tmp_path / "out", cluster.on_ray(nodes.address), print)
+    finally:
+        nodes.shutdown()
+    assert (tmp_path / "killed").exists()
+    assert len({result.image_auroc for result in results.values()}) == 1
+    assert all(load_result(tmp_path / "out", one) for one in jobs)
+
+
+def test_training_takes_named_images_alone(root, job, tmp_path):
+    from stfpm_bench.paper.runs import Silent
+    from stfpm_edge.options import TrainOptions
+
+    images = sorted((root / "bottle" / "train" / "good").iterdir())[:4]
+    options = TrainOptions(root, tmp_path / "m.safetensors", "procedural", height=64, width=64, epochs=1, batch_size=2)
+    assert train(options, Silent(), images).spec.training["images"]["train"] == 3

@@ -1,0 +1,86 @@
+"""Several seeds and all products by one command."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from stfpm_edge.checkpoint import load_checkpoint
+from stfpm_edge.options import has_bfloat16
+from stfpm_edge.train_cli import main
+
+QUICK = ["--teacher", "procedural", "--size", "64", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]
+
+
+@pytest.fixture
+def plant(good_images, tmp_path):
+    for name in ("bottle", "screw"):
+        shutil.copytree(good_images, tmp_path / "plant" / name / "train" / "good")
+    return tmp_path / "plant"
+
+
+def test_all_products_are_trained_once(plant, tmp_path, capsys):
+    command = [str(plant), "--all", "-o", str(tmp_path / "models"), *QUICK]
+    assert main(command) == 0
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["bottle.safetensors", "screw.safetensors"]
+    assert load_checkpoint(tmp_path / "models" / "screw.safetensors").spec.name == "screw"
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("done already") == 2
+
+
+def test_one_product_that_fails_does_not_stop_the_others(plant, tmp_path, capsys):
+    next((plant / "bottle" / "train" / "good").iterdir()).write_bytes(b"no picture")
+    assert main([str(plant), "--all", "-o", str(tmp_path / "models"), *QUICK]) == 1
+    assert "1 of 2 trainings failed, told above: bottle (seed 0); the others are done" in capsys.readouterr().err
+    assert (tmp_path / "models" / "screw.safetensors").exists()
+
+
+def test_seeds_give_mean_and_deviation(plant, tmp_path, capsys):
+    assert (
+        main([str(plant / "bottle"), "--seeds", "2", "--seed", "3", "-o", str(tmp_path / "b.safetensors"), *QUICK]) == 0
+    )
+    assert "over 2 seeds" in capsys.readouterr().err
+    seeds = [load_checkpoint(tmp_path / f"b.seed{n}.safetensors").spec.training["options"]["seed"] for n in (3, 4)]
+    assert seeds == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--all", "-o", "one.safetensors"], "expected a folder, each product gets a file in it"),
+        (["--seeds", "0", "-o", "one.safetensors"], "got --seeds 0; expected 1 or more"),
+        (
+            ["--mixed-precision", "--device", "cpu", "-o", "one.safetensors"],
+            "got --mixed-precision on cpu; expected a GPU or CPU that computes in bfloat16",
+        ),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(plant, tmp_path, monkeypatch, capsys, more, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # a CPU of before bfloat16
+    assert main([str(plant), *QUICK, *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_products_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path), "--all", "-o", str(tmp_path / "models"), *QUICK]) == 1
+    assert "no folder in it has train/good" in capsys.readouterr().err
+
+
+def test_memory_order_changes_no_more_than_rounding(plant, tmp_path):
+    for name, more in (("a", []), ("b", ["--no-channels-last"])):
+        assert main([str(plant / "bottle"), "-o", str(tmp_path / f"{name}.safetensors"), *QUICK, *more]) == 0
+    losses = [load_checkpoint(tmp_path / f"{name}.safetensors").spec.training["losses"] for name in "ab"]
+    assert torch.allclose(*(torch.tensor(one) for one in losses), rtol=1e-3)
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this CPU does not compute in bfloat16")
+def test_bfloat16_learns_the_same(plant, tmp_path):
+    for name, more in (("a", []), ("b", ["--mixed-precision"])):
+        assert main([str(plant / "bottle"), "-o", str(tmp_path / f"{name}.safetensors"), *QUICK, *more]) == 0
+    full, half = (load_checkpoint(tmp_path / f"{name}.safetensors").spec.training["losses"] for name in "ab")
+    assert half == pytest.approx(full, rel=0.02)
+    assert half != full
