@@ -1,4 +1,4 @@
-"""`stfpm-pretrain`: a teacher without a photograph, where ImageNet's weights cannot be had."""
+"""`stfpm-pretrain`: a teacher without a photograph, where ImageNet's weights cannot be had, or one of your pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from stfpm_runtime.cli import run
 
 from .backbone import BACKBONES
+from .labelled import SETS
 from .pretraining import PretrainOptions, pretrain
 from .resume import resume_path
 from .train_cli import TerminalReporter, parse_numbers
@@ -44,11 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     defaults = PretrainOptions(Path("teacher.safetensors"))
     parser = argparse.ArgumentParser(
         prog="stfpm-pretrain",
-        description="Pre-train a teacher on pictures that formulas draw: no photograph, no download.",
+        description="Pre-train a teacher on pictures that formulas draw (no photograph), or on labelled ones.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the teacher to write, a .safetensors file")
+    add("--images", default=defaults.images, metavar="procedural|" + "|".join(SETS) + "|DIR",
+        help="what to learn from: drawn scenes, a data set of torchvision, or class folders")  # fmt: skip
+    add("--root", type=Path, default=defaults.root, metavar="DIR", help="where torchvision's data sets lie")
+    add("--download", action="store_true", help="fetch the data set where it does not lie there")
     add("--from", default="", metavar="PATH", help="go on from these weights (.safetensors or .pth), not random ones")
     add("--backbone", default=defaults.backbone, choices=BACKBONES, help="the architecture")
     add("--blocks", default="2,3,4", metavar="B,...", help="train up to the highest of these; each gets a loss")

@@ -1,7 +1,8 @@
-"""Pre-train a teacher on pictures that formulas draw: no photograph, no data set, no download.
+"""Pre-train a teacher: on pictures that formulas draw (no photograph, no data set, no download), or on labelled ones.
 
-At every position of every block the network says which texture and which contour it looks at, and the mean colour
-there: dense answers teach more per picture than one label does, and keep in the features what a defect would change.
+At every position of every block of a drawn picture the network says which texture and which contour it looks at, and
+the mean colour there: dense answers teach more per picture than one label does, and keep in the features what a defect
+would change. Of a labelled picture it names the class, as the teachers of the paper's Table 4 do.
 """
 
 from __future__ import annotations
@@ -13,25 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from stfpm_runtime.errors import OptionError, StfpmError
+from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 
 from .backbone import BACKBONES, Pyramid
 from .checkpoint import below, load_tensors, save_tensors
+from .labelled import open_labelled
 from .options import pick_device
+from .pretext import LabelPretext, Pretext, ScenePretext, Student
 from .resume import resume_path
-from .scenes import CONTOURS, TEXTURES, SceneFormulas, Scenes
-from .teacher import load_teacher
+from .scenes import SceneFormulas
+from .teacher import PROCEDURAL, load_teacher
 
-ANSWERS = (TEXTURES, 1 + CONTOURS, 3)
-"""Of each position: which texture, which contour (0: the ground), and the mean colour."""
-GROUND_WEIGHT = 0.3
-"""Of the ground in the loss over contours: most of a picture is ground."""
-COLOUR_WEIGHT = 0.5
-"""Of the colour's squared error beside the two cross-entropies."""
 WARM_UP, COOL_DOWN = 0.02, 0.3
 """Shares of the steps in which the learning rate rises from 0, and falls to 0 again; between them it stands still."""
 SAVE_EVERY = 60.0
@@ -57,6 +53,12 @@ class PretrainOptions:
     start: str = ""
     """A teacher to start from, a path as for `load_teacher`; empty starts from random weights."""
     resume: bool = False
+    images: str = PROCEDURAL
+    """`procedural`, one of `labelled.SETS`, or a folder with one folder for each class."""
+    root: Path = Path()
+    """Where torchvision's data sets lie."""
+    download: bool = False
+    """Let torchvision fetch a data set that does not lie there."""
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 2), ("side", 64)):
@@ -71,48 +73,34 @@ class PretrainOptions:
 
     def identity(self) -> dict[str, str]:
         """What must not change between two sittings of one pre-training; strings, for a file's metadata."""
-        names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start")
+        names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start", "images")
         return {name: str(getattr(self, name)) for name in names}
-
-
-class DenseClassifier(nn.Module):
-    """A pyramid with a head on each block."""
-
-    def __init__(self, pyramid: Pyramid) -> None:
-        super().__init__()
-        self.pyramid = pyramid
-        with torch.no_grad():
-            widths = [features.shape[1] for features in pyramid(torch.zeros(2, 3, 64, 64))]
-        self.heads = nn.ModuleList(nn.Conv2d(width, sum(ANSWERS), 1) for width in widths)
-
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Answers of each block, [N, sum(ANSWERS), h, w], for float32 [N, 3, side, side]."""
-        return [head(features) for head, features in zip(self.heads, self.pyramid(pictures), strict=True)]
 
 
 def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lambda step, note: None) -> Pyramid:
     """Train and write the teacher: .safetensors, half precision, torchvision's names; also returned, to evaluate with.
 
     `report` hears the steps done and how it goes, now and then. With the same options on the same machine the result
-    is the same, interrupted and resumed or not. Raises OutputError, OptionError or ArtifactError before the training
-    starts; StfpmError where the loss is no number any more.
+    is the same, interrupted and resumed or not. Raises OutputError, OptionError, DataError or ArtifactError before the
+    training starts; DataError for a picture that cannot be read, StfpmError where the loss is no number any more.
     """
     check_writable(options.output)
     device = pick_device(options.device)
     unfinished = resume_path(options.output)
-    model, optimizer = _start(options, device)
+    if unfinished.exists() and not options.resume:
+        raise OutputError(
+            f"{unfinished}: an unfinished pre-training lies here; continue it with --resume, or delete it"
+        )
+    pretext = _pretext(options, device)
+    model, optimizer = _start(options, pretext, device)
     done = _load(unfinished, model, optimizer, options) if options.resume and unfinished.exists() else 0
-    formulas = SceneFormulas(options.side, options.seed, device)
     saved = time.monotonic()
     model.train()
     for step in range(done + 1, options.steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = options.lr * _rate(step / options.steps)
         generator = torch.Generator(device).manual_seed((options.seed << 32) + step)
-        scenes = formulas.draw(options.batch_size, generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            answers = model(scenes.pictures.contiguous(memory_format=torch.channels_last))
-        losses = [dense_loss(answer.float(), scenes) for answer in answers]
+        losses = pretext.losses(model, options.batch_size, generator)
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -125,25 +113,12 @@ def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lamb
             _save(unfinished, model, optimizer, options, step)
             saved = time.monotonic()
     teacher = model.pyramid.eval().requires_grad_(False)
-    write_teacher(teacher, options.output, {**options.identity(), "made_by": "stfpm-pretrain"})
+    about = {**options.identity(), **pretext.reached(model), "made_by": "stfpm-pretrain"}
+    # Names alone: this machine's folders tell nobody anything.
+    about |= {name: Path(about[name]).name for name in ("images", "start")}
+    write_teacher(teacher, options.output, about)
     unfinished.unlink(missing_ok=True)
     return teacher
-
-
-def dense_loss(answers: Tensor, scenes: Scenes) -> Tensor:
-    """Cross-entropies of texture and contour plus the colour's squared error, a mean over the block's positions.
-
-    `answers` is float32 [N, sum(ANSWERS), h, w]; a position's truth is that of the pixel in its middle.
-    """
-    texture, contour, colour = torch.split(answers, list(ANSWERS), dim=1)
-    stride = scenes.pictures.shape[-1] // answers.shape[-1]
-    middle = slice(stride // 2, None, stride)
-    weight = torch.ones(1 + CONTOURS, device=answers.device)
-    weight[0] = GROUND_WEIGHT
-    wrong_texture = F.cross_entropy(texture, scenes.textures[:, middle, middle])
-    wrong_contour = F.cross_entropy(contour, scenes.contours[:, middle, middle], weight)
-    wrong_colour = F.mse_loss(colour, F.avg_pool2d(scenes.pictures, stride))
-    return wrong_texture + wrong_contour + COLOUR_WEIGHT * wrong_colour
 
 
 def write_teacher(teacher: Pyramid, path: Path, metadata: dict[str, str]) -> None:
@@ -157,14 +132,20 @@ def write_teacher(teacher: Pyramid, path: Path, metadata: dict[str, str]) -> Non
         save_tensors(tensors, unfinished, metadata)
 
 
-def _start(options: PretrainOptions, device: torch.device) -> tuple[DenseClassifier, torch.optim.Optimizer]:
+def _pretext(options: PretrainOptions, device: torch.device) -> Pretext:
+    if options.images == PROCEDURAL:
+        return ScenePretext(SceneFormulas(options.side, options.seed, device))
+    return LabelPretext(open_labelled(options.images, options.root, options.download), options.side)
+
+
+def _start(options: PretrainOptions, pretext: Pretext, device: torch.device) -> tuple[Student, torch.optim.Optimizer]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         if options.start:
             pyramid = load_teacher(options.start, options.backbone, options.blocks).requires_grad_(True)
         else:
             pyramid = Pyramid(options.backbone, options.blocks)
-        model = DenseClassifier(pyramid)
+        model = pretext.model(pyramid)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, torch.optim.AdamW(model.parameters(), weight_decay=2e-2)
 
@@ -174,9 +155,7 @@ def _rate(share: float) -> float:
     return min(1.0, share / WARM_UP, (1 - share) / COOL_DOWN + 1e-3)
 
 
-def _save(
-    path: Path, model: DenseClassifier, optimizer: torch.optim.Optimizer, options: PretrainOptions, step: int
-) -> None:
+def _save(path: Path, model: Student, optimizer: torch.optim.Optimizer, options: PretrainOptions, step: int) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"{key}.{name}": value for key, value in optimizer.state[parameter].items()}
@@ -185,7 +164,7 @@ def _save(
         save_tensors(kept, unfinished, {**options.identity(), "step": str(step)})
 
 
-def _load(path: Path, model: DenseClassifier, optimizer: torch.optim.Optimizer, options: PretrainOptions) -> int:
+def _load(path: Path, model: Student, optimizer: torch.optim.Optimizer, options: PretrainOptions) -> int:
     """Bring model and optimizer to where they were saved; returns the steps done. OptionError where they differ."""
     tensors, metadata = load_tensors(path)
     if differing := [name for name, value in options.identity().items() if metadata.get(name) != value]:

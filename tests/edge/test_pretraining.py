@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from stfpm_edge import pretraining
+from stfpm_edge.pretext import ANSWERS, DenseClassifier, dense_loss
 from stfpm_edge.pretrain_cli import main
-from stfpm_edge.pretraining import ANSWERS, DenseClassifier, PretrainOptions, dense_loss, pretrain
+from stfpm_edge.pretraining import PretrainOptions, pretrain
 from stfpm_edge.resume import resume_path
 from stfpm_edge.scenes import CONTOURS, HIGH, LOW, TEXTURES, SceneFormulas
 from stfpm_edge.teacher import PROCEDURAL, load_teacher
