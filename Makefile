@@ -9,10 +9,10 @@ WORK    ?= benchmarks/peers/venv
 RESULTS ?= benchmarks/results/$(shell uname -n)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint peers clean
+.PHONY: help demo test test-aarch64 lint peers clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## from nothing to verdicts in a few minutes, in demo/: draw parts, train, export, evaluate, inspect
 	$(BIN)/python -m stfpm_edge.demo --output demo
@@ -20,6 +20,9 @@ demo: $(READY)  ## from nothing to verdicts in a few minutes, in demo/: draw par
 test: lint  ## lint, then all tests: the fast ones, and those that take minutes
 	$(BIN)/python -m pytest -q
 	$(BIN)/python -m pytest -q -m slow
+
+test-aarch64: $(READY)  ## the lean runtime on emulated aarch64; wants root, debootstrap and qemu-user-static
+	$(BIN)/python -m pytest -q -rs -m slow tests/aarch64
 
 lint: $(READY)  ## format, style and types
 	$(BIN)/ruff format --check .

@@ -2,9 +2,9 @@
 
     python tests/aarch64/emulated.py MODEL.onnx ... --pictures DIR --json benchmarks/results/aarch64_emulated.json
 
-Debian's arm64 Python and libraries are unpacked into a folder (a minute, once), the runtime is installed there with the
-aarch64 wheels of its dependencies, and qemu executes it, instruction by instruction: the results are aarch64's, the times
-are nobody's. Nothing is installed on this machine, no chroot is entered, no binfmt registered.
+Debian's arm64 Python is unpacked into a folder (half a minute, once), the runtime is installed there with
+the aarch64 wheels of its dependencies, and qemu executes it: the results are aarch64's, the times are nobody's. Nothing
+is installed on this machine, no chroot is entered, no binfmt registered.
 """
 
 from __future__ import annotations
@@ -96,11 +96,18 @@ def compare(models: list[Path], pictures: Path) -> dict:
     there, here = judge(models, pictures, python, install(ROOT)), judge_here(models, pictures)
     for name, found in there["models"].items():
         ours = here["models"][name]
-        pairs = [(a, b) for a, b in zip(found["scores"], ours["scores"], strict=True) if a is not None and b is not None]
+        pairs = [
+            (a, b) for a, b in zip(found["scores"], ours["scores"], strict=True) if a is not None and b is not None
+        ]
         found["score_max_difference_to_here"] = max((abs(a - b) for a, b in pairs), default=0.0)
         both = zip(found["decisions"], ours["decisions"], strict=True)
         found["decisions_that_differ_from_here"] = sum(a != b for a, b in both)
-    return {"schema": 1, "emulator": f"{_call(QEMU, '--version').splitlines()[0]}, {CPU}", "here": here["machine"], **there}
+    return {
+        "schema": 1,
+        "emulator": f"{_call(QEMU, '--version').splitlines()[0]}, {CPU}",
+        "here": here["machine"],
+        **there,
+    }
 
 
 def main() -> None:

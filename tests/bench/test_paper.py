@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -165,6 +166,7 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
     from stfpm_bench.paper import cluster
 
     (tmp_path / "mvtec").symlink_to(root)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its workers import what this test does
     monkeypatch.setattr(cluster, "run_job", killed_once)
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
