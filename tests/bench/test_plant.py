@@ -10,6 +10,7 @@ import pytest
 from stfpm_bench.plant import main
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no broker: apt install mosquitto")
 def test_all_figures_are_there(make_model, tmp_path, capsys):
     path = tmp_path / "plant.json"

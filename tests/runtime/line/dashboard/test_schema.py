@@ -16,6 +16,7 @@ COMMAND = Path(sys.executable).with_name("schemathesis")
 
 
 @pytest.mark.skipif(not COMMAND.is_file() and not shutil.which("schemathesis"), reason="schemathesis is not installed")
+@pytest.mark.slow
 def test_the_api_keeps_what_its_document_promises(serve, tmp_path):
     client = serve()
     argv = [
