@@ -64,5 +64,5 @@ def test_plain_text_is_an_id_only_where_it_is_asked_for():
 
 def test_length_is_configured_and_nothing_is_cut():
     assert check_part("A" * 24, 24) == "A" * 24
-    with pytest.raises(TriggerError, match="24 characters.*expected up to 23"):
+    with pytest.raises(TriggerError, match=r"24 characters.*expected up to 23"):
         check_part("A" * 24, 23)
