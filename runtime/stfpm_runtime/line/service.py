@@ -19,6 +19,7 @@ from ..sources.clip import FileSource
 from .board import Board
 from .config import ADDRESS, CameraOptions, LineOptions, read_config
 from .drift import DriftWatch
+from .heartbeat import Heartbeat
 from .http_trigger import ANSWER_S, TriggerServer
 from .lines_file import JsonLinesFollower
 from .listeners import open_listeners
@@ -96,7 +97,8 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         notifier = Notifier()
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
-        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark))
+        heartbeat = Heartbeat()
+        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
         for follower in followers:
             stack.callback(follower.close)
         for listener in open_listeners(options, stations, recorder.remark):
@@ -125,6 +127,7 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
+            heartbeat=heartbeat,
             succession=Succession(ruling, opener(options), recorder.remark),
             shadow=_open_shadow(options, ruling, recorder, stack),
             board=_open_board(options) if options.dashboard else None,
