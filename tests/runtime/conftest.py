@@ -16,9 +16,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from stfpm_runtime.engines import open_engine
-from stfpm_runtime.engines.fake import FakeEngine
+from stfpm_runtime.engines.fake import FakeEngine, first_channel
+from stfpm_runtime.files import sha256
+from stfpm_runtime.golden import Golden, golden_path, save_golden
 from stfpm_runtime.spec import METADATA_KEY, Spec
 
+PARITY = {"map_max_error": 1e-7, "failures": []}
 HEIGHT, WIDTH = 8, 16
 """Of the model; not square, so that a swap shows."""
 
@@ -28,7 +31,7 @@ def make_spec() -> Callable[..., Spec]:
     def make(**changes) -> Spec:
         fields = {
             "name": "bottle", "height": HEIGHT, "width": WIDTH, "backbone": "resnet18", "blocks": (2, 3, 4),
-            "teacher": "imagenet", "teacher_sha256": "0" * 64, "threshold": 0.5,
+            "teacher": "imagenet", "teacher_sha256": "0" * 64, "threshold": 0.5, "parity": PARITY,
         }  # fmt: skip
         return Spec(**{**fields, **changes})
 
@@ -37,11 +40,16 @@ def make_spec() -> Callable[..., Spec]:
 
 @pytest.fixture
 def make_model(tmp_path: Path, make_spec) -> Callable[..., Path]:
-    """Writes a model.onnx; one of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200."""
+    """Writes a model.onnx; one of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200.
+
+    Its golden results lie beside it, all of levels below 51.
+    """
 
     def make(file: str = "model.onnx", kind: str = "first_channel", metadata: bool = True, **changes) -> Path:
-        path = tmp_path / file
-        onnx.save(_graph(make_spec(**changes), kind, metadata), path)
+        path, spec = tmp_path / file, make_spec(**changes)
+        onnx.save(_graph(spec, kind, metadata), path)
+        images = np.random.default_rng(0).integers(0, 50, (2, spec.height, spec.width, 3), np.uint8)
+        save_golden(Golden(images, *first_channel(images), sha256(path)), golden_path(path))
         return path
 
     return make

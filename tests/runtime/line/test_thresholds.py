@@ -44,32 +44,32 @@ def test_the_innermost_holds_and_the_operators_word_before_all():
 
 def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
     wait_until(lambda: len(journal.entries()) > 20)
-    order = new_order(0.2, "Ada")
+    order = new_order(0.3, "Ada")
     number = place_order(journal.path, order)
     wait_until(lambda: is_taken(journal.path, number))
     before = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > before + 20)
     entries = line.finish()
-    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.2)
+    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.3)
     assert {entry.threshold for entry in entries[:changed]} == {0.5}
-    assert {entry.threshold for entry in entries[changed:]} == {0.2}
+    assert {entry.threshold for entry in entries[changed:]} == {0.3}
     assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
-    assert event.detail == f"left/frame: 0.5 -> 0.2, by Ada at {order.time}"
+    assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {order.time}"
     assert line.line.ruling.thresholds.is_held("left", "frame")
 
 
 def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
-    number = place_order(journal.path, new_order(0.2, "Ada"))
+    number = place_order(journal.path, new_order(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     line.finish()
     again = run_line()
     wait_until(lambda: again.line.summary.total > 0)
-    assert again.finish()[-1].threshold == 0.2
+    assert again.finish()[-1].threshold == 0.3
     configured = run_line(make_options(threshold=0.7))
     wait_until(lambda: configured.line.summary.total > 0)
     assert configured.finish()[-1].threshold == 0.7
-    assert "left/frame: 0.2, by Ada, holds no more: it is configured anew" in [e.detail for e in journal.events()]
+    assert "left/frame: 0.3, by Ada, holds no more: it is configured anew" in [e.detail for e in journal.events()]
     plain = run_line()
     wait_until(lambda: plain.line.summary.total > 0)
     assert plain.finish()[-1].threshold == 0.5
@@ -78,14 +78,14 @@ def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, 
 def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run_line):
     wait_until(lambda: journal.path.is_file() and journal.entries())
     line.finish()
-    number = place_order(journal.path, new_order(0.3, "Ada", "left"))
+    number = place_order(journal.path, new_order(0.4, "Ada", "left"))
     assert not is_taken(journal.path, number)
     run_line()
     wait_until(lambda: is_taken(journal.path, number))
 
 
 def test_as_configured_again(line, journal):
-    for threshold, expected in ((0.2, 0.2), (None, 0.5)):
+    for threshold, expected in ((0.3, 0.3), (None, 0.5)):
         number = place_order(journal.path, new_order(threshold, "Ada"))
         wait_until(lambda number=number: is_taken(journal.path, number))
         assert line.line.ruling.thresholds.of("left", "frame") == expected
