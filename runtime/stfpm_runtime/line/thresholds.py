@@ -66,7 +66,7 @@ def rows_of(connection: sqlite3.Connection, state: State) -> list[Order]:
 
     Any SQLite client may have written them: their values can be of any type, see `problem_of`.
     """
-    connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
         return [Order(*row) for row in connection.execute(SELECT, (state,))]
     finally:
