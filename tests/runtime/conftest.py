@@ -173,6 +173,7 @@ def _endless() -> onnx.GraphProto:
     value = helper.make_tensor_value_info
     return helper.make_graph(
         [helper.make_node("Identity", ["go_on"], ["goes_on"]), helper.make_node("Abs", ["before"], ["after"])], "body",
-        [value("turn", TensorProto.INT64, []), value("go_on", TensorProto.BOOL, []), value("before", TensorProto.FLOAT, [])],
+        [value(name, kind, []) for name, kind in
+         (("turn", TensorProto.INT64), ("go_on", TensorProto.BOOL), ("before", TensorProto.FLOAT))],
         [value("goes_on", TensorProto.BOOL, []), value("after", TensorProto.FLOAT, [])],
     )  # fmt: skip
