@@ -7,6 +7,7 @@ engine that will run it, and it is the product, the file and the input size that
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .plans.parity import limit_of, verdict_flips
 from .plans.record import Plan
 from .spec import Spec
 
+LOG = logging.getLogger("stfpm.model")
 OpenEngine = Callable[[Path], Engine]
 BOUNDS = (0.5, 2.0)
 """The lowest and the highest threshold that may be set, as multiples of the model's own."""
@@ -150,6 +152,7 @@ def check_golden(model: Model, allow_missing: bool = False) -> None:
     """
     name, path = model.path.name, golden_path(model.path)
     if allow_missing and not path.exists():
+        LOG.warning("%s: no such file, so the results of %s are not verified on this machine", path, name)
         return
     golden = load_golden(path)
     plan = getattr(model.engine, "plan", None)

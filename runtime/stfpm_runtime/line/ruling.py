@@ -163,9 +163,10 @@ class Succession:
             raise OptionError("another model is being loaded; wait until it has been")
         try:
             return self._succeed(path, who, options)
-        except StfpmError as error:
-            LOG.error("the model stays: %s", error)
-            self._recorder.remark("model", f"refused, by {who}: {error}")
+        except Exception as error:
+            text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
+            LOG.error("the model stays: %s", text)
+            self._recorder.remark("model", f"refused, by {who}: {text}")
             raise
         finally:
             self._busy.release()

@@ -33,14 +33,12 @@ def details(journal, kind: str) -> list[str]:
 
 @pytest.fixture
 def endless(make_model) -> Path:
-    model = make_model("endless.onnx", "endless")
-    golden_path(model).unlink()
-    return model
+    return make_model("endless.onnx", "endless")
 
 
 @pytest.fixture
-def line(run_line, make_options, black):
-    running = run_line(make_options(allow_missing_golden=True), left={"paint": black, "fps": 100.0})
+def line(run_line, black):
+    running = run_line(left={"paint": black, "fps": 100.0})
     wait_until(lambda: running.journal.entries())
     return running
 
