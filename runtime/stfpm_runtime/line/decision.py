@@ -19,18 +19,23 @@ class Debounce:
 
     def __init__(self, wanted: int, window: int) -> None:
         self._wanted = wanted
-        self._not_passed: deque[bool] = deque(maxlen=window)
+        self._frames: deque[tuple[int, bool]] = deque(maxlen=window)
+        """Number of each frame's verdict, and whether the frame was passed by itself."""
 
-    def decide(self, decision: Decision) -> tuple[Decision, str]:
-        """The decision on the newest frame, and why it differs from the frame's own; empty where it does not."""
-        self._not_passed.append(decision != "pass")
-        count = sum(self._not_passed)
-        alarmed: Decision = "reject" if count >= self._wanted else "pass"
-        if decision in ("fault", alarmed):
+    def decide(self, decision: Decision, seq: int) -> tuple[Decision, str]:
+        """Return the decision on the newest frame, and the reason: which frames it follows from.
+
+        `seq` is the number that the frame's verdict has in the journal. The reason is empty for a fault and for a pass
+        in a window without any frame that was not passed.
+        """
+        self._frames.append((seq, decision == "pass"))
+        not_passed = [str(number) for number, passed in self._frames if not passed]
+        debounced: Decision = "reject" if len(not_passed) >= self._wanted else "pass"
+        if decision == "fault" or not not_passed:
             return decision, ""
-        return (
-            alarmed,
-            f"debounced: {count} of the last {len(self._not_passed)} not passed, {self._wanted} make a reject",
+        return debounced, (
+            f"debounced: {len(not_passed)} of the last {len(self._frames)} frames not passed "
+            f"({', '.join(not_passed)}); {self._wanted} make a reject"
         )
 
 
@@ -41,15 +46,15 @@ class Decider:
         self._p_values = PValues(held_out)
         self._debounces: dict[tuple[str, str], Debounce] = {}
 
-    def decide(self, judged: Judged) -> tuple[Decision, str]:
-        """Decision and reason."""
+    def decide(self, judged: Judged, seq: int) -> tuple[Decision, str]:
+        """Return the decision on a part and its reason. `seq` is the number that its verdict has in the journal."""
         camera, verdict = judged.shot.camera, judged.verdict
         if camera.debounce is None:
             return verdict.decision, verdict.reason
         key = camera.name, judged.region.name
         if key not in self._debounces:
             self._debounces[key] = Debounce(*camera.debounce)
-        decision, reason = self._debounces[key].decide(verdict.decision)
+        decision, reason = self._debounces[key].decide(verdict.decision, seq)
         return decision, reason or verdict.reason
 
     def p_value(self, judged: Judged) -> float | None:

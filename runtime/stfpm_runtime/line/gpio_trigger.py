@@ -25,6 +25,7 @@ class GpioTrigger:
 
     def __init__(self, address: str, trigger: Posted) -> None:
         """`address` is CHIP:LINE, say /dev/gpiochip0:17."""
+        self.failure = ""
         chip, _, line = address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
         try:

@@ -20,18 +20,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..cli import run
+from ..cli import printable, run
 from .entry import COLUMNS, Entry, Happening, record, utc, values_of
-from .ordering import check_place, place_order, places_of, wait_for_result, what_if
+from .ordering import check_place, place_order, places_of, wait_for_result
 from .reading import Count, JournalReader, Period
 from .sinks.dead_letters import mark_for_resending
 from .thresholds import new_order
+from .what_if import what_if
 
 COMMAND = "stfpm-journal"
 Show = Literal["counts", "rejects", "events", "csv"]
 NOT_ASKED = object()
 TAKEN_S = 2.0
 """How long to wait for a running line to take a threshold over."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -167,6 +170,8 @@ def resend(options: ResendOptions) -> int:
 def show(options: JournalCliOptions) -> int:
     """Print it and return 0. Raises JournalError for a journal that cannot be read."""
     with contextlib.closing(JournalReader(options.journal)) as journal:
+        if options.period.camera:
+            journal.check_camera(options.period.camera)
         if options.show == "csv":
             _print_csv(journal.entries(options.period))
         elif options.show == "rejects":
@@ -187,6 +192,9 @@ def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
         ]
         print(json.dumps({"regions": rows[:-1], "all": {key: rows[-1][key] for key in list(rows[-1])[2:]}}, indent=1))
         return
+    if not counts:
+        print("no verdicts in this period")
+        return
     print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
         share = "-" if count.yielded is None else f"{count.yielded:.1%}"
@@ -200,9 +208,17 @@ def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal
         if options.json:
             print(json.dumps({**record(entry, journal), "picture": pictures[0], "overlay": pictures[1]}))
             continue
-        score = f"fault: {entry.reason}" if entry.score is None else f"{entry.score:.4g} > {entry.threshold:.4g}"
-        what = " ".join(filter(None, (f"{entry.camera}/{entry.region}", entry.part, score, *pictures)))
-        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{what}")
+        what = [f"{entry.camera}/{entry.region}", entry.part, _why(entry), *pictures]
+        line = printable(" ".join(filter(None, what)))
+        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{line}")
+
+
+def _why(entry: Entry) -> str:
+    """Return in words what the decision follows from."""
+    if entry.score is None:
+        return f"fault: {entry.reason}"
+    sign = ">" if entry.score > entry.threshold else "<="
+    return f"{entry.score:.6g} {sign} {entry.threshold:.6g}" + (f"; {entry.reason}" if entry.reason else "")
 
 
 def _print_events(events: Iterable[Happening], as_json: bool) -> None:
@@ -210,13 +226,19 @@ def _print_events(events: Iterable[Happening], as_json: bool) -> None:
         if as_json:
             print(json.dumps(dataclasses.asdict(event)))
         else:
-            print(f"{_local(event.time)} {event.camera or 'line'}: {event.kind}", event.detail)
+            print(printable(f"{_local(event.time)} {event.camera or 'line'}: {event.kind} {event.detail}"))
 
 
 def _print_csv(entries: Iterable[Entry]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(values_of, entries))
+    for entry in entries:
+        writer.writerow([_cell(value) for value in values_of(entry)])
+
+
+def _cell(value: object) -> object:
+    """Return a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _picture(folder: Path | None, name: str) -> str:

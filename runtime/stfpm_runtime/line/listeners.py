@@ -1,4 +1,4 @@
-"""Triggers that come from elsewhere than HTTP: a listener hears them and puts each into its camera's `Posted`."""
+"""Triggers that do not come by HTTP: a listener receives them and puts each into its camera's `Posted`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from .triggers import Posted
 
 
 class Listener(Protocol):
-    """Something that hears triggers, until it is closed."""
+    """Receives triggers in a thread of its own until it is closed."""
+
+    failure: str
+    """Why no trigger can be received; empty where they can."""
 
     def close(self) -> None:
-        """Hear nothing more. Closing twice is fine."""
+        """Receive nothing more. Closing twice is fine."""
         ...
 
 
 def open_listeners(options: LineOptions, stations: Sequence[Station], remark: Remark) -> Iterator[Listener]:
     """Whatever the cameras' triggers need. Raises StfpmError for a package or a line that is not there."""
     posted = {s.camera: s.trigger for s in stations if isinstance(s.trigger, Posted)}
-    topics = {camera.topic: trigger for camera, trigger in posted.items() if camera.trigger == "mqtt"}
+    topics: dict[str, list[Posted]] = {}
+    for camera, trigger in posted.items():
+        if camera.trigger == "mqtt":
+            topics.setdefault(camera.topic, []).append(trigger)
     if topics and options.mqtt:
         from .mqtt_trigger import MqttTriggers
 
-        yield MqttTriggers(options.mqtt, topics, remark)
+        yield MqttTriggers(options.mqtt, topics, options.journal.path, remark)
     for camera, trigger in posted.items():
         if camera.trigger == "gpio":
             from .gpio_trigger import GpioTrigger

@@ -31,6 +31,7 @@ from .entry import Entry, record, storable, utc
 from .heartbeat import Heartbeat
 from .inspector import Judged
 from .lines_file import JsonLinesFollower
+from .listeners import Listener
 from .ordering import take_orders
 from .pictures import Pictures
 from .recorder import Recorder
@@ -61,6 +62,8 @@ class Line:
     json_lines: JsonLinesFollower | None = None
     followers: tuple[Follower, ...] = ()
     """Threads that tell others, each from the journal."""
+    listeners: tuple[Listener, ...] = ()
+    """Threads that receive triggers."""
     succession: Succession | None = None
     """Who may put another model in the ruling one's place."""
     shadow: Shadow | None = None
@@ -132,7 +135,7 @@ def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
 def make_entry(line: Line, judged: Judged) -> Entry:
     """The decision on one part, as the journal has it."""
     shot, verdict, now_ns = judged.shot, judged.verdict, time.monotonic_ns()
-    decision, reason = line.ruling.decider.decide(judged)
+    decision, reason = line.ruling.decider.decide(judged, line.recorder.next_seq)
     return Entry(
         seq=line.recorder.next_seq,
         time=utc(),

@@ -1,90 +1,134 @@
 """Triggers by MQTT: a message on a camera's topic asks for a verdict; it may carry the part's id.
 
-The verdict goes where all go: TOPIC/verdict/CAMERA/REGION. A message that cannot be taken (too many wait) is told in
-the journal's events; nothing is passed for it.
+The verdict goes where all go: TOPIC/verdict/CAMERA/REGION. The broker keeps the session while the line is away, so a
+trigger that was sent meanwhile is not lost. It comes late, though, and its part may have left the camera: it becomes a
+fault, as does a trigger whose message is not understood. A trigger that cannot be taken (too many wait) is an event;
+nothing is passed for it.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
+import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
+from ..errors import TriggerError
+from .part_id import parse_part
 from .shots import Firing
 from .sinks.follower import PATIENCE_S, Remark, SinkError
-from .sinks.mqtt import connect
+from .sinks.mqtt import connect, make_client
 from .sinks.options import MqttOptions
 from .triggers import Posted
 
 LOG = logging.getLogger("stfpm.mqtt")
-PART_LENGTH = 200
-"""Characters of a part's id."""
+SESSION_S = 86_400
+"""How long the broker keeps the triggers of a line that is away, in seconds."""
+HELD_BACK_S = 1.0
+"""A trigger that comes so soon after a session was resumed may have been held back by the broker."""
+SUBSCRIBED_S = 5.0
+"""Within which the broker has to answer a subscription."""
+LATE = "the trigger was sent while the broker could not be reached; its part may have left the camera"
 
 
 class MqttTriggers:
-    """Listens to all cameras' topics, over one connection that is made anew when it is lost."""
+    """Receives the triggers of all topics over one connection, which is made anew when it is lost.
 
-    def __init__(self, options: MqttOptions, topics: Mapping[str, Posted], remark: Remark) -> None:
+    `topics` holds the cameras' triggers by topic: a message triggers every camera of its topic. `journal` names the
+    session, so that two lines never share one.
+    """
+
+    def __init__(
+        self, options: MqttOptions, topics: Mapping[str, Sequence[Posted]], journal: Path, remark: Remark
+    ) -> None:
+        self.failure = ""
+        """Why no trigger can be received; empty where they can."""
         self._options, self._topics, self._remark = options, topics, remark
+        line = f"{socket.gethostname()}:{journal.absolute()}"
+        self._client_id = f"stfpm-trigger-{hashlib.sha256(line.encode('utf-8', 'replace')).hexdigest()[:16]}"
+        self._held_back_until_s = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mqtt triggers", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Hear nothing more."""
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Receive nothing more. Closing twice is fine."""
         self._closing.set()
-        self._thread.join(2.0)
+        self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        attempts, is_down = 0, False
+        attempts = 0
         while not self._closing.is_set():
-            client = paho.Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+            client = make_client(self._options, self._client_id, SESSION_S)
             gone = threading.Event()
             client.on_disconnect = lambda *arguments, gone=gone: gone.set()
-            client.on_message = self._hear
+            client.on_message = self._receive
             try:
-                connect(self._options, client)
-                client.subscribe([(topic, 1) for topic in self._topics])
-                if is_down:
+                connect(self._options, client, SESSION_S, self._on_connect)
+                self._subscribe(client)
+                if self.failure:
                     self._remark("trigger", "the broker is reached again")
-                attempts, is_down = 0, False
+                attempts, self.failure = 0, ""
                 while not (self._closing.wait(0.1) or gone.is_set()):
                     pass
                 if gone.is_set() and not self._closing.is_set():
                     raise SinkError(f"the broker {self._options.host} is gone")
-            except SinkError as error:
-                if not is_down:
-                    LOG.error("no triggers by MQTT: %s; trying again", error)
-                    self._remark("trigger", f"no triggers by MQTT: {error}")
-                is_down = True
+            except Exception as error:  # whatever it is: it is shown, and tried again
+                if not isinstance(error, SinkError):
+                    LOG.exception("triggers by MQTT: internal error")
+                self._fail(str(error) if isinstance(error, SinkError) else f"internal error: {type(error).__name__}")
             finally:
                 client.disconnect()
                 client.loop_stop()
             self._closing.wait(PATIENCE_S[min(attempts, len(PATIENCE_S) - 1)])
             attempts += 1
 
-    def _hear(self, client: object, data: object, message: paho.MQTTMessage) -> None:
-        """Called by paho for each message."""
+    def _subscribe(self, client: paho.Client) -> None:
+        """Subscribe to all topics. Raises SinkError where the broker refuses one, or does not answer."""
+        answered = threading.Event()
+        codes: list[Any] = []
+
+        def on_subscribe(client: object, data: object, number: object, reasons: list[Any], properties: object) -> None:
+            codes.extend(reasons)
+            answered.set()
+
+        client.on_subscribe = on_subscribe
+        topics = list(self._topics)
+        client.subscribe([(topic, 1) for topic in topics])
+        if not answered.wait(SUBSCRIBED_S):
+            raise SinkError(f"the broker {self._options.host} does not answer the subscription")
+        for topic, code in zip(topics, codes, strict=False):
+            if code.is_failure:
+                raise SinkError(f"the broker {self._options.host} refuses the subscription to {topic}: {code}")
+
+    def _fail(self, reason: str) -> None:
+        """Show why nothing is received; log and journal say it once for each reason."""
+        if reason != self.failure:
+            LOG.error("no triggers by MQTT: %s; trying again", reason)
+            self._remark("trigger", f"no triggers by MQTT: {reason}")
+        self.failure = reason
+
+    def _on_connect(self, session_present: bool) -> None:
+        """Note when the broker resumed a session. Called by paho before any message of the connection."""
+        self._held_back_until_s = time.monotonic() + HELD_BACK_S if session_present else 0.0
+
+    def _receive(self, client: object, data: object, message: paho.MQTTMessage) -> None:
+        """Trigger the cameras of the message's topic. Called by paho for each message."""
         if message.retain:
-            return  # of the past
-        part = part_of(bytes(message.payload))
-        trigger = self._topics.get(message.topic)
-        if trigger is not None and not trigger.put(Firing(time.monotonic_ns(), part)):
-            LOG.error("%s: a trigger was not taken (part %r): too many wait", message.topic, part)
-            self._remark("trigger", f"not taken, too many wait: part {part!r}")
-
-
-def part_of(payload: bytes) -> str:
-    """The part's id in a message: {"part": "A-1017"}, or the text as it is; empty where there is none."""
-    text = payload[: 4 * PART_LENGTH].decode("utf-8", "replace").strip()
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = text
-    part = found.get("part", "") if isinstance(found, dict) else text
-    return str(part)[:PART_LENGTH] if isinstance(part, (str, int, float)) else ""
+            return  # it tells of the past
+        part, error = "", LATE if time.monotonic() < self._held_back_until_s or message.dup else ""
+        try:
+            part = parse_part(bytes(message.payload), plain_text=True)
+        except TriggerError as problem:
+            error = str(problem)
+        at_ns = time.monotonic_ns()
+        for trigger in self._topics.get(message.topic, ()):
+            if not trigger.put(Firing(at_ns, part, error=error)):
+                LOG.error("%s: a trigger was not taken (part %a): too many wait", message.topic, part)
+                self._remark("trigger", f"not taken, too many wait: {message.topic}, part {part!a}")

@@ -1,4 +1,4 @@
-"""A threshold from the operator's hand to the line: what it would have done, the order, and its taking over."""
+"""Thresholds that an operator sets: the order in the journal, and how the running line applies it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,55 +22,12 @@ from .thresholds import TABLE, Order, State, insert, problem_of
 
 LOG = logging.getLogger("stfpm.threshold")
 Result = Literal["waiting", "taken", "refused"]
-PARTS = 1000
-"""The newest ones, that a threshold is tried on."""
-
-
-@dataclass(frozen=True)
-class WhatIf:
-    """What a threshold would have done to the last parts that the model that rules has judged.
-
-    Scores alone count: a debounced decision may differ from both.
-    """
-
-    threshold: float
-    parts: int
-    since: str
-    """Time of the oldest of them; empty where there are none."""
-    rejected: int
-    """By the thresholds that held."""
-    would_reject: int
-    newly_rejected: tuple[int, ...]
-    """Their numbers, the newest first."""
-    newly_passed: tuple[int, ...]
-
-
-def what_if(journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS) -> WhatIf:
-    """Try a threshold on the last parts, of all places or of some. Raises JournalError."""
-    where = [f"{name} = ?" for name, value in (("camera", camera), ("region", region)) if value]
-    newest = "SELECT model FROM verdicts ORDER BY seq DESC LIMIT 1"
-    sql = (
-        f"SELECT seq, time, score, threshold FROM verdicts WHERE score IS NOT NULL AND model = ({newest})"
-        f"{''.join(f' AND {condition}' for condition in where)} ORDER BY seq DESC LIMIT ?"
-    )
-    values = [value for value in (camera, region) if value]
-    with _opened(journal) as file:
-        rows = file.execute(sql, (*values, parts)).fetchall()
-    return WhatIf(
-        threshold=threshold,
-        parts=len(rows),
-        since=rows[-1][1] if rows else "",
-        rejected=sum(score > old for _, _, score, old in rows),
-        would_reject=sum(score > threshold for _, _, score, _ in rows),
-        newly_rejected=tuple(seq for seq, _, score, old in rows if score > threshold and score <= old),
-        newly_passed=tuple(seq for seq, _, score, old in rows if old < score <= threshold),
-    )
 
 
 def places_of(journal: Path) -> list[tuple[str, str]]:
     """Cameras and regions of the newest verdicts. Raises JournalError."""
     sql = "SELECT DISTINCT camera, region FROM (SELECT camera, region FROM verdicts ORDER BY seq DESC LIMIT 20000)"
-    with _opened(journal) as file:
+    with opened(journal) as file:
         return sorted((str(camera), str(region)) for camera, region in file.execute(sql))
 
 
@@ -81,7 +37,7 @@ def place_order(journal: Path, order: Order) -> int:
     Raises OptionError for an order that makes no sense or lies outside the bounds of the model that the journal's line
     uses, JournalError for a journal that cannot be written.
     """
-    with _opened(journal, writing=True) as file:
+    with opened(journal, writing=True) as file:
         active = read_active_model(file)
         bounds = ThresholdBounds(active.lowest, active.highest) if active else None
         if problem := problem_of(order, bounds):
@@ -99,7 +55,7 @@ def result_of(journal: Path, number: int) -> Result:
 
     Raises JournalError.
     """
-    with _opened(journal) as file:
+    with opened(journal) as file:
         row = file.execute("SELECT state, time, who FROM thresholds WHERE seq = ?", (number,)).fetchone()
         if row is None or row[0] == "ordered":
             return "waiting"
@@ -211,8 +167,8 @@ def _state(order: Order) -> State:
 
 
 @contextlib.contextmanager
-def _opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection to a journal that there is. Raises JournalError, also for what its use raises."""
+def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a journal that exists. Raises JournalError, also for what SQLite raises while it is used."""
     if not journal.is_file():
         raise JournalError(f"{journal}: no such file; expected a journal that stfpm-inspect wrote")
     try:

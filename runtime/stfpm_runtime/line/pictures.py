@@ -89,7 +89,7 @@ class Pictures:
         stem = f"{entry.time[:10]}/{entry.seq:012d}-{entry.camera}-{entry.region}"
         picture = stem + SUFFIXES[self._options.format] if self._options.original else ""
         overlay = f"{stem}.overlay.jpg" if self._options.overlay else ""
-        verdict = dataclasses.replace(judged.verdict, decision=entry.decision)
+        verdict = dataclasses.replace(judged.verdict, decision=entry.decision, reason=entry.reason)
         return dataclasses.replace(entry, picture=picture, overlay=overlay), Job(
             judged.image, verdict, picture, overlay
         )

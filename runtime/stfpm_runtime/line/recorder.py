@@ -7,7 +7,8 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from ..errors import JournalError
 from ..sources import Event
@@ -40,11 +41,17 @@ class Recorder:
     All but `note` belongs to the loop's thread.
     """
 
-    def __init__(self, options: JournalOptions, model: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        options: JournalOptions,
+        model: str,
+        clock: Clock | None = None,
+        debounces: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
         self.run = 0
         """The number of this run of the loop."""
         self._options = options
-        self._model = model
+        self._model, self._debounces = model, debounces
         self._clock = clock or Clock()
         self._late: deque[Entry] = deque()
         self._lost = 0
@@ -163,7 +170,7 @@ class Recorder:
             self.remark("journal", f"a damaged one was set aside as {aside.name}")
             journal = Journal(options.path, options.synchronous)
         if journal.id != self._begun_in:
-            self.run = journal.begin_run(self._model)
+            self.run = journal.begin_run(self._model, self._debounces)
             self._begun_in = journal.id
             if self._active:
                 journal.use_model(self._active)

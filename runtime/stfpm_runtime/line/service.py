@@ -97,7 +97,8 @@ def open_line(
         first = FirstModel(model, FileIdentity(absolute(options.model), digest))
     model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(options.journal, model.sha256)
+        debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
+        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
         stack.callback(recorder.close)
         json_lines = pictures = None
         if options.journal.json_lines:
@@ -119,8 +120,10 @@ def open_line(
         followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
         for follower in followers:
             stack.callback(follower.close)
+        listeners = []
         for listener in open_listeners(options, stations, recorder.remark):
             stack.callback(listener.close)
+            listeners.append(listener)
         if options.http:
             posted = {
                 s.camera.name: s.trigger
@@ -149,6 +152,7 @@ def open_line(
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
+            listeners=tuple(listeners),
             heartbeat=heartbeat,
             succession=Succession(ruling, options, recorder, first.configured),
             shadow=_open_shadow(options, ruling, recorder, stack),

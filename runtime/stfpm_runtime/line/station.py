@@ -110,7 +110,7 @@ class Station:
         if self.camera.trigger == "continuous":
             self._closing.wait(POLL_S)
         elif firing := self.trigger.wait(POLL_S):
-            self._meeting.bring(self.shot_without_frame(firing, "the source was not opened yet"))
+            self._meeting.bring(self.shot_without_frame(firing, firing.error or "the source was not opened yet"))
 
     def _serve(self, source: Source) -> bool:
         """Bring one frame, or nothing if nothing came; False at the end."""
@@ -124,6 +124,8 @@ class Station:
             if frame is None:
                 return self._bring_unseen() and not source.ended
             return self._bring(firing, self._checked(frame, source), droppable=source.live)
+        if firing.error:
+            return self._meeting.bring(self.shot_without_frame(firing, firing.error))
         frame = self._frame_for(firing, source)
         if source.ended and self.camera.trigger == "every" and frame.image is None and not frame.index:
             return False

@@ -44,7 +44,8 @@ class Summary:
             LOG.warning("%s: is judged again", what)
         if entry.decision == "reject":
             score = "" if entry.score is None else f": score {entry.score:.4g}, threshold {entry.threshold:.4g}"
-            LOG.info("%s: reject (%d)%s", what, entry.seq, score)
+            reason = f"; {entry.reason}" if entry.reason else ""
+            LOG.info("%s: reject (%d)%s%s", what, entry.seq, score, reason)
 
     @property
     def total(self) -> int:

@@ -12,8 +12,9 @@ import pytest
 from stfpm_runtime.errors import JournalError, OptionError
 from stfpm_runtime.line.config import CameraOptions, RegionOptions
 from stfpm_runtime.line.journal_cli import main
-from stfpm_runtime.line.ordering import is_taken, place_order, wait_for_result, what_if
+from stfpm_runtime.line.ordering import is_taken, place_order, wait_for_result
 from stfpm_runtime.line.thresholds import Thresholds, new_order
+from stfpm_runtime.line.what_if import what_if
 
 from .conftest import wait_until
 
@@ -105,6 +106,26 @@ def test_what_it_would_have_done(line, journal):
         flipped = {*found.newly_rejected, *found.newly_passed}
         assert flipped == {e.seq for e in last if (e.score > threshold) != (e.decision == "reject")}
     assert what_if(journal.path, 0.1, camera="none").parts == 0
+
+
+def test_what_it_would_have_done_counts_debounced_decisions(make_options, run_line):
+    """Every second frame is above the threshold, so two of three frames make a reject from the third on."""
+    camera = CameraOptions("left", "0", debounce=(2, 3), trigger="every", every_ms=1)
+
+    def alternating(index):
+        return np.full((16, 32, 3), 255 if index % 2 == 0 else 100, np.uint8)
+
+    running = run_line(make_options(camera), left={"fps": None, "frames": 12, "paint": alternating})
+    running.thread.join(20)
+    entries = running.finish()
+    rejected = sum(entry.decision == "reject" for entry in entries)
+    assert rejected < len(entries) - 2
+    kept = what_if(running.journal.path, 0.5)
+    assert (kept.rejected, kept.would_reject, kept.newly_rejected, kept.newly_passed) == (rejected, rejected, (), ())
+    lower = what_if(running.journal.path, 0.2)
+    assert lower.would_reject == len(entries) - 1, "all but the first, of which one frame is not enough"
+    assert what_if(running.journal.path, 1.5).would_reject == 0
+    assert what_if(running.journal.path, 0.5, parts=4).would_reject == sum(e.decision == "reject" for e in entries[-4:])
 
 
 @pytest.mark.parametrize(("threshold", "who"), [(float("nan"), "a"), (float("inf"), "a"), (0.1, ""), (0.1, "a\nb"),

@@ -17,11 +17,12 @@ from ..board import Board, Glimpse, PlaceBoard
 from ..config import LineOptions
 from ..entry import Entry, utc
 from ..loop import Line
-from ..ordering import check_place, place_order, wait_for_result, what_if
+from ..ordering import check_place, place_order, wait_for_result
 from ..reading import JournalReader
 from ..ruling import fields_of
 from ..sinks.health import Output, problem_of
 from ..thresholds import new_order
+from ..what_if import what_if
 from .contract import RefusedError
 from .drawing import Artist
 
@@ -54,6 +55,7 @@ class Api:
         if not line.recorder.works:
             problems.append("the journal cannot be written: every verdict is a fault")
         problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
+        problems += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
         problems += [problem for output in _outputs(line) if (problem := problem_of(output))]
         return problems
 

@@ -13,7 +13,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import MissingExtraError, OptionError
@@ -23,6 +23,8 @@ from .options import MqttOptions
 try:
     import paho.mqtt.client as paho
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
 except ImportError:
     raise MissingExtraError("paho-mqtt", "mqtt") from None
 
@@ -35,10 +37,25 @@ QUOTA_EXCEEDED = 0x97
 """A refusal that may change by itself."""
 
 
-def connect(options: MqttOptions, client: paho.Client) -> int:
+def make_client(options: MqttOptions, client_id: str = "", session_s: int = 0) -> paho.Client:
+    """Return a client that is not connected yet. With `session_s` above 0 the broker is to keep its session."""
+    version = MQTTProtocolVersion.MQTTv5 if options.version == "5" else MQTTProtocolVersion.MQTTv311
+    clean = None if options.version == "5" else not session_s  # MQTT 5 says it when it connects
+    return paho.Client(
+        CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version, reconnect_on_failure=False
+    )
+
+
+def connect(
+    options: MqttOptions,
+    client: paho.Client,
+    session_s: int = 0,
+    on_session: Callable[[bool], None] = lambda present: None,
+) -> int:
     """Connect a client, wait for the broker's answer, and return how many messages it takes unacknowledged.
 
-    Raises SinkError, without the password.
+    `session_s` is how long the broker is to keep the session of a client that is gone, in seconds. `on_session` is
+    called with whether the broker resumes one, before any message comes. Raises SinkError, without the password.
     """
     answered = threading.Event()
     answers: list[str] = []
@@ -46,6 +63,7 @@ def connect(options: MqttOptions, client: paho.Client) -> int:
 
     def on_connect(client: object, data: object, flags: object, reason: Any, properties: Any) -> None:  # noqa: ANN401
         in_flight[0] = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
+        on_session(bool(getattr(flags, "session_present", False)))
         answers.append("" if not reason.is_failure else str(reason))
         answered.set()
 
@@ -56,7 +74,12 @@ def connect(options: MqttOptions, client: paho.Client) -> int:
             client.username_pw_set(options.user, options.password)
         if options.tls:
             client.tls_set_context(tls_context(options))
-        client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10)
+        session: dict[str, Any] = {}
+        if options.version == "5":
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = session_s
+            session = {"clean_start": not session_s, "properties": properties}
+        client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10, **session)
     except (OSError, ValueError) as error:
         raise SinkError(f"the broker {where} cannot be reached ({error})") from None
     client.loop_start()
@@ -101,9 +124,7 @@ class MqttSink:
         """Connect, and say so."""
         self._gone.clear()
         self._refusals.clear()
-        version = MQTTProtocolVersion.MQTTv5 if self._options.version == "5" else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version, reconnect_on_failure=False)
-        self._client = client
+        client = self._client = make_client(self._options)
         client.max_inflight_messages_set(IN_FLIGHT)
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         client.on_disconnect = lambda *arguments: self._gone.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import subprocess
@@ -13,10 +14,10 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from runtime.line.sinks.conftest import KINDS, wait_until
+from runtime.line.sinks.conftest import KINDS, Broker, wait_until
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config import CameraOptions
-from stfpm_runtime.line.mqtt_trigger import part_of
+from stfpm_runtime.line.mqtt_trigger import HELD_BACK_S, LATE
 from stfpm_runtime.line.reading import JournalReader, Period
 from stfpm_runtime.line.sinks.options import MqttOptions
 from stfpm_runtime.line.triggers import Posted
@@ -125,22 +126,86 @@ def test_a_message_asks_for_a_verdict(make_peer, make_options, run_line):
     assert all(entry.decision == "pass" for entry in entries)
 
 
-@pytest.mark.parametrize(
-    ("payload", "part"),
-    [
-        (b'{"part": "A-1"}', "A-1"),
-        (b"A-1017\n", "A-1017"),
-        (b"", ""),
-        (b'{"other": 1}', ""),
-        (b'{"part": 17}', "17"),
-        (b'{"part": {"no": 1}}', ""),
-        (b"17", "17"),
-        (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"x" * 5000, "x" * 200),
-    ],
-)
-def test_the_part_in_a_message(payload, part):
-    assert part_of(payload) == part
+@pytest.fixture
+def triggered(tmp_path, make_options, run_line):
+    """Runs cameras that messages on the topic plant/fire trigger; gives broker, line and a function that publishes."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*names: str, broker: Broker | None = None):
+            if broker is None:
+                broker = Broker(tmp_path)
+                stack.callback(broker.close)
+                broker.start("no subscriber")
+            mqtt = MqttOptions("127.0.0.1", port=broker.port, topic="plant")
+            cameras = [CameraOptions(name, "0", trigger="mqtt", topic="plant/fire") for name in names]
+            running = run_line(make_options(*cameras, mqtt=mqtt))
+
+            def publish(payload: bytes) -> None:
+                client = paho.Client(CallbackAPIVersion.VERSION2)
+                client.connect("127.0.0.1", broker.port)
+                client.loop_start()
+                client.publish("plant/fire", payload, qos=1).wait_for_publish(20)
+                client.disconnect()
+                client.loop_stop()
+
+            return broker, running, publish
+
+        yield start
+
+
+def test_a_message_with_a_bad_part_id_is_a_fault_and_the_line_goes_on(triggered):
+    _, running, publish = triggered("left")
+    bad = [rb'{"part": "\ud800"}', b"\xff\xfe", b'{"Part": "A-1"}', b"x" * 201, b"A\nB"]
+    wait_until(lambda: publish(b"A-0") or (running.journal.path.exists() and running.journal.entries()))
+    for payload in bad:
+        publish(payload)
+    publish(b"A-9")
+    wait_until(lambda: running.journal.entries()[-1].part == "A-9")
+    entries = running.finish()
+    assert [entry.decision for entry in entries[-6:]] == ["fault"] * 5 + ["pass"]
+    assert all(entry.reason.startswith("got ") and not entry.part for entry in entries[-6:-1])
+
+
+def test_a_message_triggers_every_camera_of_its_topic(triggered):
+    _, running, publish = triggered("left", "right")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    publish(b"A-1")
+    wait_until(lambda: {e.camera for e in running.journal.entries() if e.part == "A-1"} == {"left", "right"})
+
+
+def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
+    broker, running, publish = triggered("left")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    running.finish()
+    publish(b"A-1")
+    _, running, publish = triggered("left", broker=broker)
+    wait_until(lambda: any(entry.part == "A-1" for entry in running.journal.entries()))
+    time.sleep(HELD_BACK_S)
+    publish(b"A-2")
+    wait_until(lambda: any(entry.part == "A-2" for entry in running.journal.entries()))
+    late, now = (e for e in running.finish() if e.part in ("A-1", "A-2"))
+    assert (late.decision, late.reason) == ("fault", LATE)
+    assert now.decision == "pass"
+
+
+def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):
+    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip("mosquitto's dynamic security plug-in is not installed")
+    rights = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    rules = {"defaultACLAccess": rights, "groups": [{"groupname": "all", "roles": []}], "anonymousGroup": "all"}
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    extra = f"allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {tmp_path / 'rules.json'}"
+    broker = Broker(tmp_path, extra)
+    broker.start("no subscriber")
+    _, running, _ = triggered("left", broker=broker)
+    try:
+        wait_until(lambda: running.line.listeners[0].failure)
+        assert "refuses the subscription to plant/fire: Not authorized" in running.line.listeners[0].failure
+        wait_until(lambda: any("refuses the subscription" in event.detail for event in running.journal.events()))
+    finally:
+        running.finish()
+        broker.close()
 
 
 def test_a_gpio_line_that_is_not_there():
