@@ -76,7 +76,7 @@ def connect(
             client.tls_set_context(tls_context(options))
         session: dict[str, Any] = {}
         if options.version == "5":
-            properties = Properties(PacketTypes.CONNECT)
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = session_s
             session = {"clean_start": not session_s, "properties": properties}
         client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10, **session)
