@@ -233,7 +233,7 @@ def inspect(options: InspectOptions) -> int:
     _silence_opencv()
     files = find_files(options.sources)
     _check_outputs(options, files)
-    rules = ModelRules(allow_missing_golden=options.allow_missing_golden, batch=options.batch_size)
+    rules = ModelRules(allow_missing_golden=options.allow_missing_golden)
     model = load_checked(options.model, lambda path: _open(options), rules, options.threshold)
     with contextlib.closing(model.engine) as engine:
         detector = model.detector

@@ -64,7 +64,7 @@ class ModelRules:
     input_size: tuple[int, int] | None = None
     """(height, width) in pixels; None: any."""
     batch: int = 1
-    """Images in one run of the engine with which it is tried."""
+    """Images in one run of the engine, at most: it is tried with one, and with so many."""
 
     def bounds(self, detector: Detector) -> ThresholdBounds:
         """Return the bounds for a model; one without a threshold of its own is measured by the configured one."""
@@ -122,7 +122,8 @@ def check_model(model: Model, rules: ModelRules) -> None:
     for place, threshold in rules.thresholds:
         bounds.check(threshold, place)
     check_golden(model, rules.allow_missing_golden)
-    _run_once(model, rules.batch)
+    for images in sorted({1, rules.batch}):
+        _run_once(model, images)
 
 
 def check_spec(spec: Spec, rules: ModelRules, name: str) -> None:
@@ -203,12 +204,12 @@ def _check_can_reject(threshold: float, spec: Spec, name: str) -> None:
         )
 
 
-def _run_once(model: Model, batch: int) -> None:
-    """Run the engine on `batch` black images; what it prepares for its first run is then done. Raises StfpmError."""
-    maps, scores = model.engine.infer(np.zeros((batch, *model.spec.input_shape), np.uint8))
-    if maps.shape != (batch, model.spec.height, model.spec.width) or scores.shape != (batch,):
+def _run_once(model: Model, images: int) -> None:
+    """Run the engine on black images; what it prepares for this number of images is then done. Raises StfpmError."""
+    maps, scores = model.engine.infer(np.zeros((images, *model.spec.input_shape), np.uint8))
+    if maps.shape != (images, model.spec.height, model.spec.width) or scores.shape != (images,):
         raise EngineError(
-            f"{model.path.name}: gives maps of {list(maps.shape)} and scores of {list(scores.shape)} for {batch} images"
+            f"{model.path.name}: gives maps {list(maps.shape)} and scores {list(scores.shape)} for {images} images"
         )
     if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
         raise EngineError(f"{model.path.name}: its results on a black image are not finite; export it again")

@@ -247,6 +247,15 @@ def test_a_journal_remembers_its_product(configured, make_model):
     assert configured(model="screw.onnx")[0] == 0
 
 
+def test_another_configured_model_is_used_without_a_word(configured, make_model):
+    make_model()
+    assert configured()[0] == 0
+    make_model("other.onnx", threshold=0.4)
+    code, log = configured(model="other.onnx")
+    assert code == 0
+    assert "not used again" not in log
+
+
 def test_a_model_that_never_answers_is_not_ready(tmp_path, make_model, configured, monkeypatch):
     """systemd is told to wait, and never hears READY."""
     model = make_model(kind="endless")

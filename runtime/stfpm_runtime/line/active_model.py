@@ -19,6 +19,15 @@ CREATE TABLE IF NOT EXISTS active_model (
 
 
 @dataclass(frozen=True)
+class FileIdentity:
+    """A model file as the configuration named it."""
+
+    path: str
+    """Absolute."""
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ActiveModel:
     """The one row of the table."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..engines import open_engine
 from ..errors import ArtifactError, OptionError, StfpmError
 from ..model_check import Model, ModelRules, OpenEngine, ThresholdBounds, for_swap, load_checked
-from .active_model import ActiveModel, absolute
+from .active_model import ActiveModel, FileIdentity, absolute
 from .config import LineOptions
 from .decision import Decider
 from .entry import utc
@@ -36,9 +36,9 @@ TAKE_OVER_S = 30.0
 class Ruling:
     """What judges, at this moment. The loop's thread alone changes it; all of it may be read from any."""
 
-    def __init__(self, model: Model, batch: int, thresholds: Thresholds, rules: ModelRules | None = None) -> None:
+    def __init__(self, model: Model, batch: int, thresholds: Thresholds, rules: ModelRules) -> None:
         self.thresholds = thresholds
-        self.rules = rules or ModelRules()
+        self.rules = rules
         self._batch = batch
         self._use(model)
 
@@ -60,15 +60,6 @@ class Ruling:
         self.decider = Decider(model.spec.held_out_scores)
 
 
-@dataclass(frozen=True)
-class FileIdentity:
-    """A model file as the configuration named it."""
-
-    path: str
-    """Absolute."""
-    sha256: str
-
-
 @dataclass(frozen=True, eq=False)
 class _Successor:
     """A model that waits for the loop to take it over."""
@@ -81,18 +72,15 @@ class _Successor:
 
 def rules_of(options: LineOptions) -> ModelRules:
     """Return what a line's configuration demands of every model that judges its parts."""
-    places = [(f"camera {camera.name}", camera.threshold) for camera in options.camera]
-    places += [
-        (f"camera {camera.name}, region {region.name}", region.threshold)
-        for camera in options.camera
-        for region in camera.region
-    ]
+    regions = [(camera, region) for camera in options.camera for region in camera.regions]
+    places = [("the line", options.threshold)]
+    places += [(f"camera {camera.name}", camera.threshold) for camera in options.camera]
+    places += [(f"camera {camera.name}, region {region.name}", region.threshold) for camera, region in regions]
+    has_tiles = any(region.tile for _, region in regions)
     return ModelRules(
         **{key: getattr(options, key) for key in DEMANDS},
-        thresholds=tuple(
-            (place, value) for place, value in [("the line", options.threshold), *places] if value is not None
-        ),
-        batch=min(options.batch, sum(len(camera.regions) for camera in options.camera)),
+        thresholds=tuple((place, value) for place, value in places if value is not None),
+        batch=options.batch if has_tiles else min(options.batch, len(regions)),
     )
 
 
