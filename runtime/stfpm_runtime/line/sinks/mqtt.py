@@ -150,15 +150,24 @@ class MqttSink:
             self._refusals[number] = reason.value, str(reason)
 
     def _settle(self, sent: Sequence[paho.MQTTMessageInfo]) -> list[str]:
-        """Wait until the broker has answered for all, and return its refusals. Raises SinkError when it does not."""
+        """Wait until the broker has answered, and return its refusals, up to the first that it did not answer for.
+
+        Raises SinkError where it answered for none. A broker may refuse a message and end the connection then.
+        """
         until_s = time.monotonic() + ACKNOWLEDGE_S
-        refusals = []
+        refusals: list[str] = []
         for message in sent:
             try:
-                message.wait_for_publish(max(0.001, until_s - time.monotonic()))
+                while not message.is_published() and not self._gone.is_set() and time.monotonic() < until_s:
+                    message.wait_for_publish(0.1)
+                answered = message.is_published()
             except (RuntimeError, ValueError) as error:
+                if refusals:
+                    break
                 raise SinkError(f"the broker {self._options.host} takes nothing more ({error})") from None
-            if self._gone.is_set() or not message.is_published():
+            if not answered:
+                if refusals:
+                    break
                 raise SinkError(f"the broker {self._options.host} is gone")
             code, words = self._refusals.pop(message.mid, (0, ""))
             if code == QUOTA_EXCEEDED:
