@@ -57,7 +57,9 @@ def test_an_engine_that_hangs_stops_it(run_line):
 
 
 @pytest.mark.parametrize("broken", [failing, not_a_number])
-def test_an_engine_that_fails_stops_it_until_it_works_again_without_a_frame(run_line, make_options, monkeypatch, broken):
+def test_an_engine_that_fails_stops_it_until_it_works_again_without_a_frame(
+    run_line, make_options, monkeypatch, broken
+):
     monkeypatch.setattr("stfpm_runtime.line.inspector.PROBE_S", 0.05)
     answers = [broken]
     running = run_line(make_options(ONCE), answer=lambda images: answers[0](images))

@@ -25,8 +25,14 @@ source = "0"
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ('[[webhook]]\nurl = "http://h/"\ntoken = "hunter2\\n"', "webhook.token: holds a space, a control character"),
-        ('[[webhook]]\nurl = "http://h/"\ntoken = "hunter2€"', "webhook.token: holds a space, a control character"),
+        (
+            '[[webhook]]\nurl = "http://h/"\ntoken = "hunter2\\n"',
+            "webhook.token: holds a character that a header cannot hold",
+        ),
+        (
+            '[[webhook]]\nurl = "http://h/"\ntoken = "hunter2€"',
+            "webhook.token: holds a character that a header cannot hold",
+        ),
         ('[[webhook]]\nurl = "http://h/prüfung/hunter2"', "webhook.url: is no address"),
         ('[[webhook]]\nurl = "http://h/a b?hunter2"', "webhook.url: is no address"),
         ('[[webhook]]\nurl = "http://h:port/hunter2"', "webhook.url: is no address"),
