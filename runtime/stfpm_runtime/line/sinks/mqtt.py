@@ -29,23 +29,26 @@ except ImportError:
 LOG = logging.getLogger("stfpm.sinks")
 ACKNOWLEDGE_S = 5.0
 """Within which the broker acknowledges all messages that are on their way."""
-IN_FLIGHT = 100
-"""Verdicts that are sent before the first is acknowledged; with MQTT 5 the broker may take fewer."""
+BATCH = 100
+"""Verdicts that are handed to paho at once."""
+IN_FLIGHT = 20
+"""Of those, how many paho sends before the first is acknowledged: what mosquitto takes. Other brokers may take fewer."""
 QUOTA_EXCEEDED = 0x97
 """A refusal that may change by itself."""
 
 
 def connect(options: MqttOptions, client: paho.Client) -> int:
-    """Connect a client, wait for the broker's answer, and return how many messages it takes unacknowledged.
+    """Connect a client, wait for the broker's answer, and return how many messages may be handed over at once.
 
     Raises SinkError, without the password.
     """
     answered = threading.Event()
     answers: list[str] = []
-    in_flight = [IN_FLIGHT]
+    batch = [BATCH]
 
     def on_connect(client: object, data: object, flags: object, reason: Any, properties: Any) -> None:  # noqa: ANN401
-        in_flight[0] = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
+        most = getattr(properties, "ReceiveMaximum", IN_FLIGHT)
+        batch[0] = BATCH if most >= IN_FLIGHT else most  # paho does not know the broker's limit
         answers.append("" if not reason.is_failure else str(reason))
         answered.set()
 
@@ -64,7 +67,7 @@ def connect(options: MqttOptions, client: paho.Client) -> int:
         raise SinkError(f"the broker {where} does not answer")
     if answers[0]:
         raise SinkError(f"the broker {where} refuses us: {answers[0]}")
-    return in_flight[0]
+    return batch[0]
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext:
@@ -82,7 +85,7 @@ class MqttSink:
         self._options = options
         self._client: paho.Client | None = None
         self._gone = threading.Event()
-        self._in_flight = IN_FLIGHT
+        self._batch = BATCH
         self._refusals: dict[int, tuple[int, str]] = {}
         """Code and words for each message that the broker refused, by its number in the connection."""
         if options.tls:
@@ -94,8 +97,8 @@ class MqttSink:
 
     @property
     def batch(self) -> int:
-        """Verdicts that are on their way at once, at most."""
-        return self._in_flight
+        """Verdicts that are handed over at once, at most."""
+        return self._batch
 
     def open(self) -> None:
         """Connect, and say so."""
@@ -108,7 +111,7 @@ class MqttSink:
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         client.on_disconnect = lambda *arguments: self._gone.set()
         client.on_publish = self._on_publish
-        self._in_flight = connect(self._options, client)
+        self._batch = connect(self._options, client)
         (refusal,) = self._settle([client.publish(self._topic("status"), "online", qos=1, retain=True)])
         if refusal:
             LOG.warning("%s: the status is not shown: %s", self._options.name, refusal)
