@@ -74,6 +74,8 @@ class Follower:
         self._beat_due_s = self._opened_s = 0.0
         self._sent_count = 0
         self._attempts = 0
+        self._insisted = 0, 0
+        """Number of the verdict that was refused last, and how often."""
         self._failure = ""
         self._is_refusing = self._is_reported = False
         self._reported_s = -math.inf
@@ -248,7 +250,12 @@ class Follower:
     def _insist(self, record: Record, refusal: str) -> str:
         """Offer a refused verdict again; returns an empty text once it is taken, else the reason. Raises SinkError."""
         self._is_refusing = True
-        for _ in range(ATTEMPTS - 1):
+        seq, attempts = self._insisted
+        self._insisted = (
+            record["seq"],
+            (attempts if seq == record["seq"] else 0) + 1,
+        )  # over connections that end with it
+        while self._insisted[1] < ATTEMPTS:
             self._failure = f"verdict {record['seq']} is refused ({refusal})"
             until_s = time.monotonic() + self._patience_s()
             while (left_s := until_s - time.monotonic()) > 0:
@@ -261,6 +268,7 @@ class Follower:
             if not refusal:
                 self._recovered()
                 return ""
+            self._insisted = record["seq"], self._insisted[1] + 1
         return refusal
 
     def _resend(self) -> None:

@@ -31,8 +31,10 @@ except ImportError:
 LOG = logging.getLogger("stfpm.sinks")
 ACKNOWLEDGE_S = 5.0
 """Within which the broker acknowledges all messages that are on their way."""
-IN_FLIGHT = 100
-"""Verdicts that are sent before the first is acknowledged; with MQTT 5 the broker may take fewer."""
+BATCH = 100
+"""Verdicts that are handed to paho at once."""
+IN_FLIGHT = 20
+"""Of those, how many paho sends before the first is acknowledged: what mosquitto takes. Other brokers may take fewer."""
 QUOTA_EXCEEDED = 0x97
 """A refusal that may change by itself."""
 
@@ -52,17 +54,18 @@ def connect(
     session_s: int = 0,
     on_session: Callable[[bool], None] = lambda present: None,
 ) -> int:
-    """Connect a client, wait for the broker's answer, and return how many messages it takes unacknowledged.
+    """Connect a client, wait for the broker's answer, and return how many messages may be handed over at once.
 
     `session_s` is how long the broker is to keep the session of a client that is gone, in seconds. `on_session` is
     called with whether the broker resumes one, before any message comes. Raises SinkError, without the password.
     """
     answered = threading.Event()
     answers: list[str] = []
-    in_flight = [IN_FLIGHT]
+    batch = [BATCH]
 
     def on_connect(client: object, data: object, flags: object, reason: Any, properties: Any) -> None:  # noqa: ANN401
-        in_flight[0] = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
+        most = getattr(properties, "ReceiveMaximum", IN_FLIGHT)
+        batch[0] = BATCH if most >= IN_FLIGHT else most  # paho does not know the broker's limit
         on_session(bool(getattr(flags, "session_present", False)))
         answers.append("" if not reason.is_failure else str(reason))
         answered.set()
@@ -87,7 +90,7 @@ def connect(
         raise SinkError(f"the broker {where} does not answer")
     if answers[0]:
         raise SinkError(f"the broker {where} refuses us: {answers[0]}")
-    return in_flight[0]
+    return batch[0]
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext:
@@ -105,7 +108,7 @@ class MqttSink:
         self._options = options
         self._client: paho.Client | None = None
         self._gone = threading.Event()
-        self._in_flight = IN_FLIGHT
+        self._batch = BATCH
         self._refusals: dict[int, tuple[int, str]] = {}
         """Code and words for each message that the broker refused, by its number in the connection."""
         if options.tls:
@@ -117,8 +120,8 @@ class MqttSink:
 
     @property
     def batch(self) -> int:
-        """Verdicts that are on their way at once, at most."""
-        return self._in_flight
+        """Verdicts that are handed over at once, at most."""
+        return self._batch
 
     def open(self) -> None:
         """Connect, and say so."""
@@ -129,7 +132,7 @@ class MqttSink:
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         client.on_disconnect = lambda *arguments: self._gone.set()
         client.on_publish = self._on_publish
-        self._in_flight = connect(self._options, client)
+        self._batch = connect(self._options, client)
         (refusal,) = self._settle([client.publish(self._topic("status"), "online", qos=1, retain=True)])
         if refusal:
             LOG.warning("%s: the status is not shown: %s", self._options.name, refusal)
@@ -171,15 +174,24 @@ class MqttSink:
             self._refusals[number] = reason.value, str(reason)
 
     def _settle(self, sent: Sequence[paho.MQTTMessageInfo]) -> list[str]:
-        """Wait until the broker has answered for all, and return its refusals. Raises SinkError when it does not."""
+        """Wait until the broker has answered, and return its refusals, up to the first that it did not answer for.
+
+        Raises SinkError where it answered for none. A broker may refuse a message and end the connection then.
+        """
         until_s = time.monotonic() + ACKNOWLEDGE_S
-        refusals = []
+        refusals: list[str] = []
         for message in sent:
             try:
-                message.wait_for_publish(max(0.001, until_s - time.monotonic()))
+                while not message.is_published() and not self._gone.is_set() and time.monotonic() < until_s:
+                    message.wait_for_publish(0.1)
+                answered = message.is_published()
             except (RuntimeError, ValueError) as error:
+                if refusals:
+                    break
                 raise SinkError(f"the broker {self._options.host} takes nothing more ({error})") from None
-            if self._gone.is_set() or not message.is_published():
+            if not answered:
+                if refusals:
+                    break
                 raise SinkError(f"the broker {self._options.host} is gone")
             code, words = self._refusals.pop(message.mid, (0, ""))
             if code == QUOTA_EXCEEDED:

@@ -14,7 +14,9 @@ from ..toml_file import MistakeError
 LONGEST_S = 3600.0
 """Of every time that is waited for."""
 PRINTABLE = re.compile(r"[!-~]+")
-"""What a header and an address may hold: ASCII without spaces and control characters."""
+"""What an address may hold: ASCII without spaces and control characters."""
+TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""What a header's value may be: ASCII without control characters, and without spaces at its ends."""
 WRITE_REGISTERS = 123
 """Registers that one Modbus request writes, at most."""
 
@@ -84,9 +86,9 @@ class WebhookOptions:
         check_age(self.max_age_s)
         check_least("batch", self.batch, 1)
         check_url(self.url, ("http", "https"), "http://HOST/PATH or https://HOST/PATH")
-        if self.token and not PRINTABLE.fullmatch(self.token):  # which is never shown
-            remedy = "expected ASCII letters, digits and signs alone; look for a newline at its end"
-            raise MistakeError("token", f"holds a space, a control character or one that is not ASCII; {remedy}")
+        if self.token and not TOKEN.fullmatch(self.token):  # which is never shown
+            remedy = "expected ASCII letters, digits and signs; look for a newline or a space at its end"
+            raise MistakeError("token", f"holds a character that a header cannot hold; {remedy}")
 
 
 @dataclass(frozen=True)

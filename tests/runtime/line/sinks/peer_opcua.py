@@ -1,6 +1,6 @@
 """An OPC UA server: asyncua's own, as a process. argv: port, log, behaviour.
 
-plain, other (without our nodes), plc (types of a PLC), mistyped (the score is a Boolean), locked (the score is read-only)
+plain, other (without our nodes), plc (types of a PLC), mistyped (the score is a Boolean), locked (it is read-only)
 """
 
 from __future__ import annotations
