@@ -186,7 +186,7 @@ def test_the_command(options, capsys):
     ("more", "message"),
     [
         (["--size", "big"], "got --size big; expected one side"),
-        (["--blocks", "a"], "got --blocks a; expected numbers"),
+        (["--blocks", "a"], "got --blocks a; expected whole numbers"),
         (["--blocks", "1,2"], "got blocks [1, 2]; expected"),
         (["--val-fraction", "0.95"], "10 images are too few"),
         (["--false-alarm-rate", "0"], "a false-alarm rate of 0.0 was asked for"),
