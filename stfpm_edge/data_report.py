@@ -145,9 +145,7 @@ def read_good_images(
         report(f"{'accepted' if accept_doubtful else 'doubtful'}: {doubt}")
     if doubtful and not accept_doubtful:
         others = f" (and {len(doubtful) - 1} more, named above)" if len(doubtful) > 1 else ""
-        raise DataError(
-            f"{folder}: doubtful pictures: {doubtful[0]}{others}; if all of it is meant, add --accept-data"
-        )
+        raise DataError(f"{folder}: doubtful pictures: {doubtful[0]}{others}; if all of it is meant, add --accept-data")
     return images, read, found
 
 
@@ -258,7 +256,7 @@ def _left_out(found: DataReport) -> Iterable[str]:
     if unread := {suffix: count for suffix, count in found.other_suffixes if suffix in UNREAD_SUFFIXES}:
         yield f"files with suffixes that are not read: {_counts(unread)}; convert them to PNG, or move them out"
     if pages := found.named("has_several_pages"):
-        yield f"files with several pages, of which the first alone is read: {_names(pages)}; save each page as a file of its own"
+        yield f"files with several pages, only the first of which is read: {_names(pages)}; save each page as one file"
 
 
 def _mixture(found: DataReport) -> Iterable[str]:
@@ -282,8 +280,8 @@ def _contents(found: DataReport) -> Iterable[str]:
     deep = [picture.highest for picture in found.pictures if picture.highest is not None]
     if deep and (used := max(deep).bit_length()) < 16:
         yield (
-            f"16-bit pictures whose values need {used} bits only (highest {max(deep)}); "
-            f"multiply their values by {1 << (16 - used)}"
+            f"16-bit pictures whose values need {used} bits only (highest {max(deep)} of 65535); "
+            "multiply them so that the camera's highest value becomes 65535, by 16 for a camera of 12 bits"
         )
     if len(found.duplicates) > MOST_DUPLICATES * len(found.pictures):
         yield (

@@ -59,9 +59,8 @@ def picture_facts(path: Path, frame: Image, name: str) -> Picture:
     Bit depth, pages and orientation come from the file's header; only 16-bit files are decoded once more.
     """
     step = math.ceil(max(frame.shape[:2]) / SAMPLE_SIDE)
-    sample = frame[::step, ::step]
-    low, high = int(sample.min()), int(sample.max())
-    p1, p99, p999 = np.percentile(sample, (1, 99, 99.9))
+    levels = np.bincount(frame[::step, ::step].reshape(-1), minlength=256)
+    p1, p99, p999 = np.searchsorted(levels.cumsum() / levels.sum(), (0.01, 0.99, 0.999))
     bits, is_grey, pages, orientation = _header(path)
     return Picture(
         path=name,
@@ -74,7 +73,7 @@ def picture_facts(path: Path, frame: Image, name: str) -> Picture:
         highest=_highest(path) if bits == 16 else None,
         is_near_black=bool(p999 <= BLACK_LEVEL),
         is_constant=bool(p99 - p1 <= CONSTANT_RANGE),
-        has_two_levels=bool(high - low > CONSTANT_RANGE and ((sample == low) | (sample == high)).all()),
+        has_two_levels=bool(np.count_nonzero(levels) == 2 and np.ptp(np.flatnonzero(levels)) > CONSTANT_RANGE),
     )
 
 

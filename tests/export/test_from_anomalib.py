@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import os
 import zipfile
 
@@ -318,6 +319,30 @@ def test_a_file_that_is_no_checkpoint_is_refused(tiny, write, tmp_path):
         read(tmp_path / "other.ckpt")
     with pytest.raises(ArtifactError, match="holds a list; expected a Lightning checkpoint"):
         read(write([1, 2]))
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_checkpoint_with_compressed_members_is_refused_before_it_is_unpacked(tiny, write, tmp_path, kind):
+    path = write(lightning(tiny, optimizer_states=[torch.zeros(1 << 24)]))
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", kind) as bomb:
+        for member in plain.namelist():
+            bomb.writestr(member, plain.read(member))
+    with pytest.raises(ArtifactError, match=r"bomb\.ckpt: its members unpack to \d+ bytes, its own size is \d+; expec"):
+        read(tmp_path / "bomb.ckpt")
+
+
+def test_members_that_share_their_bytes_are_refused(tiny, write):
+    """A zip file may list one stored member a thousand times under other names."""
+    path = write(lightning(tiny))
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.filelist, key=lambda member: member.file_size)
+        for number in range(1000):
+            again = copy.copy(largest)
+            again.filename = f"{largest.filename}{number}"
+            archive.filelist.append(again)
+        archive._didModify = True
+    with pytest.raises(ArtifactError, match=r"model\.ckpt: its members unpack to"):
+        read(path)
 
 
 def test_a_flipped_bit_in_the_weights_is_found(tiny, write):
