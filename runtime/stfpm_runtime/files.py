@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import ArtifactError, OutputError
+from .picture_header import looks_like_picture
 
 LEAST_BOUND_BYTES = 64 << 20
 """A compressed archive may always unpack to this many bytes."""
@@ -40,10 +41,15 @@ def check_archive(archive: zipfile.ZipFile, path: Path, *, is_compressed: bool) 
         )
 
 
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`: found out before the work, not after."""
+def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise OutputError unless a file can be written at `path`, before the work that it is for.
+
+    A file there may be replaced, unless it is a picture or one of the `inputs`: that name is most likely a mistake.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; expected the name of a file to write")
+    if path.is_file() and (_is_picture(path) or any(other.exists() and path.samefile(other) for other in inputs)):
+        raise OutputError(f"{path}: is a picture or another input, which would be overwritten; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = _beside(path)
@@ -81,6 +87,14 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return looks_like_picture(file.read(32))
+    except OSError:
+        return False
 
 
 def _beside(path: Path) -> Path:

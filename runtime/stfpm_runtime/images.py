@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ _EXPECTED = "expected a PNG, JPEG, BMP, TIFF or WebP picture"
 class Found:
     """What a folder holds."""
 
-    images: list[Path] = field(default_factory=list)
-    """Pictures, sorted by path; those whose contents are damaged included."""
+    files: list[Path] = field(default_factory=list)
+    """What was wanted, sorted by path; pictures whose contents are damaged included."""
     left_out: dict[Path, str] = field(default_factory=dict)
     """All other files, and folders that could not be searched, each with the reason; hidden ones do not count."""
 
@@ -51,42 +51,49 @@ def is_image(path: Path) -> bool:
 
 def find_images(folder: Path) -> list[Path]:
     """Return all pictures below `folder`, sorted by path, those behind links to folders and damaged ones included."""
-    return survey_folder(folder).images
+    return survey_folder(folder).files
 
 
-def survey_folder(folder: Path) -> Found:
-    """Return the pictures below `folder`, and by name what else lies there. Links to folders are followed, once each.
+def survey_folder(folder: Path, wanted: Callable[[Path], bool] = is_image) -> Found:
+    """Return the files below `folder` that are wanted (pictures), and by name what else lies there.
 
-    Raises OSError where the folder itself cannot be read.
+    Links to folders are followed. Raises OSError where the folder itself cannot be read.
     """
     found = Found()
-    for path, problem in walk_files(folder):
+    for name, _, problem in walk_files(folder):
+        path = Path(name)
         if problem:
             found.left_out[path] = problem
-        elif is_image(path):
-            found.images.append(path)
+        elif wanted(path):
+            found.files.append(path)
         elif not path.name.startswith("."):
-            found.left_out[path] = f"a file name that ends with {path.suffix or 'no suffix'} is not read"
-    found.images.sort()
+            found.left_out[path] = why_left_out(path)
+    found.files.sort()
     return found
 
 
-def walk_files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file below `folder` with an empty text, and what cannot be searched or opened with the reason.
+def why_left_out(path: Path) -> str:
+    """Return the reason why a file is not read, as its name says that it is no picture."""
+    return f"files named *{path.suffix} are not read" if path.suffix else "files without a suffix are not read"
+
+
+def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result | None, str]]:
+    """Yield path and status of each file below `folder`, and with the reason what cannot be searched or opened.
 
     Links to folders are followed; each folder is searched once, however many links lead to it.
     Raises OSError where `folder` itself cannot be read.
     """
-    status = os.stat(folder)  # noqa: PTH116 (as below)
+    status = os.stat(folder)  # noqa: PTH116 (text, as everything here: a folder may hold 100,000 files)
     waiting, searched = [str(folder)], {(status.st_dev, status.st_ino)}
     while waiting:
         here = waiting.pop()
         try:
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+            with os.scandir(here) as opened:
+                entries = list(opened)
         except OSError as error:
             if here == str(folder):
                 raise
-            yield Path(here), f"the folder cannot be read ({error.strerror})"
+            yield here, None, f"the folder cannot be read ({error.strerror})"
             continue
         for entry in entries:
             try:
@@ -96,11 +103,13 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, str]]:
                         searched.add((status.st_dev, status.st_ino))
                         waiting.append(entry.path)
                 elif entry.is_file():
-                    yield Path(entry.path), ""
+                    yield entry.path, entry.stat(), ""
                 elif entry.is_symlink():
-                    yield Path(entry.path), "the link leads nowhere"
+                    yield entry.path, None, "the link leads nowhere"
+            except FileNotFoundError:
+                continue  # it was taken away between two calls
             except OSError as error:
-                yield Path(entry.path), f"cannot be opened ({error.strerror})"
+                yield entry.path, None, f"cannot be opened ({error.strerror})"
 
 
 def read_image(

@@ -25,9 +25,12 @@ from .detector import Detector, Verdict
 from .engines import DEVICES, Engine, open_engine
 from .errors import ArtifactError, OptionError, OutputError, StfpmError
 from .files import check_writable
+from .images import MAX_MEGAPIXELS
 from .plans import onnx_path
+from .preprocessing import check_bits
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
+from .sources.files import summarise
 
 if TYPE_CHECKING:
     from .line.dashboard import DashboardOptions
@@ -65,6 +68,10 @@ class InspectOptions:
     """Frames in one run of the engine."""
     limit: int | None = None
     """Frames to inspect at most."""
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """A larger picture is not decoded, but a fault."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,8 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
+        bits=args.bits,
+        max_megapixels=args.max_megapixels,
     )
 
 
@@ -168,6 +177,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
     parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
+    parser.add_argument(
+        "--bits", type=int, metavar="N", help="bits that the values of 16-bit pictures use (default: the model's)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MAX_MEGAPIXELS, metavar="X",
+        help=f"do not decode larger pictures ({MAX_MEGAPIXELS:g})",
+    )  # fmt: skip
     parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
     return parser
 
@@ -218,14 +234,18 @@ def inspect(options: InspectOptions) -> int:
     and after the last one if a frame could not be judged or an overlay not be written.
     """
     _silence_opencv()
+    check_bits(options.bits)
     files = find_files(options.sources)
     _check_outputs(options, files)
+    if files.left_out:
+        _say(summarise(files.left_out))
     with contextlib.closing(_open(options)) as engine:
         detector = Detector(engine, options.threshold)
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()
         overlays = OverlayFolder(options.save, files.root, options.save_only) if options.save else None
-        frames = itertools.islice(read_frames(files.paths), options.limit)
+        bits = options.bits or engine.spec.bits
+        frames = itertools.islice(read_frames(files.paths, bits, options.max_megapixels), options.limit)
         with _json_file(options.json) as json_file:
             sinks: list[Sink] = [JsonLines(json_file), tally, *([overlays] if overlays else [])]
             if sys.stderr.isatty() and not json_file.isatty():
@@ -235,7 +255,8 @@ def inspect(options: InspectOptions) -> int:
                     for sink in sinks:
                         sink.take(frame, verdict)
             finally:
-                _say(tally.summary())
+                left_out = f"; {len(files.left_out)} files left out" if files.left_out else ""
+                _say(tally.summary() + left_out)
     _complain(tally, overlays.failures if overlays else 0)
     return 0
 
@@ -265,7 +286,7 @@ def _open(options: InspectOptions) -> Engine:
 def _check_outputs(options: InspectOptions, files: Files) -> None:
     """Raise unless the results can be written, and without getting among the sources."""
     if options.json:
-        check_writable(options.json)
+        check_writable(options.json, (*files.paths, options.model))
     if options.save:
         check_writable(options.save / "overlay")
         folder = absolute(options.save)

@@ -30,6 +30,11 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
+def looks_like_picture(start: bytes) -> bool:
+    """Return whether a file that starts with these bytes, 32 or more, is of a kind that `read_header` knows."""
+    return any(pattern.match(start) for pattern, _ in _READERS)
+
+
 def _expect_bytes(data: bytes, count: int) -> None:
     if len(data) < count:
         raise TornPictureError

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ImageError
+from .errors import ImageError, OptionError
 
 RESIZE = "halve-linear-halve"
 """Name of the resize, kept in every artifact: another resize would be another model."""
@@ -47,6 +47,12 @@ def to_bgr8(frame: npt.NDArray[Any], bits: int | None = None) -> Image:
     if frame.shape[2] not in (3, 4):
         raise ImageError(f"got {frame.shape[2]} channels; expected 1 (grey), 3 (colour) or 4 (colour and alpha)")
     return np.ascontiguousarray(frame[:, :, :3])
+
+
+def check_bits(bits: int | None) -> None:
+    """Raise OptionError unless it is a number of bits that `to_bgr8` takes."""
+    if bits is not None and not 9 <= bits <= 16:
+        raise OptionError(f"got bits {bits}; expected 9 to 16, the bits that the values of 16-bit pictures use")
 
 
 def _check_bits(frame: npt.NDArray[Any], bits: int | None) -> None:

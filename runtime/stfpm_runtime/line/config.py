@@ -14,6 +14,7 @@ from typing import Literal
 
 from ..engines import DEVICES
 from ..errors import OptionError
+from ..images import MAX_MEGAPIXELS
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
@@ -105,6 +106,10 @@ class CameraOptions:
     """Of a V4L2 camera: `MJPG` gets many USB cameras to their full rate."""
     features: str = ""
     """GenICam features of a GigE or USB3 Vision camera."""
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """A larger picture, in millions of pixels, is a fault; it is not decoded."""
     threshold: float | None = None
     """Instead of the line's."""
     debounce: tuple[int, int] | None = None
@@ -129,6 +134,9 @@ class CameraOptions:
         check_least("width", self.width, 1)
         check_least("height", self.height, 1)
         check_range("fps", self.fps, 0.001)
+        check_range("max_megapixels", self.max_megapixels, 0.001)
+        if self.bits is not None and not 9 <= self.bits <= 16:
+            raise MistakeError("bits", f"got {self.bits}; expected 9 to 16")
         if self.fourcc and len(self.fourcc) != 4:
             raise MistakeError("fourcc", f"got {self.fourcc!r}; expected four letters, such as MJPG")
         for kind, key, value in (("mqtt", "topic", self.topic), ("gpio", "gpio", self.gpio)):

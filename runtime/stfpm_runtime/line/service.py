@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import signal
 import threading
@@ -90,7 +91,13 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             stack.callback(pictures.close)
         meeting = Meeting()
         stations = tuple(
-            Station(camera, open_trigger(camera), open_source or open_camera, meeting, recorder.note)
+            Station(
+                dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
+                open_trigger(camera),
+                open_source or open_camera,
+                meeting,
+                recorder.note,
+            )
             for camera in options.camera
         )
         notifier = Notifier()
@@ -175,13 +182,14 @@ def _open_board(options: LineOptions) -> Board:
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     """The source that a camera's options name. Raises StfpmError."""
-    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
-        return FileSource([camera.source])
     from ..sources.live import open_source
     from ..sources.options import SourceOptions
 
-    names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features")
+    names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
+             "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
+    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
+        return FileSource([camera.source], options, on_event)
     return open_source(camera.source, on_event=on_event, options=options)
 
 
@@ -215,7 +223,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
 def _check_places(options: LineOptions) -> None:
     """Raise OutputError for what cannot be written, before the first frame."""
     if options.journal.json_lines:
-        check_writable(options.journal.json_lines)
+        check_writable(options.journal.json_lines, (options.model, options.journal.path))
     if options.pictures:
         check_writable(options.pictures.folder / "picture")
 

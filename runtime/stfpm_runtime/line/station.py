@@ -171,9 +171,10 @@ class Station:
     def on_event(self, event: Event) -> None:
         """What the source's thread calls."""
         self._note(self.camera.name, event)
-        self.state = event.kind
+        if event.kind != "skipped":  # it says nothing about the camera's state
+            self.state = event.kind
         detail = f" ({event.detail})" if event.detail else ""
-        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        level = logging.WARNING if event.kind in ("lost", "frozen", "skipped") else logging.INFO
         LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)
         if event.kind in ("frozen", "thawed"):
             self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""
