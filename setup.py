@@ -26,7 +26,6 @@ TRAIN = [
     "torchvision>=0.19",  # the ResNets and their ImageNet weights
     "safetensors>=0.4.3",  # checkpoints without pickle
     "rich>=13.7",  # progress and tables
-    "pillow>=10.0",  # bit depth, pages and orientation from the headers of training pictures; torchvision needs it too
     "psutil>=5.9",  # free memory: do the teacher's features fit?
 ]
 EXPORT = [

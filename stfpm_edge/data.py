@@ -49,19 +49,21 @@ def read_images(
     height: int,
     width: int,
     *,
+    bits: int | None = None,
     skip_unreadable: bool,
     report: Callable[[str], None],
     look: Callable[[Path, Image], None] | None = None,
 ) -> tuple[Image, list[Path]]:
     """The pictures as uint8 [N, height, width, 3], BGR, and the paths of those that could be read.
 
-    Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError. `look` is called
-    with the path and the full picture, uint8 [H, W, 3], BGR, of each that can be read.
+    Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError. `bits` is the
+    number of bits that the values of 16-bit pictures use. `look` is called with the path and the full picture, uint8
+    [H, W, 3], BGR, of each that can be read.
     """
     images, read = [], []
     for path in paths:
         try:
-            frame = read_image(path)
+            frame = read_image(path, bits=bits)
             images.append(preprocess(frame, height, width))
             read.append(path)
             if look:

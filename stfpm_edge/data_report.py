@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.images import SUFFIXES
+from stfpm_runtime.images import SUFFIXES, survey_folder, why_left_out
 from stfpm_runtime.preprocessing import Image
 
 from .data import find_good_images, read_images
@@ -60,8 +59,8 @@ class DataReport:
     """The pictures that are used."""
     unreadable: tuple[str, ...] = ()
     """Pictures that were left out because they cannot be read."""
-    links: tuple[str, ...] = ()
-    """Links to folders, which are not followed, and links that lead nowhere."""
+    unopened: tuple[str, ...] = ()
+    """Links that lead nowhere, and files and folders that cannot be opened, each with the reason."""
     other_suffixes: tuple[tuple[str, int], ...] = ()
     """Files that are left out because of their suffix: (suffix in lower case, number of files)."""
     files_sha256: str = ""
@@ -103,9 +102,8 @@ class DataReport:
             "duplicates": len(self.duplicates),
             "near_black": len(self.named("is_near_black")),
             "constant": len(self.named("is_constant")),
-            "several_pages": len(self.named("has_several_pages")),
             "unreadable": list(self.unreadable[:100]),
-            "links": list(self.links[:100]),
+            "unopened": list(self.unopened[:100]),
             "other_suffixes": dict(self.other_suffixes),
         }
 
@@ -116,6 +114,7 @@ def read_good_images(
     width: int,
     report: Callable[[str], None],
     *,
+    bits: int | None = None,
     paths: Sequence[Path] | None = None,
     skip_unreadable: bool = False,
     accept_doubtful: bool = False,
@@ -123,6 +122,7 @@ def read_good_images(
 ) -> tuple[Image, list[Path], DataReport]:
     """Read good pictures and inspect them: uint8 [N, height, width, 3], BGR, the paths of those read, and the report.
 
+    `bits` is the number of bits that the values of 16-bit pictures use, see `stfpm_runtime.preprocessing.to_bgr8`.
     `paths` names the pictures; None searches `folder` for them. `report` gets the table, warnings and doubts as lines
     for a person. Raises DataError for pictures that cannot be read unless they may be skipped, and for doubtful data
     unless it is accepted. Fewer pictures than `least` are doubtful.
@@ -131,12 +131,12 @@ def read_good_images(
     chosen = find_good_images(folder) if paths is None else list(paths)
     root = folder / "train" / "good" if paths is None and (folder / "train" / "good").is_dir() else folder
     images, read = read_images(
-        chosen, height, width, skip_unreadable=skip_unreadable, report=report,
-        look=lambda path, frame: facts.append(picture_facts(path, frame, _relative(path, root))),
+        chosen, height, width, bits=bits, skip_unreadable=skip_unreadable, report=report,
+        look=lambda path, frame: facts.append(picture_facts(path, frame, _relative(path, root), bits)),
     )  # fmt: skip
     unreadable = tuple(_relative(path, root) for path in sorted(set(chosen) - set(read)))
-    links, suffixes = left_out(root) if paths is None else ((), ())
-    found = DataReport(root, tuple(facts), unreadable, links, suffixes, files_sha256(chosen))
+    unopened, suffixes = left_out(root) if paths is None else ((), ())
+    found = DataReport(root, tuple(facts), unreadable, unopened, suffixes, files_sha256(chosen))
     report(table_text(found))
     if warning := size_warning(found, height, width):
         report(f"warning: {warning}")
@@ -159,17 +159,15 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 
 def left_out(folder: Path) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:
-    """Return what the search for pictures below `folder` leaves out: (links, (suffix, count) of other files)."""
-    links: list[str] = []
+    """Return what the search below `folder` leaves out: (what cannot be opened, (suffix, count) of other files)."""
+    unopened: list[str] = []
     suffixes: Counter[str] = Counter()
-    for parent, folders, files in os.walk(folder):
-        links += [_relative(Path(parent, name), folder) for name in folders if Path(parent, name).is_symlink()]
-        for path in (Path(parent, name) for name in files if not name.startswith(".")):
-            if path.suffix.lower() not in SUFFIXES:
-                suffixes[path.suffix.lower() or "no suffix"] += 1
-            elif not path.exists():
-                links.append(_relative(path, folder))
-    return tuple(sorted(links)), tuple(sorted(suffixes.items()))
+    for path, reason in survey_folder(folder).left_out.items():
+        if reason == why_left_out(path):
+            suffixes[path.suffix.lower() or "no suffix"] += 1
+        else:
+            unopened.append(f"{_relative(path, folder)} ({reason})")
+    return tuple(sorted(unopened)), tuple(sorted(suffixes.items()))
 
 
 def doubts(found: DataReport, least: int = MIN_PICTURES) -> list[str]:
@@ -215,9 +213,8 @@ def _rows(found: DataReport) -> list[tuple[str, str]]:
         ("exact duplicates", _names(found.duplicates)),
         ("near-black", _names(found.named("is_near_black"))),
         ("constant", _names(found.named("is_constant"))),
-        ("several pages", _names(found.named("has_several_pages"))),
         ("unreadable, left out", _names(found.unreadable)),
-        ("links, left out", _names(found.links)),
+        ("cannot be opened, left out", _names(found.unopened)),
         ("other suffixes, left out", _counts(dict(found.other_suffixes))),
     ]
     return [(name, value or "none") for name, value in rows]
@@ -251,12 +248,10 @@ def _layout(found: DataReport) -> Iterable[str]:
 
 
 def _left_out(found: DataReport) -> Iterable[str]:
-    if found.links:
-        yield f"links are not followed: {_names(found.links)}; copy what they lead to, or give that folder as DATA"
+    if found.unopened:
+        yield f"files or folders that cannot be opened: {_names(found.unopened)}; mend or remove them"
     if unread := {suffix: count for suffix, count in found.other_suffixes if suffix in UNREAD_SUFFIXES}:
         yield f"files with suffixes that are not read: {_counts(unread)}; convert them to PNG, or move them out"
-    if pages := found.named("has_several_pages"):
-        yield f"files with several pages, only the first of which is read: {_names(pages)}; save each page as one file"
 
 
 def _mixture(found: DataReport) -> Iterable[str]:
@@ -281,7 +276,7 @@ def _contents(found: DataReport) -> Iterable[str]:
     if deep and (used := max(deep).bit_length()) < 16:
         yield (
             f"16-bit pictures whose values need {used} bits only (highest {max(deep)} of 65535); "
-            "multiply them so that the camera's highest value becomes 65535, by 16 for a camera of 12 bits"
+            f"give the camera's own number of bits, say --bits {used}"
         )
     if len(found.duplicates) > MOST_DUPLICATES * len(found.pictures):
         yield (

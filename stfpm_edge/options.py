@@ -11,6 +11,7 @@ import torch
 
 from stfpm_runtime.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.preprocessing import check_bits
 
 from .backbone import check_architecture
 from .data import check_fractions
@@ -45,6 +46,8 @@ class TrainOptions:
     channels_last: bool = True
     """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16, as the camera has them; None: not declared."""
     skip_unreadable: bool = False
     accept_data: bool = False
     """Train also where the pictures look doubtful, see `data_report`."""
@@ -65,6 +68,7 @@ class TrainOptions:
                 f"got a momentum of {self.momentum} and a weight decay of {self.weight_decay}; "
                 "expected a momentum from 0 to below 1, and a weight decay of 0 or more"
             )
+        check_bits(self.bits)
         check_seed(self.seed)
         check_fractions(self.val_fraction, self.train_fraction)
         check_false_alarm_rate(self.false_alarm_rate)

@@ -37,48 +37,41 @@ class Picture:
     """Bit depth and colour: `8-bit grey`, `8-bit colour`, `16-bit grey` or `16-bit colour`."""
     digest: str
     """A hash of all pixels."""
-    pages: int = 1
     orientation: int = 1
     """The EXIF flag, 1 to 8; 1 where there is none."""
     highest: int | None = None
-    """The highest value of a 16-bit picture, 0 to 65535; None for other pictures."""
+    """The highest value of a 16-bit picture whose number of used bits was not declared; None for other pictures."""
     is_near_black: bool = False
     is_constant: bool = False
     has_two_levels: bool = False
     """Whether only two levels occur, as in a mask."""
 
-    @property
-    def has_several_pages(self) -> bool:
-        """Whether the file holds more than the one page that is read."""
-        return self.pages > 1
 
-
-def picture_facts(path: Path, frame: Image, name: str) -> Picture:
+def picture_facts(path: Path, frame: Image, name: str, declared_bits: int | None = None) -> Picture:
     """Return the facts of the picture file `path`, called `name`, whose decoded pixels are uint8 [H, W, 3], BGR.
 
-    Bit depth, pages and orientation come from the file's header; only 16-bit files are decoded once more.
+    Bit depth and orientation come from the file's header; only 16-bit files without `declared_bits` are decoded again.
     """
     step = math.ceil(max(frame.shape[:2]) / SAMPLE_SIDE)
     levels = np.bincount(frame[::step, ::step].reshape(-1), minlength=256)
     p1, p99, p999 = np.searchsorted(levels.cumsum() / levels.sum(), (0.01, 0.99, 0.999))
-    bits, is_grey, pages, orientation = _header(path)
+    bits, is_grey, orientation = _header(path)
     return Picture(
         path=name,
         width=frame.shape[1],
         height=frame.shape[0],
         kind=f"{bits}-bit {'grey' if is_grey else 'colour'}",
         digest=hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).hexdigest(),
-        pages=pages,
         orientation=orientation,
-        highest=_highest(path) if bits == 16 else None,
+        highest=_highest(path) if bits == 16 and declared_bits is None else None,
         is_near_black=bool(p999 <= BLACK_LEVEL),
         is_constant=bool(p99 - p1 <= CONSTANT_RANGE),
         has_two_levels=bool(np.count_nonzero(levels) == 2 and np.ptp(np.flatnonzero(levels)) > CONSTANT_RANGE),
     )
 
 
-def _header(path: Path) -> tuple[int, bool, int, int]:
-    """Bit depth, whether the picture is grey, number of pages, EXIF orientation; defaults where they are not known."""
+def _header(path: Path) -> tuple[int, bool, int]:
+    """Bit depth, whether the picture is grey, EXIF orientation; defaults where they are not known."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, and of large pictures, which were read already
@@ -86,13 +79,12 @@ def _header(path: Path) -> tuple[int, bool, int, int]:
                 assert isinstance(picture, ImageFile), "it was opened from a file"
                 bits = _bits(picture)
                 is_grey = picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;")
-                pages = getattr(picture, "n_frames", 1)
                 # Pillow decodes a whole PNG picture to look for EXIF data behind the pixels.
                 has_exif = picture.format != "PNG" or "exif" in picture.info
                 orientation = picture.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
-                return bits, is_grey, pages, orientation if orientation in range(1, 9) else 1
+                return bits, is_grey, orientation if orientation in range(1, 9) else 1
     except Exception:  # Pillow's readers raise whatever a damaged header leads them to
-        return 8, False, 1, 1
+        return 8, False, 1
 
 
 def _bits(picture: ImageFile) -> int:

@@ -134,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="", help="the product's name (default: the data folder's)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")
+    add("--bits", type=int, metavar="N", default=argparse.SUPPRESS,
+        help="bits that the values of 16-bit pictures use, 9 to 16, say 12 for a camera of 12 bits")  # fmt: skip
     add(
         "--accept-data", action="store_true", help="train also where the inspection of the pictures finds doubtful ones"
     )

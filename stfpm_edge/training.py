@@ -48,7 +48,8 @@ def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] |
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
     images, paths, found = read_good_images(
         options.data, options.height, options.width, reporter.say,
-        paths=images_of, skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
+        bits=options.bits, paths=images_of,
+        skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
     )  # fmt: skip
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
     student = new_student(options.backbone, options.blocks, options.seed).to(device)
@@ -99,6 +100,7 @@ def _calibrated(
         width=options.width,
         backbone=options.backbone,
         blocks=options.blocks,
+        bits=options.bits,
         teacher=Path(options.teacher).name,
         teacher_sha256=fingerprint(teacher),
         training=provenance,
@@ -143,7 +145,7 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
     """What must be the same for a training to be continued; the number of epochs may grow."""
     names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed",
-             "mixed_precision", "channels_last")  # fmt: skip
+             "mixed_precision", "channels_last", "bits")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
     identity["blocks"] = list(options.blocks)
     identity |= {"val_fraction": options.val_fraction, "train_fraction": options.train_fraction}

@@ -97,7 +97,7 @@ def measure_accuracy(engine: Engine, labelled: Labelled) -> Accuracy:
 
 def _scores(engine: Engine, paths: Sequence[Path]) -> list[float]:
     detector = Detector(engine, 0.0)
-    verdicts = [detector.inspect(read_image(path)) for path in paths]
+    verdicts = [detector.inspect(read_image(path, bits=engine.spec.bits)) for path in paths]
     return [verdict.score for verdict in verdicts if verdict.score is not None]
 
 

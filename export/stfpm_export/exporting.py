@@ -206,7 +206,8 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
     if not paths:
         raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
     spec, chosen = checkpoint.spec, _some(paths, MOST_IMAGES)
-    return list(read_images(chosen, spec.height, spec.width, skip_unreadable=False, report=report)[0])
+    read, _ = read_images(chosen, spec.height, spec.width, bits=spec.bits, skip_unreadable=False, report=report)
+    return list(read)
 
 
 def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> Sequence[Image]:
@@ -218,7 +219,7 @@ def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callabl
     spec, paths = checkpoint.spec, _some(find_good_images(options.calibration), CALIBRATION_IMAGES)
     images, _, _ = read_good_images(
         options.calibration, spec.height, spec.width, report,
-        paths=paths, accept_doubtful=options.accept_data, least=1,
+        bits=spec.bits, paths=paths, accept_doubtful=options.accept_data, least=1,
     )  # fmt: skip
     known = spec.held_out_scores
     typical = float(np.median(score_images(checkpoint.model(), images)))
