@@ -32,7 +32,7 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text with every character that is not printable written out, say \\x1b: it cannot forge a line."""
+    """Return the text with every character that is not printable as an escape, so that it cannot forge a line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

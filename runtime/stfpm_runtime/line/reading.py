@@ -123,7 +123,7 @@ class JournalReader:
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         try:
-            for row in self._connection.execute(sql, values):  # `yield from` would close the cursor, maybe too late
+            for row in self._connection.execute(sql, values):  # noqa: UP028 (closes the cursor after the connection)
                 yield row
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read as a journal ({error})") from None

@@ -1,4 +1,4 @@
-"""What another threshold would have decided about the newest parts: their scores are judged again, debounce included."""
+"""What another threshold would have decided about the newest parts: scores and debounce are judged again."""
 
 from __future__ import annotations
 
