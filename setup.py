@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
+    "pillow>=10.3",  # reading pictures that OpenCV does not read, and finding damage in TIFF files that it passes over
+    "simplejpeg>=1.8",  # reading JPEG with libjpeg-turbo's warnings as errors (OpenCV's prints them and goes on)
     "tomli>=2.0; python_version < '3.11'",  # reads a line's configuration; part of Python from 3.11 on
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError, OptionError
+from stfpm_runtime.files import check_archive
 
 from .backbone import Pyramid, check_architecture
 
@@ -93,7 +95,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix not in (".pth", ".pt"):
         raise ArtifactError(f"teacher {path}: got a file ending in {path.suffix!r}; {expected}")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path, is_compressed=False)
         weights = torch.load(path, map_location="cpu", weights_only=True)
+    except ArtifactError as error:
+        raise ArtifactError(f"teacher {error}") from None
     except Exception as error:  # torch.load raises half a dozen types, UnpicklingError for pickled code among them
         reason = str(error).partition("\n")[0]
         raise ArtifactError(f"teacher {path}: cannot be read as plain weights ({reason}); {expected}") from None

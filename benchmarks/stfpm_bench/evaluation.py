@@ -97,7 +97,8 @@ def evaluate(engine: Engine, category: Category, advance: Callable[[], object] =
 
 
 def _judge(detector: Detector, sample: Sample) -> _Judged:
-    image, spec = read_image(sample.image), detector.engine.spec
+    spec = detector.engine.spec
+    image = read_image(sample.image, bits=spec.bits)
     mask = np.zeros((spec.height, spec.width), np.bool_)
     if sample.mask is not None:
         mask = resize_mask(sample_mask(sample, *image.shape[:2]), spec.height, spec.width)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.files import check_archive
 
 
 def as_dict(value: object) -> dict[Any, Any]:
@@ -61,7 +62,10 @@ def read_inert(path: Path) -> dict[Any, Any]:
         raise ArtifactError(f"{path}: no such file; expected a Lightning checkpoint (.ckpt)")
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(archive, path, is_compressed=False)
             content = _InertUnpickler(archive).load()
+    except ArtifactError:
+        raise
     except Exception as error:  # a damaged or forged pickle raises whatever its bytes happen to ask for
         reason = str(error).partition("\n")[0]
         raise ArtifactError(f"{path}: damaged, or no PyTorch checkpoint ({reason}); copy it again") from None

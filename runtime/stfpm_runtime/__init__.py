@@ -3,7 +3,18 @@
 from .detector import Detector, Timings, Verdict
 from .engines import Engine, open_engine
 from .errors import StfpmError
+from .images import read_image
 from .preprocessing import preprocess
 from .spec import Spec
 
-__all__ = ["Detector", "Engine", "Spec", "StfpmError", "Timings", "Verdict", "open_engine", "preprocess"]
+__all__ = [
+    "Detector",
+    "Engine",
+    "Spec",
+    "StfpmError",
+    "Timings",
+    "Verdict",
+    "open_engine",
+    "preprocess",
+    "read_image",
+]

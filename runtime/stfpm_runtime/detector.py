@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,12 @@ import numpy.typing as npt
 
 from .engines.base import Engine, Maps
 from .errors import ArtifactError, ImageError, OptionError, StfpmError
+from .images import read_image
 from .preprocessing import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
+Frame = npt.NDArray[Any] | str | os.PathLike[str]
+"""What `Detector.inspect` takes: pixels, or the path of a file that holds them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Detector:
     """Judges frames with an engine and a threshold.
 
     >>> detector = Detector(open_engine("bottle.onnx"))
-    >>> detector.inspect(cv2.imread("part.png")).decision
+    >>> detector.inspect("part.png").decision
     'pass'
     """
 
@@ -78,18 +82,25 @@ class Detector:
         self.engine = engine
         self.threshold = threshold
 
-    def inspect(self, frame: npt.NDArray[Any]) -> Verdict:
-        """The verdict on one frame of any size: uint8 or uint16 [H, W, 3], BGR whatever the spec's order, or grey.
+    def inspect(self, frame: Frame) -> Verdict:
+        """Return the verdict on one picture: the path of a file, or a frame of any size in memory.
 
-        Never raises for what the frame or the engine do wrong: that is a `fault`.
+        A frame is uint8 or uint16 [H, W, 3], BGR whatever the spec's order, or grey [H, W]; a uint16 frame has the
+        spec's `bits`. A file is read by `read_image`, which ignores an EXIF orientation.
+
+        A picture that cannot be read or judged, and an engine that fails, give a `fault`.
+        Raises TypeError for an argument that is neither a path nor an array of these types.
         """
         return self.inspect_batch([frame])[0]
 
-    def inspect_batch(self, frames: Sequence[npt.NDArray[Any]]) -> list[Verdict]:
-        """The verdicts on several frames, in their order, from one run of the engine.
+    def inspect_batch(self, frames: Sequence[Frame]) -> list[Verdict]:
+        """Return the verdicts on several pictures, in their order, from one run of the engine.
 
-        A frame that cannot be used is a fault of its own; an engine that fails makes all of them faults.
+        A picture that cannot be used is a fault of its own; an engine that fails makes all of them faults.
+        Raises TypeError as `inspect` does, before anything is judged.
         """
+        for frame in frames:
+            _check_type(frame)
         verdicts: list[Verdict | None] = [None] * len(frames)
         images, positions, preprocess_ms = [], [], []
         for position, frame in enumerate(frames):
@@ -116,10 +127,12 @@ class Detector:
         """The verdict on a frame that could not be judged."""
         return Verdict("fault", None, self.threshold, reason=reason)
 
-    def _input(self, frame: npt.NDArray[Any]) -> Image:
-        """The frame as the graph wants it; the one place where channels are turned round for an RGB model."""
+    def _input(self, frame: Frame) -> Image:
+        """Return the frame as the graph takes it; the one place where channels are reordered for an RGB model."""
         spec = self.engine.spec
-        image = preprocess(frame, spec.height, spec.width)
+        if not isinstance(frame, np.ndarray):
+            frame = read_image(frame, bits=spec.bits)
+        image = preprocess(frame, spec.height, spec.width, spec.bits)
         return image if spec.channel_order == "BGR" else image[:, :, ::-1]
 
     def _judge(self, anomaly_map: Maps, score: float, timings: Timings) -> Verdict:
@@ -129,6 +142,14 @@ class Detector:
             )
         decision: Decision = "reject" if score > self.threshold else "pass"
         return Verdict(decision, score, self.threshold, anomaly_map, timings=timings)
+
+
+def _check_type(frame: object) -> None:
+    if isinstance(frame, np.ndarray):
+        if frame.dtype not in (np.uint8, np.uint16):
+            raise TypeError(f"got a frame of type {frame.dtype}; expected uint8 (0 to 255) or uint16 (0 to 65535)")
+    elif not isinstance(frame, (str, os.PathLike)):
+        raise TypeError(f"got a frame of type {type(frame).__name__}; expected a NumPy array or a path")
 
 
 def _since_ms(started: float) -> float:

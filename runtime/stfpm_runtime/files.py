@@ -1,14 +1,23 @@
-"""Writing files so that nothing is ever half there, and finding out early that one cannot be written."""
+"""Writing files so that nothing is ever half there, finding out early that one cannot be written, bounding archives."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import ArtifactError, OutputError
+from .picture_header import looks_like_picture
+
+LEAST_BOUND_BYTES = 64 << 20
+"""A compressed archive may always unpack to this many bytes."""
+MOST_UNPACKED_BYTES = 4 << 30
+"""A compressed archive never may unpack to more bytes than this."""
+MOST_RATIO = 100
+"""Between these two bounds, a compressed archive may unpack to so many times its own size."""
 
 FILE_MODE = 0o640
 """Of journals, cursors, pictures and JSON lines: the owner writes, the group reads."""
@@ -19,10 +28,36 @@ def private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, FILE_MODE)
 
 
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`: found out before the work, not after."""
+def check_archive(archive: zipfile.ZipFile, path: Path, *, is_compressed: bool) -> None:
+    """Raise ArtifactError where the members of a zip file at `path` unpack to more than is plausible; unpack none.
+
+    A file that is not `is_compressed`, as PyTorch writes it, may unpack to its own size at the most.
+    """
+    size = path.stat().st_size
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    most = min(max(MOST_RATIO * size, LEAST_BOUND_BYTES), MOST_UNPACKED_BYTES) if is_compressed else size
+    if unpacked > most:
+        raise ArtifactError(
+            f"{path}: its members unpack to {unpacked} bytes, its own size is {size}; expected {most} bytes at the "
+            "most: get the file again from where it was made"
+        )
+    if not is_compressed and any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ArtifactError(
+            f"{path}: has compressed members; expected none, as PyTorch writes it: get the file again from where it "
+            "was made"
+        )
+
+
+def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise OutputError unless a file can be written at `path`, before the work that it is for.
+
+    A file there may be replaced, unless it is a picture or one of the `inputs`: that name is most likely a mistake.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; expected the name of a file to write")
+    if path.is_file() and (_is_picture(path) or any(other.exists() and path.samefile(other) for other in inputs)):
+        raise OutputError(f"{path}: is a picture or another input, which would be overwritten; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = _beside(path)
@@ -60,6 +95,14 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return looks_like_picture(file.read(32))
+    except OSError:
+        return False
 
 
 def _beside(path: Path) -> Path:

@@ -25,15 +25,20 @@ from .detector import Detector, Verdict
 from .engines import DEVICES, Engine, open_engine
 from .errors import ArtifactError, OptionError, OutputError, StfpmError
 from .files import check_writable
+from .images import MAX_MEGAPIXELS
+from .model_check import ModelRules, load_checked
 from .plans import onnx_path
+from .preprocessing import check_bits
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 from .sources import Files, Frame, absolute, find_files, read_frames
+from .sources.files import summarise
 
 if TYPE_CHECKING:
     from .line.dashboard import DashboardOptions
 
 COMMAND = "stfpm-inspect"
-LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow")
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
+              "allow_missing_golden")  # fmt: skip
 """What goes with --journal."""
 TOKEN = "STFPM_DASHBOARD_TOKEN"
 """Environment variable that holds the dashboard's token: a command line can be read by others."""
@@ -65,6 +70,12 @@ class InspectOptions:
     """Frames in one run of the engine."""
     limit: int | None = None
     """Frames to inspect at most."""
+    allow_missing_golden: bool = False
+    """Whether a model without its golden file is accepted."""
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """A larger picture is not decoded, but a fault."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class ServeOptions:
     """HOST:PORT of the dashboard, empty for its default; None: as the file says."""
     shadow: Path | None = None
     """A second model that looks on; None: as the file says."""
+    allow_missing_golden: bool = False
+    """Whether a model without its golden file is accepted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,6 +130,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
             threads=args.threads,
             dashboard=args.dashboard,
             shadow=args.shadow,
+            allow_missing_golden=args.allow_missing_golden,
         )
     for flag, value in (("--json-logs", args.json_logs), ("--dashboard", args.dashboard), ("--shadow", args.shadow)):
         if value is not None and value is not False:
@@ -135,6 +149,9 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
+        allow_missing_golden=args.allow_missing_golden,
+        bits=args.bits,
+        max_megapixels=args.max_megapixels,
     )
 
 
@@ -164,10 +181,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
     parser.add_argument(
+        "--allow-missing-golden", action="store_true",
+        help="run a model without its .golden.npz, so that its results are not verified on this machine",
+    )  # fmt: skip
+    parser.add_argument(
         "--rebuild", action="store_true", help="build a plan that is of another machine again, from its ONNX file"
     )
     parser.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default: its choice)")
     parser.add_argument("--batch-size", type=_count, default=1, metavar="N", help="frames in one run of the engine (1)")
+    parser.add_argument(
+        "--bits", type=int, metavar="N", help="bits that the values of 16-bit pictures use (default: the model's)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MAX_MEGAPIXELS, metavar="X",
+        help=f"do not decode larger pictures ({MAX_MEGAPIXELS:g})",
+    )  # fmt: skip
     parser.add_argument("--limit", type=_count, metavar="N", help="stop after N frames")
     return parser
 
@@ -191,7 +219,8 @@ def _serve(options: ServeOptions) -> int:
         line = read_config(options.config)
     else:
         line = line_of(options.model, options.sources, options.journal)
-        line = dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads)
+        names = ("threshold", "device", "threads", "allow_missing_golden")
+        line = dataclasses.replace(line, **{name: getattr(options, name) for name in names})
     if options.shadow:
         line = dataclasses.replace(line, shadow=options.shadow)
     if options.dashboard is not None:
@@ -218,14 +247,20 @@ def inspect(options: InspectOptions) -> int:
     and after the last one if a frame could not be judged or an overlay not be written.
     """
     _silence_opencv()
+    check_bits(options.bits)
     files = find_files(options.sources)
     _check_outputs(options, files)
-    with contextlib.closing(_open(options)) as engine:
-        detector = Detector(engine, options.threshold)
+    if files.left_out:
+        _say(summarise(files.left_out))
+    rules = ModelRules(allow_missing_golden=options.allow_missing_golden)
+    model = load_checked(options.model, lambda path: _open(options), rules, options.threshold)
+    with contextlib.closing(model.engine) as engine:
+        detector = model.detector
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()
         overlays = OverlayFolder(options.save, files.root, options.save_only) if options.save else None
-        frames = itertools.islice(read_frames(files.paths), options.limit)
+        bits = options.bits or engine.spec.bits
+        frames = itertools.islice(read_frames(files.paths, bits, options.max_megapixels), options.limit)
         with _json_file(options.json) as json_file:
             sinks: list[Sink] = [JsonLines(json_file), tally, *([overlays] if overlays else [])]
             if sys.stderr.isatty() and not json_file.isatty():
@@ -235,7 +270,8 @@ def inspect(options: InspectOptions) -> int:
                     for sink in sinks:
                         sink.take(frame, verdict)
             finally:
-                _say(tally.summary())
+                left_out = f"; {len(files.left_out)} files left out" if files.left_out else ""
+                _say(tally.summary() + left_out)
     _complain(tally, overlays.failures if overlays else 0)
     return 0
 
@@ -265,7 +301,7 @@ def _open(options: InspectOptions) -> Engine:
 def _check_outputs(options: InspectOptions, files: Files) -> None:
     """Raise unless the results can be written, and without getting among the sources."""
     if options.json:
-        check_writable(options.json)
+        check_writable(options.json, (*files.paths, options.model))
     if options.save:
         check_writable(options.save / "overlay")
         folder = absolute(options.save)

@@ -16,8 +16,8 @@ from .errors import ArtifactError
 from .preprocessing import RESIZE
 
 METADATA_KEY = "stfpm"
-SCHEMA = 1
-"""Version of the JSON. A reader refuses a higher one by name."""
+SCHEMA = 2
+"""Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Spec:
     """Of the teacher's weights as stored in the checkpoint (see `stfpm_edge.teacher.fingerprint`)."""
     channel_order: str = "BGR"
     """Of the uint8 input: `BGR`, as OpenCV and cameras give it, or `RGB`."""
+    bits: int | None = None
+    """Bits that the values of the 16-bit pictures used that it was trained on, 9 to 16; None: not declared."""
     resize: str = RESIZE
     """The resize that the student was trained with."""
     precision: str = "fp32"
@@ -89,6 +91,10 @@ class Spec:
             self.batch,
             "1 or more, or null",
         )
+        _expect(
+            self.bits is None or (_is_integer(self.bits) and 9 <= self.bits <= 16),
+            "bits", self.bits, "9 to 16, or null",
+        )  # fmt: skip
         for name in ("training", "parity"):
             _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
 

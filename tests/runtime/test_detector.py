@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,24 +87,27 @@ def test_one_value_that_is_not_finite_makes_a_fault_of_its_frame_alone(make_spec
 
 def test_bad_frames_in_a_batch_are_faults_in_their_place(make_spec, paint):
     engine = FakeEngine(make_spec())
-    frames = [None, paint(255), np.zeros((4, 4, 3), np.float32), paint(), paint(255)]
+    frames = [np.zeros((9, 9, 2), np.uint8), paint(255), "missing.png", paint(), paint(255)]
     verdicts = Detector(engine).inspect_batch(frames)
     assert [verdict.decision for verdict in verdicts] == ["fault", "reject", "fault", "pass", "reject"]
-    assert "got NoneType" in verdicts[0].reason
-    assert "got pixels of type float32" in verdicts[2].reason
+    assert "got 2 channels" in verdicts[0].reason
+    assert "missing.png: cannot be read" in verdicts[2].reason
     assert engine.batch_sizes == [3]
 
 
 def test_batch_without_a_usable_frame_never_gets_to_the_engine(make_spec):
     engine = FakeEngine(make_spec(), failing)
-    assert [verdict.decision for verdict in Detector(engine).inspect_batch([None, None])] == ["fault", "fault"]
+    assert [verdict.decision for verdict in Detector(engine).inspect_batch([np.zeros((4, 4, 3), np.uint8)] * 2)] == [
+        "fault",
+        "fault",
+    ]
     assert Detector(engine).inspect_batch([]) == []
     assert engine.batch_sizes == []
 
 
 def test_bad_frame_keeps_its_own_reason_when_the_engine_fails_too(make_spec, paint):
-    first, second = Detector(FakeEngine(make_spec(), failing)).inspect_batch([None, paint()])
-    assert "got NoneType" in first.reason
+    first, second = Detector(FakeEngine(make_spec(), failing)).inspect_batch([np.zeros((4, 4, 3), np.uint8), paint()])
+    assert "got a picture of 4x4 pixels" in first.reason
     assert "told to fail" in second.reason
 
 
@@ -119,7 +123,38 @@ def test_batch_gives_what_single_frames_give(make_engine):
     "frame", [np.zeros((9, 9), np.uint8), np.zeros((8, 8, 4), np.uint16), np.zeros((8, 9, 1), "u1")]
 )
 def test_grey_16_bit_and_alpha_are_judged(make_engine, frame):
-    assert Detector(make_engine()).inspect(frame).decision == "pass"
+    assert Detector(make_engine(bits=16)).inspect(frame).decision == "pass"
+
+
+@pytest.mark.parametrize(
+    "frame", [None, b"part.png", 3, [[1, 2]], np.zeros((9, 9, 3)), np.zeros((9, 9), np.int32), np.zeros((9, 9), bool)]
+)
+def test_what_is_no_picture_and_no_path_raises(make_spec, paint, frame):
+    engine = FakeEngine(make_spec())
+    with pytest.raises(TypeError, match=r"got a frame of type .*; expected"):
+        Detector(engine).inspect(frame)
+    with pytest.raises(TypeError, match=r"got a frame of type .*; expected"):
+        Detector(engine).inspect_batch([paint(), frame])
+    assert engine.batch_sizes == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_is_judged_as_its_pixels_are(make_engine, paint, write, tmp_path, kind):
+    path = write(tmp_path / "part.png", paint(255))
+    detector = Detector(make_engine())
+    assert detector.inspect(kind(path)).score == detector.inspect(paint(255)).score == 1.0
+    path.write_bytes(path.read_bytes()[:-20])
+    torn = detector.inspect(kind(path))
+    assert (torn.decision, torn.score) == ("fault", None)
+    assert torn.reason.startswith(f"{path}: the file ends before")
+
+
+def test_the_spec_s_bits_are_those_of_a_frame_and_of_a_file(make_engine, write, tmp_path):
+    frame = np.zeros((32, 64), np.uint16)
+    frame[:16, :32] = 0xFF0  # of 12 bits
+    detector = Detector(make_engine(bits=12))
+    assert detector.inspect(frame).score == detector.inspect(write(tmp_path / "part.png", frame)).score == 1.0
+    assert "got a value of 4096; expected at most 4095" in detector.inspect(frame + np.uint16(16)).reason
 
 
 def test_model_without_a_threshold_needs_one(make_spec):

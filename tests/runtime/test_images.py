@@ -87,7 +87,7 @@ def test_file_whose_end_was_never_written_is_refused(tmp_path, write, suffix):
     path = write(tmp_path / f"a.{suffix}", noise(36, 48, 3))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-    with pytest.raises(ImageError, match="the file ends before the picture does; copy it again"):
+    with pytest.raises(ImageError, match=r"(ends before the picture does|PNG chunk IDAT is wrong); copy it again"):
         read_image(path)
 
 
@@ -96,7 +96,7 @@ def test_png_with_a_flipped_bit_is_refused(tmp_path, write):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ImageError, match="cannot be decoded"):
+    with pytest.raises(ImageError, match="the checksum of the PNG chunk IDAT is wrong"):
         read_image(path)
 
 
@@ -108,7 +108,7 @@ def test_decompression_bomb_is_refused(tmp_path, side):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data)
-    with pytest.raises(ImageError, match="cannot be decoded"):
+    with pytest.raises(ImageError, match=r"cannot be decoded: it has [\d.]+ megapixels .*; expected at most 64"):
         read_image(tmp_path / "a.png")
 
 
@@ -118,7 +118,7 @@ def test_decompression_bomb_is_refused(tmp_path, side):
         (b"", "a.png: the file is empty; expected a picture, copy it again"),
         (b"not a picture at all\n" * 20, "a.png: cannot be decoded; expected a PNG, JPEG"),
         (b"\x89PNG", "a.png: the file ends before"),
-        (b"\xff\xd8\xff\xd9", "a.png: cannot be decoded"),
+        (b"\xff\xd8\xff\xd9", "a.png: the file ends before"),
         (bytes(1000), "a.png: cannot be decoded"),
     ],
 )

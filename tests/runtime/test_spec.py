@@ -28,14 +28,26 @@ def test_round_trip_keeps_everything(make_spec):
     assert Spec.from_json(spec.to_json(), "model.onnx") == spec
 
 
-def test_keys_of_schema_1_are_these(text):
+def test_keys_of_schema_2_are_these(text):
     assert sorted(json.loads(text)) == sorted(
         ["schema", "name", "height", "width", "backbone", "blocks", "teacher", "teacher_sha256", "channel_order",
-         "resize", "precision", "target", "batch", "threshold", "threshold_set_by", "false_alarm_rate",
+         "bits", "resize", "precision", "target", "batch", "threshold", "threshold_set_by", "false_alarm_rate",
              "held_out_scores", "training",
          "parity"]
     )  # fmt: skip
-    assert json.loads(text)["schema"] == SCHEMA == 1
+    assert json.loads(text)["schema"] == SCHEMA == 2
+
+
+def test_files_of_schema_1_stay_readable(text):
+    older = json.loads(text) | {"schema": 1}
+    del older["bits"]
+    assert Spec.from_json(json.dumps(older), "m.onnx").bits is None
+
+
+@pytest.mark.parametrize("bits", [8, 17, 12.0, True, "12"])
+def test_bits_out_of_range_are_refused(text, bits):
+    with pytest.raises(ArtifactError, match=f"bits is {bits!r}, expected 9 to 16, or null"):
+        Spec.from_json(damaged(text, bits=bits), "m.onnx")
 
 
 def test_optional_keys_may_be_missing(text):
@@ -49,8 +61,8 @@ def test_input_shape_is_height_width_channels(make_spec):
 
 
 def test_newer_schema_is_refused_by_name(text):
-    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 2, this stfpm-edge reads up to 1; upgra"):
-        Spec.from_json(damaged(text, schema=2, something_new=1), "m.onnx")
+    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 3, this stfpm-edge reads up to 2; upgra"):
+        Spec.from_json(damaged(text, schema=3, something_new=1), "m.onnx")
 
 
 @pytest.mark.parametrize("schema", [None, "1", 1.5, True])

@@ -98,7 +98,8 @@ def _scatter(points: npt.NDArray[np.float32], counts: list[int]) -> Image:
 
 def _prepared(checkpoint: Checkpoint, sample: Sample) -> tuple[Image, Mask]:
     """An image and its mask at the model's size."""
-    whole, spec = read_image(sample.image), checkpoint.spec
+    spec = checkpoint.spec
+    whole = read_image(sample.image, bits=spec.bits)
     mask = resize_mask(sample_mask(sample, whole.shape[0], whole.shape[1]), spec.height, spec.width)
     return preprocess(whole, spec.height, spec.width), mask
 

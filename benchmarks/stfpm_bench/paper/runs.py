@@ -90,7 +90,7 @@ def run_job(job: Job) -> Result:
             product.category.folder, Path(folder) / "model.safetensors", job.teacher, job.backbone, job.blocks,
             height=job.size, width=job.size, epochs=job.epochs, batch_size=job.batch_size, seed=job.seed,
             train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
-            device=job.device, name=product.name,
+            device=job.device, name=product.name, accept_data=True,  # public data sets, taken as they are
         )  # fmt: skip
         checkpoint = train(options, Silent(), product.train)
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 
+from ..cli import printable
 from .entry import utc
 
 
@@ -17,7 +18,7 @@ class ForPeople(logging.Formatter):
         """One line, and a bug's traceback below it."""
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        text = f"{moment} {level}{record.getMessage()}"
+        text = f"{moment} {level}{printable(record.getMessage())}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

@@ -110,7 +110,7 @@ class Station:
         if self.camera.trigger == "continuous":
             self._closing.wait(POLL_S)
         elif firing := self.trigger.wait(POLL_S):
-            self._meeting.bring(self.shot_without_frame(firing, "the source was not opened yet"))
+            self._meeting.bring(self.shot_without_frame(firing, firing.error or "the source was not opened yet"))
 
     def _serve(self, source: Source) -> bool:
         """Bring one frame, or nothing if nothing came; False at the end."""
@@ -119,13 +119,13 @@ class Station:
         firing = self.trigger.wait(POLL_S)
         if firing is None:
             return not source.ended or self.camera.trigger == "http"
-        if firing.refused:
-            return self._meeting.bring(self.shot_without_frame(firing, firing.refused))
         if self.camera.trigger == "continuous":
             frame = source.next(POLL_S)
             if frame is None:
                 return self._bring_unseen() and not source.ended
             return self._bring(firing, self._checked(frame, source), droppable=source.live)
+        if firing.error:
+            return self._meeting.bring(self.shot_without_frame(firing, firing.error))
         frame = self._frame_for(firing, source)
         if source.ended and self.camera.trigger == "every" and frame.image is None and not frame.index:
             return False
@@ -173,9 +173,10 @@ class Station:
     def on_event(self, event: Event) -> None:
         """What the source's thread calls."""
         self._note(self.camera.name, event)
-        self.state = event.kind
+        if event.kind != "skipped":  # it says nothing about the camera's state
+            self.state = event.kind
         detail = f" ({event.detail})" if event.detail else ""
-        level = logging.WARNING if event.kind in ("lost", "frozen") else logging.INFO
+        level = logging.WARNING if event.kind in ("lost", "frozen", "skipped") else logging.INFO
         LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)
         if event.kind in ("frozen", "thawed"):
             self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""

@@ -35,7 +35,8 @@ class Event:
 
     source: str
     """Without credentials."""
-    kind: Literal["opened", "lost", "regained", "frozen", "thawed", "ended"]
+    kind: Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped"]
+    """`skipped`: files that are not judged, with their names; it says nothing about the state of the source."""
     detail: str = ""
     """The reason in words, without credentials."""
 

@@ -6,19 +6,27 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from .base import Frame
-from .files import find_files, read_frames
+from .base import Event, Frame, OnEvent
+from .files import find_files, read_frames, summarise
+from .options import SourceOptions
 
 
 class FileSource:
     """The frames of pictures, videos, folders and patterns, in the order of `find_files`.
 
     Raises DataError where `find_files` does. It arrives when it has been read: `arrived_ns` is that moment.
+    An event names the files that are left out.
     """
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(
+        self, sources: Sequence[str], options: SourceOptions | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        options = options or SourceOptions()
         self._name = ", ".join(sources)
-        self._frames = read_frames(find_files(sources).paths)
+        files = find_files(sources)
+        if files.left_out and on_event is not None:
+            on_event(Event(options.name or self._name, "skipped", summarise(files.left_out)))
+        self._frames = read_frames(files.paths, options.bits, options.max_megapixels)
         self._ended = False
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import threading
@@ -39,7 +40,9 @@ def open_source(address: str, *, on_event: OnEvent, options: SourceOptions | Non
     if found.kind == "watched" or (found.kind == "files" and options.watch):
         return WatchedFolder(found.target, options.name or found.name, on_event, options)
     if found.kind == "files":
-        return FileSource([found.target])
+        return FileSource([found.target], options, on_event)
+    if found.kind == "aravis":  # its pixel format says how many bits there are, and all come at full scale
+        options = dataclasses.replace(options, bits=16)
     return LiveSource(options.name or found.name, _opener(found, options), on_event, options)
 
 
@@ -89,7 +92,7 @@ class LiveSource:
             return None
         shot, index, arrived_ns, dropped = found
         try:
-            image, error = to_bgr8(shot.develop(shot.raw)), ""
+            image, error = to_bgr8(shot.develop(shot.raw), self._options.bits), ""
         except (ImageError, cv2.error) as problem:
             image, error = None, str(problem)
         return Frame(self._name, index, image, error, arrived_ns, dropped)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields
 
 from ..errors import OptionError
+from ..images import MAX_MEGAPIXELS
+from ..preprocessing import check_bits
 
 _ZERO_IS_FINE = ("settle_s", "jitter", "silent_after_s", "frozen_after_s")
 
@@ -46,6 +48,10 @@ class SourceOptions:
     """Whether a folder is watched, as with `watch:` before it, for the pictures that come into it."""
     existing: bool = False
     """Whether a watched folder also gives the pictures that it held at the start."""
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: all 16, or what the camera says by itself."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """A larger picture, in millions of pixels, is refused before it is decoded."""
     poll_s: float = 0.1
     """The shortest time between two looks into a watched folder."""
     settle_s: float = 0.3
@@ -60,6 +66,7 @@ class SourceOptions:
                 continue
             if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _ZERO_IS_FINE):
                 raise OptionError(f"got {field.name} {value}; expected a finite number above 0")
+        check_bits(self.bits)
         if self.jitter > 1:
             raise OptionError(f"got jitter {self.jitter}; expected a share from 0 to 1")
         if self.fourcc and len(self.fourcc) != 4:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
-from ..images import is_image, read_image
+from ..images import decode_image, is_image, walk_files, why_left_out
 from .base import Event, Frame, OnEvent
 from .options import SourceOptions
 
@@ -18,9 +19,19 @@ FORGET_S = 3600.0
 """How long a picture that is gone is remembered: a share that comes back within that is not inspected twice."""
 SHARE = 20
 """A look into the folder takes at most a 20th of the time, however many pictures lie in it."""
+LEFT_OUT_AFTER_S = 5.0
+"""A file that is no picture is reported after this time: an upload may have another name until it is complete."""
+TELL_EVERY_S = 1.0
+"""The shortest time between two events about files that are not judged."""
+NAMED = 20
+"""Files that one such event names."""
+UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".unfinished")
+"""Names that programs give to files that they are still writing."""
+_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
+"""First and last bytes of the formats whose end shows that the file is whole."""
 
-Stamp = tuple[int, int]
-"""Time of the last change in ns, and size in bytes: a file that was written anew is another picture."""
+Stamp = tuple[int, int, int, int]
+"""Time of the last change of the contents in ns, size in bytes, inode, time of the last change of any kind in ns."""
 
 
 @dataclass
@@ -33,13 +44,19 @@ class _File:
     given: bool = False
     tried: bool = False
     """Whether it was decoded in vain since it changed."""
+    whole: bool = False
+    """Whether its last bytes show that it is complete, so that nothing needs to be waited for."""
+    checksum: int | None = None
+    """CRC-32 of the contents that were given; None where they were not read."""
 
 
 class WatchedFolder:
     """The pictures that come into a folder and those below it, oldest first; those half written are waited for.
 
     It looks into the folder when asked for a frame. A folder that is gone, or was never there, is an event; it may
-    come (back) at any time. A file that does not become a picture is a frame with the reason.
+    come (back) at any time. A file that does not become a picture is a frame with the reason. Pictures that were
+    overwritten or taken away before they could be read, and files that are no pictures, are counted and named in
+    events of kind `skipped`. A picture that is replaced twice between two looks is seen once: see `poll_s`.
     """
 
     live = False
@@ -50,6 +67,11 @@ class WatchedFolder:
         self._on_event = on_event
         self._options = options
         self._files: dict[str, _File] = {}
+        self._left_out: dict[str, float] = {}
+        """When a file that is not read was first seen; infinity: before the start, or it was reported."""
+        self._skipped: Counter[tuple[str, str]] = Counter()
+        """Path and reason of what is to be reported."""
+        self._told_s = 0.0
         self._closed = threading.Event()
         self._state = ""
         self._look_at = 0.0
@@ -75,7 +97,9 @@ class WatchedFolder:
         while not self._closed.is_set():
             if time.monotonic() >= self._look_at:
                 self._scan()
-            if (frame := self._ready()) is not None:
+            frame = self._ready()
+            self._tell_skipped()
+            if frame is not None:
                 return frame
             left_s = until - time.monotonic()
             if left_s <= 0:
@@ -86,39 +110,76 @@ class WatchedFolder:
     def _scan(self, given: bool = False) -> None:
         """Note what is in the folder now; `given`: as if it had been given already."""
         began = time.monotonic()
+        found: dict[str, Stamp] = {}
+        others: dict[str, str] = {}
+        unread: list[str] = []
         try:
-            found = dict(_pictures(self._folder))
+            for path, status, problem in walk_files(self._folder):
+                if status is None:
+                    unread.append(path)
+                    others[path] = problem
+                elif is_image(file := Path(path)):
+                    found[path] = _stamp(status)
+                elif not file.name.startswith(".") and file.suffix.lower() not in UNFINISHED_SUFFIXES:
+                    others[path] = why_left_out(file)
         except OSError as error:
             self._turn("lost", f"cannot be read ({error.strerror}); waiting for it")
         else:
             self._turn("regained" if self._state else "opened", "")
-            self._note(found, given)
+            self._note(found, unread, given)
+            self._note_left_out(others, given)
         spent_s = time.monotonic() - began
         self._look_at = time.monotonic() + max(self._options.poll_s, SHARE * spent_s)
 
-    def _note(self, found: dict[str, Stamp], given: bool) -> None:
+    def _note(self, found: dict[str, Stamp], unread: list[str], given: bool) -> None:
         now_s, now_ns = time.monotonic(), time.monotonic_ns()
+        gone = self._files.keys() - found.keys()
+        moved = {self._files[path].stamp[:3]: path for path in gone}
         for path, stamp in found.items():
             known = self._files.get(path)
-            if known is None or known.stamp != stamp:
-                self._files[path] = _File(stamp, now_ns, now_s, given)
-            else:
+            if known is not None and known.stamp == stamp:
                 known.seen_s = now_s
-        gone = [path for path in self._files.keys() - found.keys() if self._is_forgotten(path, now_s)]
-        for path in gone:
-            del self._files[path]
+            elif known is None and (old := moved.pop(stamp[:3], None)) is not None:
+                self._files[path] = self._files.pop(old)  # it was renamed
+                self._files[path].stamp, self._files[path].seen_s = stamp, now_s
+            elif known is not None and _same_contents(path, known, stamp):
+                known.stamp, known.seen_s = stamp, now_s
+            else:
+                if known is not None and _is_lost(known, stamp):
+                    self._skipped[path, "overwritten before it was read"] += 1
+                self._files[path] = _File(stamp, now_ns, now_s, given, whole=not given and _looks_whole(path))
+        for path in gone & self._files.keys():
+            if self._files[path].given:
+                if now_s - self._files[path].seen_s > FORGET_S:
+                    del self._files[path]
+            elif not any(path.startswith(f"{folder}{os.sep}") for folder in unread):
+                self._take_away(path)
 
-    def _is_forgotten(self, path: str, now_s: float) -> bool:
-        return not self._files[path].given or now_s - self._files[path].seen_s > FORGET_S
+    def _note_left_out(self, others: dict[str, str], given: bool) -> None:
+        now_s = time.monotonic()
+        before, self._left_out = self._left_out, {}
+        for path, reason in others.items():
+            since_s = before.get(path, float("inf") if given else now_s)
+            if now_s - since_s > LEFT_OUT_AFTER_S:
+                self._skipped[path, reason] += 1
+                since_s = float("inf")
+            self._left_out[path] = since_s
+
+    def _take_away(self, path: str) -> None:
+        del self._files[path]
+        self._skipped[path, "taken away before it was read"] += 1
 
     def _ready(self) -> Frame | None:
-        """The first file, by age, that has settled and is a picture, or never became one."""
+        """The first file, by age, that is whole or has settled and is a picture, or never became one."""
         now_ns = time.monotonic_ns()
         waiting = [(file.stamp[0], path) for path, file in self._files.items() if not file.given]
+        older_settles = False
         for _, path in sorted(waiting):
             file = self._files[path]
             settled_s = (now_ns - file.since_ns) / 1e9
-            if settled_s < self._options.settle_s or (file.tried and settled_s < self._options.give_up_s):
+            at_once = file.whole and not older_settles  # files of several kinds keep their order
+            if settled_s < (self._options.give_up_s if file.tried else 0.0 if at_once else self._options.settle_s):
+                older_settles = older_settles or not file.tried
                 continue
             if (frame := self._read(path, file, settled_s)) is not None:
                 file.given = True
@@ -126,21 +187,51 @@ class WatchedFolder:
         return None
 
     def _read(self, path: str, file: _File, settled_s: float) -> Frame | None:
-        """The picture; None where it is to be waited for."""
-        file.tried = True
+        """The picture; None where it is to be waited for, or is gone."""
         try:
-            image, error = read_image(Path(path)), ""
-        except ImageError as problem:
-            image, error = None, str(problem)
-        try:
-            if _stamp(os.stat(path)) != file.stamp:  # noqa: PTH116 (a str, as in scandir)
-                return None  # it was written to meanwhile: the next look sees that
-        except OSError:
-            if image is None:
-                return None  # taken away before it was read: whoever did has it
-        if image is None and settled_s < self._options.give_up_s:
+            with open(path, "rb") as opened:  # noqa: PTH123 (text, as in scandir)
+                stamp = _stamp(os.fstat(opened.fileno()))
+                data = opened.read()
+                if _stamp(os.fstat(opened.fileno())) != stamp:
+                    return None  # it is being written; the next look sees that
+        except FileNotFoundError:
+            self._take_away(path)
             return None
+        except OSError as problem:
+            data, stamp, error = b"", file.stamp, f"{path}: cannot be read ({problem.strerror}); check its permissions"
+        else:
+            error = ""
+        if stamp != file.stamp:  # it changed after the last look, which may have missed a picture
+            if _is_lost(file, stamp):
+                self._skipped[path, "overwritten before it was read"] += 1
+            file.stamp, file.since_ns, file.tried = stamp, time.monotonic_ns(), False
+            file.whole = _ends_well(data[:8], data[-8:])
+            if not file.whole:
+                return None
+        image = None
+        if not error:
+            try:
+                options = self._options
+                image = decode_image(data, path, bits=options.bits, max_megapixels=options.max_megapixels)
+            except ImageError as problem:
+                error = str(problem)
+        if image is None and settled_s < self._options.give_up_s:
+            file.tried = True
+            return None
+        file.checksum = zlib.crc32(data)
         return Frame(path, None, image, error, file.since_ns)
+
+    def _tell_skipped(self) -> None:
+        """Report what is not judged, at most once in a while."""
+        now_s = time.monotonic()
+        if not self._skipped or now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        count = self._skipped.total()
+        names = [f"{path}: {reason}{f' {n} times' if n > 1 else ''}" for (path, reason), n in self._skipped.items()]
+        more = f"; and {len(names) - NAMED} more files" if len(names) > NAMED else ""
+        self._skipped.clear()
+        self._on_event(Event(self._name, "skipped", f"{count} not judged: {'; '.join(names[:NAMED])}{more}"))
 
     def _turn(self, state: str, detail: str) -> None:
         """Tell of a folder that went or came; not of one that stays gone, or there."""
@@ -150,24 +241,34 @@ class WatchedFolder:
         self._state = "lost" if lost else "there"
 
 
-def _pictures(folder: Path | str) -> Iterator[tuple[str, Stamp]]:
-    """All pictures in the folder and below it. Raises OSError where the folder itself cannot be read."""
-    below = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.path)
-                elif is_image(Path(entry.name)) and entry.is_file():
-                    yield entry.path, _stamp(entry.stat())
-            except OSError:
-                continue  # gone between two calls
-    for path in below:
-        try:
-            yield from _pictures(path)
-        except OSError:
-            continue
-
-
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+
+
+def _is_lost(known: _File, stamp: Stamp) -> bool:
+    """Whether a complete picture that was not given lay under this name, before the file got the new stamp."""
+    return not known.given and known.stamp[1] > 0 and (known.whole or stamp[2] != known.stamp[2])
+
+
+def _same_contents(path: str, known: _File, stamp: Stamp) -> bool:
+    """Whether only the file's rights, links or inode changed since it was given: that is no new picture."""
+    if stamp[:2] != known.stamp[:2] or known.checksum is None:
+        return False
+    try:
+        return zlib.crc32(Path(path).read_bytes()) == known.checksum
+    except OSError:
+        return False
+
+
+def _looks_whole(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (text, as in scandir)
+            first = file.read(8)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 8))
+            return _ends_well(first, file.read(8))
+    except OSError:
+        return False
+
+
+def _ends_well(first: bytes, last: bytes) -> bool:
+    return any(first.startswith(start) and last.endswith(end) for start, end in _ENDS)

@@ -109,3 +109,131 @@ def test_folder_that_is_not_there_yet(watch, folder, events):
     (folder / "a.png").write_bytes(encoded(10))
     assert levels(source, 1) == [10]
     assert events.kinds() == ["lost", "regained"]
+
+
+def skipped(events) -> str:
+    return " ".join(event.detail for event in events if event.kind == "skipped")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_file_that_is_overwritten_all_the_time_is_judged_each_time(watch, folder, suffix):
+    source = watch(settle_s=5.0)
+    for level in (10, 60, 110, 160, 210):
+        (folder / f"latest{suffix}").write_bytes(encoded(level, suffix))
+        frame = source.next(5.0)
+        assert frame is not None
+        assert int(frame.image[0, 0, 0]) == pytest.approx(level, abs=2)
+    assert source.next(0.1) is None
+
+
+def test_picture_that_was_overwritten_before_it_was_read_is_counted_and_named(watch, folder, events):
+    source = watch(settle_s=0.5)
+    for level in (10, 20, 30):
+        (folder / "new.bmp").write_bytes(encoded(level, ".bmp"))
+        (folder / "new.bmp").replace(folder / "latest.bmp")
+        assert source.next(0.05) is None
+    assert levels(source, 1) == [30]
+    assert source.next(1.2) is None
+    told = [event.detail for event in events if event.kind == "skipped"]
+    assert all(f"{folder}/latest.bmp: overwritten before it was read" in detail for detail in told)
+    assert sum(int(detail.partition(" not judged: ")[0]) for detail in told) == 2
+
+
+def test_whole_picture_that_is_overwritten_while_another_is_judged_is_named(watch, folder, events):
+    source = watch(poll_s=0.001)
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(encoded(10))
+        os.utime(folder / name, (1000, 1000))
+    assert source.next(5.0) is not None  # a.png; b.png was seen as well
+    (folder / "b.png").write_bytes(encoded(20))
+    assert levels(source, 1) == [20]
+    assert source.next(1.2) is None
+    assert f"{folder}/b.png: overwritten before it was read" in skipped(events)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_picture_replaced_within_its_time_stamp_is_another_one(watch, folder, in_place):
+    source = watch()
+    path = folder / "part.bmp"
+    path.write_bytes(encoded(10, ".bmp"))
+    os.utime(path, (1000, 1000))
+    assert levels(source, 1) == [10]
+    other = path if in_place else folder / "other.unfinished"
+    other.write_bytes(encoded(20, ".bmp"))
+    os.utime(other, (1000, 1000))
+    other.replace(path)
+    assert levels(source, 1) == [20]
+
+
+def test_other_rights_another_name_or_another_link_make_no_new_picture(watch, folder, events):
+    source = watch()
+    path = folder / "part.png"
+    path.write_bytes(encoded(10))
+    assert levels(source, 1) == [10]
+    path.chmod(0o600)
+    assert source.next(0.2) is None
+    os.link(path, folder.with_name("archived.png"))
+    assert source.next(0.2) is None
+    path.rename(folder / "done.png")
+    assert source.next(1.2) is None
+    assert events.kinds() == ["opened"]
+
+
+def test_picture_that_is_renamed_while_it_settles_is_judged_once_and_not_missed(watch, folder, events):
+    source = watch(settle_s=0.5)
+    (folder / "upload.bmp").write_bytes(encoded(10, ".bmp"))
+    assert source.next(0.1) is None
+    (folder / "upload.bmp").rename(folder / "part.bmp")
+    assert levels(source, 1) == [10]
+    assert source.next(1.2) is None
+    assert events.kinds() == ["opened"]
+
+
+def test_picture_taken_away_before_it_was_read_is_named(watch, folder, events):
+    source = watch(settle_s=5.0)
+    (folder / "part.bmp").write_bytes(encoded(10, ".bmp"))
+    assert source.next(0.1) is None
+    (folder / "part.bmp").rename(folder.with_name("archive.bmp"))
+    assert source.next(1.2) is None
+    assert skipped(events) == f"1 not judged: {folder}/part.bmp: taken away before it was read"
+
+
+def test_what_is_no_picture_is_named_once_and_unfinished_uploads_are_not(watch, folder, events, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.sources.watched.LEFT_OUT_AFTER_S", 0.1)
+    (folder / "of_before.mp4").touch()
+    source = watch()
+    (folder / "clip.mp4").touch()
+    (folder / "part.png.part").touch()
+    (folder / "nowhere.png").symlink_to(folder / "gone.png")
+    assert source.next(2.5) is None
+    assert sorted(skipped(events).removeprefix("2 not judged: ").split("; ")) == [
+        f"{folder}/clip.mp4: files named *.mp4 are not read", f"{folder}/nowhere.png: the link leads nowhere",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".avif", ".gif", ".jfif", ".jpe", ".pam"])
+def test_every_kind_that_can_be_read_is_judged(watch, folder, suffix):
+    source = watch()
+    picture = np.zeros((64, 96, 3), np.uint8)
+    data = cv2.imencode(".jpg" if suffix in (".jfif", ".jpe") else suffix, picture)[1].tobytes()
+    (folder / f"part{suffix}").write_bytes(data)
+    assert levels(source, 1) == pytest.approx([0], abs=5)
+
+
+def test_links_to_folders_are_followed_and_one_that_leads_back_is_searched_once(watch, folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "back").symlink_to(folder)
+    source = watch()
+    (tmp_path / "elsewhere/a.png").write_bytes(encoded(10))
+    assert levels(source, 1) == [10]
+    assert not source.next(0.1)
+
+
+def test_bits_and_size_are_those_of_the_options(watch, folder):
+    source = watch(bits=12, max_megapixels=0.01)
+    (folder / "a.png").write_bytes(cv2.imencode(".png", np.full((20, 30), 0xABC, np.uint16))[1].tobytes())
+    assert levels(source, 1) == [0xAB]
+    (folder / "b.png").write_bytes(cv2.imencode(".png", np.zeros((200, 300), np.uint8))[1].tobytes())
+    frame = source.next(5.0)
+    assert "0.1 megapixels (300x200); expected at most 0.01" in frame.error

@@ -100,7 +100,7 @@ def test_triggers_that_the_stop_leaves_unjudged_are_faults_in_the_journal(start,
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(3)]
         trigger = running.line.stations[0].trigger
-        while trigger._firings.qsize() < 2:  # the third is waiting for its frame
+        while len(trigger._waiting) < 2:  # the third is waiting for its frame
             pass
         entries = running.finish()
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}

@@ -122,7 +122,7 @@ def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journa
         for _ in range(3):
             recorder.keep(make_entry())
             follower.wake()
-        wait_until(lambda: follower._failing)
+        wait_until(lambda: follower.failure)
         lines.rmdir()
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
     recorder.keep_up()

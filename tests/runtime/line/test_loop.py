@@ -120,8 +120,8 @@ def test_debounce(run_line, make_options):
     entries = running.finish()
     assert "".join(entry.decision[0] for entry in entries) == "ppppprrp"
     assert [entry.score for entry in entries] == [0, 1, 0, 0, 1, 1, 0, 0]
-    assert entries[1].reason == "debounced: 1 of the last 2 not passed (verdicts 2), 2 make a reject"
-    assert entries[6].reason == "debounced: 2 of the last 3 not passed (verdicts 5, 6), 2 make a reject"
+    assert entries[1].reason == "debounced: 1 of the last 2 frames not passed (2); 2 make a reject"
+    assert entries[6].reason == "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
 
 
 def test_regions_are_separate_parts(run_line, make_options, tmp_path, write, paint):

@@ -118,7 +118,7 @@ def test_part_id_that_does_not_fit_becomes_a_fault_without_it():
         assert trigger.put(Firing(1, part))
     firings = [trigger.wait(0) for _ in range(4)]
     assert [firing.part for firing in firings] == ["", "", "", "A\x1dB"]
-    assert [bool(firing.refused) for firing in firings] == [True, True, True, False]
+    assert [bool(firing.error) for firing in firings] == [True, True, True, False]
 
 
 @pytest.fixture

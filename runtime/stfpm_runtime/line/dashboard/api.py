@@ -17,10 +17,12 @@ from ..board import Board, Glimpse, PlaceBoard
 from ..config import LineOptions
 from ..entry import Entry, utc
 from ..loop import Line
-from ..ordering import check_place, is_taken, place_order, what_if
+from ..ordering import check_place, place_order, wait_for_result
 from ..reading import JournalReader
 from ..ruling import fields_of
+from ..sinks.health import Output, problem_of
 from ..thresholds import new_order
+from ..what_if import what_if
 from .contract import RefusedError
 from .drawing import Artist
 
@@ -53,8 +55,8 @@ class Api:
         if not line.recorder.works:
             problems.append("the journal cannot be written: every verdict is a fault")
         problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
-        problems += [f"{follower.name}: cannot be reached" for follower in line.followers if not follower.works]
-        problems += [f"{listener.name}: {listener.failure}" for listener in line.listeners if listener.failure]
+        problems += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
+        problems += [problem for output in _outputs(line) if (problem := problem_of(output))]
         if line.integrity and line.integrity.problem:
             problems.append(line.integrity.problem)
         return problems
@@ -80,7 +82,10 @@ class Api:
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
             "places": places,
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.stations],
-            "sinks": [{"name": f.name, "works": f.works} for f in line.followers],
+            "sinks": [
+                {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
+                for o in _outputs(line)
+            ],
             "pictures": _pictures(line),
             "problems": self.health(),
             "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
@@ -136,11 +141,9 @@ class Api:
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
             number = place_order(path, new_order(threshold, who, camera, region))
+            taken = wait_for_result(path, number, TAKEN_S) == "taken"
         except OptionError as error:
             raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        until = time.monotonic() + TAKEN_S
-        while not (taken := is_taken(path, number)) and time.monotonic() < until:
-            time.sleep(0.01)
         return {"order": number, "taken": taken, "effect": effect}
 
     def model(self) -> dict[str, Any]:
@@ -212,6 +215,12 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
+
+
+def _outputs(line: Line) -> list[Output]:
+    """Return everything that receives verdicts: sinks, JSON lines, pictures."""
+    files: tuple[Output | None, ...] = (line.json_lines, line.pictures)
+    return [*line.followers, *(output for output in files if output is not None)]
 
 
 def _pictures(line: Line) -> dict[str, int] | None:

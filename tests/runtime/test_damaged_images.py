@@ -1,0 +1,206 @@
+"""Pictures whose insides are damaged, in each format: what their decoder finds or a checksum shows is refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.images import decode_image, read_image
+from stfpm_runtime.picture_header import read_header
+
+JPEG = {
+    "baseline": (),
+    "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+    "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "restart markers": (cv2.IMWRITE_JPEG_RST_INTERVAL, 4),
+}
+
+
+def part(seed: int) -> np.ndarray:
+    """A disc with some texture and noise, uint8 [240, 320, 3]: what a camera sees."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:240, :320]
+    grey = 90 + 40 * np.sin(columns / 9) * np.cos(rows / 13) + random.normal(0, 2, (240, 320))
+    grey[(rows - 120) ** 2 + (columns - 160) ** 2 < 90**2] += 50
+    return np.clip(np.stack([grey, grey * 0.9, grey * 0.8], axis=2), 0, 255).astype(np.uint8)
+
+
+def encode(suffix: str, picture: np.ndarray, *flags: int) -> bytes:
+    return cv2.imencode(suffix, picture, list(flags))[1].tobytes()
+
+
+def save(picture: np.ndarray, kind: str, mode: str = "RGB", **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture[:, :, ::-1])).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def zeroed(data: bytes, share: float, count: int) -> bytes:
+    start = int(len(data) * share)
+    return data[:start] + bytes(count) + data[start + count :]
+
+
+def refused(data: bytes) -> bool:
+    try:
+        decode_image(data, "a")
+    except ImageError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("kind", ["baseline", "restart markers"])
+def test_jpeg_with_300_zeroed_bytes_is_always_refused(kind, share):
+    for seed in range(20):
+        whole = encode(".jpg", part(seed), cv2.IMWRITE_JPEG_QUALITY, 95, *JPEG[kind])
+        decode_image(whole, "a")
+        with pytest.raises(ImageError, match=r"a: (cannot be decoded cleanly|a part of the coded picture was overwr)"):
+            decode_image(zeroed(whole, share, 300), "a")
+
+
+@pytest.mark.parametrize("kind", JPEG)
+def test_most_kinds_of_damage_to_a_jpeg_are_found(kind):
+    """JPEG has no checksums: a few bytes may change without a trace, and the lowest bits of a progressive picture."""
+    random = np.random.default_rng(0)
+    found = tried = 0
+    for seed in range(20):
+        data = encode(".jpg", part(seed), cv2.IMWRITE_JPEG_QUALITY, 95, *JPEG[kind])
+        start = len(data) // 2
+        other = bytes(random.integers(0, 256, 2000, dtype=np.uint8))
+        for damaged in (
+            zeroed(data, 0.5, 2000),
+            data[:start] + other + data[start + 2000 :],
+            data[:start] + data[start + 700 :],
+        ):
+            found += refused(damaged)
+            tried += 1
+    assert found >= 0.9 * tried
+
+
+@pytest.mark.parametrize("level", [0, 16, 128, 255])
+@pytest.mark.parametrize("kind", JPEG)
+def test_flat_pictures_are_not_taken_for_damaged(kind, level):
+    """Their coded data may well be a long run of zeros."""
+    picture = np.full((720, 1280, 3), level, np.uint8)
+    for flags in ((), (cv2.IMWRITE_JPEG_QUALITY, 100), (cv2.IMWRITE_JPEG_QUALITY, 30)):
+        assert not refused(encode(".jpg", picture, *JPEG[kind], *flags))
+        picture[300:400, 200:300] = 255 - level
+        assert not refused(encode(".jpg", picture, *JPEG[kind], *flags))
+        assert not refused(encode(".jpg", picture[:, :, 0], *JPEG[kind], *flags))
+
+
+def test_zeros_outside_the_coded_picture_do_no_harm():
+    """Colour profiles and makers' notes are full of them."""
+    data = encode(".jpg", part(0))
+    note = b"\xff\xe1" + struct.pack(">H", 1002) + bytes(1000)
+    np.testing.assert_array_equal(decode_image(data[:2] + note + data[2:], "a"), decode_image(data, "a"))
+
+
+def test_jpeg_pixels_are_those_of_opencv():
+    for mode in ("RGB", "L", "CMYK"):
+        for options in ({"quality": 95}, {"quality": 60, "progressive": True}, {"quality": 90, "subsampling": 0}):
+            data = save(part(1), "JPEG", mode, **(options if mode == "RGB" else {"quality": 90}))
+            expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            np.testing.assert_array_equal(decode_image(data, "a"), expected)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_png_is_checked_to_the_last_bit(count):
+    data = encode(".png", part(0))
+    for share in (0.01, 0.3, 0.6, 0.95):
+        start = int(len(data) * share)
+        damaged = data[:start] + bytes(value ^ 1 for value in data[start : start + count]) + data[start + count :]
+        with pytest.raises(ImageError, match=r"a: the (checksum of the PNG chunk .* is wrong|file ends before)"):
+            decode_image(damaged, "a")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_compressed_tiff_with_zeroed_bytes_is_refused(compression):
+    data = save(part(0), "TIFF", compression=compression)
+    decode_image(data, "a")
+    with pytest.raises(ImageError, match=r"a: (cannot be decoded|the file ends|the compressed data of the TIFF)"):
+        decode_image(zeroed(data, 0.4, len(data) // 3), "a")
+
+
+def test_lossless_webp_with_300_zeroed_bytes_is_refused():
+    for seed in range(5):
+        data = save(part(seed), "WEBP", lossless=True)
+        with pytest.raises(ImageError, match="overwritten with zeros"):
+            decode_image(zeroed(data, 0.5, 300), "a")
+    for level in (0, 128, 255):
+        flat = np.full((720, 1280, 3), level, np.uint8)
+        assert not refused(save(flat, "WEBP", lossless=True))
+        flat[100:200, 300:400] = part(0)[:100, :100]
+        assert not refused(save(flat, "WEBP", lossless=True))
+
+
+CUTS = {
+    "jpg": lambda: encode(".jpg", part(0)),
+    "png": lambda: encode(".png", part(0)),
+    "bmp": lambda: encode(".bmp", part(0)),
+    "tif": lambda: encode(".tif", part(0), cv2.IMWRITE_TIFF_COMPRESSION, 1),
+    "lzw.tif": lambda: save(part(0), "TIFF", compression="tiff_lzw"),
+    "first.tif": lambda: save(part(0), "TIFF"),
+    "webp": lambda: encode(".webp", part(0)),
+    "lossy.webp": lambda: save(part(0), "WEBP"),
+    "ppm": lambda: encode(".ppm", part(0)),
+    "16.pgm": lambda: encode(".pgm", part(0)[:, :, 0].astype(np.uint16) * 257),
+    "pam": lambda: encode(".pam", part(0)),
+    "gif": lambda: save(part(0), "GIF"),
+    "jp2": lambda: save(part(0), "JPEG2000"),
+    "avif": lambda: save(part(0), "AVIF"),
+}
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_file_cut_off_is_refused_and_the_whole_one_is_read(kind):
+    data = CUTS[kind]()
+    assert decode_image(data, "a").shape == (240, 320, 3)
+    header = read_header(data)
+    assert header is not None
+    assert (header.width, header.height, header.pages) == (320, 240, 1)
+    for share in (0.02, 0.2, 0.5, 0.9, 0.99):
+        with pytest.raises(ImageError, match=r"a: (the file ends before the picture does|cannot be decoded)"):
+            decode_image(data[: int(len(data) * share)], "a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("TIFF", {}), ("PNG", {}), ("MPO", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("AVIF", {})],
+)
+def test_several_pages_are_refused_by_their_number(kind, options):
+    others = [Image.fromarray(part(seed)) for seed in (1, 2)]
+    data = save(part(0), kind, save_all=True, append_images=others, **options)
+    number = r"\d" if kind == "AVIF" else "3"
+    with pytest.raises(ImageError, match=f"a: the .* file holds {number} pictures; expected one, save each"):
+        decode_image(data, "a")
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_too_many_pixels_are_refused_before_decoding(kind):
+    with pytest.raises(ImageError, match=r"has 0.1 megapixels \(320x240\); expected at most 0.05, raise max_megapix"):
+        decode_image(CUTS[kind](), "a", max_megapixels=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_twelve_bits_in_sixteen_are_read_by_their_number(tmp_path, write, suffix):
+    levels = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    path = write(tmp_path / f"a{suffix}", levels)
+    np.testing.assert_array_equal(read_image(path, bits=12)[:, :, 1], levels >> 4)
+    with pytest.raises(ImageError, match=r"a\.\w+: the values of the 16-bit picture reach only 4095, so 4 of 16 bits"):
+        read_image(path)
+
+
+def test_inverted_tiff_is_refused():
+    with pytest.raises(ImageError, match="grey levels are stored inverted"):
+        decode_image(save(part(0), "TIFF", "L", tiffinfo={262: 0}), "a")
+
+
+def test_what_opencv_does_not_read_is_read_by_pillow():
+    np.testing.assert_array_equal(decode_image(save(part(0), "TGA"), "a"), part(0))
