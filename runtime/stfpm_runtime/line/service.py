@@ -32,7 +32,7 @@ from .ruling import Model, OpenEngine, Ruling, Succession, check_successor, load
 from .sd_notify import Notifier
 from .shadow import Shadow
 from .shots import Meeting
-from .sinks import open_followers
+from .sinks import close_followers, open_followers
 from .station import OpenSource, Station
 from .thresholds import Thresholds
 from .triggers import Posted, open_trigger
@@ -99,8 +99,7 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         stack.callback(_close_cameras, stations, meeting)
         heartbeat = Heartbeat()
         followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
-        for follower in followers:
-            stack.callback(follower.close)
+        stack.callback(close_followers, followers)
         for listener in open_listeners(options, stations, recorder.remark):
             stack.callback(listener.close)
         if options.http:

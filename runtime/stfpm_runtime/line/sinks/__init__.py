@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,18 @@ def open_followers(tables: SinkTables, journal: Path, remark: Remark, heartbeat:
         for plan in _plans(tables, remark):
             followers.append(Follower(journal, plan, remark, heartbeat))
     except BaseException:
-        for follower in followers:
-            follower.close(0.0)
+        close_followers(followers, 0.0)
         raise
     return followers
+
+
+def close_followers(followers: Sequence[Follower], timeout_s: float = 3.0) -> None:
+    """Let all deliver what is left at the same time, for `timeout_s` together; the next run delivers the rest."""
+    deadline_s = time.monotonic() + timeout_s
+    for follower in followers:
+        follower.stop()
+    for follower in followers:
+        follower.close(deadline_s - time.monotonic())
 
 
 def unencrypted_secrets(tables: SinkTables) -> list[str]:

@@ -101,12 +101,12 @@ class ModbusSink:
         """Write the first; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
         self._write_age(record.get("age_ms"))
-        if id_bytes(record["part"], self._options.part_length) is None:
-            self._misfits.add(record["seq"], record["seq"])
         if refusal := self._write(VERDICT, encode(record, len(self._drifting), self._options.part_length)):
             return [refusal]
         if self._options.handshake:
             self._await(record["seq"] & 0xFFFFFFFF)
+        if id_bytes(record["part"], self._options.part_length) is None:
+            self._misfits.add(record["seq"], record["seq"])
         return [""]
 
     def announce(self, record: Record) -> str:

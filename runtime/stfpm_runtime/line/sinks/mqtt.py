@@ -32,7 +32,7 @@ ACKNOWLEDGE_S = 5.0
 BATCH = 100
 """Verdicts that are handed to paho at once."""
 IN_FLIGHT = 20
-"""Of those, how many paho sends before the first is acknowledged: what mosquitto takes. Other brokers may take fewer."""
+"""Of those, how many paho sends before the first is acknowledged: what mosquitto takes. Others may take fewer."""
 QUOTA_EXCEEDED = 0x97
 """A refusal that may change by itself."""
 
