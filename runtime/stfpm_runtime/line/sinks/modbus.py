@@ -81,7 +81,7 @@ class ModbusSink:
         self._options = options
         self._where = f"the PLC {options.host}"
         self._remark = remark
-        text = f"written as faults: the part's id does not fit into {options.part_length} characters of ASCII"
+        text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
         self._misfits = CountedEvent(lambda said: remark("sink", f"{options.name}: {said}"), text)
         self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
