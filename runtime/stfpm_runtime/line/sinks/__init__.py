@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..deadline import close_all
 from ..heartbeat import Heartbeat
 from .base import Remark, SinkPlan
 from .options import SinkTables
@@ -35,8 +37,7 @@ def open_followers(tables: SinkTables, journal: Path, remark: Remark, heartbeat:
         for plan in _plans(tables, remark):
             followers.append(Follower(journal, plan, remark, heartbeat))
     except BaseException:
-        for follower in followers:
-            follower.close(0.0)
+        close_all(followers, 0.0)
         raise
     return followers
 

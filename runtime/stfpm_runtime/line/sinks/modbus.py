@@ -81,7 +81,7 @@ class ModbusSink:
         self._options = options
         self._where = f"the PLC {options.host}"
         self._remark = remark
-        text = f"written as faults: the part's id does not fit into {options.part_length} characters of ASCII"
+        text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
         self._misfits = CountedEvent(lambda said: remark("sink", f"{options.name}: {said}"), text)
         self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
@@ -101,12 +101,12 @@ class ModbusSink:
         """Write the first; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
         self._write_age(record.get("age_ms"))
-        if id_bytes(record["part"], self._options.part_length) is None:
-            self._misfits.add(record["seq"], record["seq"])
         if refusal := self._write(VERDICT, encode(record, len(self._drifting), self._options.part_length)):
             return [refusal]
         if self._options.handshake:
             self._await(record["seq"] & 0xFFFFFFFF)
+        if id_bytes(record["part"], self._options.part_length) is None:
+            self._misfits.add(record["seq"], record["seq"])
         return [""]
 
     def announce(self, record: Record) -> str:

@@ -74,7 +74,8 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     assert [part_of(registers, 30) for registers in written[:2]] == [part.encode() for part in LONG]
     assert [registers[2] for registers in written] == [2, 2, 3]
     assert [line["address"] for line in peer.lines() if line["address"] > 1] == [27] * 3, "the age, after the rest"
-    assert remarks == ["modbus: verdict 3 written as faults: the part's id does not fit into 30 characters of ASCII"]
+    wait_until(lambda: remarks)
+    assert remarks == ["modbus: verdict 3 written as fault: the part's id does not fit into 30 characters of ASCII"]
 
 
 def test_a_plc_with_the_registers_of_before_goes_without_the_age(make_peer, writer, follow):

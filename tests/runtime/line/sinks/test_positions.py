@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.line.sinks.conftest import Writer, wait_until
+from stfpm_runtime.line.deadline import close_all
 from stfpm_runtime.line.entry import utc
 from stfpm_runtime.line.heartbeat import Heartbeat
 from stfpm_runtime.line.sinks import open_followers
@@ -246,3 +248,25 @@ def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answ
     wait_until(lambda: follower.lag_s == 0)
     follower.close()
     assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
+
+
+def test_all_end_within_one_budget(writer):
+    go = threading.Event()
+
+    def wait(records):
+        go.wait(20)
+        return [""] * len(records)
+
+    followers = [
+        Follower(writer.path, SinkPlan(name, lambda: Faulty(wait)), lambda kind, text: None, Heartbeat())
+        for name in ("first", "second", "third")
+    ]
+    writer.write(1)
+    for follower in followers:
+        follower.wake()
+    started_s = time.monotonic()
+    close_all(followers, 0.5)
+    assert time.monotonic() - started_s < 1.4, "not half a second for each"
+    go.set()
+    close_all(followers, 10.0)
+    assert all(json.loads(cursor_of(writer, follower.name).read_text())["seq"] == 1 for follower in followers)
