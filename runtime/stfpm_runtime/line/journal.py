@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import JournalError
+from .active_model import ActiveModel, write_active_model
 from .config import Synchronous
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
 from .thresholds import TABLE as THRESHOLDS
@@ -138,6 +139,11 @@ class Journal:
                 earlier = "UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND camera = ? AND region = ?"
                 self._connection.execute(earlier, same)
             insert(self._connection, held)
+
+    def use_model(self, active: ActiveModel) -> None:
+        """Keep which model is used from now on; thresholds that hold for another one are past."""
+        with _named(self.path), self._transaction():
+            write_active_model(self._connection, active)
 
     def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.

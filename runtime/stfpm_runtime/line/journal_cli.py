@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from ..cli import run
 from .entry import COLUMNS, Entry, Happening, record, utc, values_of
-from .ordering import check_place, is_taken, place_order, places_of, what_if
+from .ordering import check_place, place_order, places_of, wait_for_result, what_if
 from .reading import Count, JournalReader, Period
 from .thresholds import new_order
 
@@ -126,10 +126,7 @@ def change(options: ThresholdOptions) -> int:
     said: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
         number = place_order(options.journal, new_order(options.threshold, options.who, *place))
-        until = time.monotonic() + TAKEN_S
-        while not (taken := is_taken(options.journal, number)) and time.monotonic() < until:
-            time.sleep(0.05)
-        said |= {"order": number, "taken": taken}
+        said |= {"order": number, "taken": wait_for_result(options.journal, number, TAKEN_S) == "taken"}
     if options.json:
         print(json.dumps(said, indent=1))
         return 0

@@ -7,10 +7,11 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import JournalError
 from ..sources import Event
+from .active_model import ActiveModel
 from .clock import Clock
 from .config import JournalOptions
 from .entry import Entry, Happening, storable, utc
@@ -51,6 +52,8 @@ class Recorder:
         self._error: JournalError | None = None
         self._retry_s = self._upkeep_s = 0.0
         self._begun_in = ""
+        self._active: ActiveModel | None = None
+        self._unread = ""
         self._journal: Journal | None = self._open()
 
     @property
@@ -103,16 +106,21 @@ class Recorder:
             self._fail(error)
 
     def orders(self) -> list[Order]:
-        """Thresholds that were ordered since the last call; none while the journal does not work."""
-        try:
-            return self._journal.orders() if self._journal else []
-        except (JournalError, sqlite3.Error) as error:
-            self._fail(error)
-            return []
+        """Thresholds that were ordered since the last call; none while they or the journal cannot be read."""
+        return self._thresholds(Journal.orders)
 
     def held(self) -> list[Order]:
-        """Thresholds that held when the line was last run."""
-        return self._journal.held() if self._journal else []
+        """Thresholds that held when the line was last run; none where they cannot be read."""
+        return self._thresholds(Journal.held)
+
+    def use_model(self, active: ActiveModel) -> None:
+        """Keep which model is used from now on, also in a journal that is begun later."""
+        self._active = active
+        try:
+            self._working().use_model(active)
+        except (JournalError, sqlite3.Error) as error:
+            LOG.error("the journal does not keep which model is used, and a restart will not know it: %s", error)
+            self.remark("model", f"the journal does not keep which model is used: {error}")
 
     def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
         """Keep which thresholds hold. While the journal does not work they hold all the same, until the line stops."""
@@ -130,6 +138,19 @@ class Recorder:
         if self._late or self._lost:
             LOG.error("%d faults could not be journalled any more", len(self._late) + self._lost)
 
+    def _thresholds(self, read: Callable[[Journal], list[Order]]) -> list[Order]:
+        """Read thresholds; that they cannot be read is said once, and is no reason to stop journalling verdicts."""
+        if self._journal is None:
+            return []
+        try:
+            return read(self._journal)
+        except (JournalError, sqlite3.Error) as error:
+            if str(error) != self._unread:
+                self._unread = str(error)
+                LOG.error("thresholds cannot be read: %s", error)
+                self.remark("threshold", f"cannot be read: {error}")
+            return []
+
     def _open(self) -> Journal:
         """The journal, if need be a new one in the place of a damaged one."""
         options = self._options
@@ -143,6 +164,8 @@ class Recorder:
         if journal.id != self._begun_in:
             self.run = journal.begin_run(self._model)
             self._begun_in = journal.id
+            if self._active:
+                journal.use_model(self._active)
         return journal
 
     def _working(self) -> Journal:

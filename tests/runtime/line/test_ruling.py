@@ -85,9 +85,9 @@ def test_models_follow_each_other_under_load(line, journal, make_proven):
 
 BROKEN = {
     "another product": ({"name": "screw"}, "is for the product 'screw'; expected one for 'bottle'"),
-    "another size": ({"width": 64}, "expected 16x8, as the model that rules"),
-    "no certificate": ({"parity": {}}, "carries no parity certificate"),
-    "failed certificate": ({"parity": {"failures": ["too far"]}}, "certificate does not hold (too far)"),
+    "another size": ({"width": 64}, "expected 16x8"),
+    "no certificate": ({"parity": {}}, "carries no parity report"),
+    "failed certificate": ({"parity": {"failures": ["too far"]}}, "its parity with PyTorch has failed (too far)"),
     "no threshold": ({"threshold": None}, "has no threshold"),
     "another resize": ({"resize": "nearest"}, "was trained with the resize 'nearest'"),
     "other golden results": ({"wrong": 0.01}, "its map is 0.01 away from PyTorch's"),
@@ -136,8 +136,8 @@ def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_pa
 
 def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
     path, held = make_proven(), threading.Event()
-    check = ruling.check_successor
-    monkeypatch.setattr(ruling, "check_successor", lambda *some: (held.wait(20), check(*some)))
+    load = ruling.load_checked
+    monkeypatch.setattr(ruling, "load_checked", lambda *some: (held.wait(20), load(*some))[1])
     first = threading.Thread(target=line.line.succession.succeed, args=(path, "Ada"))
     first.start()
     try:

@@ -181,13 +181,13 @@ def test_sources_as_a_line_without_a_configuration(start, model, parts, journal)
         "--journal",
         str(journal.path),
         "--threshold",
-        "2",
+        "1",
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
     entries = journal.entries()
     assert {(entry.camera, entry.decision, entry.threshold) for entry in entries} == {
-        ("camera-1", "pass", 2.0), ("camera-2", "pass", 2.0),
+        ("camera-1", "pass", 1.0), ("camera-2", "pass", 1.0),
     }  # fmt: skip
     assert len(entries) == 600
 
@@ -204,6 +204,9 @@ def systemd(tmp_path):
 def test_systemd_hears_of_ready_life_and_stop(configure, start, parts, systemd, tmp_path):
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
     process = start(configure(more='trigger = "every"\nevery_ms = 20'), **environment)
+    extension, status = systemd.recv(4096).decode().splitlines()
+    assert int(extension.removeprefix("EXTEND_TIMEOUT_USEC=")) >= 300e6
+    assert status == "STATUS=loading the model"
     assert systemd.recv(4096).decode().splitlines() == [
         "READY=1", "STATUS=model bottle (fp32, CPUExecutionProvider), 1 cameras",
     ]  # fmt: skip

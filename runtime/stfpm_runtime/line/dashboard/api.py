@@ -17,7 +17,7 @@ from ..board import Board, Glimpse, PlaceBoard
 from ..config import LineOptions
 from ..entry import Entry, utc
 from ..loop import Line
-from ..ordering import check_place, is_taken, place_order, what_if
+from ..ordering import check_place, place_order, wait_for_result, what_if
 from ..reading import JournalReader
 from ..ruling import fields_of
 from ..thresholds import new_order
@@ -133,11 +133,9 @@ class Api:
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
             number = place_order(path, new_order(threshold, who, camera, region))
+            taken = wait_for_result(path, number, TAKEN_S) == "taken"
         except OptionError as error:
             raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        until = time.monotonic() + TAKEN_S
-        while not (taken := is_taken(path, number)) and time.monotonic() < until:
-            time.sleep(0.01)
         return {"order": number, "taken": taken, "effect": effect}
 
     def model(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     log_in(page, client)
     page.wait("document.querySelector('.change') && !document.querySelector('.change').disabled")
     page.run("document.querySelector('.change').click()")
-    page.run("document.getElementById('threshold').value = '0.1'; document.getElementById('threshold').oninput")
+    page.run("document.getElementById('threshold').value = '0.3'; document.getElementById('threshold').oninput")
     page.run("document.getElementById('threshold').dispatchEvent(new Event('input'))")
     page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
     page.run("document.getElementById('apply').click()")
@@ -102,7 +102,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     assert client.running.line.ruling.thresholds.of("left", "frame") == 0.5
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
-    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.1
+    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
 
 
