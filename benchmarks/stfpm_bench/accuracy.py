@@ -11,7 +11,7 @@ import numpy as np
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.images import find_images, read_image
+from stfpm_runtime.images import find_images
 from stfpm_runtime.spec import Spec
 
 from .dataset import GOOD, PARTS, Category, find_categories
@@ -97,7 +97,7 @@ def measure_accuracy(engine: Engine, labelled: Labelled) -> Accuracy:
 
 def _scores(engine: Engine, paths: Sequence[Path]) -> list[float]:
     detector = Detector(engine, 0.0)
-    verdicts = [detector.inspect(read_image(path, bits=engine.spec.bits)) for path in paths]
+    verdicts = [detector.inspect(path) for path in paths]
     return [verdict.score for verdict in verdicts if verdict.score is not None]
 
 

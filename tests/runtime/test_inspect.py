@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from stfpm_runtime import Detector, open_engine, read_image
 from stfpm_runtime.inspect_cli import main
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
@@ -368,3 +371,69 @@ def test_kill_loses_nothing_that_was_judged(model, parts, tmp_path):
             time.sleep(0.02)
         process.kill()
     assert [json.loads(line)["decision"] for line in verdicts.read_text().splitlines()] == ["reject", "pass"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_verdicts_never_overwrite_a_source_or_the_model(inspect, model, parts, tmp_path, link):
+    for victim in (parts / "broken" / "000.png", model, parts.parent / "other.png"):
+        if victim.name == "other.png":
+            victim.write_bytes((parts / "broken" / "000.png").read_bytes())
+        before, output = victim.read_bytes(), victim
+        if link:
+            output = tmp_path / f"{victim.stem}.jsonl"
+            output.symlink_to(victim)
+        result = inspect(model, "--source", parts, "--json", output)
+        assert result.code == 1
+        assert "which would be overwritten; choose another name" in result.errors[-1]
+        assert victim.read_bytes() == before
+
+
+def test_earlier_verdicts_may_be_overwritten(inspect, model, parts, tmp_path):
+    for _ in range(2):
+        assert inspect(model, "--source", parts, "--json", tmp_path / "v.jsonl").code == 0
+
+
+def test_password_of_a_stream_is_not_printed(inspect, model):
+    result = inspect(model, "--source", "rtsp://user:secret@127.0.0.1:9/x")
+    assert result.code == 1
+    assert "rtsp://127.0.0.1:9/x: is no file; a camera or a stream needs --journal" in result.errors[-1]
+    assert "secret" not in "".join(result.errors)
+
+
+def test_what_is_left_out_is_counted_and_named(inspect, model, parts):
+    (parts / "good" / "notes.txt").touch()
+    result = inspect(model, "--source", parts)
+    assert result.code == 0
+    assert result.errors[0] == f"1 not inspected; files named *.txt are not read: {parts}/good/notes.txt"
+    assert result.errors[-1].endswith("; 1 files left out")
+
+
+def test_bits_are_the_model_s_or_those_of_the_option(inspect, make_model, write, tmp_path):
+    frame = np.zeros((32, 64), np.uint16)
+    frame[:16, :32] = 0xFF0
+    path = write(tmp_path / "part.png", frame)
+    for model, options in ((make_model("a.onnx", bits=12), ()), (make_model("b.onnx"), ("--bits", 12))):
+        (record,) = inspect(model, "--source", path, *options).records
+        assert (record["decision"], record["score"]) == ("reject", 1.0)
+    (record,) = inspect(make_model("b.onnx"), "--source", path).records
+    assert record["decision"] == "fault"
+    assert "4 of 16 bits are unused; set bits" in record["reason"]
+    assert "got bits 8; expected 9 to 16" in inspect(model, "--source", path, "--bits", 8).errors[-1]
+
+
+def test_picture_of_too_many_pixels_is_a_fault(inspect, model, parts):
+    result = inspect(model, "--source", parts / "good", "--max-megapixels", 0.001)
+    assert result.decisions == ["fault"] * 3
+    assert "expected at most 0.001, raise max_megapixels" in result.records[0]["reason"]
+
+
+def test_the_command_and_python_judge_a_turned_photograph_alike(inspect, model, tmp_path, paint):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "part.jpg"
+    Image.fromarray(paint(255)).save(path, exif=exif, quality=95, subsampling=0)
+    (record,) = inspect(model, "--source", path).records
+    with contextlib.closing(open_engine(model, threads=1)) as engine:
+        detector = Detector(engine)
+        assert detector.inspect(path).score == detector.inspect(read_image(path)).score == record["score"]
+    assert read_image(path).shape == paint().shape

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.sources import find_files, read_frames
+from stfpm_runtime.sources.clip import FileSource
 
 
 @pytest.fixture
@@ -165,3 +169,90 @@ def test_file_that_may_not_be_read_is_a_frame_with_an_error(tmp_path, write, pai
     path.chmod(0)
     (frame,) = read_frames([path])
     assert "cannot be read (Permission denied)" in frame.error
+
+
+@pytest.fixture
+def encode_video(tmp_path):
+    """Makes a video of 60 moving frames with FFmpeg, in which frames are predicted from others."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+
+    def encode(name: str, *options: str, source: Path | None = None, before: tuple[str, ...] = ()) -> Path:
+        path = tmp_path / name
+        given = ["-i", str(source)] if source else ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2.4"]
+        subprocess.run(["ffmpeg", "-v", "error", *before, *given, *options, str(path)], check=True)
+        return path
+
+    return encode
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v", "mkv", "webm", "avi", "ts", "mpg", "flv"])
+def test_whole_video_of_any_container_has_no_error(encode_video, suffix):
+    frames = list(read_frames([encode_video(f"a.{suffix}", "-q:v", "5")]))
+    assert len(frames) == 60
+    assert {frame.error for frame in frames} == {""}
+
+
+def test_frames_that_a_container_hides_or_guesses_are_no_loss(encode_video):
+    whole = encode_video("whole.mp4")
+    cut = encode_video("cut.mp4", "-c", "copy", source=whole, before=("-ss", "0.9"))  # an edit list hides the rest
+    sparse = encode_video("sparse.mkv", "-vf", "select='not(mod(n,3))'", "-vsync", "vfr")  # its count is a guess
+    for path in (cut, sparse):
+        assert {frame.error for frame in read_frames([path])} == {""}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [("mp4", ("-movflags", "faststart")), ("mkv", ()), ("webm", ()), ("avi", ())]
+)
+def test_video_file_cut_off_ends_with_an_error(encode_video, suffix, options):
+    path = encode_video(f"a.{suffix}", *options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 5])
+    *frames, last = read_frames([path])
+    assert frames
+    assert last.image is None
+    assert f"a.{suffix}: breaks off after {len(frames)}" in last.error
+
+
+def test_video_of_too_many_pixels_is_refused(tmp_path, write_video):
+    (frame,) = read_frames([write_video(tmp_path / "a.avi", [0, 1])], max_megapixels=0.001)
+    assert "has frames of 64x32 pixels; expected at most 0.001 megapixels" in frame.error
+
+
+def test_what_is_left_out_is_named_with_its_reason(tree, write, paint):
+    write(tree / "elsewhere/far.png", paint())
+    (tree / "parts/linked").symlink_to(tree / "elsewhere")
+    (tree / "parts/back").symlink_to(tree / "parts")
+    (tree / "parts/nowhere.png").symlink_to(tree / "gone.png")
+    (tree / "parts/photo.heic").touch()
+    files = find_files(["parts"])
+    assert [path.as_posix() for path in files.paths] == [
+        "parts/broken/0.png", "parts/clip.avi", "parts/good/0.png", "parts/good/1.png", "parts/linked/far.png",
+        "parts/part[1].png",
+    ]  # fmt: skip
+    assert {path.as_posix(): reason for path, reason in files.left_out.items()} == {
+        "parts/notes.txt": "files named *.txt are not read",
+        "parts/photo.heic": "files named *.heic are not read",
+        "parts/nowhere.png": "the link leads nowhere",
+    }
+    assert find_files(["parts/*"]).left_out.keys() >= {Path("parts/notes.txt"), Path("parts/photo.heic")}
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.avif", "a.gif", "a.jfif", "a.jpe", "a.m4v", "a.ts", "a.dib", "a.pam"])
+def test_every_kind_of_picture_and_video_is_found(tmp_path, name):
+    (tmp_path / name).touch()
+    assert [path.name for path in find_files([str(tmp_path)]).paths] == [name]
+
+
+@pytest.mark.parametrize("source", ["rtsp://user:secret@127.0.0.1:9/x?token=secret"])
+def test_stream_is_refused_as_a_file_without_its_password(source):
+    with pytest.raises(DataError, match="is no file; a camera or a stream needs --journal FILE") as refused:
+        find_files([source])
+    assert "secret" not in str(refused.value)
+
+
+def test_files_of_a_line_that_are_left_out_are_an_event(tree):
+    events = []
+    source = FileSource(["parts"], on_event=events.append)
+    assert [event.kind for event in events] == ["skipped"]
+    assert events[0].detail == "1 not inspected; files named *.txt are not read: parts/notes.txt"
+    source.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from ..images import decode_image, is_image, walk_files, why_left_out
 from .base import Event, Frame, OnEvent
 from .options import SourceOptions
 
+LOG = logging.getLogger(__name__)
+
 FORGET_S = 3600.0
 """How long a picture that is gone is remembered: a share that comes back within that is not inspected twice."""
 SHARE = 20
@@ -23,6 +26,11 @@ LEFT_OUT_AFTER_S = 5.0
 """A file that is no picture is reported after this time: an upload may have another name until it is complete."""
 TELL_EVERY_S = 1.0
 """The shortest time between two events about files that are not judged."""
+CLOSE_S = 0.8
+"""How long closing waits for the thread."""
+TAIL = 64
+"""Bytes at the end of a file by which two pictures are told apart."""
+OVERWRITTEN = "overwritten before it was read"
 NAMED = 20
 """Files that one such event names."""
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".unfinished")
@@ -42,21 +50,25 @@ class _File:
     seen_s: float
     """When the file was last there."""
     given: bool = False
+    """Whether it was given, is being decoded, or lay there before the start."""
     tried: bool = False
     """Whether it was decoded in vain since it changed."""
-    whole: bool = False
-    """Whether its last bytes show that it is complete, so that nothing needs to be waited for."""
+    tail: bytes = b""
+    """Its last bytes, where they show that it is complete, so that nothing needs to be waited for."""
     checksum: int | None = None
     """CRC-32 of the contents that were given; None where they were not read."""
+    read_s: float = 0.0
+    """When it was read: what a look into the folder saw before then is out of date."""
 
 
 class WatchedFolder:
     """The pictures that come into a folder and those below it, oldest first; those half written are waited for.
 
-    It looks into the folder when asked for a frame. A folder that is gone, or was never there, is an event; it may
-    come (back) at any time. A file that does not become a picture is a frame with the reason. Pictures that were
-    overwritten or taken away before they could be read, and files that are no pictures, are counted and named in
-    events of kind `skipped`. A picture that is replaced twice between two looks is seen once: see `poll_s`.
+    A thread looks into the folder, however long the reader takes: `Frame.arrived_ns` is when it saw the picture. A
+    folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does not become a
+    picture is a frame with the reason. Pictures that were overwritten or taken away before they could be read, and
+    files that are no pictures, are counted and named in events of kind `skipped`. Of pictures that replace each other
+    between two looks (`poll_s`), only the last is seen.
     """
 
     live = False
@@ -73,9 +85,13 @@ class WatchedFolder:
         """Path and reason of what is to be reported."""
         self._told_s = 0.0
         self._closed = threading.Event()
+        self._looked = threading.Condition()
+        """Guards the files; notified after each look into the folder."""
         self._state = ""
-        self._look_at = 0.0
+        self._pause_s = 0.0
         self._scan(given=not options.existing)
+        self._thread = threading.Thread(target=self._watch, name=f"watching {name}", daemon=True)
+        self._thread.start()
 
     @property
     def name(self) -> str:
@@ -88,28 +104,38 @@ class WatchedFolder:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Stop waiting."""
+        """Stop waiting, and the thread, unless the folder's disk does not answer."""
         self._closed.set()
+        with self._looked:
+            self._looked.notify_all()
+        self._thread.join(CLOSE_S)
 
     def next(self, timeout_s: float) -> Frame | None:
         """The oldest picture that is complete and was not given yet."""
         until = time.monotonic() + timeout_s
         while not self._closed.is_set():
-            if time.monotonic() >= self._look_at:
-                self._scan()
-            frame = self._ready()
-            self._tell_skipped()
-            if frame is not None:
-                return frame
+            for path, file, settled_s in self._candidates():
+                if (frame := self._read(path, file, settled_s)) is not None:
+                    return frame
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return None
-            self._closed.wait(min(left_s, max(0.0, self._look_at - time.monotonic())))
+            with self._looked:
+                self._looked.wait(min(left_s, self._options.poll_s))
         return None
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._pause_s):
+            try:
+                self._scan()
+                self._tell_skipped()
+            except Exception:
+                LOG.exception("%s: a look into the folder failed", self._name)
+                self._pause_s = 1.0
 
     def _scan(self, given: bool = False) -> None:
         """Note what is in the folder now; `given`: as if it had been given already."""
-        began = time.monotonic()
+        began_s = time.monotonic()
         found: dict[str, Stamp] = {}
         others: dict[str, str] = {}
         unread: list[str] = []
@@ -126,28 +152,35 @@ class WatchedFolder:
             self._turn("lost", f"cannot be read ({error.strerror}); waiting for it")
         else:
             self._turn("regained" if self._state else "opened", "")
-            self._note(found, unread, given)
-            self._note_left_out(others, given)
-        spent_s = time.monotonic() - began
-        self._look_at = time.monotonic() + max(self._options.poll_s, SHARE * spent_s)
+            with self._looked:
+                self._note(found, unread, given, began_s)
+                self._note_left_out(others, given)
+                self._looked.notify_all()
+        self._pause_s = max(self._options.poll_s, SHARE * (time.monotonic() - began_s))
 
-    def _note(self, found: dict[str, Stamp], unread: list[str], given: bool) -> None:
+    def _note(self, found: dict[str, Stamp], unread: list[str], given: bool, began_s: float) -> None:
         now_s, now_ns = time.monotonic(), time.monotonic_ns()
-        gone = self._files.keys() - found.keys()
+        gone = {path for path in self._files.keys() - found.keys() if self._files[path].read_s < began_s}
         moved = {self._files[path].stamp[:3]: path for path in gone}
         for path, stamp in found.items():
             known = self._files.get(path)
-            if known is not None and known.stamp == stamp:
+            if known is not None and (known.stamp == stamp or known.read_s >= began_s):
                 known.seen_s = now_s
-            elif known is None and (old := moved.pop(stamp[:3], None)) is not None:
-                self._files[path] = self._files.pop(old)  # it was renamed
-                self._files[path].stamp, self._files[path].seen_s = stamp, now_s
-            elif known is not None and _same_contents(path, known, stamp):
+                continue
+            if known is not None and _same_contents(path, known, stamp):
                 known.stamp, known.seen_s = stamp, now_s
+                continue
+            tail = b"" if given else _tail_of_whole(path)
+            if known is not None and not known.given and tail and (known.stamp[1], known.tail) == (stamp[1], tail):
+                known.stamp, known.seen_s = stamp, now_s  # it got another time or other rights
+                continue
+            if known is not None and _is_lost(known, stamp, tail):
+                self._skipped[path, OVERWRITTEN] += 1
+            if (old := moved.pop(stamp[:3], None)) is not None:  # another file was renamed to this one
+                self._files[path] = self._files.pop(old)
+                self._files[path].stamp, self._files[path].seen_s = stamp, now_s
             else:
-                if known is not None and _is_lost(known, stamp):
-                    self._skipped[path, "overwritten before it was read"] += 1
-                self._files[path] = _File(stamp, now_ns, now_s, given, whole=not given and _looks_whole(path))
+                self._files[path] = _File(stamp, now_ns, now_s, given, tail=tail)
         for path in gone & self._files.keys():
             if self._files[path].given:
                 if now_s - self._files[path].seen_s > FORGET_S:
@@ -169,25 +202,26 @@ class WatchedFolder:
         del self._files[path]
         self._skipped[path, "taken away before it was read"] += 1
 
-    def _ready(self) -> Frame | None:
-        """The first file, by age, that is whole or has settled and is a picture, or never became one."""
-        now_ns = time.monotonic_ns()
-        waiting = [(file.stamp[0], path) for path, file in self._files.items() if not file.given]
+    def _candidates(self) -> list[tuple[str, _File, float]]:
+        """Files that are whole or have settled, by age, each with the seconds since its last change."""
+        candidates = []
         older_settles = False
-        for _, path in sorted(waiting):
-            file = self._files[path]
-            settled_s = (now_ns - file.since_ns) / 1e9
-            at_once = file.whole and not older_settles  # files of several kinds keep their order
-            if settled_s < (self._options.give_up_s if file.tried else 0.0 if at_once else self._options.settle_s):
-                older_settles = older_settles or not file.tried
-                continue
-            if (frame := self._read(path, file, settled_s)) is not None:
-                file.given = True
-                return frame
-        return None
+        with self._looked:
+            now_ns = time.monotonic_ns()
+            waiting = [(file.stamp[0], path) for path, file in self._files.items() if not file.given]
+            for _, path in sorted(waiting):
+                file = self._files[path]
+                settled_s = (now_ns - file.since_ns) / 1e9
+                at_once = file.tail and not older_settles  # files of several kinds keep their order
+                if settled_s < (self._options.give_up_s if file.tried else 0.0 if at_once else self._options.settle_s):
+                    older_settles = older_settles or not file.tried
+                    continue
+                candidates.append((path, file, settled_s))
+        return candidates
 
     def _read(self, path: str, file: _File, settled_s: float) -> Frame | None:
         """The picture; None where it is to be waited for, or is gone."""
+        error = ""
         try:
             with open(path, "rb") as opened:  # noqa: PTH123 (text, as in scandir)
                 stamp = _stamp(os.fstat(opened.fileno()))
@@ -195,18 +229,11 @@ class WatchedFolder:
                 if _stamp(os.fstat(opened.fileno())) != stamp:
                     return None  # it is being written; the next look sees that
         except FileNotFoundError:
-            self._take_away(path)
-            return None
+            return None  # the next look reports it
         except OSError as problem:
             data, stamp, error = b"", file.stamp, f"{path}: cannot be read ({problem.strerror}); check its permissions"
-        else:
-            error = ""
-        if stamp != file.stamp:  # it changed after the last look, which may have missed a picture
-            if _is_lost(file, stamp):
-                self._skipped[path, "overwritten before it was read"] += 1
-            file.stamp, file.since_ns, file.tried = stamp, time.monotonic_ns(), False
-            file.whole = _ends_well(data[:8], data[-8:])
-            if not file.whole:
+        with self._looked:
+            if self._files.get(path) is not file or not self._is_claimed(path, file, stamp, data):
                 return None
         image = None
         if not error:
@@ -216,10 +243,23 @@ class WatchedFolder:
             except ImageError as problem:
                 error = str(problem)
         if image is None and settled_s < self._options.give_up_s:
-            file.tried = True
+            with self._looked:
+                file.given, file.tried = False, True
             return None
-        file.checksum = zlib.crc32(data)
         return Frame(path, None, image, error, file.since_ns)
+
+    def _is_claimed(self, path: str, file: _File, stamp: Stamp, data: bytes) -> bool:
+        """Note what was read, and return whether it is to be decoded now; until then nothing counts as overwritten."""
+        file.read_s = time.monotonic()
+        if stamp != file.stamp:  # it changed after the last look
+            tail = data[-TAIL:] if _is_whole(data[:8], data[-8:]) else b""
+            if _is_lost(file, stamp, tail):
+                self._skipped[path, OVERWRITTEN] += 1
+            file.stamp, file.since_ns, file.tried, file.tail = stamp, time.monotonic_ns(), False, tail
+            if not tail:
+                return False
+        file.given, file.checksum = True, zlib.crc32(data)
+        return True
 
     def _tell_skipped(self) -> None:
         """Report what is not judged, at most once in a while."""
@@ -227,11 +267,11 @@ class WatchedFolder:
         if not self._skipped or now_s - self._told_s < TELL_EVERY_S:
             return
         self._told_s = now_s
-        count = self._skipped.total()
-        names = [f"{path}: {reason}{f' {n} times' if n > 1 else ''}" for (path, reason), n in self._skipped.items()]
+        with self._looked:
+            skipped, self._skipped = self._skipped, Counter()
+        names = [f"{path}: {reason}{f' {n} times' if n > 1 else ''}" for (path, reason), n in skipped.items()]
         more = f"; and {len(names) - NAMED} more files" if len(names) > NAMED else ""
-        self._skipped.clear()
-        self._on_event(Event(self._name, "skipped", f"{count} not judged: {'; '.join(names[:NAMED])}{more}"))
+        self._on_event(Event(self._name, "skipped", f"{skipped.total()} not judged: {'; '.join(names[:NAMED])}{more}"))
 
     def _turn(self, state: str, detail: str) -> None:
         """Tell of a folder that went or came; not of one that stays gone, or there."""
@@ -245,9 +285,16 @@ def _stamp(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
-def _is_lost(known: _File, stamp: Stamp) -> bool:
-    """Whether a complete picture that was not given lay under this name, before the file got the new stamp."""
-    return not known.given and known.stamp[1] > 0 and (known.whole or stamp[2] != known.stamp[2])
+def _is_lost(known: _File, stamp: Stamp, tail: bytes) -> bool:
+    """Whether a picture that was not given lay under this name, before the file got the new stamp and tail.
+
+    A file that grows was none, and neither was one that got another time or other rights.
+    """
+    if known.given or known.stamp[1] == 0:
+        return False
+    if known.tail:
+        return (known.stamp[1], known.tail) != (stamp[1], tail)
+    return known.stamp[2] != stamp[2]
 
 
 def _same_contents(path: str, known: _File, stamp: Stamp) -> bool:
@@ -260,15 +307,17 @@ def _same_contents(path: str, known: _File, stamp: Stamp) -> bool:
         return False
 
 
-def _looks_whole(path: str) -> bool:
+def _tail_of_whole(path: str) -> bytes:
+    """Return the last bytes of a file that is complete by them; nothing of another one."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (text, as in scandir)
             first = file.read(8)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 8))
-            return _ends_well(first, file.read(8))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            tail = file.read(TAIL)
+            return tail if _is_whole(first, tail) else b""
     except OSError:
-        return False
+        return b""
 
 
-def _ends_well(first: bytes, last: bytes) -> bool:
+def _is_whole(first: bytes, last: bytes) -> bool:
     return any(first.startswith(start) and last.endswith(end) for start, end in _ENDS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
+from stfpm_runtime.images import read_image
 from stfpm_runtime.preprocessing import to_bgr8
 from stfpm_runtime.sources.pixel_formats import NAMES, to_picture
 
@@ -70,3 +71,9 @@ def test_unknown_format_and_short_buffer_are_named():
         to_picture(np.zeros(100, np.uint8), 0x01234567, 4, 6)
     with pytest.raises(ImageError, match="got 23 bytes for a Mono8 picture of 24"):
         to_picture(np.zeros(23, np.uint8), CODES["Mono8"], 4, 6)
+
+
+def test_a_mono12_buffer_and_its_png_give_the_same_picture(tmp_path, write):
+    values = GREY >> 4
+    live = to_bgr8(to_picture(values.astype("<u2").view(np.uint8).ravel(), CODES["Mono12"], 4, 6), 16)
+    np.testing.assert_array_equal(live, read_image(write(tmp_path / "a.png", values), bits=12))

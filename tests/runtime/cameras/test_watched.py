@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -140,15 +141,43 @@ def test_picture_that_was_overwritten_before_it_was_read_is_counted_and_named(wa
 
 
 def test_whole_picture_that_is_overwritten_while_another_is_judged_is_named(watch, folder, events):
-    source = watch(poll_s=0.001)
+    source = watch()
     for name in ("a.png", "b.png"):
         (folder / name).write_bytes(encoded(10))
         os.utime(folder / name, (1000, 1000))
+    time.sleep(0.3)
     assert source.next(5.0) is not None  # a.png; b.png was seen as well
     (folder / "b.png").write_bytes(encoded(20))
     assert levels(source, 1) == [20]
     assert source.next(1.2) is None
     assert f"{folder}/b.png: overwritten before it was read" in skipped(events)
+
+
+def test_pictures_are_seen_and_dated_while_nobody_asks_for_them(watch, folder, events):
+    """As between two triggers."""
+    source = watch()
+    before_ns = time.monotonic_ns()
+    for level in (10, 20, 30):
+        (folder / "latest.png").write_bytes(encoded(level))
+        time.sleep(0.3)
+    after_ns = time.monotonic_ns()
+    time.sleep(1.2)
+    assert before_ns < source.next(5.0).arrived_ns < after_ns
+    told = [event.detail for event in events if event.kind == "skipped"]
+    assert sum(int(detail.partition(" not judged: ")[0]) for detail in told) == 2
+
+
+def test_another_time_or_other_rights_of_a_waiting_picture_are_no_loss(watch, folder, events):
+    source = watch()
+    (folder / "part.png").write_bytes(encoded(10))
+    time.sleep(0.2)
+    os.utime(folder / "part.png", (1000, 1000))
+    time.sleep(0.2)
+    (folder / "part.png").chmod(0o600)
+    time.sleep(0.2)
+    assert levels(source, 1) == [10]
+    assert source.next(1.2) is None
+    assert events.kinds() == ["opened"]
 
 
 @pytest.mark.parametrize("in_place", [True, False])

@@ -13,6 +13,7 @@ from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config import CameraOptions, PictureOptions, RegionOptions
 from stfpm_runtime.line.entry import record
+from stfpm_runtime.line.service import open_camera
 from stfpm_runtime.sources.clip import FileSource
 
 from .conftest import read_lines, wait_until
@@ -52,6 +53,28 @@ def test_every_file_has_its_row_and_the_line_ends(run_line, make_options, tmp_pa
         assert len(entry.model) == 64
         assert 0 <= entry.wait_ms <= entry.latency_ms
     assert all(entry.infer_ms > 0 for entry in entries if entry.decision != "fault")
+
+
+@pytest.mark.parametrize("bits", [None, 10])
+def test_bits_of_16_bit_pictures_are_the_camera_s_or_the_model_s(run_line, make_options, tmp_path, write, bits):
+    frame = np.zeros((16, 32), np.uint16)
+    frame[:8] = 0x0FF0 if bits is None else 0x03FC
+    write(tmp_path / "parts" / "000.png", frame)
+    camera = CameraOptions("left", str(tmp_path / "parts"), bits=bits)
+    running = run_line(make_options(camera), spec={"bits": 12}, open_source=open_camera)
+    running.thread.join(20)
+    assert [entry.score for entry in running.finish()] == [1.0]
+
+
+def test_files_that_a_line_leaves_out_are_an_event(run_line, make_options, tmp_path, write, paint):
+    write(tmp_path / "parts" / "000.png", paint())
+    (tmp_path / "parts" / "notes.txt").touch()
+    running = run_line(make_options(CameraOptions("left", str(tmp_path / "parts"))), open_source=open_camera)
+    running.thread.join(20)
+    assert [entry.decision for entry in running.finish()] == ["pass"]
+    assert ("skipped", f"1 not inspected; files named *.txt are not read: {tmp_path}/parts/notes.txt") in [
+        (event.kind, event.detail) for event in running.journal.events()
+    ]
 
 
 def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, paint):
