@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from stfpm_edge.teacher import check_archive
 from stfpm_runtime.errors import ArtifactError
-from stfpm_runtime.files import check_archive
 
 
 def as_dict(value: object) -> dict[Any, Any]:
@@ -62,7 +62,7 @@ def read_inert(path: Path) -> dict[Any, Any]:
         raise ArtifactError(f"{path}: no such file; expected a Lightning checkpoint (.ckpt)")
     try:
         with zipfile.ZipFile(path) as archive:
-            check_archive(archive, path, is_compressed=False)
+            check_archive(archive, path)
             content = _InertUnpickler(archive).load()
     except ArtifactError:
         raise

@@ -1,23 +1,15 @@
-"""Writing files so that nothing is ever half there, finding out early that one cannot be written, bounding archives."""
+"""Writing files so that nothing is ever half there, and finding out early that one cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .errors import ArtifactError, OutputError
+from .errors import OutputError
 from .picture_header import looks_like_picture
-
-LEAST_BOUND_BYTES = 64 << 20
-"""A compressed archive may always unpack to this many bytes."""
-MOST_UNPACKED_BYTES = 4 << 30
-"""A compressed archive never may unpack to more bytes than this."""
-MOST_RATIO = 100
-"""Between these two bounds, a compressed archive may unpack to so many times its own size."""
 
 FILE_MODE = 0o640
 """Of journals, cursors, pictures and JSON lines: the owner writes, the group reads."""
@@ -26,27 +18,6 @@ FILE_MODE = 0o640
 def private_opener(path: str, flags: int) -> int:
     """Open a file as `os.open` does; one that is created has mode 0640, less the umask. For `open(opener=...)`."""
     return os.open(path, flags, FILE_MODE)
-
-
-def check_archive(archive: zipfile.ZipFile, path: Path, *, is_compressed: bool) -> None:
-    """Raise ArtifactError where the members of a zip file at `path` unpack to more than is plausible; unpack none.
-
-    A file that is not `is_compressed`, as PyTorch writes it, may unpack to its own size at the most.
-    """
-    size = path.stat().st_size
-    members = archive.infolist()
-    unpacked = sum(member.file_size for member in members)
-    most = min(max(MOST_RATIO * size, LEAST_BOUND_BYTES), MOST_UNPACKED_BYTES) if is_compressed else size
-    if unpacked > most:
-        raise ArtifactError(
-            f"{path}: its members unpack to {unpacked} bytes, its own size is {size}; expected {most} bytes at the "
-            "most: get the file again from where it was made"
-        )
-    if not is_compressed and any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ArtifactError(
-            f"{path}: has compressed members; expected none, as PyTorch writes it: get the file again from where it "
-            "was made"
-        )
 
 
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:

@@ -185,5 +185,7 @@ def test_training_takes_named_images_alone(root, job, tmp_path):
     from stfpm_edge.options import TrainOptions
 
     images = sorted((root / "bottle" / "train" / "good").iterdir())[:4]
-    options = TrainOptions(root, tmp_path / "m.safetensors", "procedural", height=64, width=64, epochs=1, batch_size=2)
+    options = TrainOptions(
+        root, tmp_path / "m.safetensors", "procedural", height=64, width=64, epochs=1, batch_size=2, accept_data=True
+    )
     assert train(options, Silent(), images).spec.training["images"]["train"] == 3

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
