@@ -74,12 +74,9 @@ def folders(folder: Path) -> list[Path]:
 
 
 def pair(
-    listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str], level: int = 127
+    listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str]
 ) -> list[Sample]:
-    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit.
-
-    `level` is the highest value of a mask's normal pixels.
-    """
+    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit."""
     found = {path.stem: path for path in pictures(masks)}
     samples = []
     for image in images:
@@ -87,7 +84,7 @@ def pair(
         if mask is None:
             listing.misfits.append(f"{image}: has no mask; expected {masks / name_of(image)}.png")
         else:
-            samples.append(Sample(image, kind, mask, mask_level=level))
+            samples.append(Sample(image, kind, mask))
     listing.misfits += [f"{mask}: a mask of no image; remove it, or bring its image" for mask in found.values()]
     return samples
 
