@@ -41,6 +41,11 @@ class Sample:
         """Whether the label says so."""
         return self.kind != GOOD
 
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All files of its mask."""
+        return (*((self.mask,) if self.mask else ()), *self.more_masks)
+
 
 @dataclass(frozen=True)
 class Category:
@@ -106,7 +111,7 @@ def read_category(folder: Path) -> Category:
 def sample_mask(sample: Sample, rows: int, columns: int) -> Mask:
     """The mask of a sample, all of its files joined, as bool [rows, columns]. Raises DataError as `read_mask` does."""
     mask: Mask = np.zeros((rows, columns), np.bool_)
-    for path in (*((sample.mask,) if sample.mask else ()), *sample.more_masks):
+    for path in sample.masks:
         if path.suffix == ".npy":
             mask |= read_mask_frame(path, sample.frame, rows, columns)
         else:

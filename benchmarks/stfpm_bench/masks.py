@@ -49,7 +49,8 @@ def read_mask(path: Path, rows: int, columns: int) -> Mask:
         raise DataError(f"{path}: the mask has values that are no numbers; {_REMEDY}")
     if not levels.any():
         raise DataError(
-            f"{path}: all pixels have the same value, {pixels.max():g}, so that it marks nothing or everything; {_REMEDY}"
+            f"{path}: all pixels have the same value, {pixels.max():g}, so that it marks nothing or everything; "
+            f"{_REMEDY}"
         )
     try:
         mask = _threshold(levels, is_lossy=is_lossy, is_integer=pixels.dtype.kind == "u")
@@ -58,7 +59,7 @@ def read_mask(path: Path, rows: int, columns: int) -> Mask:
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if border.all() and mask.mean() > 0.5:
         raise DataError(
-            f"{path}: marks {mask.mean():.0%} of the picture with all of its border, as an inverted mask does; {_REMEDY}"
+            f"{path}: marks {mask.mean():.0%} of the picture and all of its border, as an inverted mask does; {_REMEDY}"
         )
     return mask
 
@@ -135,9 +136,7 @@ def _threshold(levels: Levels, *, is_lossy: bool, is_integer: bool) -> Mask:
         return mask
     areas = _areas(levels, mask)
     if (areas & (levels <= NOISE * peak)).any():
-        raise ValueError(
-            f"the levels {found[1]:g} and {peak:g} are side by side; {found[1]:g} may be a label or noise"
-        )
+        raise ValueError(f"the levels {found[1]:g} and {peak:g} are side by side; {found[1]:g} may be a label or noise")
     return np.asarray(levels > 0) if areas.any() else mask
 
 

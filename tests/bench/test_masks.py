@@ -113,7 +113,7 @@ def photograph():
     [
         (np.zeros((EDGE, EDGE), np.uint8), "all pixels have the same value, 0, so that it marks nothing or everything"),
         (np.full((EDGE, EDGE), 255, np.uint8), "all pixels have the same value, 255, so that it marks nothing"),
-        (grey(255, 0), r"marks 87% of the picture with all of its border, as an inverted mask does; save it with 0"),
+        (grey(255, 0), r"marks 87% of the picture and all of its border, as an inverted mask does; save it with 0"),
         (photograph(), "has areas that are neither good nor defective, as a photograph or a heat map has"),
         (np.where(labels() == 85, 1, labels()), r"the levels 1 and 255 are side by side; 1 may be a label or noise"),
     ],
