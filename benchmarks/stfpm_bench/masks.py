@@ -112,7 +112,7 @@ def _levels(pixels: npt.NDArray[Any]) -> Levels:
         opaque = alpha > 0
         seen = colours[opaque]
         if (seen == seen[0]).all():  # one colour, or none: the mask is the alpha channel
-            return alpha - alpha.min()
+            return np.asarray(alpha - alpha.min())
         colours = np.where(opaque[..., np.newaxis], colours, 0)
     if (colours == colours[..., :1]).all():
         return np.asarray(colours[..., 0] - colours.min())

@@ -32,7 +32,7 @@ class Product:
         Raises DataError for a file that cannot be read.
         """
         digest = hashlib.sha256()
-        listed = [("train", 0, (path,)) for path in self.train]
+        listed: list[tuple[str, int, tuple[Path, ...]]] = [("train", 0, (path,)) for path in self.train]
         listed += [(one.kind, one.frame, (one.image, *one.masks)) for one in self.category.samples]
         for kind, frame, paths in listed:
             digest.update(f"\n{kind} {frame} ".encode())
