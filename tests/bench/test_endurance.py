@@ -33,7 +33,8 @@ def judge(tmp_path):
             journal.write(Entry(
                 seq=0, time=utc(), monotonic_ns=time.monotonic_ns(), run=run, camera="top", region="frame",
                 source="fake", frame=number, part=part, decision=decision,
-                score=None if decision == "fault" else 0.5, p_value=None, threshold=0.5, reason="", model="0" * 64, dropped=0, wait_ms=0.1, preprocess_ms=0.1, infer_ms=0.1, latency_ms=0.3,
+                score=None if decision == "fault" else 0.5, p_value=None, threshold=0.5, reason="", model="0" * 64,
+                dropped=0, wait_ms=0.1, preprocess_ms=0.1, infer_ms=0.1, latency_ms=0.3,
             ))  # fmt: skip
         journal.note([Happening(0, utc(), time.monotonic_ns(), run, "", "", "sink", detail) for detail in events])
         journal.close()
