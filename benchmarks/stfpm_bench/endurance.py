@@ -173,7 +173,7 @@ def endure(one: Run, data: Path) -> tuple[list[Check], dict[str, object]]:
         stack.callback(subscriber.close)
         process = _await_listening(one, _start(one))
         time.sleep(SUBSCRIBE_S)
-        machine = Machine(camera, subscriber, one.http_port, TOPIC)
+        machine = Machine(camera, subscriber, one.http_port, TOPIC, one.disk_is_full)
         thread = machine.start()
         stack.callback(machine.stopping.set)
         done = _torment(one, plc, process)
@@ -191,6 +191,7 @@ def endure(one: Run, data: Path) -> tuple[list[Check], dict[str, object]]:
         "parts_answered": sum(bool(part.answer) for part in machine.parts),
         "good_parts_passed": sum(part.kind == "good" and part.answer == "pass" for part in machine.parts),
         "good_parts": sum(part.kind == "good" for part in machine.parts),
+        "parts_without_a_disk": sum(part.may_be_missing for part in machine.parts),
         "poisoned_triggers": 2 * machine.poisons,
         "frames": camera.frames,
     }

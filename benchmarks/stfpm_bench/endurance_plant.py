@@ -58,6 +58,14 @@ class Part:
     """Whether the trigger was acknowledged: by a verdict over HTTP, by the broker over MQTT."""
     answer: str = ""
     """The decision that the machine was told; empty where it was told none in time, so that it rejects the part."""
+    had_no_disk: bool = False
+    """Whether the disk was full meanwhile: a fault that was told then is lost if the process is killed before there is
+    room again."""
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether the journal may be without it."""
+        return self.had_no_disk and self.answer in ("", "fault")
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,7 @@ class Machine:
     subscriber: Subscriber
     http_port: int
     topic: str
+    disk_is_full: threading.Event
     parts: list[Part] = field(default_factory=list)
     poisons: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -238,7 +247,9 @@ class Machine:
             if self.stopping.wait(SETTLE_S):
                 return
             self.parts.append(part)
+            part.had_no_disk = self.disk_is_full.is_set()
             self._ask(part)
+            part.had_no_disk |= self.disk_is_full.is_set()
 
     def _ask(self, part: Part) -> None:
         body = json.dumps({"part": part.name}).encode()

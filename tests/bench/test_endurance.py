@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 
 from stfpm_bench.endurance import main
 from stfpm_bench.endurance_audit import audit
 from stfpm_bench.endurance_plant import Part
+from stfpm_runtime.engines import open_engine
+from stfpm_runtime.files import sha256
+from stfpm_runtime.golden import Golden, golden_path, save_golden
 from stfpm_runtime.line.entry import Entry, Happening, utc
 from stfpm_runtime.line.journal import Journal
 
@@ -66,6 +71,19 @@ def test_an_accepted_trigger_without_a_verdict_is_found(judge):
     assert judge(parts=parts) == {"accepted triggers have a verdict in the journal": ("good-4 (mqtt)",)}
 
 
+def test_a_pass_that_was_told_while_the_disk_was_full_may_not_be_missing(judge):
+    part = Part("good-4", "good", "http", is_accepted=True, answer="pass", had_no_disk=True)
+    assert judge(parts=[*PARTS, part]) == {
+        "accepted triggers have a verdict in the journal": ("good-4 (http)",),
+        "answers are the journal's": ("good-4",),
+    }
+
+
+def test_a_fault_that_was_told_while_the_disk_was_full_may_be_missing(judge):
+    part = Part("good-4", "good", "http", is_accepted=True, answer="fault", had_no_disk=True)
+    assert judge(parts=[*PARTS, part]) == {}
+
+
 def test_a_pass_for_nobody_is_found(judge):
     assert judge({**DECISIONS, "": "pass"}, told=(1, 2, 3, 4)) == {"verdicts of no known part are no pass": ("4: ''",)}
 
@@ -99,7 +117,11 @@ def test_another_outputs_event_accounts_for_nothing(judge):
 @pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no broker: apt install mosquitto")
 def test_a_few_kills_break_nothing(make_model, make_category, tmp_path, capsys):
     path = tmp_path / "endurance.json"
-    status = main([str(make_model()), str(make_category()), "--kills", "4", "--json", str(path)])
+    model = make_model(factor=0.01, threshold=0.5, parity={"map_max_error": 1e-7, "failures": []})
+    with contextlib.closing(open_engine(model)) as engine:
+        images = np.random.default_rng(0).integers(0, 256, (2, *engine.spec.input_shape), np.uint8)
+        save_golden(Golden(images, *engine.infer(images), sha256(model)), golden_path(model))
+    status = main([str(model), str(make_category()), "--kills", "4", "--json", str(path)])
     found = capsys.readouterr()
     assert status == 0, found.out + found.err
     result = json.loads(path.read_text())
