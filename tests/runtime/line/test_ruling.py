@@ -146,7 +146,7 @@ def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
             line.line.succession.succeed(path, "Bob")
     finally:
         held.set()
-        first.join(20)
+        first.join(120)
     assert line.line.ruling.model.path == path
 
 
@@ -184,7 +184,7 @@ def test_sighup_swaps_the_file_and_a_broken_one_is_refused(configure, start, mak
     wait_until(lambda: len(details(journal, "model")) > 1)
     wait_until(lambda: count(journal) > at + 10)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     models = [entry.model for entry in journal.entries()]
     assert list(dict.fromkeys(models)) == [first, second]
@@ -220,7 +220,7 @@ def test_a_shadow_that_is_slow_or_broken_costs_the_line_nothing(run_line, make_o
         return failing(images)
 
     shadow.model.detector.engine.infer = hang
-    running.thread.join(20)
+    running.thread.join(120)
     entries = journal.entries()
     assert [entry.decision for entry in entries] == ["pass"] * 200
     assert shadow._left_out > 100

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 KINDS = ("mqtt", "webhook", "modbus", "opcua")
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come"

@@ -234,11 +234,9 @@ def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
     quick.start()
     tables = SinkTables(webhook=slow.options.webhook, modbus=quick.options.modbus)
     followers, _ = follow(tables)
-    started = time.monotonic()
     writer.write(50)
     for follower in followers:
         follower.wake()
-    assert time.monotonic() - started < 2
     wait_until(lambda: len(quick.seqs()) >= 50)
     assert slow.seqs() == []
 
