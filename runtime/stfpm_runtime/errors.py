@@ -8,6 +8,7 @@
     ├── ArtifactError       a model file is missing, damaged, of another kind, or from a newer version
     ├── OutputError         a file or folder cannot be written
     ├── JournalError        a journal cannot be written or read, is damaged, or of another version
+    ├── TriggerError        a trigger's message or its part id is not understood
     ├── EngineError         the engine refused its input, or failed
     ├── TrainingError       training cannot go on
     ├── ParityError         the exported file disagrees with PyTorch
@@ -49,6 +50,10 @@ class OutputError(StfpmError):
 
 class JournalError(StfpmError):
     """A journal cannot be written or read, is damaged, or of another version."""
+
+
+class TriggerError(StfpmError):
+    """A trigger's message or its part id is not understood: bad JSON, an id that is too long, a control character."""
 
 
 class EngineError(StfpmError):

@@ -11,6 +11,14 @@ from pathlib import Path
 from .errors import OutputError
 from .picture_header import looks_like_picture
 
+FILE_MODE = 0o640
+"""Of journals, cursors, pictures and JSON lines: the owner writes, the group reads."""
+
+
+def private_opener(path: str, flags: int) -> int:
+    """Open a file as `os.open` does; one that is created has mode 0640, less the umask. For `open(opener=...)`."""
+    return os.open(path, flags, FILE_MODE)
+
 
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Raise OutputError unless a file can be written at `path`, before the work that it is for.

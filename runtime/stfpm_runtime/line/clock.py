@@ -15,7 +15,8 @@ class Clock:
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
         self._steady = steady
-        self._offset_s = self._first_offset_s = wall() - steady()
+        self._steady_since_s = steady()
+        self._offset_s = self._first_offset_s = wall() - self._steady_since_s
 
     def jump_s(self) -> float:
         """By how much the wall clock has jumped since the last call; 0 if it has not."""
@@ -25,7 +26,12 @@ class Clock:
             self._offset_s += max(-0.001, min(0.001, jumped_s))  # slewing, which adds up over months, is no jump
             return 0.0
         self._offset_s = offset_s
+        self._steady_since_s = self._steady()
         return jumped_s
+
+    def steady_for_s(self) -> float:
+        """Return for how many seconds the two clocks have agreed: since the start, or since the last jump."""
+        return self._steady() - self._steady_since_s
 
     def trusted_s(self) -> float:
         """Seconds since 1970 as the wall clock would say if it had not jumped forward since the start.

@@ -21,6 +21,7 @@ from .checks import check_least, check_name, check_range, check_threshold, check
 from .dashboard.options import DashboardOptions
 from .drift import DriftOptions
 from .listening import ListenOptions
+from .part_id import PART_LENGTH
 from .sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions, check_sinks
 from .toml_file import MistakeError, read_toml
 
@@ -92,6 +93,8 @@ class CameraOptions:
     """From the trigger on, until a frame is taken for it: the way from the light barrier to the picture."""
     timeout_ms: int = 1000
     """From then on, until a trigger without a frame is a fault."""
+    part_length: int = PART_LENGTH
+    """Characters of a part id, at most: a longer one is refused, never cut."""
     same_size: bool = True
     """Of a camera: a frame of another size than its first is a fault."""
     frozen_after_s: float = 5.0
@@ -144,6 +147,9 @@ class CameraOptions:
                 raise MistakeError(
                     key, f'trigger = "{kind}" and the key {key} belong together; expected both or neither'
                 )
+        if set(self.topic) & set("+#"):
+            raise MistakeError("topic", f"got {self.topic!r}; expected one topic without + and #")
+        check_least("part_length", self.part_length, 1)
         if self.gpio and not re.fullmatch(r".+:\d+", self.gpio):
             raise MistakeError("gpio", f"got {self.gpio!r}; expected CHIP:LINE, say /dev/gpiochip0:17")
         if self.debounce is not None:

@@ -9,6 +9,9 @@ from ..conformal import PValues
 from ..detector import Decision
 from .inspector import Judged
 
+LISTED = 8
+"""Verdicts that a reason names, the newest ones."""
+
 
 class Debounce:
     """N of M: a reject stands if at least `wanted` of the last `window` frames were not passed; a fault always does.
@@ -19,18 +22,27 @@ class Debounce:
 
     def __init__(self, wanted: int, window: int) -> None:
         self._wanted = wanted
-        self._not_passed: deque[bool] = deque(maxlen=window)
+        self._last: deque[tuple[bool, int]] = deque(maxlen=window)
+        """Of each of the last frames: whether it was not passed, and its verdict's number."""
 
-    def decide(self, decision: Decision) -> tuple[Decision, str]:
-        """The decision on the newest frame, and why it differs from the frame's own; empty where it does not."""
-        self._not_passed.append(decision != "pass")
-        count = sum(self._not_passed)
-        alarmed: Decision = "reject" if count >= self._wanted else "pass"
-        if decision in ("fault", alarmed):
+    def decide(self, decision: Decision, seq: int = 0) -> tuple[Decision, str]:
+        """Return the decision on the newest frame, and its reason with the verdicts that caused it.
+
+        `seq` is the number that the verdict will have in the journal; 0 where it has none. The reason is empty for a
+        frame that passes by itself and for a fault, which has its own.
+        """
+        self._last.append((decision != "pass", seq))
+        not_passed = [number for is_not_passed, number in self._last if is_not_passed]
+        alarmed: Decision = "reject" if len(not_passed) >= self._wanted else "pass"
+        if decision == "fault" or decision == alarmed == "pass":
             return decision, ""
+        listed = ", ".join(str(number) for number in not_passed[-LISTED:] if number)
+        more = "..., " if len(not_passed) > LISTED else ""
+        verdicts = f" (verdicts {more}{listed})" if listed else ""
         return (
             alarmed,
-            f"debounced: {count} of the last {len(self._not_passed)} not passed, {self._wanted} make a reject",
+            f"debounced: {len(not_passed)} of the last {len(self._last)} not passed{verdicts}, "
+            f"{self._wanted} make a reject",
         )
 
 
@@ -41,15 +53,15 @@ class Decider:
         self._p_values = PValues(held_out)
         self._debounces: dict[tuple[str, str], Debounce] = {}
 
-    def decide(self, judged: Judged) -> tuple[Decision, str]:
-        """Decision and reason."""
+    def decide(self, judged: Judged, seq: int = 0) -> tuple[Decision, str]:
+        """Return decision and reason; `seq` is the number that the verdict will have in the journal."""
         camera, verdict = judged.shot.camera, judged.verdict
         if camera.debounce is None:
             return verdict.decision, verdict.reason
         key = camera.name, judged.region.name
         if key not in self._debounces:
             self._debounces[key] = Debounce(*camera.debounce)
-        decision, reason = self._debounces[key].decide(verdict.decision)
+        decision, reason = self._debounces[key].decide(verdict.decision, seq)
         return decision, reason or verdict.reason
 
     def p_value(self, judged: Judged) -> float | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from unicodedata import category
 
 from ..detector import Decision
+from .part_id import GS1_SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,39 @@ def record(entry: Entry, journal: str) -> dict[str, Any]:
 
 
 def storable(text: str) -> str:
-    """The text with what is no Unicode written out: a file's name may be any bytes, a journal holds UTF-8 alone."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    r"""Return the text with control characters and what is not Unicode written as \x1b or \udcff.
+
+    A file's name may be any bytes; a journal holds UTF-8 alone, and none of its texts may forge a line or a colour.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or category(c) == "Zs" or c == GS1_SEPARATOR else ascii(c)[1:-1] for c in text)
+
+
+def fault_of(entry: Entry, reason: str) -> Entry:
+    """Return the verdict as a fault without pictures and without any value that a journal cannot hold."""
+    kept = {field.name: _writable(getattr(entry, field.name), str(field.type)) for field in dataclasses.fields(Entry)}
+    fault: dict[str, Any] = {"decision": "fault", "score": None, "p_value": None, "picture": "", "overlay": ""}
+    return Entry(**{**kept, **fault, "reason": storable(reason)})
+
+
+def _writable(value: object, kind: str) -> Any:  # noqa: ANN401 (of that kind)
+    """Return the value if it is of that kind and can be written; else None, 0 or an empty text."""
+    if kind == "str":
+        return storable(value) if isinstance(value, str) else ""
+    if kind.startswith("int") and isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    if kind.startswith("float") and isinstance(value, int | float) and math.isfinite(value):
+        return value
+    return None if "None" in kind else 0
 
 
 def utc(seconds: float | None = None) -> str:
     """A moment since 1970, or now, as the journal writes it: it sorts as text."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_of(moment: str) -> float:
+    """Return a moment as the journal writes it in seconds since 1970. Raises ValueError for another text."""
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from datetime import timedelta
 
 from ..errors import MissingExtraError, OptionError
 from .shots import Firing
+from .sinks.follower import Remark
 from .triggers import Posted
 
 try:
@@ -16,6 +18,8 @@ try:
 except ImportError:
     raise MissingExtraError("gpiod", "gpio") from None
 
+LOG = logging.getLogger("stfpm.gpio")
+RETRY_S = 1.0
 BOUNCE = timedelta(milliseconds=1)
 """Edges closer than this are one: contacts bounce."""
 
@@ -23,8 +27,12 @@ BOUNCE = timedelta(milliseconds=1)
 class GpioTrigger:
     """Waits in a thread for edges of one line. Raises OptionError where it cannot be had."""
 
-    def __init__(self, address: str, trigger: Posted) -> None:
+    def __init__(self, address: str, trigger: Posted, remark: Remark) -> None:
         """`address` is CHIP:LINE, say /dev/gpiochip0:17."""
+        self.name = f"gpio {address}"
+        self.failure = ""
+        """Why no edge can be received; empty while they can."""
+        self._remark = remark
         chip, _, line = address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
         try:
@@ -35,18 +43,35 @@ class GpioTrigger:
             ) from None
         self._trigger = trigger
         self._closing = threading.Event()
+        self._released = False
         self._thread = threading.Thread(target=self._work, name="gpio", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Give the line back."""
-        if not self._closing.is_set():
-            self._closing.set()
-            self._thread.join(2.0)
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Give the line back. Closing twice is fine."""
+        self._closing.set()
+        self._thread.join(max(0.0, timeout_s))
+        if not self._thread.is_alive() and not self._released:
+            self._released = True
             self._request.release()
 
     def _work(self) -> None:
         while not self._closing.is_set():
-            if self._request.wait_edge_events(timedelta(milliseconds=100)):
-                for _ in self._request.read_edge_events():
-                    self._trigger.put(Firing(time.monotonic_ns()))
+            try:
+                if self._request.wait_edge_events(timedelta(milliseconds=100)):
+                    for _ in self._request.read_edge_events():
+                        fire(self._trigger, self.name, self._remark)
+                self.failure = ""
+            except Exception as error:  # the chip is gone, say: it is shown, and tried again
+                if not self.failure:
+                    LOG.exception("%s: no triggers", self.name)
+                    self._remark("trigger", f"{self.name}: no triggers: {error}")
+                self.failure = f"no triggers: {error}"
+                self._closing.wait(RETRY_S)
+
+
+def fire(trigger: Posted, name: str, remark: Remark) -> None:
+    """Ask for a verdict; a trigger that cannot be taken is logged and an event."""
+    if not trigger.put(Firing(time.monotonic_ns())):
+        LOG.error("%s: a trigger was not taken: too many wait", name)
+        remark("trigger", f"{name}: not taken, too many wait")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import JournalError
+from ..files import private_opener
 from .config import Synchronous
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
 from .thresholds import TABLE as THRESHOLDS
@@ -139,6 +140,26 @@ class Journal:
                 self._connection.execute(earlier, same)
             insert(self._connection, held)
 
+    def around(self, before: str) -> tuple[str, str, str]:
+        """Return the times of three verdicts: the oldest, the newest before that moment, the oldest from then on.
+
+        An empty text stands for one that does not exist. It costs three look-ups in the index.
+        """
+        sql = (
+            "SELECT coalesce((SELECT min(time) FROM verdicts), ''), "
+            "coalesce((SELECT max(time) FROM verdicts WHERE time < ?), ''), "
+            "coalesce((SELECT min(time) FROM verdicts WHERE time >= ?), '')"
+        )
+        with _named(self.path):
+            oldest, last, first = self._connection.execute(sql, (before, before)).fetchone()
+        return str(oldest), str(last), str(first)
+
+    def newest_time(self) -> str:
+        """Return the time of the last verdict; an empty text where there is none."""
+        with _named(self.path):
+            row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
+        return str(row[0]) if row else ""
+
     def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
 
@@ -227,6 +248,8 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    with contextlib.suppress(OSError):  # FILE-wal and FILE-shm get the mode of FILE from SQLite
+        os.close(private_opener(str(path), os.O_RDWR | os.O_CREAT))
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
     try:
         version = check_version(connection, path)
@@ -266,7 +289,8 @@ def _lock(path: Path) -> TextIO:
     """Hold FILE.lock, so that two processes never give out the same number; the kernel lets go with the process."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+        lock_path = path.with_name(path.name + ".lock")
+        lock = open(lock_path, "a+", encoding="ascii", opener=private_opener)  # noqa: SIM115 (kept open)
     except OSError as error:
         remedy = "choose another place"
         raise JournalError(f"{path}: the journal cannot be written ({error.strerror}); {remedy}") from None

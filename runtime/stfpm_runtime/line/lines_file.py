@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from ..files import private_opener
 from .entry import COLUMNS
 from .reading import open_for_reading
 
@@ -145,7 +146,7 @@ class LinesFile:
 
     def _open(self) -> FileIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return FileIO(self._path, "a+")
+        return FileIO(self._path, "a+", opener=private_opener)
 
 
 def _last_line(file: FileIO) -> tuple[dict[str, Any], int]:

@@ -25,12 +25,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..detector import Decision
+from ..errors import TriggerError
 from .board import Board
 from .drift import DriftWatch
 from .entry import Entry, record, storable, utc
+from .guard import Guard
 from .inspector import Judged
+from .integrity import IntegrityCheck
 from .lines_file import JsonLinesFollower
+from .listeners import Listener
 from .ordering import take_orders
+from .part_id import check_part
 from .pictures import Pictures
 from .recorder import Recorder
 from .ruling import Ruling, Succession
@@ -56,10 +62,16 @@ class Line:
     ruling: Ruling
     recorder: Recorder
     drift: DriftWatch
+    guard: Guard
+    """Calls everything that has no say in a verdict."""
     pictures: Pictures | None = None
     json_lines: JsonLinesFollower | None = None
     followers: tuple[Follower, ...] = ()
     """Threads that tell others, each from the journal."""
+    listeners: tuple[Listener, ...] = ()
+    """Threads that receive triggers."""
+    integrity: IntegrityCheck | None = None
+    """Looks for damage in the whole journal."""
     succession: Succession | None = None
     """Who may put another model in the ruling one's place."""
     shadow: Shadow | None = None
@@ -74,64 +86,72 @@ def run(line: Line, stop: threading.Event) -> None:
 
     Raises StfpmError for a camera that can never be opened. Nothing else ends it: whatever breaks makes faults.
     """
-    for station in line.stations:
-        station.start()
-    while not stop.is_set() and not any(station.failure for station in line.stations):
-        ended = all(station.ended for station in line.stations)  # asked first: what was brought until then is there
-        shots = line.meeting.take(POLL_S)
-        if ended and not shots:
-            break
-        pass_on(line, line.ruling.inspector.judge(shots))
-        keep_up(line)
-    finish(line)
+    try:
+        for station in line.stations:
+            station.start()
+        while not stop.is_set() and not any(station.failure for station in line.stations):
+            ended = all(station.ended for station in line.stations)  # asked first: what was brought until then is there
+            shots = line.meeting.take(POLL_S)
+            if ended and not shots:
+                break
+            pass_on(line, line.ruling.inspector.judge(shots))
+            keep_up(line)
+    finally:  # whatever happened: what was asked for is answered
+        finish(line)
     for station in line.stations:
         if station.failure:
             raise station.failure
 
 
 def pass_on(line: Line, judged: Sequence[Judged]) -> None:
-    """Verdicts to the journal, one by one, and only then to whoever waits for them."""
+    """Write verdicts into the journal, one by one, and only then tell whoever waits for them."""
     for shot, parts in itertools.groupby(judged, key=lambda part: part.shot):
         kept = [(part, keep(line, part)) for part in parts]
-        shot.firing.answer([record(entry, line.recorder.id) for _, entry in kept])
+        line.guard.call("answer", shot.firing.answer, [record(entry, line.recorder.id) for _, entry in kept])
         look_on(line, kept)
     if judged:
         for follower in (line.json_lines, *line.followers):
             if follower:
-                follower.wake()
+                line.guard.call("outputs", follower.wake)
 
 
 def keep(line: Line, judged: Judged) -> Entry:
-    """One verdict into the journal, with the names of the pictures that it will have."""
+    """Write one verdict into the journal, with the names of the pictures that it will have."""
     entry, job = make_entry(line, judged), None
     if line.pictures:
-        entry, job = line.pictures.promise(entry, judged)
+        promised = line.guard.call("pictures", line.pictures.promise, entry, judged, line.recorder.id)
+        entry, job = promised or (entry, None)
     entry = line.recorder.keep(entry)
     if line.pictures and job:
-        if entry.seq:
-            line.pictures.submit(job)
+        if entry.picture or entry.overlay:
+            line.guard.call("pictures", line.pictures.submit, job)
         else:
-            line.pictures.withdraw(job)
-    line.summary.take(entry)
+            line.guard.call("pictures", line.pictures.withdraw, job)
+    line.guard.call("summary", line.summary.take, entry)
     return entry
 
 
 def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
-    """What has no say in the verdicts, and comes after them: drift, the shadow, what is shown."""
+    """Show the verdicts to what has no say in them: drift, the board, the shadow."""
     for judged, entry in kept:
-        line.drift.take(entry, judged.looks)
+        line.guard.call("drift", line.drift.take, entry, judged.looks)
         if line.board:
-            line.board.take(entry, judged)
+            line.guard.call("board", line.board.take, entry, judged)
     if line.shadow:
-        line.shadow.offer(kept)
+        line.guard.call("shadow", line.shadow.offer, kept)
 
 
 def make_entry(line: Line, judged: Judged) -> Entry:
-    """The decision on one part, as the journal has it."""
+    """Return the decision on one part, as the journal has it."""
     shot, verdict, now_ns = judged.shot, judged.verdict, time.monotonic_ns()
-    decision, reason = line.ruling.decider.decide(judged)
+    seq, part = line.recorder.next_seq, shot.frame.part
+    decision, reason, p_value = _decide(line, judged, seq)
+    try:
+        check_part(part, shot.camera.part_length)
+    except TriggerError as error:
+        decision, reason, part = "fault", str(error), ""
     return Entry(
-        seq=line.recorder.next_seq,
+        seq=seq,
         time=utc(),
         monotonic_ns=now_ns,
         run=line.recorder.run,
@@ -139,10 +159,10 @@ def make_entry(line: Line, judged: Judged) -> Entry:
         region=judged.region.name,
         source=storable(shot.frame.source),
         frame=shot.frame.index,
-        part=shot.frame.part,
+        part=part,
         decision=decision,
-        score=verdict.score,
-        p_value=line.ruling.decider.p_value(judged),
+        score=None if decision == "fault" else verdict.score,
+        p_value=None if decision == "fault" else p_value,
         threshold=verdict.threshold,
         reason=storable(reason),
         model=line.ruling.model.sha256,
@@ -154,16 +174,32 @@ def make_entry(line: Line, judged: Judged) -> Entry:
     )
 
 
+def _decide(line: Line, judged: Judged, seq: int) -> tuple[Decision, str, float | None]:
+    """Return decision, reason and p-value; a bug in them makes a fault."""
+    try:
+        decision, reason = line.ruling.decider.decide(judged, seq)
+        return decision, reason, line.ruling.decider.p_value(judged)
+    except Exception as error:
+        LOG.exception("internal error: the decision on a part could not be made")
+        return "fault", f"internal error: {type(error).__name__}: {error}", None
+
+
 def keep_up(line: Line) -> None:
-    """What is due between frames: another model or threshold, events, limits, signs of life."""
+    """Do what is due between frames: another model or threshold, events, limits, signs of life. Raises nothing."""
+    call = line.guard.call
+    call("model", _take_over, line)
+    call("thresholds", take_orders, line.recorder, line.ruling)
+    call("journal", line.recorder.keep_up)
+    if line.board:
+        call("board", line.board.turned)
+    call("systemd", line.notifier.alive, line.summary.status)
+    call("summary", line.summary.log_now_and_then)
+
+
+def _take_over(line: Line) -> None:
+    """Let a model that waits for it judge from the next frame on."""
     if line.succession and (model := line.succession.take_over()):
         line.drift.begin(model.spec.held_out_scores)
-    take_orders(line.recorder, line.ruling)
-    line.recorder.keep_up()
-    if line.board:
-        line.board.turned()
-    line.notifier.alive(line.summary.status)
-    line.summary.log_now_and_then()
 
 
 def finish(line: Line) -> None:
@@ -175,8 +211,15 @@ def finish(line: Line) -> None:
         waiting += line.meeting.take(0.01)
     waiting += line.meeting.close()
     waiting += [station.shot_without_frame(firing, STOPPED) for station, firing in firings]
-    asked = [shot for shot in waiting if shot.firing.asked]
-    pass_on(line, line.ruling.inspector.refuse(asked, STOPPED))
+    _refuse(line, [shot for shot in waiting if shot.firing.asked])
+    # what a camera's thread that hangs still has in hand: it can bring nothing any more
+    in_hand = [(station, firing) for station in line.stations for firing in station.trigger.unanswered()]
+    _refuse(line, [station.shot_without_frame(firing, STOPPED) for station, firing in in_hand])
+
+
+def _refuse(line: Line, shots: Sequence[Shot]) -> None:
+    """Journal these parts as faults because the line stopped."""
+    pass_on(line, line.ruling.inspector.refuse(shots, STOPPED))
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

@@ -1,7 +1,8 @@
 """Pictures of verdicts on the disk, drawn and written by a thread of their own, within a quota.
 
 The loop never waits for a picture: a verdict whose picture finds no room in the queue has none. Files are named for the
-verdict's number, in a folder for each day, so that the oldest is the first by name.
+journal and the verdict's number, in a folder for each day. Which is the oldest is said by these numbers alone, not by a
+clock that may be wrong; what another journal has named is older than what this one has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import queue
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from pathlib import Path
 import cv2
 
 from ..detector import Verdict
+from ..files import private_opener
 from ..overlay import draw_overlay
 from ..preprocessing import Image
 from .config import PictureOptions
@@ -33,6 +36,8 @@ PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 """Three times as fast as the default, for a tenth more bytes."""
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 UNFINISHED = ".unfinished"
+RETRY_DELETION_S = 60.0
+"""Before a file that could not be deleted is tried again."""
 
 Remark = Callable[[str, str], None]
 """Takes an event's kind and detail, from any thread."""
@@ -67,8 +72,11 @@ class Pictures:
         self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
         self._thread.start()
 
-    def promise(self, entry: Entry, judged: Judged) -> tuple[Entry, Job | None]:
-        """The verdict with the names that its pictures will have, and the job; without, where there will be none."""
+    def promise(self, entry: Entry, judged: Judged, journal: str) -> tuple[Entry, Job | None]:
+        """The verdict with the names that its pictures will have, and the job; without, where there will be none.
+
+        `journal` is the id of the journal that the verdict's number belongs to: another one never takes its names.
+        """
         if judged.image is None or not entry.seq or not self._wants(entry.decision):
             return entry, None
         if not self._room.acquire(blocking=False):
@@ -80,10 +88,10 @@ class Pictures:
         if self._overflowing:
             self._remark("pictures", f"are written again; {self.dropped} verdicts in all have none")
             self._overflowing = False
-        stem = f"{entry.time[:10]}/{entry.seq:012d}-{entry.camera}-{entry.region}"
+        stem = f"{entry.time[:10]}/{journal}-{entry.seq:012d}-{entry.camera}-{entry.region}"
         picture = stem + SUFFIXES[self._options.format] if self._options.original else ""
         overlay = f"{stem}.overlay.jpg" if self._options.overlay else ""
-        verdict = dataclasses.replace(judged.verdict, decision=entry.decision)
+        verdict = dataclasses.replace(judged.verdict, decision=entry.decision, reason=entry.reason)
         return dataclasses.replace(entry, picture=picture, overlay=overlay), Job(
             judged.image, verdict, picture, overlay
         )
@@ -97,9 +105,9 @@ class Pictures:
         self._room.release()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what waits, for so long at most."""
+        """Write what waits, for so long at most. Closing twice is fine."""
         self._jobs.put(None)
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, timeout_s))
 
     def _wants(self, decision: str) -> bool:
         save = self._options.save
@@ -137,6 +145,11 @@ class PictureKeeper:
         self._remark = remark
         self._used = 0
         self._oldest: deque[Path] = deque()
+        self._journal = ""
+        """Id of the journal that the newest picture belongs to."""
+        self._undeletable: set[Path] = set()
+        self._undeletable_until_s = 0.0
+        self._told_undeletable = False
         self._refused = False
 
     def measure(self) -> None:
@@ -151,6 +164,7 @@ class PictureKeeper:
     def keep(self, name: str, data: bytes) -> bool:
         """Write the file whole or not at all; False where even without the older ones there is no room for it."""
         path = self._folder / name
+        self._journal = path.name.partition("-")[0]
         if not self._make_room(len(data)):
             self._tell(True, "have no room left on the disk; verdicts go on without")
             return False
@@ -169,7 +183,8 @@ class PictureKeeper:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + UNFINISHED)
         try:
-            unfinished.write_bytes(data)
+            with open(unfinished, "wb", opener=private_opener) as file:
+                file.write(data)
             unfinished.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -183,27 +198,50 @@ class PictureKeeper:
         return True
 
     def _drop_oldest(self) -> bool:
-        """Delete the oldest file; False if there is none."""
-        if not self._oldest:
-            self._oldest = self._oldest_day()
-        if not self._oldest:
-            self._used = 0  # whatever the count says: the folder is empty
-            return False
-        path = self._oldest.popleft()
-        with contextlib.suppress(OSError):
-            size = path.stat().st_size
-            path.unlink()
+        """Delete the oldest file that can be deleted; False if there is none."""
+        while True:
+            if not self._oldest:
+                self._oldest = self._oldest_day()
+            if not self._oldest:
+                if not self._undeletable:
+                    self._used = 0  # whatever the count says: the folder is empty
+                return False
+            path = self._oldest.popleft()
+            try:
+                size = path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:  # somebody else has deleted it
+                return True
+            except OSError as error:
+                self._skip(path, error)
+                continue
             self._used -= size
-        with contextlib.suppress(OSError):  # of a day that is not empty yet
-            path.parent.rmdir()
-        return True
+            with contextlib.suppress(OSError):  # of a day that is not empty yet
+                path.parent.rmdir()
+            return True
+
+    def _skip(self, path: Path, error: OSError) -> None:
+        """Remember a file that cannot be deleted, so that it is not tried again for a while; the first is an event."""
+        if not self._undeletable:
+            self._undeletable_until_s = time.monotonic() + RETRY_DELETION_S
+            if not self._told_undeletable:
+                LOG.error("pictures: %s cannot be deleted (%s); others are deleted in its place", path, error.strerror)
+                self._remark("pictures", f"{path.name} cannot be deleted ({error.strerror}); check its permissions")
+            self._told_undeletable = True
+        self._undeletable.add(path)
 
     def _oldest_day(self) -> deque[Path]:
-        """All files of the first day that has any, the oldest first."""
+        """Return all files that can be deleted of the day whose pictures are the oldest, the oldest first."""
+        if time.monotonic() >= self._undeletable_until_s:
+            self._undeletable.clear()
+        days = []
         for day in self._days():
-            if files := sorted(path for path in day.iterdir() if path.is_file()):
-                return deque(files)
-        return deque()
+            files = sorted(path for path in day.iterdir() if path.is_file() and path not in self._undeletable)
+            others = [path for path in files if not path.name.startswith(f"{self._journal}-")]
+            own = [path for path in files if path.name.startswith(f"{self._journal}-")]
+            if files:
+                days.append((not others, "" if others else own[0].name, day.name, others + own))
+        return deque(min(days)[3]) if days else deque()
 
     def _files(self) -> Iterator[Path]:
         for day in self._days():

@@ -119,12 +119,14 @@ class JournalReader:
             raise JournalError(f"{self.path}: cannot be read as a journal ({error})") from None
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
+def open_for_reading(path: Path, check_same_thread: bool = True) -> sqlite3.Connection:
     """A connection that changes nothing. Raises sqlite3.Error.
 
     SQLite may have to recover a journal whose writer was killed, which takes the right to write, where we have it.
     """
     address = f"file:{quote(str(path.absolute()))}?mode=rw"  # of a write-protected file SQLite makes mode=ro itself
-    connection = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None)
+    connection = sqlite3.connect(
+        address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=check_same_thread
+    )
     connection.execute("PRAGMA query_only = 1")
     return connection

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import JournalError
 from ..sources import Event
 from .clock import Clock
 from .config import JournalOptions
-from .entry import Entry, Happening, storable, utc
+from .entry import Entry, Happening, fault_of, seconds_of, storable, utc
 from .journal import DamagedJournalError, Journal, set_aside
 from .thresholds import Order
 
@@ -30,6 +32,12 @@ HURRY_S = 0.1
 """The same, while there is more than one step to do."""
 STEP = 500
 """Verdicts forgotten at a time: a few milliseconds."""
+HOUR_S = 3600.0
+DAY_S = 86_400.0
+GAP_S = 7 * DAY_S
+"""The longest time without verdicts that is no reason to doubt the clock."""
+AHEAD_DAYS = 30.0
+"""By how much the clock may be ahead of the journal at the start without a remark."""
 
 
 class Recorder:
@@ -51,6 +59,8 @@ class Recorder:
         self._error: JournalError | None = None
         self._retry_s = self._upkeep_s = 0.0
         self._begun_in = ""
+        self._age_state = ""
+        """Why verdicts that are too old were not deleted at the last look, or that many are deleted."""
         self._journal: Journal | None = self._open()
 
     @property
@@ -75,10 +85,20 @@ class Recorder:
             entry = journal.write(dataclasses.replace(entry, run=self.run))
         except JournalError as error:
             return self._keep_late(entry, error)
-        except Exception as error:  # a bug: the part is not passed for it, and the line goes on
-            LOG.exception("a bug: a verdict could not be journalled")
-            return self._keep_late(entry, error)
+        except Exception as error:  # the row cannot be written: the part is a fault, and the line goes on
+            LOG.exception("internal error: a verdict could not be written into the journal")
+            return self._keep_as_fault(entry, error)
         return entry
+
+    def _keep_as_fault(self, entry: Entry, error: Exception) -> Entry:
+        """Write the verdict as a fault without the value that broke it."""
+        text = f"{type(error).__name__}: {error}"
+        self.remark("journal", f"a verdict could not be written as it was, and is a fault: {text}")
+        try:
+            fault = fault_of(entry, f"the verdict could not be journalled: {text}")
+            return self._working().write(dataclasses.replace(fault, run=self.run))
+        except Exception as second:  # of whatever kind: it waits, and is a fault
+            return self._keep_late(entry, second)
 
     def note(self, camera: str, event: Event) -> None:
         """Remember what befell a camera; the loop writes it down. For any thread."""
@@ -90,10 +110,10 @@ class Recorder:
 
     def keep_up(self) -> None:
         """What is to be done between verdicts: write events down, look at the clock, forget what is too old."""
-        if jump_s := self._clock.jump_s():
-            LOG.warning("the wall clock jumped by %.1f s; the order of the journal is that of its numbers", jump_s)
-            self.remark("clock", f"jumped by {jump_s:.1f} s")
         try:
+            if jump_s := self._clock.jump_s():
+                LOG.warning("the wall clock jumped by %.1f s; the order of the journal is that of its numbers", jump_s)
+                self.remark("clock", f"jumped by {jump_s:.1f} s")
             self._write_events()
             if time.monotonic() >= self._upkeep_s:
                 self._upkeep_s = time.monotonic() + UPKEEP_S
@@ -133,6 +153,7 @@ class Recorder:
     def _open(self) -> Journal:
         """The journal, if need be a new one in the place of a damaged one."""
         options = self._options
+        written_s = _written_s(options.path)
         try:
             journal = Journal(options.path, options.synchronous)
         except DamagedJournalError as error:
@@ -141,6 +162,7 @@ class Recorder:
             self.remark("journal", f"a damaged one was set aside as {aside.name}")
             journal = Journal(options.path, options.synchronous)
         if journal.id != self._begun_in:
+            self._compare_clock(journal, written_s)
             self.run = journal.begin_run(self._model)
             self._begun_in = journal.id
         return journal
@@ -165,9 +187,7 @@ class Recorder:
     def _keep_late(self, entry: Entry, error: Exception) -> Entry:
         self._fail(error)
         reason = f"the verdict could not be journalled: {error}"
-        fault = dataclasses.replace(
-            entry, seq=0, decision="fault", score=None, p_value=None, reason=reason, picture="", overlay=""
-        )
+        fault = dataclasses.replace(fault_of(entry, reason), seq=0)
         if len(self._late) < LATE:
             self._late.append(fault)
         else:
@@ -191,21 +211,77 @@ class Recorder:
             return
         journal = self._working()
         waiting = [self._events[number] for number in range(len(self._events))]
-        journal.note([_happening(self.run, *item) for item in waiting])
+        try:
+            journal.note([_happening(self.run, *item) for item in waiting])
+        except (JournalError, sqlite3.OperationalError):
+            raise
+        except Exception:  # one of them cannot be written, and would hold up the others for ever
+            LOG.exception("internal error: %d events could not be written into the journal", len(waiting))
+            self.remark("journal", f"{len(waiting)} events could not be written")
         for _ in waiting:
             self._events.popleft()
 
     def _forget(self) -> None:
-        """One small step towards the limits."""
+        """Make one small step towards the limits."""
         options = self._options
         if options.keep_days is None and options.max_mb is None:
             return
-        before = None
-        if options.keep_days is not None:
-            before = utc(self._clock.trusted_s() - options.keep_days * 86_400)
+        before = None if options.keep_days is None else self._age_limit(options.keep_days)
         gone = self._working().forget(before, None if options.max_mb is None else options.max_mb * 1e6, STEP)
         if gone >= STEP:
             self._upkeep_s = time.monotonic() + min(HURRY_S, UPKEEP_S)
+
+    def _age_limit(self, keep_days: float) -> str | None:
+        """Return the time before which verdicts are deleted; None while only the clock says that they are too old.
+
+        The verdicts themselves testify to the clock: where none lies within `gap_s` of the newest that would go, the
+        clock may have jumped while the line was off, and nothing is deleted until the limit has passed that gap.
+        """
+        before_s = self._clock.trusted_s() - keep_days * DAY_S
+        before, gap_s = utc(before_s), min(GAP_S, keep_days * DAY_S / 2)
+        oldest, last, first = self._working().around(before)
+        try:
+            span_s = seconds_of(last) - seconds_of(oldest) if last else 0.0
+            next_s = seconds_of(first) if first else self._clock.trusted_s()
+            is_gap = next_s - (seconds_of(last) if last else before_s) > gap_s
+        except ValueError:  # a time that somebody else wrote
+            span_s, is_gap = 0.0, True
+        if is_gap:
+            state = "gap" if last else ""
+            text = f"nothing is deleted for its age: there are no verdicts from {last} to {first or 'now'}, so the "
+            text += "clock may be wrong; check it, and limit the journal by max_mb if it is too large"
+        elif span_s > DAY_S and self._clock.steady_for_s() < HOUR_S:
+            state = "wait"
+            text = f"verdicts from {oldest} to {last} are deleted when the clock has been steady for an hour"
+        else:
+            state = "delete" if span_s > DAY_S else ""
+            text = f"deletes the verdicts from {oldest} to {last}: they are older than keep_days"
+        if state != self._age_state and state:
+            LOG.warning("the journal: %s", text)
+            self.remark("journal", text)
+        self._age_state = state
+        return None if is_gap or state == "wait" else before
+
+    def _compare_clock(self, journal: Journal, written_s: float) -> None:
+        """Compare the clock with the newest verdict and the file's own time, and report what cannot be."""
+        now_s, newest = self._clock.trusted_s(), journal.newest_time()
+        with contextlib.suppress(ValueError):
+            written_s = max(written_s, seconds_of(newest) if newest else 0.0)
+        ahead_days = (now_s - written_s) / DAY_S
+        if written_s and not -1 / 24 <= ahead_days <= AHEAD_DAYS:
+            place = "ahead of" if ahead_days > 0 else "behind"
+            text = f"is {abs(ahead_days):.1f} days {place} what was last written into the journal; check the clock"
+            LOG.warning("the wall clock %s", text)
+            self.remark("clock", text)
+
+
+def _written_s(path: Path) -> float:
+    """Return when a journal was last written by the file's own time, seconds since 1970; 0 where there is none."""
+    times = [0.0]
+    for name in (path.name, path.name + "-wal"):
+        with contextlib.suppress(OSError):
+            times.append(path.with_name(name).stat().st_mtime)
+    return max(times)
 
 
 def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> Happening:

@@ -19,8 +19,11 @@ from ..sources.base import OnEvent
 from ..sources.clip import FileSource
 from .board import Board
 from .config import ADDRESS, CameraOptions, LineOptions, read_config
+from .deadline import Closable, close_all
 from .drift import DriftWatch
+from .guard import Guard
 from .http_trigger import ANSWER_S, TriggerServer
+from .integrity import IntegrityCheck
 from .lines_file import JsonLinesFollower
 from .listeners import open_listeners
 from .loop import Line, run
@@ -38,6 +41,8 @@ from .thresholds import Thresholds
 from .triggers import Posted, open_trigger
 
 LOG = logging.getLogger("stfpm.line")
+STOP_S = 18.0
+"""Within which all threads have to end, after the loop's own 2 s: together less than the unit's TimeoutStopSec."""
 SHOWN_AT_FIRST = 2000
 """Verdicts of earlier runs that the dashboard begins with."""
 
@@ -81,14 +86,17 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
     with contextlib.ExitStack() as stack:
         recorder = Recorder(options.journal, model.sha256)
         stack.callback(recorder.close)
+        integrity = IntegrityCheck(options.journal.path, recorder.remark)
+        threads: list[Closable] = [integrity]
+        stack.callback(lambda: close_all(threads, STOP_S))
         json_lines = pictures = None
         if options.journal.json_lines:
             limit = options.journal.json_lines_mb * 1e6
             json_lines = JsonLinesFollower(options.journal.path, options.journal.json_lines, limit, recorder.remark)
-            stack.callback(json_lines.close)
+            threads.append(json_lines)
         if options.pictures:
             pictures = Pictures(options.pictures, recorder.remark)
-            stack.callback(pictures.close)
+            threads.append(pictures)
         meeting = Meeting()
         stations = tuple(
             Station(
@@ -104,10 +112,11 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
         followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark))
-        for follower in followers:
-            stack.callback(follower.close)
+        threads += followers
+        listeners = []
         for listener in open_listeners(options, stations, recorder.remark):
-            stack.callback(listener.close)
+            listeners.append(listener)
+            threads.append(listener)
         if options.http:
             posted = {
                 s.camera.name: s.trigger
@@ -129,11 +138,14 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             ruling=ruling,
             recorder=recorder,
             drift=drift,
+            guard=Guard(recorder.remark),
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
+            listeners=tuple(listeners),
+            integrity=integrity,
             succession=Succession(ruling, opener(options), recorder.remark),
-            shadow=_open_shadow(options, ruling, recorder, stack),
+            shadow=_open_shadow(options, ruling, recorder, threads),
             board=_open_board(options) if options.dashboard else None,
             notifier=notifier,
         )
@@ -142,7 +154,7 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
 
             dashboard = open_dashboard(options.dashboard, line, options)
             LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            stack.callback(dashboard.close)
+            threads.append(dashboard)
         yield line
 
 
@@ -157,9 +169,7 @@ def _ruling(options: LineOptions, model: Model) -> Ruling:
     return Ruling(model, options.batch, thresholds)
 
 
-def _open_shadow(
-    options: LineOptions, ruling: Ruling, recorder: Recorder, stack: contextlib.ExitStack
-) -> Shadow | None:
+def _open_shadow(options: LineOptions, ruling: Ruling, recorder: Recorder, threads: list[Closable]) -> Shadow | None:
     """The second model, checked as a successor is. Raises StfpmError before the first frame."""
     if options.shadow is None:
         return None
@@ -170,14 +180,18 @@ def _open_shadow(
         model.engine.close()
         raise
     shadow = Shadow(model, options.batch, recorder.remark)
-    stack.callback(shadow.close)
+    threads.append(shadow)
     return shadow
 
 
 def _open_board(options: LineOptions) -> Board:
     """With what earlier runs have left in the journal."""
-    with contextlib.closing(JournalReader(options.journal.path)) as reader:
-        return Board(options.camera, reader.newest(SHOWN_AT_FIRST))
+    try:
+        with contextlib.closing(JournalReader(options.journal.path)) as reader:
+            return Board(options.camera, reader.newest(SHOWN_AT_FIRST))
+    except StfpmError as error:
+        LOG.error("the dashboard begins without earlier verdicts: %s", error)
+        return Board(options.camera)
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:

@@ -119,6 +119,8 @@ class Station:
         firing = self.trigger.wait(POLL_S)
         if firing is None:
             return not source.ended or self.camera.trigger == "http"
+        if firing.refused:
+            return self._meeting.bring(self.shot_without_frame(firing, firing.refused))
         if self.camera.trigger == "continuous":
             frame = source.next(POLL_S)
             if frame is None:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 import numpy as np
 
 from .entry import Entry
+from .part_id import visible
 
 LOG = logging.getLogger("stfpm.line")
 EVERY_S = 60.0
@@ -33,7 +34,7 @@ class Summary:
         self.decisions[entry.decision] += 1
         self._latencies_ms.append(entry.latency_ms)
         place = entry.camera, entry.region
-        what = f"{entry.camera}/{entry.region}" + (f", part {entry.part}" if entry.part else "")
+        what = f"{entry.camera}/{entry.region}" + (f", part {visible(entry.part)}" if entry.part else "")
         if entry.decision == "fault":
             self.first_reason = self.first_reason or entry.reason
             if self._reasons.get(place) != entry.reason:
@@ -44,7 +45,8 @@ class Summary:
             LOG.warning("%s: is judged again", what)
         if entry.decision == "reject":
             score = "" if entry.score is None else f": score {entry.score:.4g}, threshold {entry.threshold:.4g}"
-            LOG.info("%s: reject (%d)%s", what, entry.seq, score)
+            reason = f"; {entry.reason}" if entry.reason else ""
+            LOG.info("%s: reject (%d)%s%s", what, entry.seq, score, reason)
 
     @property
     def total(self) -> int:

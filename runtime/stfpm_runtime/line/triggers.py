@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import queue
+import dataclasses
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
+from ..errors import TriggerError
 from .config import CameraOptions
-from .shots import Firing
+from .part_id import PART_LENGTH, check_part
+from .shots import Firing, Record
 
 WAITING = 64
 """Firings of one camera that may wait for their frames; more are refused."""
@@ -25,6 +29,10 @@ class Trigger(Protocol):
         """Fire no more, and give those that nobody waited for."""
         ...
 
+    def unanswered(self) -> list[Firing]:
+        """Return the firings that somebody asked for and that have no verdict yet."""
+        ...
+
 
 class Continuous:
     """Each frame that comes is judged."""
@@ -35,6 +43,10 @@ class Continuous:
 
     def close(self) -> list[Firing]:
         """Nothing waits."""
+        return []
+
+    def unanswered(self) -> list[Firing]:
+        """Return nothing: nobody waits for an answer."""
         return []
 
 
@@ -61,41 +73,68 @@ class Every:
         self._closed.set()
         return []
 
+    def unanswered(self) -> list[Firing]:
+        """Return nothing: nobody waits for an answer."""
+        return []
+
 
 class Posted:
-    """Fires when somebody puts a firing in: an HTTP request, and whatever else follows."""
+    """Fires when somebody puts a firing in: an HTTP request, a message, an edge. For any thread."""
 
-    def __init__(self) -> None:
-        self._firings: queue.Queue[Firing] = queue.Queue(WAITING)
-        self._lock = threading.Lock()
+    def __init__(self, part_length: int = PART_LENGTH) -> None:
+        self.part_length = part_length
+        """Characters of a part id, at most."""
+        self._waiting: deque[Firing] = deque()
+        self._unanswered: dict[int, Firing] = {}
+        self._accepted = 0
+        self._changed = threading.Condition()
         self._closed = False
 
     def put(self, firing: Firing) -> bool:
-        """Whether it was taken: if so it is answered, come what may; if not, too many wait or the line has stopped."""
-        with self._lock:
-            if self._closed:
+        """Accept a firing and return True: it is answered in any case. False: too many wait, or the line has stopped.
+
+        One whose part id `check_part` refuses is accepted as a fault without the id.
+        """
+        try:
+            check_part(firing.part, self.part_length)
+        except TriggerError as error:
+            firing = dataclasses.replace(firing, part="", refused=str(error))
+        with self._changed:
+            if self._closed or len(self._waiting) >= WAITING:
                 return False
-            try:
-                self._firings.put_nowait(firing)
-            except queue.Full:
-                return False
+            self._accepted += 1
+            number = self._accepted
+
+            def answer(records: Sequence[Record]) -> None:
+                with self._changed:
+                    self._unanswered.pop(number, None)
+                firing.answer(records)
+
+            accepted = dataclasses.replace(firing, answer=answer)
+            self._unanswered[number] = accepted
+            self._waiting.append(accepted)
+            self._changed.notify()
             return True
 
     def wait(self, timeout_s: float) -> Firing | None:
-        """The one that has waited longest."""
-        try:
-            return self._firings.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
+        """Return the one that has waited longest; None if there is none in time."""
+        with self._changed:
+            if not self._waiting:
+                self._changed.wait(timeout_s)
+            return self._waiting.popleft() if self._waiting else None
 
     def close(self) -> list[Firing]:
-        """Take no more, and give those that were taken."""
-        with self._lock:
+        """Take no more, and return those that nobody has waited for."""
+        with self._changed:
             self._closed = True
-            firings = []
-            while not self._firings.empty():
-                firings.append(self._firings.get_nowait())
+            firings = list(self._waiting)
+            self._waiting.clear()
             return firings
+
+    def unanswered(self) -> list[Firing]:
+        """Return the firings that were accepted and have no verdict yet, the oldest first."""
+        with self._changed:
+            return list(self._unanswered.values())
 
 
 def open_trigger(camera: CameraOptions) -> Continuous | Every | Posted:
@@ -103,4 +142,6 @@ def open_trigger(camera: CameraOptions) -> Continuous | Every | Posted:
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
         return Every(camera.every_ms / 1e3)
-    return Continuous() if camera.trigger == "continuous" else Posted()  # into which others put what they hear
+    if camera.trigger == "continuous":
+        return Continuous()
+    return Posted(camera.part_length)  # into which others put what they hear

@@ -209,10 +209,56 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
 def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, journal):
     recorder = open_recorder()
     told = recorder.keep(make_entry(score=None))  # a pass that nobody judged
-    assert (told.decision, told.seq) == ("fault", 0)
-    recorder._retry_s = 0
+    assert (told.decision, told.seq) == ("fault", 1)
     recorder.keep(make_entry())
     assert journal.decisions == ["fault", "pass"]
+    assert "IntegrityError" in journal.entries()[0].reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"part": "\ud800"}, {"source": "\udcff.png"}, {"frame": 2**63}, {"threshold": float("nan")},
+        {"dropped": object()}, {"region": None}, {"reason": "\ud800"}, {"picture": b"\0"},
+    ],
+)  # fmt: skip
+def test_row_that_cannot_be_written_is_a_fault_without_the_value_and_holds_up_no_other(open_recorder, journal, value):
+    recorder = open_recorder()
+    for number in range(3):
+        told = recorder.keep(make_entry(**(value if number == 1 else {})))
+        recorder.keep_up()
+    assert recorder.works
+    assert told.decision == "pass"
+    assert journal.decisions in (["pass", "fault", "pass"], ["pass", "pass", "pass"] if "picture" in value else [])
+    if journal.decisions[1] == "fault":
+        assert "could not be journalled" in journal.entries()[1].reason
+        assert any("could not be written as it was" in event.detail for event in journal.events())
+
+
+def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "RETRY_S", 0)
+    recorder = open_recorder()
+    recorder.keep(make_entry())
+    journal.path.rename(journal.path.with_name("away"))
+    recorder._upkeep_s = 0
+    recorder.keep_up()
+    assert not recorder.works
+    recorder._retry_s = time.monotonic() + 60
+    recorder.keep(make_entry(part="\ud800"))
+    recorder._retry_s = 0
+    assert recorder.keep(make_entry()).decision == "pass"
+    assert journal.decisions == ["fault", "pass"]
+
+
+def test_event_that_cannot_be_written_holds_up_no_other(open_recorder, journal):
+    recorder = open_recorder()
+    recorder.note("left", Event(7, "lost", "cable"))  # a driver's bug
+    recorder.keep_up()
+    recorder.remark("started", "all of it")
+    recorder.keep_up()
+    recorder.keep_up()
+    assert [event.kind for event in journal.events()][-2:] in (["journal", "started"], ["started", "journal"])
+    assert recorder.works
 
 
 def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatch, journal):
@@ -288,10 +334,94 @@ def test_clock_that_jumps_is_an_event_and_costs_no_verdict(open_recorder, journa
     assert [(event.kind, event.detail) for event in journal.events()] == [("clock", "jumped by 94608000.0 s")]
     assert len(journal.entries()) == 1
     clocks.wall -= 3 * 365 * 86400
-    clocks.pass_by(2 * 86400)
+    for _ in range(8):
+        clocks.pass_by(6 * 3600)
+        recorder.keep(make_entry(time=utc(clocks.wall)))
     recorder.keep_up()
-    assert journal.entries() == []  # time that really passed
-    assert [event.detail for event in journal.events()[1:]] == []  # events age too
+    assert [entry.seq for entry in journal.entries()] == [5, 6, 7, 8, 9]  # time that really passed
+    assert "jumped by -94608000.0 s" not in [event.detail for event in journal.events()[1:]]  # events age too
+
+
+DAY_S = 86_400.0
+
+
+def hours(count: int, until_s: float) -> list[float]:
+    return [until_s - 3600 * number for number in range(count, 0, -1)]
+
+
+@pytest.fixture
+def filled(journal):
+    """60 days of verdicts, one an hour, until now."""
+    with contextlib.closing(Journal(journal.path, "normal")) as writer:
+        for moment in hours(60 * 24, time.time()):
+            writer.write(make_entry(time=utc(moment)))
+    return journal
+
+
+def judge_for(recorder: Recorder, clocks: Clocks, hours: int) -> None:
+    """A verdict an hour, and an upkeep each minute of the last one."""
+    for _ in range(hours):
+        recorder.keep(make_entry(time=utc(clocks.wall)))
+        recorder.keep_up()
+        clocks.pass_by(3600)
+    for _ in range(20):
+        recorder.keep_up()
+
+
+@pytest.mark.parametrize("days", [40, 9000])
+def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder, monkeypatch, days):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    clocks = Clocks()
+    clocks.wall += days * DAY_S
+    for _ in range(2):  # a restart makes the clock no more credible
+        recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
+        judge_for(recorder, clocks, 5)
+        recorder.close()
+    assert len(filled.entries()) == 60 * 24 + 10
+    details = [event.detail for event in filled.events()]
+    assert any(f"is {days}.0 days ahead of what was last written" in detail for detail in details)
+    assert sum("nothing is deleted for its age" in detail for detail in details) == 2
+
+
+def test_what_is_older_goes_when_the_verdicts_after_a_gap_cover_keep_days(filled, open_recorder, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    clocks = Clocks()
+    clocks.wall += 40 * DAY_S  # the line was off for so long
+    recorder = open_recorder(keep_days=2, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
+    judge_for(recorder, clocks, 47)
+    assert len(filled.entries()) > 60 * 24
+    judge_for(recorder, clocks, 30)
+    assert 48 <= len(filled.entries()) <= 50
+
+
+def test_more_than_a_day_goes_only_when_the_clock_was_steady_for_an_hour(filled, open_recorder, monkeypatch):
+    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    clocks = Clocks()
+    recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
+    clocks.pass_by(3500)
+    recorder.keep(make_entry(time=utc(clocks.wall)))
+    for _ in range(10):
+        recorder.keep_up()
+    assert len(filled.entries()) == 60 * 24 + 1
+    clocks.pass_by(200)
+    for _ in range(10):
+        recorder.keep_up()
+    assert 30 * 24 - 2 <= len(filled.entries()) <= 30 * 24 + 2
+    details = [event.detail for event in filled.events()]
+    assert any("are deleted when the clock has been steady for an hour" in detail for detail in details)
+    assert any(detail.startswith("deletes the verdicts from ") for detail in details)
+
+
+def test_journal_is_not_for_everybody(journal):
+    umask = os.umask(0)
+    try:
+        with contextlib.closing(Journal(journal.path)) as writer:
+            writer.write(make_entry())
+            modes = {path.name: oct(path.stat().st_mode & 0o777) for path in journal.path.parent.glob("line.sqlite*")}
+    finally:
+        os.umask(umask)
+    assert len(modes) == 4
+    assert set(modes.values()) == {"0o640"}
 
 
 def test_clock_that_is_slewed_has_not_jumped():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -11,12 +12,15 @@ import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config import CameraOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.config import CameraOptions, HttpOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.dashboard.options import DashboardOptions
 from stfpm_runtime.line.entry import record
+from stfpm_runtime.line.journal import Journal
+from stfpm_runtime.line.shots import Firing
 from stfpm_runtime.sources.clip import FileSource
 
 from .conftest import read_lines, wait_until
-from .test_journal import fill, small_disk  # noqa: F401 (a fixture)
+from .test_journal import fill, make_entry, small_disk  # noqa: F401 (a fixture)
 
 
 def levels(*values: int):
@@ -116,8 +120,8 @@ def test_debounce(run_line, make_options):
     entries = running.finish()
     assert "".join(entry.decision[0] for entry in entries) == "ppppprrp"
     assert [entry.score for entry in entries] == [0, 1, 0, 0, 1, 1, 0, 0]
-    assert entries[1].reason == "debounced: 1 of the last 2 not passed, 2 make a reject"
-    assert entries[6].reason == "debounced: 2 of the last 3 not passed, 2 make a reject"
+    assert entries[1].reason == "debounced: 1 of the last 2 not passed (verdicts 2), 2 make a reject"
+    assert entries[6].reason == "debounced: 2 of the last 3 not passed (verdicts 5, 6), 2 make a reject"
 
 
 def test_regions_are_separate_parts(run_line, make_options, tmp_path, write, paint):
@@ -225,3 +229,146 @@ def test_second_run_goes_on_with_the_numbers(run_line, make_options, tmp_path, w
         running.thread.join(20)
         running.finish()
     assert [(entry.seq, entry.run) for entry in running.journal.entries()] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options, tmp_path, monkeypatch, caplog):
+    """Drift, board, summary, shadow, thresholds, model change, systemd and pictures, all at once."""
+
+    def broken(*arguments, **more):
+        raise RuntimeError("told to fail")
+
+    for name in (
+        "drift.DriftWatch.take", "board.Board.take", "board.Board.turned", "summary.Summary.log_now_and_then",
+        "loop.take_orders", "ruling.Succession.take_over", "sd_notify.Notifier.alive", "pictures.Pictures.promise",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"stfpm_runtime.line.{name}", broken)
+    answers = []
+    camera = CameraOptions("left", "0", trigger="http")
+    options = make_options(
+        camera,
+        http=HttpOptions("127.0.0.1:0"),
+        dashboard=DashboardOptions("127.0.0.1:0"),
+        pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
+    )
+    running = run_line(options)
+    trigger = running.line.stations[0].trigger
+    for number in range(20):
+        assert trigger.put(Firing(time.monotonic_ns(), f"A-{number}", answers.append))
+        wait_until(lambda number=number: len(answers) > number)
+    entries = running.finish()
+    assert running.errors == []
+    assert [entry.part for entry in entries] == [f"A-{number}" for number in range(20)]
+    assert {entry.decision for entry in entries} == {"pass"}
+    failures = running.line.guard.failures
+    assert set(failures) == {"drift", "board", "summary", "thresholds", "model", "systemd", "pictures"}
+    assert failures["drift"] == failures["pictures"] == 20
+    assert sum(record.message.startswith("drift: internal error") for record in caplog.records) == 1
+    assert sum(event.detail.startswith("drift: RuntimeError") for event in running.journal.events()) == 1
+
+
+def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, monkeypatch):
+    answers = []
+    camera = CameraOptions("left", "0", trigger="http", delay_ms=5000, timeout_ms=5000)
+    running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
+    trigger = running.line.stations[0].trigger
+    assert all(trigger.put(Firing(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
+
+    def broken(*arguments):
+        raise RuntimeError("a bug of the loop itself")
+
+    monkeypatch.setattr("stfpm_runtime.line.loop.keep_up", broken)
+    running.thread.join(20)
+    assert [str(error) for error in running.errors] == ["a bug of the loop itself"]
+    assert sorted(records[0]["part"] for records in answers) == ["A-1", "A-2"]
+    assert running.journal.decisions == ["fault", "fault"]
+
+
+def test_part_in_the_hands_of_a_driver_that_hangs_is_a_fault(run_line, make_options):
+    hanging, go_on = threading.Event(), threading.Event()
+
+    class Hanging(FileSource):
+        def __init__(self) -> None:
+            self._name, self._frames, self._ended = "hanging", iter(()), False
+
+        def next(self, timeout_s):
+            hanging.set()
+            go_on.wait(30)
+
+    answers = []
+    camera = CameraOptions("left", "0", trigger="http")
+    running = run_line(
+        make_options(camera, http=HttpOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
+    )
+    running.line.stations[0].trigger.put(Firing(time.monotonic_ns(), "A-1", answers.append))
+    assert hanging.wait(20)
+    entries = running.finish()
+    go_on.set()
+    assert [(entry.part, entry.decision) for entry in entries] == [("A-1", "fault")]
+    assert [records[0]["part"] for records in answers] == ["A-1"]
+
+
+@pytest.mark.parametrize("part", ["\ud800", "A\nfake line", "A" * 201, "\x1b[2J"])
+def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_line, make_options, part):
+    answers = []
+    camera = CameraOptions("left", "0", trigger="http")
+    running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
+    trigger = running.line.stations[0].trigger
+    for number, each in enumerate((part, "A-2")):
+        assert trigger.put(Firing(time.monotonic_ns(), each, answers.append))
+        wait_until(lambda number=number: len(answers) > number)
+    entries = running.finish()
+    assert running.errors == []
+    assert [(entry.part, entry.decision) for entry in entries] == [("", "fault"), ("A-2", "pass")]
+    assert "part id" in entries[0].reason
+    assert entries[0].reason.isprintable()
+
+
+def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("told to fail")
+
+    monkeypatch.setattr("stfpm_runtime.line.decision.Decider.p_value", broken)
+    running = run_line()
+    wait_until(lambda: len(running.journal.entries()) >= 2)
+    entries = running.finish()
+    assert running.errors == []
+    assert {(entry.decision, entry.score, entry.reason) for entry in entries} == {
+        ("fault", None, "internal error: RuntimeError: told to fail")
+    }
+
+
+def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypatch):
+    """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
+    monkeypatch.setattr("stfpm_runtime.line.service.STOP_S", 1.0)
+    go_on = threading.Event()
+    monkeypatch.setattr("stfpm_runtime.line.pictures.PictureKeeper.keep", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.lines_file.LinesFile.write", lambda *arguments: go_on.wait(30))
+    options = make_options(
+        journal_options={"json_lines": tmp_path / "line.jsonl"},
+        pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
+    )
+    running = run_line(options)
+    wait_until(lambda: len(running.journal.entries()) > 3)
+    started = time.monotonic()
+    running.stop.set()
+    running.thread.join(20)
+    assert time.monotonic() - started < 4
+    go_on.set()
+
+
+def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, journal):
+    with contextlib.closing(Journal(journal.path, "normal")) as writer:
+        for _ in range(3000):
+            writer.write(make_entry(reason="x" * 100))
+    pages = journal.path.stat().st_size // 4096
+    with journal.path.open("r+b") as file:
+        file.seek(pages // 2 * 4096)
+        file.write(b"\xff" * 4096)
+    running = run_line(make_options(dashboard=DashboardOptions("127.0.0.1:0")))
+    wait_until(lambda: running.line.integrity.problem)
+    from stfpm_runtime.line.dashboard.api import Api
+
+    assert any("is damaged inside" in problem for problem in Api(running.line, make_options()).health())
+    wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))
+    running.stop.set()
+    running.thread.join(20)

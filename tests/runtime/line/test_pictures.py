@@ -21,6 +21,7 @@ from stfpm_runtime.sources import Frame
 from .test_journal import fill, make_entry, small_disk  # noqa: F401 (a fixture)
 
 DAY = "2026-11-24"
+JOURNAL = "a48490c9"
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def entry(seq: int, decision: str = "reject"):
 
 
 def take(pictures: Pictures, seq: int, decision: str = "reject"):
-    promised, job = pictures.promise(entry(seq, decision), judged(decision))
+    promised, job = pictures.promise(entry(seq, decision), judged(decision), JOURNAL)
     if job:
         pictures.submit(job)
     return promised
@@ -73,7 +74,7 @@ def test_original_is_kept_as_it_was_with_its_overlay(open_pictures, folder):
     pictures = open_pictures()
     promised = take(pictures, 7)
     assert (promised.picture, promised.overlay) == (
-        f"{DAY}/000000000007-left-cap.png", f"{DAY}/000000000007-left-cap.overlay.jpg",
+        f"{DAY}/{JOURNAL}-000000000007-left-cap.png", f"{DAY}/{JOURNAL}-000000000007-left-cap.overlay.jpg",
     )  # fmt: skip
     pictures.close()
     assert files(folder) == sorted([promised.picture, promised.overlay])
@@ -85,7 +86,7 @@ def test_jpeg_and_no_overlay(open_pictures, folder):
     pictures = open_pictures(format="jpeg", overlay=False)
     promised = take(pictures, 7)
     pictures.close()
-    assert files(folder) == [promised.picture] == [f"{DAY}/000000000007-left-cap.jpg"]
+    assert files(folder) == [promised.picture] == [f"{DAY}/{JOURNAL}-000000000007-left-cap.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_what_is_not_in_the_journal_or_has_no_pixels_has_no_picture(open_picture
     pictures = open_pictures()
     assert take(pictures, 0).picture == ""
     blind = dataclasses.replace(judged("fault"), image=None)
-    assert pictures.promise(entry(1, "fault"), blind)[1] is None
+    assert pictures.promise(entry(1, "fault"), blind, JOURNAL)[1] is None
 
 
 def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remarks, monkeypatch, folder):
@@ -127,7 +128,7 @@ def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remark
 def test_withdrawn_promise_leaves_its_room(open_pictures):
     pictures = open_pictures(queue=1)
     for _ in range(3):
-        _, job = pictures.promise(entry(1), judged())
+        _, job = pictures.promise(entry(1), judged(), JOURNAL)
         pictures.withdraw(job)
     assert pictures.dropped == 0
 
@@ -197,3 +198,51 @@ def test_disk_is_never_filled(small_disk, remarks):  # noqa: F811 (the fixture)
     assert not keeper.keep(f"{DAY}/{31:012}.png", bytes(200_000))
     assert files(folder) == []  # all have given way
     assert remarks[-1][1].startswith("have no room left")
+
+
+def test_new_journal_does_not_overwrite_the_pictures_of_the_old_one(open_pictures, folder):
+    pictures = open_pictures(overlay=False)
+    for journal in (JOURNAL, "b5959ada"):
+        _, job = pictures.promise(entry(1), judged(), journal)
+        pictures.submit(job)
+    pictures.close()
+    assert len(files(folder)) == 2
+
+
+def test_wrong_date_does_not_make_the_newest_pictures_the_oldest(keep, folder):
+    """The clock is reset to 1970 after five pictures, and another journal's are there from before."""
+    others = [f"2026-11-10/00000000-{seq:012}.png" for seq in range(2)]
+    right = [f"{DAY}/{JOURNAL}-{seq:012}.png" for seq in range(5)]
+    wrong = [f"1970-01-01/{JOURNAL}-{seq:012}.png" for seq in range(5, 10)]
+    for name in (*others, *right, *wrong):
+        assert keep(name)
+    assert files(folder) == sorted([*right, *wrong])
+    assert keep(f"1970-01-01/{JOURNAL}-{10:012}.png")
+    assert files(folder) == sorted([*right[1:], *wrong, f"1970-01-01/{JOURNAL}-{10:012}.png"])
+
+
+def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, folder, remarks, monkeypatch):
+    names = [f"{DAY}/{JOURNAL}-{seq:012}.png" for seq in range(12)]
+    unlink, tried = Path.unlink, []
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        tried.append(path.name)
+        assert len(tried) < 1000, "it is tried for ever"
+        if path.name.endswith(("000.png", "001.png")):
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for name in names:
+        assert keep(name)
+    assert files(folder) == sorted([*names[:2], *names[4:]])
+    assert [text for _, text in remarks] == [
+        f"{JOURNAL}-{0:012}.png cannot be deleted (Operation not permitted); check its permissions"
+    ]
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: refuse(path.with_name("000.png")))
+    assert not keep(f"{DAY}/{JOURNAL}-{12:012}.png")
+
+
+def test_pictures_are_not_for_everybody(keep, folder):
+    assert keep(f"{DAY}/1.png")
+    assert (folder / DAY / "1.png").stat().st_mode & 0o777 == 0o640

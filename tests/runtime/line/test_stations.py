@@ -92,6 +92,35 @@ def test_no_more_may_wait_than_there_is_room_for():
     assert not trigger.put(Firing(1))
 
 
+def test_firings_are_closed_while_others_wait_for_them():
+    """Each accepted firing is given out once, to the camera's thread or to whoever closes."""
+    for _ in range(300):
+        trigger, waited = Posted(), []
+        for number in range(8):
+            trigger.put(Firing(1, str(number)))
+
+        def take(trigger=trigger, waited=waited):
+            while firing := trigger.wait(0):
+                waited.append(firing.part)
+
+        threads = [threading.Thread(target=take) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        closed = [firing.part for firing in trigger.close()]
+        for thread in threads:
+            thread.join(10)
+        assert sorted(closed + waited) == [str(number) for number in range(8)]
+
+
+def test_part_id_that_does_not_fit_becomes_a_fault_without_it():
+    trigger = Posted(part_length=8)
+    for part in ("A" * 9, "A\nB", "\ud800", "A\x1dB"):
+        assert trigger.put(Firing(1, part))
+    firings = [trigger.wait(0) for _ in range(4)]
+    assert [firing.part for firing in firings] == ["", "", "", "A\x1dB"]
+    assert [bool(firing.refused) for firing in firings] == [True, True, True, False]
+
+
 @pytest.fixture
 def start(black):
     """Starts a station with a fake camera; gives it, its meeting, the camera and the events."""

@@ -54,6 +54,9 @@ class Api:
             problems.append("the journal cannot be written: every verdict is a fault")
         problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
         problems += [f"{follower.name}: cannot be reached" for follower in line.followers if not follower.works]
+        problems += [f"{listener.name}: {listener.failure}" for listener in line.listeners if listener.failure]
+        if line.integrity and line.integrity.problem:
+            problems.append(line.integrity.problem)
         return problems
 
     def is_dead(self) -> bool:

@@ -55,10 +55,11 @@ class Dashboard:
             time.sleep(0.005)
 
     def close(self, timeout_s: float = 3.0) -> None:
-        """Answer no more."""
+        """Answer no more. Closing twice is fine."""
         self._server.should_exit = True
         self._thread.join(timeout_s)
-        self._socket.close()
+        if not self._thread.is_alive():
+            self._socket.close()
 
     def _work(self) -> None:
         self._server.run(sockets=[self._socket])

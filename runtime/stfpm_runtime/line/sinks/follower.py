@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import StfpmError
+from ...files import private_opener
 from ..entry import COLUMNS, EVENT_COLUMNS
 from ..reading import open_for_reading
 
@@ -93,7 +94,8 @@ class Cursor:
     def write(self, journal: str, seq: int) -> None:
         """Keep it; an OSError means that some verdicts are told twice after a crash."""
         unfinished = self.path.with_name(self.path.name + ".unfinished")
-        unfinished.write_text(json.dumps({"journal": journal, "seq": seq, "event": self.event}), encoding="ascii")
+        with open(unfinished, "w", encoding="ascii", opener=private_opener) as file:
+            file.write(json.dumps({"journal": journal, "seq": seq, "event": self.event}))
         unfinished.replace(self.path)
 
 

@@ -16,10 +16,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from runtime.line.sinks.conftest import KINDS, wait_until
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config import CameraOptions
-from stfpm_runtime.line.mqtt_trigger import part_of
 from stfpm_runtime.line.reading import JournalReader, Period
 from stfpm_runtime.line.sinks.options import MqttOptions
-from stfpm_runtime.line.triggers import Posted
+from stfpm_runtime.line.triggers import WAITING, Posted
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
 CONFIG = """
@@ -125,22 +124,88 @@ def test_a_message_asks_for_a_verdict(make_peer, make_options, run_line):
     assert all(entry.decision == "pass" for entry in entries)
 
 
-@pytest.mark.parametrize(
-    ("payload", "part"),
-    [
-        (b'{"part": "A-1"}', "A-1"),
-        (b"A-1017\n", "A-1017"),
-        (b"", ""),
-        (b'{"other": 1}', ""),
-        (b'{"part": 17}', "17"),
-        (b'{"part": {"no": 1}}', ""),
-        (b"17", "17"),
-        (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"x" * 5000, "x" * 200),
-    ],
-)
-def test_the_part_in_a_message(payload, part):
-    assert part_of(payload) == part
+@pytest.fixture
+def publish(make_peer):
+    """A broker, and a client that publishes to it."""
+    broker = make_peer("mqtt")
+    broker.start()
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+
+    def publish(topic: str, payload: str) -> None:
+        client.publish(topic, payload, qos=1).wait_for_publish(10)
+
+    publish.port, publish.broker = broker.port, broker
+    yield publish
+    client.disconnect()
+    client.loop_stop()
+
+
+def receiving(running) -> bool:
+    return not any(listener.failure for listener in running.line.listeners)
+
+
+def test_message_that_is_not_understood_is_a_fault_and_the_line_goes_on(publish, make_options, run_line):
+    """One message triggers both cameras that have its topic."""
+    mqtt = MqttOptions("127.0.0.1", port=publish.port, topic="plant")
+    cameras = [CameraOptions(name, "0", trigger="mqtt", topic="plant/fire") for name in ("left", "right")]
+    running = run_line(make_options(*cameras, mqtt=mqtt))
+    wait_until(lambda: receiving(running))
+    messages = [json.dumps({"part": "\ud800"}), '{"Part": "A-1"}', "A" * 201, '{"part": "A-1\\u001d21"}', "A-2"]
+    for number, payload in enumerate(messages, 1):
+        publish("plant/fire", payload)
+        wait_until(lambda number=number: len(running.journal.entries()) >= 2 * number)
+    entries = running.finish()
+    assert running.errors == []
+    for camera in ("left", "right"):
+        found = [(entry.part, entry.decision) for entry in entries if entry.camera == camera]
+        assert found == [("", "fault")] * 3 + [("A-1\x1d21", "pass"), ("A-2", "pass")]
+
+
+def test_message_that_came_while_the_line_was_away_is_a_fault(publish, make_options, run_line):
+    """Its part went by unseen: it is not judged on a later frame, and not forgotten."""
+    mqtt = MqttOptions("127.0.0.1", port=publish.port, topic="plant")
+    camera = CameraOptions("left", "0", trigger="mqtt", topic="plant/fire")
+    for number in range(2):
+        running = run_line(make_options(camera, mqtt=mqtt))
+        wait_until(lambda running=running: receiving(running))
+        publish("plant/fire", f"seen {number}")
+        wait_until(lambda number=number, running=running: running.journal.entries()[-1:] and
+                   running.journal.entries()[-1].part == f"seen {number}")  # fmt: skip
+        running.finish()
+        publish("plant/fire", f"unseen {number}")
+    found = [(entry.part, entry.decision) for entry in running.journal.entries()]
+    assert found == [("seen 0", "pass"), ("unseen 0", "fault"), ("seen 1", "pass")]
+    assert "no connection to the broker" in running.journal.entries()[1].reason
+
+
+def test_subscription_that_the_broker_refuses_is_an_event_and_a_problem(make_peer, make_options, run_line, tmp_path):
+    broker = make_peer("mqtt")
+    plugin = next(Path("/usr/lib").rglob("mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip("mosquitto has no plug-in that refuses subscriptions")
+    access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    (tmp_path / "access.json").write_text(json.dumps({"defaultACLAccess": access}))
+    with (tmp_path / "mosquitto.conf").open("a") as file:
+        file.write(f"plugin {plugin}\nplugin_opt_config_file {tmp_path}/access.json\n")
+    broker.start("quiet")
+    mqtt = MqttOptions("127.0.0.1", port=broker.port, topic="plant")
+    running = run_line(make_options(CameraOptions("left", "0", trigger="mqtt", topic="plant/fire"), mqtt=mqtt))
+    (listener,) = running.line.listeners
+    wait_until(lambda: "refuses to send plant/fire" in listener.failure)
+    wait_until(lambda: any("refuses to send plant/fire" in event.detail for event in running.journal.events()))
+    running.finish()
+
+
+def test_edge_that_cannot_be_taken_is_an_event():
+    pytest.importorskip("gpiod")
+    from stfpm_runtime.line.gpio_trigger import fire
+
+    posted, remarks = Posted(), []
+    for _ in range(WAITING + 2):
+        fire(posted, "gpio /dev/gpiochip0:17", lambda *remark: remarks.append(remark))
+    assert remarks == [("trigger", "gpio /dev/gpiochip0:17: not taken, too many wait")] * 2
 
 
 def test_a_gpio_line_that_is_not_there():
@@ -148,7 +213,7 @@ def test_a_gpio_line_that_is_not_there():
     from stfpm_runtime.line.gpio_trigger import GpioTrigger
 
     with pytest.raises(OptionError, match=r"gpio /dev/none:3: cannot be used .*; expected CHIP:LINE of a line that is"):
-        GpioTrigger("/dev/none:3", Posted())
+        GpioTrigger("/dev/none:3", Posted(), print)
 
 
 def test_an_edge_asks_for_a_verdict():
@@ -166,7 +231,7 @@ def test_an_edge_asks_for_a_verdict():
         chip = (root / "bank0" / "chip_name").read_text().strip()
         device = (root / "dev_name").read_text().strip()
         posted = Posted()
-        trigger = GpioTrigger(f"/dev/{chip}:2", posted)
+        trigger = GpioTrigger(f"/dev/{chip}:2", posted, print)
         pull = Path(f"/sys/devices/platform/{device}/{chip}/sim_gpio2/pull")
         pull.write_text("pull-up")
         assert posted.wait(5.0) is not None
