@@ -53,6 +53,7 @@ DASHBOARD = [
     "uvicorn>=0.30",  # serves them
     "prometheus_client>=0.20",  # /metrics
 ]
+VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
@@ -112,10 +113,11 @@ setup(
         "modbus": MODBUS,
         "opcua": OPCUA,
         "gpio": GPIO,
+        "video": VIDEO,
         "dashboard": DASHBOARD,
         "paper": [*TRAIN, *BENCH, *PAPER],
         "ray": RAY,
-        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *DEV],
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *VIDEO, *DEV],
     },
     entry_points={
         "console_scripts": [

@@ -25,6 +25,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "arv_buffer_get_image_width": (c_int, [c_void_p]),
     "arv_buffer_get_image_height": (c_int, [c_void_p]),
     "arv_buffer_get_image_pixel_format": (c_uint32, [c_void_p]),
+    "arv_buffer_get_frame_id": (c_uint64, [c_void_p]),
+    "arv_buffer_get_timestamp": (c_uint64, [c_void_p]),
     "arv_stream_push_buffer": (None, [c_void_p, c_void_p]),
     "arv_stream_timeout_pop_buffer": (c_void_p, [c_void_p, c_uint64]),
     "g_object_unref": (None, [c_void_p]),
@@ -83,6 +85,14 @@ class Aravis:
         size = c_size_t()
         data = self._library.arv_buffer_get_data(buffer, ctypes.byref(size))
         return ctypes.string_at(data, size.value) if data else b""
+
+    def frame_number(self, buffer: int) -> int | None:
+        """Return one number from the camera's frame counter and time stamp; None where it has neither."""
+        counter, stamp_ns = (
+            self._library.arv_buffer_get_frame_id(buffer),
+            self._library.arv_buffer_get_timestamp(buffer),
+        )
+        return (stamp_ns << 64 | counter) or None
 
     def row_padding(self, buffer: int) -> int:
         """Bytes at the end of each row that belong to no pixel."""

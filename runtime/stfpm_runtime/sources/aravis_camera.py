@@ -21,11 +21,12 @@ POLL_US = 100_000
 """How long one wait for a frame takes; between two of them the thread looks whether it is to end."""
 CONTINUOUS = 0
 """ARV_ACQUISITION_MODE_CONTINUOUS"""
-_CLEARED, _SUCCESS, _ABORTED = -1, 0, 6
+_UNKNOWN, _SUCCESS, _CLEARED, _ABORTED = -1, 0, 1, 7
 _STATUS = {
-    1: "nothing came", 2: "packets are missing", 3: "a packet has a wrong number", 4: "it is too big for its buffer",
-    5: "it was filled too slowly", 7: "it is no picture",
+    2: "it did not come in time", 3: "packets are missing", 4: "a packet has a wrong number",
+    5: "its size differs from the camera's payload", 6: "it was not filled completely", 8: "it is no picture",
 }  # fmt: skip
+"""ArvBufferStatus of Aravis 0.8, GigE Vision and USB3 Vision alike."""
 _OPENING = threading.Lock()  # the library's list of devices is for one thread
 
 
@@ -43,6 +44,9 @@ def aravis_opener(address: Address, options: SourceOptions) -> OpenCamera:
 
 class AravisCamera:
     """A camera that is acquiring. Raises CameraLostError where there is none."""
+
+    on_demand = False
+    unchecked = ""
 
     def __init__(self, library: Aravis, device: str, options: SourceOptions) -> None:
         self._library = library
@@ -91,7 +95,7 @@ class AravisCamera:
 
     def _shot(self, buffer: int) -> Shot | None:
         library, status = self._library, self._library.arv_buffer_get_status(buffer)
-        if status in (_CLEARED, _ABORTED):
+        if status in (_UNKNOWN, _CLEARED, _ABORTED):
             return None
         if status != _SUCCESS:
             return Shot(np.empty(0, np.uint8), partial(_broken, _STATUS.get(status, f"status {status}")), "0x0")
@@ -99,7 +103,7 @@ class AravisCamera:
         data = np.frombuffer(library.copy_data(buffer), np.uint8)
         code, padding = library.arv_buffer_get_image_pixel_format(buffer), library.row_padding(buffer)
         develop = partial(to_picture, code=code, height=height, width=width, row_padding=padding)
-        return Shot(data, develop, f"{width}x{height}")
+        return Shot(data, develop, f"{width}x{height}", number=library.frame_number(buffer))
 
     def close(self) -> None:
         """Stop and give the camera back; takes seconds where it does not answer any more."""

@@ -27,6 +27,8 @@ class Frame:
     """Frames of a camera that were passed over since the one before, because a newer one had come."""
     part: str = ""
     """The part's id, where a trigger gave one."""
+    repeated: bool = False
+    """Whether a camera gave the same picture before, to the last bit: it does not show what is there now."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Event:
 
     source: str
     """Without credentials."""
-    kind: Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped"]
-    """`skipped`: files that are not judged, with their names; it says nothing about the state of the source."""
+    kind: Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped", "unchecked"]
+    """`skipped`: files that are not judged, with their names. `unchecked`: damage that cannot be found in the frames.
+    Neither says anything about the state of the source."""
     detail: str = ""
     """The reason in words, without credentials."""
 

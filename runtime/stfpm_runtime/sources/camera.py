@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,10 +27,21 @@ class Shot:
     """Makes of it what `to_bgr8` takes. Raises ImageError."""
     size: str
     """Width and height as people write them: 640x480."""
+    content: Pixels | None = None
+    """What repeated frames are found by; None: `raw`."""
+    arrived_ns: int = 0
+    """`time.monotonic_ns()`, before which the picture may have been taken; 0: when it is read."""
+    number: int | None = None
+    """The camera's own number or time stamp of the frame: two frames with the same one are the same picture."""
 
 
 class Camera(Protocol):
     """An open camera. One thread uses it."""
+
+    on_demand: bool
+    """Whether each `read` asks the camera for a picture, so that it is to be called for those that are wanted only."""
+    unchecked: str
+    """What damage of its frames cannot be found, and the remedy; empty if none is known."""
 
     def read(self) -> Shot | None:
         """The next frame; None where none came for a moment. Raises CameraLostError where none will."""
@@ -44,23 +56,36 @@ OpenCamera = Callable[[], Camera]
 """Opens it, or raises CameraLostError."""
 
 
-class Stillness:
-    """How long a camera's frames have been the same to the last bit."""
+class RecentFrames:
+    """The last different frames of a camera, to find one that is given again. One thread uses it.
+
+    Real frames have noise: one that equals an earlier one to the last bit shows the past, be the camera frozen or a
+    ring of a few buffers that go round.
+    """
+
+    MOST = 8
+    MOST_BYTES = 64 << 20
+    """Frames that are kept; at least two, however large they are."""
 
     def __init__(self) -> None:
-        self._last: Pixels = np.empty(0, np.uint8)
-        self._since_ns = 0
+        self._frames: deque[Pixels] = deque()
+        self._number: int | None = None
 
-    def still_s(self, raw: Pixels, now_ns: int) -> float:
-        """Seconds since the first of the equal frames that end with this one; 0 for one that differs."""
-        if not _equal(self._last, raw):
-            self._last, self._since_ns = raw, now_ns
-        return (now_ns - self._since_ns) / 1e9
+    def is_repeated(self, content: Pixels, number: int | None = None) -> bool:
+        """Return whether the frame equals one of the last, or has the same number; keep it if it does not."""
+        same_number = number is not None and number == self._number
+        self._number = number
+        if any(_equal(frame, content) for frame in self._frames):
+            return True
+        self._frames.appendleft(content)
+        while len(self._frames) > max(2, min(self.MOST, self.MOST_BYTES // max(1, content.nbytes))):
+            self._frames.pop()
+        return same_number
 
 
 def _equal(a: Pixels, b: Pixels) -> bool:
-    """Whether two frames are the same; a sample of rows settles it for all but frozen ones, at next to no cost."""
+    """Return whether two frames are the same. Some rows settle it for all but frozen ones, at next to no cost."""
     if a.shape != b.shape or a.dtype != b.dtype or not a.size:
         return False
-    step = max(1, a.shape[0] // 16)
+    step = max(1, a.shape[0] // 16)  # bytes of a coded frame are rows, too
     return np.array_equal(a[::step], b[::step]) and np.array_equal(a, b)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from .base import Event, Frame, OnEvent
-from .files import find_files, read_frames, summarise
+from .files import UNCHECKED_VIDEOS, checks_videos, find_files, is_video, read_frames, summarise
 from .options import SourceOptions
 
 
@@ -26,6 +26,8 @@ class FileSource:
         files = find_files(sources)
         if files.left_out and on_event is not None:
             on_event(Event(options.name or self._name, "skipped", summarise(files.left_out)))
+        if on_event is not None and any(map(is_video, files.paths)) and not checks_videos():
+            on_event(Event(options.name or self._name, "unchecked", UNCHECKED_VIDEOS))
         self._frames = read_frames(files.paths, options.bits, options.max_megapixels)
         self._ended = False
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import glob
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -18,10 +21,15 @@ from .addresses import parse_address
 from .base import Frame
 from .video_file import breaks_off
 
+LOG = logging.getLogger(__name__)
+
 VIDEO_SUFFIXES = (
     ".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpeg", ".mpg", ".mpe", ".ts", ".mts", ".m2ts", ".webm", ".wmv", ".flv",
     ".ogv", ".3gp", ".mjpg", ".mjpeg", ".h264", ".h265", ".hevc",
 )  # fmt: skip
+UNCHECKED_VIDEOS = (
+    "damaged frames in the middle of a video cannot be told from whole ones; pip install 'stfpm-edge[video]'"
+)
 NAMED = 5
 """Files of one kind that a summary of what was left out names."""
 
@@ -81,7 +89,7 @@ def read_frames(
     Never raises for a bad file: its frame has the error.
     """
     for path in paths:
-        if _is_video(path):
+        if is_video(path):
             yield from _read_video(path, max_megapixels)
         else:
             try:
@@ -119,39 +127,64 @@ def _below(folder: Path, left_out: dict[Path, str]) -> list[Path]:
 
 
 def _is_frames(path: Path) -> bool:
-    return is_image(path) or _is_video(path)
+    return is_image(path) or is_video(path)
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
+    """Return whether the file's name says that it is a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
 def _read_video(path: Path, max_megapixels: float) -> Iterator[Frame]:
-    """Yield all frames of a video and, where its file is not whole, one with the error."""
+    """Yield all frames of a video, damaged ones as errors, and one with the error where its file is not whole."""
     capture = cv2.VideoCapture(str(path))
-    count = 0
-    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
     try:
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as with pictures: a phone's flag would turn only some
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         # An AVI file counts its frames. Elsewhere the number is an estimate, or includes frames that are not shown.
         announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if path.suffix.lower() == ".avi" else 0
-        while width * height <= max_megapixels * 1e6 and (image := _next_image(capture)) is not None:
-            yield Frame(str(path), count, image)
-            count += 1
+        if width * height > max_megapixels * 1e6:
+            reason = (
+                f"{path}: has frames of {width:.0f}x{height:.0f} pixels; expected at most {max_megapixels:g} megapixels"
+            )
+            yield Frame(str(path), 0, error=f"{reason}, raise max_megapixels if they are meant to be so large")
+            return
+        count = 0
+        for count, (image, error) in enumerate(_decode_video(path, capture, max_megapixels), 1):
+            yield Frame(str(path), count - 1, image, f"{path}: {error}" if error else "")
     finally:
         capture.release()
-    if width * height > max_megapixels * 1e6:
-        reason = (
-            f"{path}: has frames of {width:.0f}x{height:.0f} pixels; expected at most {max_megapixels:g} megapixels"
-        )
-        yield Frame(str(path), 0, error=f"{reason}, raise max_megapixels if they are meant to be so large")
-    elif count == 0:
+    if count == 0:
         yield Frame(str(path), 0, error=f"{path}: no frame can be decoded; expected a whole video, copy it again")
     elif count < announced:
         reason = f"{path}: breaks off after {count} of {announced} frames; copy it again"
         yield Frame(str(path), count, error=reason)
     elif breaks_off(path):
         yield Frame(str(path), count, error=f"{path}: breaks off after {count} frames; copy it again")
+
+
+def _decode_video(path: Path, capture: cv2.VideoCapture, max_megapixels: float) -> Iterator[tuple[Image | None, str]]:
+    """Yield pixels or error of each frame: with PyAV or, where that is not installed, with OpenCV."""
+    if checks_videos():
+        from .video import read_video
+
+        yield from read_video(str(path), max_megapixels)
+        return
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as with pictures: a phone's flag would turn only some
+    while (image := _next_image(capture)) is not None:
+        yield image, ""
+
+
+def checks_videos() -> bool:
+    """Return whether damaged frames of videos are found, which needs PyAV; a warning is logged once if they are not."""
+    found = find_spec("av") is not None
+    if not found:
+        _warn_unchecked()
+    return found
+
+
+@functools.cache
+def _warn_unchecked() -> None:
+    LOG.warning("%s", UNCHECKED_VIDEOS)
 
 
 def _next_image(capture: cv2.VideoCapture) -> Image | None:

@@ -7,6 +7,8 @@ import logging
 import random
 import threading
 import time
+from functools import partial
+from importlib.util import find_spec
 from typing import Literal
 
 import cv2
@@ -51,6 +53,26 @@ def _opener(address: Address, options: SourceOptions) -> OpenCamera:
         from .aravis_camera import aravis_opener
 
         return aravis_opener(address, options)
+    if address.kind != "stream":
+        return _opencv_opener(address, options)
+    open_video = _video_opener(address, options)
+    if not address.target.startswith("http"):
+        return open_video
+    from .http_camera import http_opener
+
+    return http_opener(address, options, open_video)
+
+
+def _video_opener(address: Address, options: SourceOptions) -> OpenCamera:
+    """Return what opens a compressed stream: PyAV where it is installed, OpenCV otherwise."""
+    if find_spec("av") is None:
+        return _opencv_opener(address, options)
+    from .video import VideoCamera
+
+    return partial(VideoCamera, address, options)
+
+
+def _opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
     from .opencv_camera import opencv_opener
 
     return opencv_opener(address, options)
@@ -71,6 +93,7 @@ class LiveSource:
         self._closing = False
         self._seen = False  # whether anything was told of the camera yet
         self._lost = False
+        self._unchecked = False  # whether it was told that damage cannot be found
         self._connection: Connection | None = None
         self._supervisor = threading.Thread(target=self._supervise, name=f"source {name}", daemon=True)
         self._supervisor.start()
@@ -87,15 +110,14 @@ class LiveSource:
 
     def next(self, timeout_s: float) -> Frame | None:
         """The newest frame that was not given yet; None when none comes in time, and while the camera is frozen."""
-        found = self._newest.take(timeout_s)
-        if found is None:
+        taken = self._newest.take(timeout_s)
+        if taken is None:
             return None
-        shot, index, arrived_ns, dropped = found
         try:
-            image, error = to_bgr8(shot.develop(shot.raw), self._options.bits), ""
+            image, error = to_bgr8(taken.shot.develop(taken.shot.raw), self._options.bits), ""
         except (ImageError, cv2.error) as problem:
             image, error = None, str(problem)
-        return Frame(self._name, index, image, error, arrived_ns, dropped)
+        return Frame(self._name, taken.index, image, error, taken.arrived_ns, taken.dropped, repeated=taken.repeated)
 
     def close(self) -> None:
         """Stop the threads; within a second, even where the camera's driver hangs."""
@@ -153,6 +175,9 @@ class LiveSource:
 
     def _tell_came(self, connection: Connection) -> None:
         self._tell("regained" if self._seen else "opened", connection.size)
+        if connection.unchecked and not self._unchecked:
+            self._unchecked = True
+            self._tell("unchecked", connection.unchecked)
         self._seen, self._lost = True, False
 
     def _tell_lost(self, reason: str) -> None:
@@ -169,7 +194,7 @@ class LiveSource:
         else:
             self._tell("thawed", "frames differ again")
 
-    def _tell(self, kind: Literal["opened", "lost", "regained", "frozen", "thawed"], detail: str) -> None:
+    def _tell(self, kind: Literal["opened", "lost", "regained", "frozen", "thawed", "unchecked"], detail: str) -> None:
         try:
             self._on_event(Event(self._name, kind, detail))
         except Exception:

@@ -12,10 +12,17 @@ import cv2
 from ..errors import OptionError
 from .addresses import Address
 from .camera import CameraLostError, OpenCamera, Pixels, Shot
+from .jpeg_shot import jpeg_shot
 from .options import SourceOptions
 
 _NEVER_MS = 3_600_000
 """The longest that a call into FFmpeg may take where a camera may be silent for as long as it likes."""
+_JPEG_CODES = [cv2.VideoWriter.fourcc(*name) for name in ("MJPG", "JPEG")]
+UNCHECKED = {
+    "stream": "frames with lost or damaged data cannot be told from whole ones; pip install 'stfpm-edge[video]'",
+    "gstreamer": "frames that the pipeline's decoder repaired cannot be told from whole ones",
+}
+"""What damage OpenCV does not show, by the kind of address."""
 _BACKENDS = {"v4l2": cv2.CAP_V4L2, "stream": cv2.CAP_FFMPEG, "gstreamer": cv2.CAP_GSTREAMER}
 
 
@@ -34,11 +41,14 @@ def opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
 class OpenCvCamera:
     """An open `cv2.VideoCapture`. Raises CameraLostError where there is none; no text of OpenCV's is in it."""
 
+    on_demand = False
+
     def __init__(self, address: Address, options: SourceOptions) -> None:
         _silence_native_logs()  # they print addresses with all that is in them
         if address.kind == "v4l2" and not Path(address.target).exists():
             raise CameraLostError("no such device; check that the camera is plugged in, and its number")
-        self._silent_after_s = options.silent_after_s
+        self.unchecked = UNCHECKED.get(address.kind, "")
+        self._options = options
         began = time.monotonic()
         try:
             self._capture = cv2.VideoCapture(address.target, _BACKENDS[address.kind], _parameters(address, options))
@@ -48,6 +58,7 @@ class OpenCvCamera:
             after_s = time.monotonic() - began
             raise CameraLostError(f"cannot be opened, after {after_s:.1f} s; {_REMEDIES[address.kind]}")
         _set_up(self._capture, address, options)
+        self._coded = address.kind == "v4l2" and _gives_jpeg(self._capture)
 
     def read(self) -> Shot | None:
         """The next frame, waited for as long as `silent_after_s` says."""
@@ -58,8 +69,11 @@ class OpenCvCamera:
             raise CameraLostError("broke off: OpenCV failed") from None
         if not there:
             waited_s = time.monotonic() - began
-            silent = self._silent_after_s and waited_s > 0.9 * self._silent_after_s
+            silent_after_s = self._options.silent_after_s
+            silent = silent_after_s and waited_s > 0.9 * silent_after_s
             raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
+        if self._coded:
+            return jpeg_shot(pixels.tobytes().rstrip(b"\0"), self._options.max_megapixels)
         return Shot(pixels, _as_it_is, f"{pixels.shape[1]}x{pixels.shape[0]}")
 
     def close(self) -> None:
@@ -97,6 +111,13 @@ def _set_up(capture: cv2.VideoCapture, address: Address, options: SourceOptions)
     for key, value in {**sizes, cv2.CAP_PROP_FPS: options.fps}.items():
         if value is not None:
             capture.set(key, value)
+
+
+def _gives_jpeg(capture: cv2.VideoCapture) -> bool:
+    """Have a V4L2 camera in an MJPG mode give the JPEG data undecoded, and return whether it does."""
+    if int(capture.get(cv2.CAP_PROP_FOURCC)) not in _JPEG_CODES:
+        return False
+    return bool(capture.set(cv2.CAP_PROP_CONVERT_RGB, 0))
 
 
 def _as_it_is(pixels: Pixels) -> Pixels:

@@ -47,6 +47,8 @@ class _File:
     stamp: Stamp
     since_ns: int
     """When this stamp was first seen."""
+    arrived_ns: int
+    """When the picture began to come: one that was being written before a trigger shows nothing that came after."""
     seen_s: float
     """When the file was last there."""
     given: bool = False
@@ -64,8 +66,8 @@ class _File:
 class WatchedFolder:
     """The pictures that come into a folder and those below it, oldest first; those half written are waited for.
 
-    A thread looks into the folder, however long the reader takes: `Frame.arrived_ns` is when it saw the picture. A
-    folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does not become a
+    A thread looks into the folder, however long the reader takes: `Frame.arrived_ns` is when the file
+    appeared or began to change. A folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does not become a
     picture is a frame with the reason. Pictures that were overwritten or taken away before they could be read, and
     files that are no pictures, are counted and named in events of kind `skipped`. Of pictures that replace each other
     between two looks (`poll_s`), only the last is seen.
@@ -89,6 +91,8 @@ class WatchedFolder:
         """Guards the files; notified after each look into the folder."""
         self._state = ""
         self._pause_s = 0.0
+        self._looked_ns = 0
+        """When the last look began: what was there then is known."""
         self._scan(given=not options.existing)
         self._thread = threading.Thread(target=self._watch, name=f"watching {name}", daemon=True)
         self._thread.start()
@@ -154,9 +158,19 @@ class WatchedFolder:
             self._turn("regained" if self._state else "opened", "")
             with self._looked:
                 self._note(found, unread, given, began_s)
+                self._looked_ns = round(began_s * 1e9)
                 self._note_left_out(others, given)
                 self._looked.notify_all()
         self._pause_s = max(self._options.poll_s, SHARE * (time.monotonic() - began_s))
+
+    def _date(self, stamp: Stamp) -> int:
+        """Return when a file of this stamp changed, as `time.monotonic_ns()`: after the last look, whatever its clock.
+
+        The time of the look itself would let a picture from just before a trigger count as one from after it.
+        """
+        now_ns = time.monotonic_ns()
+        changed_ns = now_ns - (time.time_ns() - stamp[3])
+        return min(now_ns, max(self._looked_ns, changed_ns))
 
     def _note(self, found: dict[str, Stamp], unread: list[str], given: bool, began_s: float) -> None:
         now_s, now_ns = time.monotonic(), time.monotonic_ns()
@@ -174,13 +188,15 @@ class WatchedFolder:
             if known is not None and not known.given and tail and (known.stamp[1], known.tail) == (stamp[1], tail):
                 known.stamp, known.seen_s = stamp, now_s  # it got another time or other rights
                 continue
+            arrived_ns = self._date(stamp) if known is None or known.given else known.arrived_ns
             if known is not None and _is_lost(known, stamp, tail):
                 self._skipped[path, OVERWRITTEN] += 1
+                arrived_ns = self._date(stamp)
             if (old := moved.pop(stamp[:3], None)) is not None:  # another file was renamed to this one
                 self._files[path] = self._files.pop(old)
                 self._files[path].stamp, self._files[path].seen_s = stamp, now_s
             else:
-                self._files[path] = _File(stamp, now_ns, now_s, given, tail=tail)
+                self._files[path] = _File(stamp, now_ns, arrived_ns, now_s, given, tail=tail)
         for path in gone & self._files.keys():
             if self._files[path].given:
                 if now_s - self._files[path].seen_s > FORGET_S:
@@ -246,7 +262,7 @@ class WatchedFolder:
             with self._looked:
                 file.given, file.tried = False, True
             return None
-        return Frame(path, None, image, error, file.since_ns)
+        return Frame(path, None, image, error, file.arrived_ns)
 
     def _is_claimed(self, path: str, file: _File, stamp: Stamp, data: bytes) -> bool:
         """Note what was read, and return whether it is to be decoded now; until then nothing counts as overwritten."""
@@ -255,6 +271,7 @@ class WatchedFolder:
             tail = data[-TAIL:] if _is_whole(data[:8], data[-8:]) else b""
             if _is_lost(file, stamp, tail):
                 self._skipped[path, OVERWRITTEN] += 1
+                file.arrived_ns = self._date(stamp)
             file.stamp, file.since_ns, file.tried, file.tail = stamp, time.monotonic_ns(), False, tail
             if not tail:
                 return False

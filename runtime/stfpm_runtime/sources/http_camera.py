@@ -1,0 +1,160 @@
+"""Cameras that give JPEG pictures over HTTP: Motion-JPEG streams, and snapshots, one picture for each request.
+
+The bytes of each picture are taken as they came and checked before they are decoded: a video library would fill the
+missing part of a picture with pixels of an earlier one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from .addresses import Address
+from .camera import Camera, CameraLostError, OpenCamera, Shot
+from .jpeg_shot import NOT_WHOLE, damaged_shot, jpeg_shot
+from .multipart import CHUNK, MOST_BYTES, MultipartReader
+from .options import SourceOptions
+
+NEVER_S = 3600.0
+"""The longest wait for a frame where a camera may be silent for as long as it likes."""
+
+
+class NoPicturesError(Exception):
+    """The address answers with something other than JPEG pictures, such as a video."""
+
+
+def http_opener(address: Address, options: SourceOptions, open_video: OpenCamera) -> OpenCamera:
+    """Return what opens the address: for JPEG pictures or, where it gives something else, with `open_video`."""
+
+    def open_camera() -> Camera:
+        try:
+            return HttpCamera(address, options)
+        except NoPicturesError:
+            return open_video()
+
+    return open_camera
+
+
+class HttpCamera:
+    """An open Motion-JPEG stream, or a snapshot address.
+
+    Raises CameraLostError where it does not answer, NoPicturesError where it answers with another kind of content.
+    """
+
+    unchecked = ""
+
+    def __init__(self, address: Address, options: SourceOptions) -> None:
+        self._options = options
+        self._limit_s = options.silent_after_s or NEVER_S
+        self._client = _Client(address.target)
+        self._requested_s = time.monotonic()
+        self._answer = self._client.request(options.open_timeout_s)
+        self._first: Shot | None = None
+        kind = self._answer.headers.get_content_type()
+        self.on_demand = kind in ("image/jpeg", "image/jpg", "image/pjpeg")
+        if self.on_demand:
+            self._first = self._snapshot(options.open_timeout_s)
+        elif kind in ("multipart/x-mixed-replace", "multipart/mixed"):
+            boundary = str(self._answer.headers.get_param("boundary", ""))
+            self._parts = MultipartReader(self._answer, boundary, self._limit_s)
+            _set_timeout(self._answer, self._limit_s)
+        else:
+            self._answer.close()
+            raise NoPicturesError
+
+    def read(self) -> Shot | None:
+        """Return the next picture. A snapshot is dated when it was asked for: it may have been taken at that time."""
+        if not self.on_demand:
+            return self._read_part()
+        if (first := self._first) is not None:
+            self._first = None
+            return first
+        time.sleep(max(0.0, self._requested_s + self._options.poll_s - time.monotonic()))
+        self._requested_s = time.monotonic()
+        self._answer = self._client.request(self._limit_s)
+        return self._snapshot(self._limit_s)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(OSError):
+            self._answer.close()
+
+    def _read_part(self) -> Shot | None:
+        try:
+            kind, data = self._parts.next()
+        except TimeoutError:
+            raise CameraLostError(f"no frame for {self._limit_s:.1f} s") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CameraLostError(_explain(error)) from None
+        if not kind.startswith("image/"):
+            return None
+        if self._parts.boundary and self._parts.boundary in data:  # its length was wrong: the rest did not come
+            return damaged_shot(f"the frame is not whole: the next one begins within it; {NOT_WHOLE}")
+        return jpeg_shot(data, self._options.max_megapixels)
+
+    def _snapshot(self, timeout_s: float) -> Shot:
+        """Return the picture in the answer, or what came of it before the connection ended."""
+        until_s = time.monotonic() + timeout_s
+        data = bytearray()
+        try:
+            with self._answer:
+                while chunk := self._answer.read1(CHUNK):
+                    data += chunk
+                    if len(data) > MOST_BYTES or time.monotonic() > until_s:
+                        raise CameraLostError(f"a picture takes more than {MOST_BYTES >> 20} MiB or {timeout_s:g} s")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CameraLostError(_explain(error)) from None
+        return jpeg_shot(bytes(data), self._options.max_megapixels, round(self._requested_s * 1e9))
+
+
+class _Client:
+    """Sends GET requests, with the credentials of the address where the camera asks for them (Basic or Digest)."""
+
+    def __init__(self, target: str) -> None:
+        scheme, _, rest = target.partition("://")
+        host, slash, path = rest.partition("/")
+        user_info, _, host = host.rpartition("@")
+        self._url = f"{scheme}://{host}{slash}{path.partition('#')[0]}"
+        user, _, password = (urllib.parse.unquote(part) for part in user_info.partition(":"))
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        if user_info:
+            passwords.add_password(None, self._url, user, password)
+        self._digest = urllib.request.HTTPDigestAuthHandler(passwords)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords), self._digest
+        )
+
+    def request(self, timeout_s: float) -> http.client.HTTPResponse:
+        """Return the open answer. Raises CameraLostError, without credentials, where there is none with status 200."""
+        self._digest.retried = 5  # a refused password is sent once, not six times: cameras lock the account
+        try:
+            answer: http.client.HTTPResponse = self._opener.open(self._url, timeout=timeout_s)
+        except urllib.error.HTTPError as error:
+            error.close()
+            remedy = "check user and password" if error.code in (401, 403) else "check the address"
+            raise CameraLostError(f"the camera answers with HTTP status {error.code}; {remedy}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CameraLostError(f"cannot be opened: {_explain(error)}") from None
+        return answer
+
+
+def _set_timeout(answer: http.client.HTTPResponse, timeout_s: float) -> None:
+    """Limit each wait for bytes of an answer: opening and reading have limits of their own."""
+    answer.fp.raw._sock.settimeout(timeout_s)  # type: ignore[attr-defined]
+
+
+def _explain(error: Exception) -> str:
+    """Return what failed, without the text of the library: that may hold the address with its credentials."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "the camera does not answer in time; check that the peer runs"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted; add it to the system's, or name its file in SSL_CERT_FILE"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.strerror}; check address, network and that the peer runs"
+    return f"the answer is not understood ({type(cause).__name__}); check the address"

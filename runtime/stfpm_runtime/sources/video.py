@@ -1,0 +1,188 @@
+"""Compressed video, of network streams and files, through PyAV.
+
+FFmpeg conceals damage by pixels of other frames. PyAV gives the marks and errors that tell which frames those are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from ..errors import ImageError
+from ..images import decode_image
+from ..preprocessing import Image
+from .addresses import Address
+from .camera import CameraLostError, Pixels, Shot
+from .jpeg_shot import NOT_WHOLE, damaged_shot, jpeg_shot
+from .options import SourceOptions
+
+NEVER_S = 3600.0
+"""The longest wait for a frame where a camera may be silent for as long as it likes."""
+STRICT = {"err_detect": "crccheck+explode"}
+"""Have the decoder report errors that it would conceal otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One frame, a whole JPEG picture, or neither."""
+
+    frame: av.VideoFrame | None = None
+    jpeg: bytes = b""
+    error: str = ""
+    """Why the pixels must not be judged; empty if they may be."""
+
+
+class VideoReader:
+    """The frames of a stream or a file. Raises `av.error.FFmpegError` where it cannot be opened, or breaks off.
+
+    A frame that depends on a damaged one has an error, too: all frames up to the next key frame.
+    """
+
+    def __init__(self, target: str, threads: int, timeouts_s: tuple[float, float] | None = None) -> None:
+        options = {"rtsp_transport": "tcp"} if target.startswith("rtsp") else {}
+        self.container = av.open(target, options=options, timeout=timeouts_s, metadata_errors="replace")
+        if not self.container.streams.video:
+            self.container.close()
+            raise av.error.InvalidDataError(0, "no video stream")
+        self.stream = self.container.streams.video[0]
+        self._context = self.stream.codec_context
+        self._context.thread_count = threads
+        self._context.options = STRICT
+        self._damage = ""
+        self._damaged_pts: set[int | None] = set()
+        self._began = False
+
+    def __iter__(self) -> Iterator[Decoded]:
+        for packet in self.container.demux(self.stream):
+            if self._context.name == "mjpeg" and packet.size:
+                yield Decoded(jpeg=bytes(packet))
+            else:
+                yield from self._decode(packet)
+
+    def close(self) -> None:
+        """Close the file or the connection."""
+        self.container.close()
+
+    def _decode(self, packet: av.Packet) -> Iterator[Decoded]:
+        damage = ""
+        frames: list[av.VideoFrame] = []
+        if packet.is_corrupt:
+            damage = "a packet is incomplete or some before it are missing"
+            self._damaged_pts.add(packet.pts)
+        try:
+            frames = self._context.decode(packet if packet.size else None)  # type: ignore[assignment]
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            damage = f"the decoder reports damaged data ({error.strerror})"
+            self._damaged_pts.add(packet.pts)
+        self._began = self._began or bool(frames)
+        if not self._began:  # a stream that is joined in its middle begins with the next key frame
+            return
+        if damage:
+            self._damage = damage
+            if not frames:
+                yield Decoded(error=_not_whole(damage))
+        for frame in frames:
+            yield Decoded(frame, error=self._judge(frame))
+
+    def _judge(self, frame: av.VideoFrame) -> str:
+        """Return why the frame must not be judged; empty if it may be."""
+        if frame.is_corrupt or frame.pts in self._damaged_pts:
+            self._damaged_pts.discard(frame.pts)
+            self._damage = self._damage or "the decoder marks it as damaged"
+            return _not_whole(self._damage)
+        if frame.key_frame:
+            self._damage = ""
+        return _not_whole(f"it depends on a damaged one: {self._damage}") if self._damage else ""
+
+
+class VideoCamera:
+    """An open network stream. Raises CameraLostError where there is none; no text of FFmpeg's about it is in that."""
+
+    on_demand = False
+    unchecked = ""
+
+    def __init__(self, address: Address, options: SourceOptions) -> None:
+        self._options = options
+        limits_s = (options.open_timeout_s, options.silent_after_s or NEVER_S)
+        began_s = time.monotonic()
+        try:
+            self._reader = VideoReader(address.target, options.decoder_threads, limits_s)
+        except (av.error.FFmpegError, OSError, ValueError):
+            after_s = time.monotonic() - began_s
+            remedy = "check address, user and password, and that the peer runs"
+            raise CameraLostError(f"cannot be opened, after {after_s:.1f} s; {remedy}") from None
+        self._frames = iter(self._reader)
+
+    def read(self) -> Shot | None:
+        """Return the next frame, which is waited for as long as `silent_after_s` says."""
+        began_s = time.monotonic()
+        try:
+            decoded = next(self._frames, None)
+        except (av.error.FFmpegError, OSError):
+            decoded = None
+        if decoded is None:
+            waited_s = time.monotonic() - began_s
+            silent = self._options.silent_after_s and waited_s > 0.9 * self._options.silent_after_s
+            raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
+        if decoded.error or decoded.frame is None:
+            if decoded.jpeg:
+                return jpeg_shot(decoded.jpeg, self._options.max_megapixels)
+            return damaged_shot(decoded.error)
+        frame = decoded.frame
+        return Shot(_luma(frame), partial(_develop, frame), f"{frame.width}x{frame.height}", number=frame.pts)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+
+
+def read_video(path: str, max_megapixels: float) -> Iterator[tuple[Image | None, str]]:
+    """Yield pixels or error of each frame of a video file, nothing of a file that is no video."""
+    try:
+        reader = VideoReader(path, threads=0)
+    except (av.error.FFmpegError, OSError, ValueError):
+        return
+    try:
+        for decoded in reader:
+            if decoded.jpeg:
+                try:
+                    yield decode_image(decoded.jpeg, "the frame", max_megapixels=max_megapixels), ""
+                except ImageError as error:
+                    yield None, str(error)
+            elif decoded.error or decoded.frame is None:
+                yield None, decoded.error
+            else:
+                yield to_bgr(decoded.frame), ""
+    except av.error.FFmpegError as error:
+        yield None, f"the file cannot be read further ({error.strerror}); copy it again"
+    finally:
+        reader.close()
+
+
+def to_bgr(frame: av.VideoFrame) -> Image:
+    """Return the pixels as uint8 [H, W, 3], BGR, not rotated."""
+    pixels: Any = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
+    return pixels  # type: ignore[no-any-return]
+
+
+def _develop(frame: av.VideoFrame, raw: Pixels) -> Pixels:
+    return to_bgr(frame)
+
+
+def _luma(frame: av.VideoFrame) -> Pixels:
+    """Return the first plane of the frame: the brightness, of all formats of cameras."""
+    plane = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def _not_whole(damage: str) -> str:
+    return f"the frame is not whole: {damage}; {NOT_WHOLE}"
