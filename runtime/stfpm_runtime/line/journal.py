@@ -164,6 +164,12 @@ class Journal:
                 f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"
             )
 
+    def check_writable(self) -> None:
+        """Raise JournalError if nothing can be written, because another process holds the file. Writes nothing."""
+        with _named(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """Give the file back. Closing twice is fine."""
         with contextlib.suppress(sqlite3.Error):

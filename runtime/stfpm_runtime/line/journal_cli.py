@@ -24,6 +24,7 @@ from ..cli import run
 from .entry import COLUMNS, Entry, Happening, record, utc, values_of
 from .ordering import check_place, is_taken, place_order, places_of, what_if
 from .reading import Count, JournalReader, Period
+from .sinks.dead_letters import mark_for_resending
 from .thresholds import new_order
 
 COMMAND = "stfpm-journal"
@@ -61,15 +62,26 @@ class ThresholdOptions:
     json: bool = False
 
 
+@dataclass(frozen=True)
+class ResendOptions:
+    """Refused verdicts that are to be sent again."""
+
+    journal: Path
+    output: str
+    """Name of the output that refused them."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
     if isinstance(options, ThresholdOptions):
         return run(COMMAND, lambda: change(options))
+    if isinstance(options, ResendOptions):
+        return run(COMMAND, lambda: resend(options))
     return run(COMMAND, lambda: show(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions:
+def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions | ResendOptions:
     """The command line as options; exits with 2 where it makes no sense."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
@@ -93,7 +105,12 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOpt
     )
     parser.add_argument("--by", default="", metavar="NAME", help="who sets --threshold, for the journal")
     parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: of this region alone")
+    parser.add_argument("--resend", default="", metavar="OUTPUT", help="send again what this output refused")
     args = parser.parse_args(argv)
+    if args.resend:
+        if args.show != "counts" or args.threshold is not NOT_ASKED or args.since or args.until or args.camera:
+            parser.error("--resend goes with the journal alone")
+        return ResendOptions(args.journal, args.resend)
     if args.threshold is not NOT_ASKED:
         return _threshold_options(parser, args)
     if args.by or args.region:
@@ -140,6 +157,13 @@ def change(options: ThresholdOptions) -> int:
         )
     if options.who:
         print("it holds now" if said["taken"] else "written down; no running line has taken it over yet")
+    return 0
+
+
+def resend(options: ResendOptions) -> int:
+    """Mark refused verdicts to be sent again, and say how many. Raises StfpmError."""
+    count = mark_for_resending(options.journal, options.output)
+    print(f"{count} refused verdicts are sent to {options.output} again, by the running line or at its next start")
     return 0
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from .board import Board
 from .drift import DriftWatch
 from .entry import Entry, record, storable, utc
+from .heartbeat import Heartbeat
 from .inspector import Judged
 from .lines_file import JsonLinesFollower
 from .ordering import take_orders
@@ -65,6 +66,8 @@ class Line:
     shadow: Shadow | None = None
     board: Board | None = None
     """What is shown; None: nobody can look."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    """What the sinks send while frames can be judged and journalled."""
     notifier: Notifier = field(default_factory=Notifier)
     summary: Summary = field(default_factory=Summary)
 
@@ -160,6 +163,7 @@ def keep_up(line: Line) -> None:
         line.drift.begin(model.spec.held_out_scores)
     take_orders(line.recorder, line.ruling)
     line.recorder.keep_up()
+    line.heartbeat.advance(line.ruling.inspector.engine_works() and line.recorder.works)
     if line.board:
         line.board.turned()
     line.notifier.alive(line.summary.status)

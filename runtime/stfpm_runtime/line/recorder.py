@@ -98,6 +98,7 @@ class Recorder:
             if time.monotonic() >= self._upkeep_s:
                 self._upkeep_s = time.monotonic() + UPKEEP_S
                 self._working().check_in_place()
+                self._working().check_writable()
                 self._forget()
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)

@@ -19,6 +19,7 @@ from ..sources.clip import FileSource
 from .board import Board
 from .config import ADDRESS, CameraOptions, LineOptions, read_config
 from .drift import DriftWatch
+from .heartbeat import Heartbeat
 from .http_trigger import ANSWER_S, TriggerServer
 from .lines_file import JsonLinesFollower
 from .listeners import open_listeners
@@ -31,7 +32,7 @@ from .ruling import Model, OpenEngine, Ruling, Succession, check_successor, load
 from .sd_notify import Notifier
 from .shadow import Shadow
 from .shots import Meeting
-from .sinks import open_followers
+from .sinks import close_followers, open_followers
 from .station import OpenSource, Station
 from .thresholds import Thresholds
 from .triggers import Posted, open_trigger
@@ -96,9 +97,9 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         notifier = Notifier()
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
-        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark))
-        for follower in followers:
-            stack.callback(follower.close)
+        heartbeat = Heartbeat()
+        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
+        stack.callback(close_followers, followers)
         for listener in open_listeners(options, stations, recorder.remark):
             stack.callback(listener.close)
         if options.http:
@@ -125,6 +126,7 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
+            heartbeat=heartbeat,
             succession=Succession(ruling, opener(options), recorder.remark),
             shadow=_open_shadow(options, ruling, recorder, stack),
             board=_open_board(options) if options.dashboard else None,

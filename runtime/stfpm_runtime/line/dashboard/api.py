@@ -20,6 +20,7 @@ from ..loop import Line
 from ..ordering import check_place, is_taken, place_order, what_if
 from ..reading import JournalReader
 from ..ruling import fields_of
+from ..sinks.health import Output, problem_of
 from ..thresholds import new_order
 from .contract import RefusedError
 from .drawing import Artist
@@ -53,7 +54,7 @@ class Api:
         if not line.recorder.works:
             problems.append("the journal cannot be written: every verdict is a fault")
         problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
-        problems += [f"{follower.name}: cannot be reached" for follower in line.followers if not follower.works]
+        problems += [problem for output in _outputs(line) if (problem := problem_of(output))]
         return problems
 
     def is_dead(self) -> bool:
@@ -77,7 +78,10 @@ class Api:
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
             "places": places,
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.stations],
-            "sinks": [{"name": f.name, "works": f.works} for f in line.followers],
+            "sinks": [
+                {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
+                for o in _outputs(line)
+            ],
             "pictures": _pictures(line),
             "problems": self.health(),
             "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
@@ -209,6 +213,12 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
+
+
+def _outputs(line: Line) -> list[Output]:
+    """Return everything that receives verdicts: sinks, JSON lines, pictures."""
+    files: tuple[Output | None, ...] = (line.json_lines, line.pictures)
+    return [*line.followers, *(output for output in files if output is not None)]
 
 
 def _pictures(line: Line) -> dict[str, int] | None:

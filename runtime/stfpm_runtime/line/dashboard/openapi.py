@@ -54,7 +54,7 @@ STATUS = record_of(
     latency=record_of(p50_ms=NUMBER, p99_ms=NUMBER, parts=COUNT),
     places=list_of(PLACE),
     cameras=list_of(record_of(name=TEXT, state=TEXT)),
-    sinks=list_of(record_of(name=TEXT, works=FLAG)),
+    sinks=list_of(record_of(name=TEXT, works=FLAG, lag_s=NUMBER, failure=TEXT)),
     pictures=or_null(record_of(dropped=COUNT, failed=COUNT)),
     problems=list_of(TEXT),
     drift=list_of(DRIFT),

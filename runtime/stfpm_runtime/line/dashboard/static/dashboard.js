@@ -79,7 +79,7 @@ function showHealth(status) {
   fill($("problems"), status.problems.map((text) => [text, "bad"]));
   fill($("health"), [
     ...status.cameras.map((camera) => [`camera ${camera.name}: ${camera.state}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
-    ...status.sinks.map((sink) => [`${sink.name}: ${sink.works ? "reached" : "cannot be reached"}`, sink.works ? "" : "bad"]),
+    ...status.sinks.map((sink) => [`${sink.name}: ${sink.failure || "works"}`, sink.works ? "" : "bad"]),
     ...(status.pictures ? [[`pictures: ${status.pictures.dropped} left out, ${status.pictures.failed} failed`, status.pictures.failed ? "bad" : ""]] : []),
     ...(status.shadow ? [[`shadow ${status.shadow.model.file}: disagrees on ${status.shadow.disagreed} of ${status.shadow.compared}`, ""]] : []),
     [`running for ${Math.round(status.uptime_s / 60).toLocaleString()} min`, ""],
