@@ -4,7 +4,7 @@
     {"decision": "pass", "verdicts": [{"seq": 812, "camera": "left", "region": "cap", "part": "A-1017", ...}]}
 
 200 with the worst decision of its regions, fault included; 503 where too many wait, 504 where none came in time (it is
-journalled all the same, if it comes). A request that is not understood in every detail fires nothing: 400, 411, 413, 415.
+journalled all the same, if it comes). A request that is not understood fires nothing: 400, 411, 413, 415.
 """
 
 from __future__ import annotations
