@@ -119,10 +119,10 @@ def test_a_picture_that_is_not_the_verdicts_own_is_greyed_and_dated(serve, page,
     page.wait("document.querySelector('.place .picture').classList.contains('old')")
     assert "grayscale(1)" in page.run("getComputedStyle(document.querySelector('.place img')).filter")
     (place,) = (p for p in client.get("/api/status")["places"] if p["camera"] == "left")
-    dated = page.run("document.querySelector('.place .dated').textContent")
-    assert dated.startswith(f"Older picture: verdict {place['pictured']['seq']}, {place['pictured']['decision']}, ")
+    dated = f"Older picture: verdict {place['pictured']['seq']}, {place['pictured']['decision']}, "
+    page.wait(f"document.querySelector('.place .dated').textContent.startsWith({dated!r})")
     assert "the camera is lost" in page.run("document.querySelector('.place .numbers').textContent")
-    page.screenshot(tmp_path / "fault.png")
+    page.screenshot(tmp_path / "fault.png")  # to be looked at
     client.running.cameras["left"].regain()
     page.wait("!document.querySelector('.place .picture').classList.contains('old')")
     assert page.run("document.querySelector('.place .dated').hidden")
