@@ -390,7 +390,7 @@ def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, jo
     wait_until(lambda: running.line.integrity.problem)
     from stfpm_runtime.line.dashboard.api import Api
 
-    assert any("is damaged inside" in problem for problem in Api(running.line, make_options()).health())
+    assert any("is damaged inside" in problem for problem in Api(running.line, make_options()).health()[0])
     wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))
     running.stop.set()
     running.thread.join(20)

@@ -42,7 +42,7 @@ VERDICT = record_of(
 )  # fmt: skip
 PLACE = record_of(
     camera=TEXT, region=TEXT, passed=COUNT, rejected=COUNT, faults=COUNT, dropped=COUNT, p50_ms=NUMBER, p99_ms=NUMBER,
-    threshold=NUMBER, threshold_by_hand=FLAG, has_picture=FLAG, newest=or_null(VERDICT),
+    threshold=NUMBER, threshold_by_hand=FLAG, newest=or_null(VERDICT), pictured=or_null(VERDICT),
 )  # fmt: skip
 DRIFT = record_of(
     camera=TEXT, region=TEXT, parts=COUNT, held_out=COUNT, statistic=NUMBER, p_value=NUMBER, alarm=FLAG,
