@@ -21,9 +21,9 @@ import paho.mqtt.client as paho
 
 from ..errors import TriggerError
 from .part_id import parse_part
-from .shots import Firing
+from .shots import Firing, Record
 from .sinks.follower import PATIENCE_S, Remark, SinkError
-from .sinks.mqtt import connect, make_client
+from .sinks.mqtt import IN_FLIGHT, connect, make_client
 from .sinks.options import MqttOptions
 from .triggers import Posted
 
@@ -34,7 +34,7 @@ HELD_BACK_S = 1.0
 """A trigger that comes so soon after a session was resumed may have been held back by the broker."""
 SUBSCRIBED_S = 5.0
 """Within which the broker has to answer a subscription."""
-LATE = "the trigger was sent while the broker could not be reached; its part may have left the camera"
+LATE = "the trigger may have waited at the broker; its part may have left the camera"
 
 
 class MqttTriggers:
@@ -53,6 +53,10 @@ class MqttTriggers:
         line = f"{socket.gethostname()}:{journal.absolute()}"
         self._client_id = f"stfpm-trigger-{hashlib.sha256(line.encode('utf-8', 'replace')).hexdigest()[:16]}"
         self._held_back_until_s = 0.0
+        self._lock = threading.Lock()
+        self._client: paho.Client | None = None
+        self._unacknowledged = 0
+        """Messages of this client's connection."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mqtt triggers", daemon=True)
         self._thread.start()
@@ -70,6 +74,8 @@ class MqttTriggers:
             client.on_disconnect = lambda *arguments, gone=gone: gone.set()
             client.on_message = self._receive
             try:
+                with self._lock:
+                    self._client, self._unacknowledged = client, 0
                 connect(self._options, client, SESSION_S, self._on_connect)
                 self._subscribe(client)
                 if self.failure:
@@ -118,17 +124,39 @@ class MqttTriggers:
         """Note when the broker resumed a session. Called by paho before any message of the connection."""
         self._held_back_until_s = time.monotonic() + HELD_BACK_S if session_present else 0.0
 
-    def _receive(self, client: object, data: object, message: paho.MQTTMessage) -> None:
-        """Trigger the cameras of the message's topic. Called by paho for each message."""
-        if message.retain:
-            return  # it tells of the past
-        part, error = "", LATE if time.monotonic() < self._held_back_until_s or message.dup else ""
+    def _receive(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
+        """Trigger the cameras of the message's topic, and acknowledge the message once their verdicts are journalled.
+
+        A process that is killed before that gets the message again at its next start. Called by paho for each message.
+        """
+        triggers = () if message.retain else self._topics.get(message.topic, ())  # a retained one tells of the past
+        part, error = "", self._why_late(message)
         try:
             part = parse_part(bytes(message.payload), plain_text=True)
         except TriggerError as problem:
             error = str(problem)
+        open_answers = list(triggers) or [None]
+        with self._lock:
+            self._unacknowledged += 1
+
+        def answered(records: Sequence[Record] = ()) -> None:
+            with self._lock:
+                open_answers.pop()
+                is_last = not open_answers and client is self._client
+                self._unacknowledged -= is_last
+            if is_last:
+                client.ack(message.mid, message.qos)
+
+        if not triggers:
+            answered()
         at_ns = time.monotonic_ns()
-        for trigger in self._topics.get(message.topic, ()):
-            if not trigger.put(Firing(at_ns, part, error=error)):
+        for trigger in triggers:
+            if not trigger.put(Firing(at_ns, part, answered, error)):
                 LOG.error("%s: a trigger was not taken (part %a): too many wait", message.topic, part)
                 self._remark("trigger", f"not taken, too many wait: {message.topic}, part {part!a}")
+                answered()
+
+    def _why_late(self, message: paho.MQTTMessage) -> str:
+        """Return LATE if the broker may have held the message back, else an empty text."""
+        resumed = time.monotonic() < self._held_back_until_s
+        return LATE if resumed or message.dup or self._unacknowledged >= IN_FLIGHT - 1 else ""

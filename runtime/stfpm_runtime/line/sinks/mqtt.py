@@ -40,11 +40,19 @@ QUOTA_EXCEEDED = 0x97
 
 
 def make_client(options: MqttOptions, client_id: str = "", session_s: int = 0) -> paho.Client:
-    """Return a client that is not connected yet. With `session_s` above 0 the broker is to keep its session."""
+    """Return a client that is not connected yet.
+
+    With `session_s` above 0 the broker is to keep its session, and the caller acknowledges each message itself.
+    """
     version = MQTTProtocolVersion.MQTTv5 if options.version == "5" else MQTTProtocolVersion.MQTTv311
     clean = None if options.version == "5" else not session_s  # MQTT 5 says it when it connects
     return paho.Client(
-        CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version, reconnect_on_failure=False
+        CallbackAPIVersion.VERSION2,
+        client_id,
+        clean_session=clean,
+        protocol=version,
+        reconnect_on_failure=False,
+        manual_ack=session_s > 0,
     )
 
 
@@ -81,6 +89,7 @@ def connect(
         if options.version == "5":
             properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = session_s
+            properties.ReceiveMaximum = IN_FLIGHT
             session = {"clean_start": not session_s, "properties": properties}
         client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10, **session)
     except (OSError, ValueError) as error:

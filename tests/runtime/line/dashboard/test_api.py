@@ -6,11 +6,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import os
 import socket
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np

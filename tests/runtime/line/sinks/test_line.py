@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -186,6 +187,22 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
     late, now = (e for e in running.finish() if e.part in ("A-1", "A-2"))
     assert (late.decision, late.reason) == ("fault", LATE)
     assert now.decision == "pass"
+
+
+def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered):
+    """A line that ends with a trigger in hand gets it again; here its end is forced by closing the listener first."""
+    broker, running, publish = triggered("left")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    engine, go = running.engine, threading.Event()
+    infer = engine.infer
+    engine.infer = lambda images: (go.wait(20), infer(images))[1]
+    publish(b"A-1")
+    wait_until(lambda: running.line.listeners[0]._unacknowledged == 1)
+    running.line.listeners[0].close()  # the connection ends, and the message has not been acknowledged
+    go.set()
+    running.finish()
+    _, running, publish = triggered("left", broker=broker)
+    wait_until(lambda: [e.decision for e in running.journal.entries() if e.part == "A-1"] == ["pass", "fault"])
 
 
 def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):
