@@ -6,11 +6,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import os
 import socket
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -269,7 +269,7 @@ def test_silent_connections_leave_room_for_health(serve):
             peer.sendall(b"GET / HT" if number % 2 else b"")
             if number in (150, 399):
                 assert client.ask("/healthz").status == 200
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
         assert descriptors < 400 + MOST_CONNECTIONS + 100  # ours, and of the server's no more than its limit
 
 
