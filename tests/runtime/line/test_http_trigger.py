@@ -212,8 +212,9 @@ def test_silent_connections_leave_room_for_a_trigger(serve):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
             peer.sendall(b"POST /trigger/left HT")
         assert post(port, b'{"part": "A"}')[0] == 504
-        threads = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
-        assert len(threads) <= MOST_CONNECTIONS
+        wait_until(  # one address has half of the port
+            lambda: sum("process_request_thread" in t.name for t in threading.enumerate()) <= MOST_CONNECTIONS // 2
+        )
 
 
 @pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
