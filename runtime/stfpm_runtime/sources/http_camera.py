@@ -131,7 +131,7 @@ class _Client:
 
     def request(self, timeout_s: float) -> http.client.HTTPResponse:
         """Return the open answer. Raises CameraLostError, without credentials, where there is none with status 200."""
-        self._digest.retried = 5  # a refused password is sent once, not six times: cameras lock the account
+        self._digest.retried = 5  # type: ignore[attr-defined]  # a refused password is sent once, not six times: cameras lock the account
         try:
             answer: http.client.HTTPResponse = self._opener.open(self._url, timeout=timeout_s)
         except urllib.error.HTTPError as error:

@@ -70,14 +70,14 @@ class VideoReader:
         """Close the file or the connection."""
         self.container.close()
 
-    def _decode(self, packet: av.Packet) -> Iterator[Decoded]:
+    def _decode(self, packet: av.Packet[Any]) -> Iterator[Decoded]:
         damage = ""
         frames: list[av.VideoFrame] = []
         if packet.is_corrupt:
             damage = "a packet is incomplete or some before it are missing"
             self._damaged_pts.add(packet.pts)
         try:
-            frames = self._context.decode(packet if packet.size else None)  # type: ignore[assignment]
+            frames = self._context.decode(packet if packet.size else None)
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
@@ -181,7 +181,7 @@ def _develop(frame: av.VideoFrame, raw: Pixels) -> Pixels:
 def _luma(frame: av.VideoFrame) -> Pixels:
     """Return the first plane of the frame: the brightness, of all formats of cameras."""
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def _not_whole(damage: str) -> str:

@@ -66,11 +66,11 @@ class _File:
 class WatchedFolder:
     """The pictures that come into a folder and those below it, oldest first; those half written are waited for.
 
-    A thread looks into the folder, however long the reader takes: `Frame.arrived_ns` is when the file
-    appeared or began to change. A folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does not become a
-    picture is a frame with the reason. Pictures that were overwritten or taken away before they could be read, and
-    files that are no pictures, are counted and named in events of kind `skipped`. Of pictures that replace each other
-    between two looks (`poll_s`), only the last is seen.
+    A thread looks into the folder, however long the reader takes. `Frame.arrived_ns` is when the file appeared or began
+    to change. A folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does
+    not become a picture is a frame with the reason. Pictures that were overwritten or taken away before they could be
+    read, and files that are no pictures, are counted and named in events of kind `skipped`. Of pictures that replace
+    each other between two looks (`poll_s`), only the last is seen.
     """
 
     live = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import shutil
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -61,12 +63,19 @@ def start(events):
 
 class MjpegServer(http.server.ThreadingHTTPServer):
     """A camera's HTTP stream of JPEG pictures; `behaviour` says what the next picture is: `noise`, `same`, `small`,
-    `stall` for none, `end` for the end of the stream. Refuses all but `password`, if that is set."""
+    `torn` for one that is cut off, `long` for one cut off whose length is stated as that of the whole, `turns` for two
+    that alternate, `clock` for one whose comment changes, `stall` for none, `end` for the end of the stream. Refuses
+    all but `secret`, if that is set, and all but `digest` (user and password). `snapshot`: one picture a request."""
 
     daemon_threads = True
     behaviour = "noise"
     period_s = 0.03
     secret = ""
+    digest: tuple[str, str] | None = None
+    snapshot = False
+    states_length = True
+    delay_s = 0.0
+    """Of a snapshot: how long its answer takes."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Stream)
@@ -92,24 +101,61 @@ class _Stream(http.server.BaseHTTPRequestHandler):
         if self.server.secret not in self.path + self.headers.get("Authorization", ""):
             self.send_error(401)
             return
+        if self.server.digest and not self._is_let_in(*self.server.digest):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Digest realm="camera", nonce="abc", qop="auth", algorithm=MD5')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.rng = np.random.default_rng()
+        if self.server.snapshot:
+            time.sleep(self.server.delay_s)
+            data = self._picture(self.server.behaviour)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/jpeg")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
         self.end_headers()
-        rng = np.random.default_rng()
-        still = rng.integers(0, 255, (48, 64, 3), np.uint8)
         while not self.server.stopping and self.server.behaviour != "end":
             time.sleep(self.server.period_s)
             behaviour = self.server.behaviour
             if behaviour == "stall":
                 continue
-            size = (24, 32, 3) if behaviour == "small" else (48, 64, 3)
-            picture = still if behaviour == "same" else rng.integers(0, 255, size, np.uint8)
-            data = cv2.imencode(".jpg", picture)[1].tobytes()
-            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            data = self._picture(behaviour)
+            stated = 2 * len(data) if behaviour == "long" else len(data)
+            length = f"Content-Length: {stated}\r\n" if self.server.states_length else ""
             try:
-                self.wfile.write(head.encode() + data + b"\r\n")
+                self.wfile.write(f"--next\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + data + b"\r\n")
             except OSError:
                 return
+
+    def _picture(self, behaviour: str) -> bytes:
+        self.count = getattr(self, "count", 0) + 1
+        size = (24, 32, 3) if behaviour == "small" else (48, 64, 3)
+        rng = {
+            "same": np.random.default_rng(1),
+            "clock": np.random.default_rng(1),
+            "turns": np.random.default_rng(self.count % 2),
+        }.get(behaviour, self.rng)
+        data = cv2.imencode(".jpg", rng.integers(0, 255, size, np.uint8))[1].tobytes()
+        if behaviour == "clock":
+            comment = f"{self.count:08}".encode()
+            data = data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+        return data[: len(data) * 45 // 100] if behaviour in ("torn", "long") else data
+
+    def _is_let_in(self, user: str, password: str) -> bool:
+        """RFC 7616 with MD5 and qop auth."""
+        values = urllib.request.parse_keqv_list(
+            urllib.request.parse_http_list(self.headers.get("Authorization", "").removeprefix("Digest "))
+        )
+        hashed = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
+        first, second = hashed(f"{user}:camera:{password}"), hashed(f"GET:{self.path}")
+        middle = ":".join(str(values.get(name)) for name in ("nonce", "nc", "cnonce", "qop"))
+        return values.get("response") == hashed(f"{first}:{middle}:{second}")
 
     def log_message(self, *arguments):
         pass

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +19,8 @@ from stfpm_runtime.line.triggers import WAITING, Every, Posted, open_trigger
 from stfpm_runtime.sources import Frame
 from stfpm_runtime.sources.clip import FileSource
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.sources.options import SourceOptions
+from stfpm_runtime.sources.watched import WatchedFolder
 
 from .conftest import wait_until
 
@@ -290,3 +293,155 @@ def test_source_that_has_ended_answers_triggers_with_faults(start):
         station.trigger.put(Firing(time.monotonic_ns(), part))
         taken = take(meeting)
         assert (taken.frame.part, taken.frame.error) == (part, error)
+
+
+@pytest.fixture
+def start_watching(start, tmp_path):
+    """Starts a station whose camera is a watched folder; gives it, its meeting and the folder."""
+    (tmp_path / "in").mkdir()
+
+    def start_one(timeout_ms=600, **options):
+        source = lambda camera, on_event: WatchedFolder(  # noqa: E731
+            str(tmp_path / "in"), "in", on_event, SourceOptions(watch=True, settle_s=0.05, poll_s=0.02)
+        )
+        station, meeting, _, _ = start(
+            source, **{"watch": True, "trigger": "http", "timeout_ms": timeout_ms, **options}
+        )
+        wait_until(lambda: station.state == "opened")
+        return station, meeting, tmp_path / "in"
+
+    return start_one
+
+
+def put_picture(folder, name: str, level: int) -> None:
+    """Write a picture whose one level says which it is, in one step."""
+    whole = cv2.imencode(".png", np.full((16, 32, 3), level, np.uint8))[1].tobytes()
+    (folder / f"{name}.tmp").write_bytes(whole)
+    (folder / f"{name}.tmp").rename(folder / f"{name}.png")
+
+
+def pulled(station, meeting, part: str) -> Shot:
+    """Fire for the part, and take what comes of it."""
+    station.trigger.put(Firing(time.monotonic_ns(), part))
+    return take(meeting)
+
+
+def test_picture_from_before_the_trigger_is_a_fault_and_not_the_parts(start_watching):
+    station, meeting, folder = start_watching()
+    put_picture(folder, "stray", 10)
+    stray = take(meeting)
+    assert (stray.frame.image, stray.frame.part) == (None, "")
+    assert stray.frame.source.endswith("stray.png")
+    assert "no trigger asked for this picture" in stray.frame.error
+    station.trigger.put(Firing(time.monotonic_ns(), "A"))
+    time.sleep(0.05)
+    put_picture(folder, "a", 20)
+    first = take(meeting)
+    assert (first.frame.part, int(first.frame.image[0, 0, 0])) == ("A", 20)
+
+
+def test_picture_just_before_the_trigger_is_not_taken_for_it_however_late_it_is_seen(start_watching, monkeypatch):
+    """The look into the folder comes after the trigger; the picture came before."""
+    station, meeting, folder = start_watching()
+    for number in range(10):
+        put_picture(folder, f"stray{number}", 10 + number)
+        time.sleep(0.02)  # more than the grain of a file's time
+        station.trigger.put(Firing(time.monotonic_ns(), "A"))
+        shots = [take(meeting), take(meeting)]
+        assert all(taken.frame.image is None for taken in shots), number
+
+
+def test_stray_or_missing_picture_does_not_shift_those_of_later_parts(start_watching):
+    station, meeting, folder = start_watching(timeout_ms=1500)
+    judged = {}
+    for number in range(6):
+        if number == 1:
+            put_picture(folder, "stray", 99)
+            time.sleep(0.1)
+        station.trigger.put(Firing(time.monotonic_ns(), str(number)))
+        time.sleep(0.1)
+        if number != 3:  # its picture is lost
+            put_picture(folder, str(number), 10 + number)
+        time.sleep(0.2)
+        for taken in meeting.take(0):
+            judged[taken.frame.part or "stray"] = taken.frame
+    wait_until(
+        lambda: judged.update({t.frame.part or "stray": t.frame for t in meeting.take(0.05)}) or len(judged) == 7
+    )
+    levels = {part: frame.image is not None and int(frame.image[0, 0, 0]) for part, frame in judged.items()}
+    assert levels == {"0": 10, "1": 11, "2": 12, "3": False, "4": 14, "5": 15, "stray": False}
+    assert judged["3"].error == "no picture came before the next trigger"
+
+
+def test_picture_that_is_written_while_the_trigger_comes_is_from_before(start_watching):
+    station, meeting, folder = start_watching()
+    whole = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    with (folder / "slow.png").open("wb") as file:
+        file.write(whole[: len(whole) // 2])
+        file.flush()
+        time.sleep(0.2)
+        station.trigger.put(Firing(time.monotonic_ns(), "A"))
+        file.write(whole[len(whole) // 2 :])
+    shots = [take(meeting), take(meeting)]
+    assert all(taken.frame.image is None for taken in shots)
+    assert {taken.frame.part for taken in shots} == {"", "A"}
+
+
+def test_same_picture_again_is_a_fault_for_a_part(start_watching):
+    station, meeting, folder = start_watching()
+    errors = []
+    for number, level in enumerate((10, 20, 10, 30)):
+        station.trigger.put(Firing(time.monotonic_ns(), str(number)))
+        time.sleep(0.05)
+        put_picture(folder, str(number), level)
+        errors.append(take(meeting).frame.error)
+    assert [bool(error) for error in errors] == [False, False, True, False]
+    assert "the same picture before, to the last bit" in errors[2]
+
+
+class Repeating(FakeCamera):
+    """A camera that gives two pictures in turn, and knows it."""
+
+    def next(self, timeout_s):
+        frame = super().next(timeout_s)
+        return frame and dataclasses.replace(frame, repeated=frame.index >= 2)
+
+
+def test_repeated_picture_of_a_camera_is_a_fault_for_a_part_at_once(start, black):
+    station, meeting, _, _ = start(lambda camera, on_event: Repeating(black, fps=None), trigger="http")
+    errors = [pulled(station, meeting, part).frame.error for part in "ABC"]
+    assert errors[:2] == ["", ""]
+    assert errors[2].startswith("the camera gave the same picture before")
+
+
+def test_dead_camera_thread_answers_what_was_accepted_and_refuses_what_comes(start):
+    class Buggy(FakeCamera):
+        def next(self, timeout_s):
+            time.sleep(0.2)
+            raise ZeroDivisionError
+
+    station, meeting, _, _ = start(lambda camera, on_event: Buggy(painted), trigger="http")
+    for part in "ABC":
+        assert station.trigger.put(Firing(time.monotonic_ns(), part))
+    shots = [take(meeting) for _ in range(3)]
+    assert [taken.frame.part for taken in shots] == ["A", "B", "C"]
+    assert {taken.frame.error for taken in shots} == {"internal error: the camera's thread has ended"}
+    wait_until(lambda: station.ended)
+    assert not station.trigger.put(Firing(time.monotonic_ns(), "D"))
+
+
+@pytest.mark.parametrize("options", [{"trigger": "mqtt", "topic": "parts"}, {"trigger": "gpio", "gpio": "chip:1"}])
+def test_source_that_has_ended_answers_every_kind_of_trigger(start, options):
+    station, meeting, _, _ = start(fps=None, frames=1, **options)
+    assert pulled(station, meeting, "A").frame.error == ""
+    time.sleep(0.3)
+    assert pulled(station, meeting, "B").frame.error == "the source has ended"
+    assert not station.ended
+
+
+def test_every_file_is_taken_where_triggers_come_for_files(start, tmp_path, write, paint):
+    """Files wait until they are asked for: nothing of them is old, and two may be alike."""
+    for number in range(3):
+        write(tmp_path / f"{number}.png", paint(7))
+    station, meeting, _, _ = start(lambda camera, on_event: FileSource([str(tmp_path)]), trigger="http", delay_ms=20)
+    assert [pulled(station, meeting, part).frame.error for part in "ABC"] == ["", "", ""]
