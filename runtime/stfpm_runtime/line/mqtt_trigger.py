@@ -135,7 +135,7 @@ class MqttTriggers:
             part = parse_part(bytes(message.payload), plain_text=True)
         except TriggerError as problem:
             error = str(problem)
-        open_answers = list(triggers) or [None]
+        open_answers = list(range(max(1, len(triggers))))
         with self._lock:
             self._unacknowledged += 1
 
