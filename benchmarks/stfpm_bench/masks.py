@@ -96,7 +96,7 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], bool]:
         data = path.read_bytes()
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
         if pixels is None or pixels.dtype in (np.uint8, np.uint16):
-            read_image(path)  # it refuses a damaged file
+            read_image(path, bits=16)  # it refuses a damaged file
     except (ImageError, OSError, cv2.error) as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}; it is the mask of a test image") from None
     if pixels is None:

@@ -269,7 +269,7 @@ def test_requests_that_the_stop_finds_are_answered(start, port):
     running.cameras["left"].lose()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(8)]
-        wait_until(lambda: running.line.stations[0].trigger._firings.qsize() == 7)
+        wait_until(lambda: len(running.line.stations[0].trigger.unanswered()) == 8)
         entries = running.finish()
         assert [answer.result()[0] for answer in answers] == [200] * 8
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}

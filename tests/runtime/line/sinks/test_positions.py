@@ -239,7 +239,7 @@ def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answ
     follower.wake()
     wait_until(lambda: follower.failures >= 3)
     assert follower.failure == f"internal error: {name}"
-    assert all(told == [1, 2, 3] for told in sink.told)
+    assert all(told and told == [1, 2, 3][: len(told)] for told in sink.told)
     assert follower.lag_s > 0
     assert SECRET not in caplog.text + "".join(remarks)
     assert "in _tell" in caplog.text, "with its traceback"
