@@ -97,6 +97,17 @@ def test_torn_picture_in_a_motion_jpeg_file_is_an_error(encode):
     assert [frame.index for frame in frames if frame.image is None] == [10]
 
 
+def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
+    """Add for each frame why it is damaged, or an empty text."""
+    while True:
+        shot = camera.read()
+        try:
+            shot.develop(shot.raw)
+            problems.append("")
+        except ImageError as error:
+            problems.append(str(error))
+
+
 def test_damaged_frames_of_a_stream_are_errors(encode):
     path = encode("a.ts", "-c:v", "libx264")
     data = path.read_bytes()
@@ -108,13 +119,7 @@ def test_damaged_frames_of_a_stream_are_errors(encode):
     try:
         camera = VideoCamera(parse_address(f"tcp://127.0.0.1:{port}?listen=1"), SourceOptions(open_timeout_s=20))
         with pytest.raises(CameraLostError, match="the stream ended or broke off"):
-            while True:
-                shot = camera.read()
-                try:
-                    shot.develop(shot.raw)
-                    problems.append("")
-                except ImageError as error:
-                    problems.append(str(error))
+            read_to_the_end(camera, problems)
         camera.close()
     finally:
         sender.kill()
