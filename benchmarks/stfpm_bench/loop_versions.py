@@ -88,13 +88,15 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def run_turn(checkout: Path, model: Path, verdicts: int) -> dict[str, list[float]]:
     """Run one version in a process of its own and return its latencies in ms by load. Raises OptionError."""
+    if not (checkout / "benchmarks" / "stfpm_bench" / "loop.py").is_file():
+        raise OptionError(f"{checkout}: has no benchmarks/stfpm_bench/loop.py; expected a checkout of this repository")
     path = os.pathsep.join(str((checkout / folder).absolute()) for folder in FOLDERS)
     done = subprocess.run(
         [sys.executable, "-c", TURN, model.absolute(), str(verdicts)],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise OptionError(f"{checkout}: cannot be measured ({done.stderr.strip().splitlines()[-1]}); expected a checkout")
+        raise OptionError(f"{checkout}: cannot be measured: {done.stderr.strip().splitlines()[-1]}")
     found: dict[str, list[float]] = json.loads(done.stdout)
     return found
 
