@@ -45,17 +45,29 @@ def find_good_images(data: Path) -> list[Path]:
 
 
 def read_images(
-    paths: Sequence[Path], height: int, width: int, *, skip_unreadable: bool, report: Callable[[str], None]
+    paths: Sequence[Path],
+    height: int,
+    width: int,
+    *,
+    bits: int | None = None,
+    skip_unreadable: bool,
+    report: Callable[[str], None],
+    look: Callable[[Path, Image], None] | None = None,
 ) -> tuple[Image, list[Path]]:
     """The pictures as uint8 [N, height, width, 3], BGR, and the paths of those that could be read.
 
-    Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError.
+    Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError. `bits` is the
+    number of bits that the values of 16-bit pictures use. `look` is called with the path and the full picture, uint8
+    [H, W, 3], BGR, of each that can be read.
     """
     images, read = [], []
     for path in paths:
         try:
-            images.append(preprocess(read_image(path), height, width))
+            frame = read_image(path, bits=bits)
+            images.append(preprocess(frame, height, width))
             read.append(path)
+            if look:
+                look(path, frame)
         except ImageError as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             report(f"{'skipped' if skip_unreadable else 'unreadable'}: {reason}")
@@ -69,16 +81,21 @@ def read_images(
     return np.stack(images), read
 
 
+def check_fractions(val_fraction: float, train_fraction: float) -> None:
+    """Raise OptionError for a fraction out of range."""
+    if not 0 < val_fraction < 1:
+        raise OptionError(f"got a validation fraction of {val_fraction}; expected one between 0 and 1, say 0.2")
+    if not 0 < train_fraction <= 1:
+        raise OptionError(f"got a training fraction of {train_fraction}; expected one above 0 and up to 1")
+
+
 def split_images(count: int, val_fraction: float, train_fraction: float, seed: int) -> Split:
     """A seeded split of `count` images.
 
     Few-shot (`train_fraction` below 1) keeps that share of all images, as if there were no more, and splits those.
     Raises OptionError for a fraction out of range and DataError for too few images.
     """
-    if not 0 < val_fraction < 1:
-        raise OptionError(f"got a validation fraction of {val_fraction}; expected one between 0 and 1, say 0.2")
-    if not 0 < train_fraction <= 1:
-        raise OptionError(f"got a training fraction of {train_fraction}; expected one above 0 and up to 1")
+    check_fractions(val_fraction, train_fraction)
     kept = max(round(count * train_fraction), 1)
     order = np.random.default_rng(seed).permutation(count)[:kept].tolist()
     held_out = max(round(kept * val_fraction), 1)

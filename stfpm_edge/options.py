@@ -9,7 +9,12 @@ from pathlib import Path
 
 import torch
 
+from stfpm_runtime.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.preprocessing import check_bits
+
+from .backbone import check_architecture
+from .data import check_fractions
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class TrainOptions:
     channels_last: bool = True
     """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16, as the camera has them; None: not declared."""
     skip_unreadable: bool = False
+    accept_data: bool = False
+    """Train also where the pictures look doubtful, see `data_report`."""
     name: str = ""
     """The product's name; empty is the data folder's."""
 
@@ -54,6 +63,18 @@ class TrainOptions:
                 raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.4")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and 0 <= self.momentum < 1):
+            raise OptionError(
+                f"got a momentum of {self.momentum} and a weight decay of {self.weight_decay}; "
+                "expected a momentum from 0 to below 1, and a weight decay of 0 or more"
+            )
+        check_bits(self.bits)
+        check_seed(self.seed)
+        check_fractions(self.val_fraction, self.train_fraction)
+        check_false_alarm_rate(self.false_alarm_rate)
+        check_architecture(self.backbone, self.blocks)
+        if not all(math.isfinite(weight) and weight > 0 for weight in self.weights):
+            raise OptionError(f"got block weights {list(self.weights)}; expected numbers above 0, one a block")
         if len(self.weights) != len(self.blocks):
             raise OptionError(
                 f"got {len(self.weights)} block weights for {len(self.blocks)} blocks; expected one a block"
@@ -65,6 +86,12 @@ class TrainOptions:
     def weights(self) -> tuple[float, ...]:
         """The loss's alpha_l, one a block."""
         return self.block_weights or (1.0,) * len(self.blocks)
+
+
+def check_seed(seed: int) -> None:
+    """Raise OptionError for a seed that the random generators do not take."""
+    if not 0 <= seed < 1 << 31:
+        raise OptionError(f"got seed {seed}; expected 0 to {(1 << 31) - 1}")
 
 
 def pick_device(name: str) -> torch.device:

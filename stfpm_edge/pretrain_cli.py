@@ -13,7 +13,7 @@ from .backbone import BACKBONES
 from .labelled import SETS
 from .pretraining import PretrainOptions, pretrain
 from .resume import resume_path
-from .train_cli import TerminalReporter, parse_numbers
+from .train_cli import TerminalReporter, parse_blocks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pretrain(arguments: argparse.Namespace) -> int:
     values = vars(arguments)
-    blocks = tuple(int(block) for block in parse_numbers("--blocks", values.pop("blocks")))
+    blocks = parse_blocks(values.pop("blocks"))
     options = PretrainOptions(blocks=blocks, side=values.pop("size"), start=values.pop("from"), **values)
     with TerminalReporter() as reporter:
 

@@ -7,6 +7,7 @@ would change. Of a labelled picture it names the class, as the teachers of the p
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -17,12 +18,13 @@ import torch
 from torch import nn
 
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
-from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.files import atomic_path, check_writable, sha256
+from stfpm_runtime.images import find_images
 
-from .backbone import BACKBONES, Pyramid
+from .backbone import Pyramid, check_architecture
 from .checkpoint import below, load_tensors, save_tensors
-from .labelled import open_labelled
-from .options import pick_device
+from .labelled import SETS, open_labelled
+from .options import check_seed, pick_device
 from .pretext import LabelPretext, Pretext, ScenePretext, Student
 from .resume import resume_path
 from .scenes import SceneFormulas
@@ -64,8 +66,10 @@ class PretrainOptions:
         for name, least in (("steps", 1), ("batch_size", 2), ("side", 64)):
             if getattr(self, name) < least:
                 raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
-        if self.backbone not in BACKBONES:
-            raise OptionError(f"got backbone {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        check_seed(self.seed)
+        check_architecture(self.backbone, self.blocks)
+        if self.download and self.images not in SETS:
+            raise OptionError(f"got --download with --images {self.images}; expected one of {', '.join(SETS)} to fetch")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.002")
         if self.output.suffix != ".safetensors":
@@ -74,7 +78,15 @@ class PretrainOptions:
     def identity(self) -> dict[str, str]:
         """What must not change between two sittings of one pre-training; strings, for a file's metadata."""
         names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start", "images")
-        return {name: str(getattr(self, name)) for name in names}
+        identity = {name: str(getattr(self, name)) for name in names}
+        if Path(self.start).is_file():
+            identity["start_sha256"] = sha256(Path(self.start))
+        if Path(self.images).is_dir():
+            found = [
+                f"{path.relative_to(self.images)} {path.stat().st_size}" for path in find_images(Path(self.images))
+            ]
+            identity["images_sha256"] = hashlib.sha256("\n".join(found).encode()).hexdigest()
+        return identity
 
 
 def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lambda step, note: None) -> Pyramid:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from stfpm_runtime.errors import ArtifactError, OptionError
 from stfpm_runtime.files import atomic_path
 
 from .backbone import Pyramid
-from .checkpoint import below, load_tensors, save_tensors
+from .checkpoint import below, load_metadata, load_tensors, save_tensors
 
 
 @dataclass
@@ -55,6 +57,27 @@ def save_progress(
         save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()}, unfinished, metadata)
 
 
+def check_progress(path: Path, identity: dict[str, object]) -> dict[str, Any]:
+    """Return the figures of an unfinished training, without its weights.
+
+    Raises OptionError, naming what differs, where the file is of another training, and ArtifactError for another file.
+    """
+    metadata = load_metadata(path)
+    try:
+        was, figures = json.loads(metadata["identity"]), json.loads(metadata["progress"])
+    except (KeyError, json.JSONDecodeError):
+        raise ArtifactError(f"{path}: not the state of a training; delete it and train from the beginning") from None
+    if changes := differences(was, identity):
+        raise OptionError(f"{path}: is of a training that differs in {changes}; use the same options, or delete it")
+    assert isinstance(figures, dict), "save_progress writes it"
+    return figures
+
+
+def differences(was: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Return what differs between two records of options, `lr (was 0.1, is 0.2)`; empty where they are equal."""
+    return ", ".join(f"{name} (was {was.get(name)}, is {now[name]})" for name in now if was.get(name) != now[name])
+
+
 def load_progress(
     path: Path, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
 ) -> Progress:
@@ -62,14 +85,8 @@ def load_progress(
 
     Raises OptionError, naming what differs, where the file is of another training.
     """
-    tensors, metadata = load_tensors(path)
-    try:
-        was, figures = json.loads(metadata["identity"]), json.loads(metadata["progress"])
-    except (KeyError, json.JSONDecodeError):
-        raise ArtifactError(f"{path}: not the state of a training; delete it and train from the beginning") from None
-    if differing := [name for name in identity if was.get(name) != identity[name]]:
-        changes = ", ".join(f"{name} (was {was.get(name)}, is {identity[name]})" for name in differing)
-        raise OptionError(f"{path}: is of a training that differs in {changes}; use the same options, or delete it")
+    figures = check_progress(path, identity)
+    tensors, _ = load_tensors(path)
     student.load_state_dict(below(tensors, "student."))
     for name, parameter in student.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:

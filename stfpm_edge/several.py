@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 
 from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingError
 
+from .checkpoint import load_checkpoint
+from .data import find_good_images
+from .data_report import files_sha256
 from .fitting import Reporter
 from .options import TrainOptions
-from .resume import resume_path
-from .training import train
+from .resume import differences, resume_path
+from .teacher import fingerprint, load_teacher
+from .training import options_record, product_name, train
+
+WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
+"""Options that change a result by rounding at the most, or whose effect the SHA-256s of teacher and pictures tell."""
 
 
 def with_seeds(options: TrainOptions, count: int) -> list[TrainOptions]:
@@ -42,17 +50,19 @@ def products(root: Path) -> list[Path]:
 def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOptions]:
     """Train one after the other; those whose output is there are done already. Returns those that were trained or done.
 
-    Where one fails, it is told and the others go on; an unfinished one is continued. Raises TrainingError at the end
+    Where one fails, it is told and the others go on; an unfinished one is continued. An output that other options,
+    another teacher or other pictures made is a failure, and stays. Raises TrainingError at the end
     where any failed.
     """
     done, failed = [], []
     for number, options in enumerate(todo, start=1):
         reporter.say(f"{number} of {len(todo)}: {options.data.name}, seed {options.seed} -> {options.output}")
-        if options.output.exists() and not resume_path(options.output).exists():
-            reporter.say("done already: delete the file to train it again")
-            done.append(options)
-            continue
         try:
+            if options.output.exists() and not resume_path(options.output).exists():
+                check_done(options)
+                reporter.say("done already: delete the file to train it again")
+                done.append(options)
+                continue
             checkpoint = train(replace(options, resume=resume_path(options.output).exists()), reporter)
         except StfpmError as error:
             reporter.say(f"failed: {error}")
@@ -66,10 +76,36 @@ def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOp
     return done
 
 
+def check_done(options: TrainOptions) -> None:
+    """Raise OptionError, naming what differs, unless these options, teacher and pictures made `options.output`."""
+    spec = load_checkpoint(options.output).spec
+    teacher = load_teacher(options.teacher, options.backbone, options.blocks)
+    now = _record(options_record(options)) | {
+        "name": product_name(options),
+        "teacher_sha256": fingerprint(teacher)[:16],
+        "pictures_sha256": files_sha256(find_good_images(options.data))[:16],
+    }
+    pictures = spec.training.get("data", {}).get("files_sha256", "unknown")
+    was = _record(spec.training.get("options", {})) | {
+        "name": spec.name,
+        "teacher_sha256": spec.teacher_sha256[:16],
+        "pictures_sha256": pictures[:16],
+    }
+    if changes := differences(was, now):
+        raise OptionError(
+            f"{options.output}: was made by a training that differs in {changes}; "
+            "delete it to train again, or choose another output"
+        )
+
+
+def _record(options: Mapping[str, object]) -> dict[str, object]:
+    """The options that change a result, as JSON has them."""
+    kept: dict[str, object] = json.loads(json.dumps(options))
+    return {name: value for name, value in kept.items() if name not in WITHOUT_EFFECT}
+
+
 def mean_and_deviation(done: Sequence[TrainOptions]) -> str:
     """The lowest validation error over several trainings, mean and deviation, from their checkpoints."""
-    from .checkpoint import load_checkpoint
-
     errors = []
     for options in done:
         history = load_checkpoint(options.output).spec.training["validation_errors"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
@@ -61,6 +62,21 @@ def load_weights(pyramid: Pyramid, weights: Mapping[str, Tensor], source: str) -
     pyramid.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
 
+def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise ArtifactError where a zip file at `path` would unpack to more than its own size; unpack nothing.
+
+    PyTorch stores tensors uncompressed. A compressed member, or several that share their bytes, may fill the memory.
+    """
+    size = path.stat().st_size
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ArtifactError(
+            f"{path}: its members unpack to {unpacked} bytes, its own size is {size}; expected no compressed member "
+            "and no more bytes than the file has, as PyTorch writes it: get the file again from where it was made"
+        )
+
+
 def fingerprint(pyramid: Pyramid) -> str:
     """SHA-256 over the names and values of a pyramid's weights, in hexadecimal."""
     digest = hashlib.sha256()
@@ -93,7 +109,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix not in (".pth", ".pt"):
         raise ArtifactError(f"teacher {path}: got a file ending in {path.suffix!r}; {expected}")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
+    except ArtifactError as error:
+        raise ArtifactError(f"teacher {error}") from None
     except Exception as error:  # torch.load raises half a dozen types, UnpicklingError for pickled code among them
         reason = str(error).partition("\n")[0]
         raise ArtifactError(f"teacher {path}: cannot be read as plain weights ({reason}); {expected}") from None

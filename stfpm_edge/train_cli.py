@@ -56,13 +56,15 @@ def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
     folder, root = arguments.output, arguments.data
     if folder.suffix == ".safetensors":
         raise OptionError(f"got --all with the output {folder}; expected a folder, each product gets a file in it")
-    found = products(root)
-    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.name:
+        raise OptionError(f"got --name {arguments.name} with --all; expected no name, each product has its folder's")
     arguments.output = folder / "product.safetensors"
     options = _options(arguments)
-    each = [replace(options, data=product, output=folder / f"{product.name}.safetensors") for product in found]
+    each = [replace(options, data=one, output=folder / f"{one.name}.safetensors") for one in products(root)]
+    todo = [one for product in each for one in with_seeds(product, seeds)]
+    folder.mkdir(parents=True, exist_ok=True)
     with TerminalReporter() as reporter:
-        train_each([one for product in each for one in with_seeds(product, seeds)], reporter)
+        train_each(todo, reporter)
     return 0
 
 
@@ -132,21 +134,34 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="", help="the product's name (default: the data folder's)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")
+    add("--bits", type=int, metavar="N", default=argparse.SUPPRESS,
+        help="bits that the values of 16-bit pictures use, 9 to 16, say 12 for a camera of 12 bits")  # fmt: skip
+    add(
+        "--accept-data", action="store_true", help="train also where the inspection of the pictures finds doubtful ones"
+    )
     return parser
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
     values = vars(arguments)
     width, height = parse_size(values.pop("size"))
-    blocks = parse_numbers("--blocks", values.pop("blocks"))
+    blocks = parse_blocks(values.pop("blocks"))
     weights = values.pop("block_weights", None)
     return TrainOptions(
         **values,
         width=width,
         height=height,
-        blocks=tuple(int(block) for block in blocks),
+        blocks=blocks,
         block_weights=None if weights is None else parse_numbers("--block-weights", weights),
     )
+
+
+def parse_blocks(text: str) -> tuple[int, ...]:
+    """`2,3,4` as whole numbers. Raises OptionError for anything else."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise OptionError(f"got --blocks {text}; expected whole numbers with commas between them, say 2,3,4") from None
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:

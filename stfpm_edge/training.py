@@ -18,11 +18,12 @@ from stfpm_runtime.spec import Spec
 from .backbone import Pyramid, new_student
 from .calibration import KEPT_HELD_OUT_IMAGES, calibrated, spread
 from .checkpoint import Checkpoint, save_checkpoint
-from .data import Split, find_good_images, read_images, split_images
+from .data import Split, split_images
+from .data_report import read_good_images
 from .features import TeacherFeatures
 from .fitting import EVAL_BATCH, Reporter, fit
 from .options import TrainOptions, check_mixed_precision, pick_device
-from .resume import Progress, resume_path
+from .resume import Progress, check_progress, resume_path
 from .stfpm import Stfpm
 from .teacher import fingerprint, load_teacher
 
@@ -44,17 +45,20 @@ def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] |
         raise OutputError(f"{unfinished}: an unfinished training lies here; continue it with --resume, or delete it")
     device = pick_device(options.device)
     check_mixed_precision(options, device)
-    paths = find_good_images(options.data) if images_of is None else list(images_of)
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
-    images, paths = read_images(
-        paths, options.height, options.width, skip_unreadable=options.skip_unreadable, report=reporter.say
-    )
+    images, paths, found = read_good_images(
+        options.data, options.height, options.width, reporter.say,
+        bits=options.bits, paths=images_of,
+        skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
+    )  # fmt: skip
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
     student = new_student(options.backbone, options.blocks, options.seed).to(device)
     if options.channels_last:
         for network in (teacher, student):
             network.to(memory_format=torch.channels_last)
     identity = _identity(options, images, teacher)
+    if unfinished.exists():
+        check_progress(unfinished, identity)
     reporter.say(
         f"{options.data}: {len(split.train)} images to train on, {len(split.held_out)} held out; "
         f"teacher {Path(options.teacher).name}, {options.backbone}, on {device}"
@@ -67,7 +71,8 @@ def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] |
     if not progress.best:
         raise TrainingError("the loss was not finite in epoch 1; lower the learning rate (--lr)")
     student.load_state_dict(progress.best)
-    checkpoint = _calibrated(teacher, student, images, paths, split, options, progress, reporter)
+    provenance = _provenance(options, paths, split, progress) | {"data": found.provenance()}
+    checkpoint = _calibrated(teacher, student, images, paths, split, options, provenance, reporter)
     save_checkpoint(checkpoint, options.output)
     unfinished.unlink(missing_ok=True)
     if failed_epoch:
@@ -85,22 +90,24 @@ def _calibrated(
     paths: Sequence[Path],
     split: Split,
     options: TrainOptions,
-    progress: Progress,
+    provenance: dict[str, object],
     reporter: Reporter,
 ) -> Checkpoint:
     """The checkpoint, its threshold set from the held-out images' scores."""
     spec = Spec(
-        name=options.name or options.data.resolve().name,
+        name=product_name(options),
         height=options.height,
         width=options.width,
         backbone=options.backbone,
         blocks=options.blocks,
+        bits=options.bits,
         teacher=Path(options.teacher).name,
         teacher_sha256=fingerprint(teacher),
-        training=_provenance(options, paths, split, progress),
+        training=provenance,
     )
     model = Stfpm(teacher, student)
-    spec = calibrated(spec, model, images[split.held_out], options.false_alarm_rate, reporter.say)
+    names = [str(paths[i]) for i in split.held_out]
+    spec = calibrated(spec, model, images[split.held_out], options.false_alarm_rate, reporter.say, names)
     return Checkpoint(
         spec,
         teacher.cpu(),
@@ -110,11 +117,21 @@ def _calibrated(
     )
 
 
-def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, progress: Progress) -> dict[str, object]:
+def product_name(options: TrainOptions) -> str:
+    """Return the product's name: the one given, or the data folder's."""
+    return options.name or options.data.resolve().name
+
+
+def options_record(options: TrainOptions) -> dict[str, object]:
+    """Return the options that a model's provenance keeps."""
     kept = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "resume", "name")}
     kept["teacher"] = Path(options.teacher).name  # a path of the training machine tells nobody anything
+    return kept
+
+
+def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, progress: Progress) -> dict[str, object]:
     return {
-        "options": kept,
+        "options": options_record(options),
         "images": {"train": len(split.train), "held_out": [paths[i].name for i in split.held_out]},
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -128,7 +145,7 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
     """What must be the same for a training to be continued; the number of epochs may grow."""
     names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed",
-             "mixed_precision", "channels_last")  # fmt: skip
+             "mixed_precision", "channels_last", "bits")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
     identity["blocks"] = list(options.blocks)
     identity |= {"val_fraction": options.val_fraction, "train_fraction": options.train_fraction}

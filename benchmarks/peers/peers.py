@@ -2,16 +2,20 @@
 
     python benchmarks/peers/peers.py MODEL.onnx ... --data bottle --teacher FILE --work DIR --results DIR
 
-It makes what is missing in WORK, each step once: anomalib's environment (6 GB), its Stfpm trained on the same images
-with the same teacher, its exports, PatchCore, PaDiM and EfficientAd, and fresh environments of our device installs to
-weigh. Then two groups are measured, each by turns and each contender in a process of its own: our models beside
-anomalib's Stfpm (RESULTS/peers.json), and our fastest beside its other methods (methods.json); installs.json has sizes.
+It makes what is missing in WORK, each step once: anomalib's environment (6 GB), and fresh environments of our device
+installs to weigh; and in a folder of WORK for these images, teacher and epochs, anomalib's Stfpm trained on the same
+images with the same teacher for as many epochs as ours, its exports, PatchCore, PaDiM and EfficientAd.
+
+Then two groups are measured, each by turns and each contender in a process of its own: our models beside anomalib's
+Stfpm (RESULTS/peers.json), and our fastest beside its other methods (methods.json); installs.json has sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import subprocess
@@ -25,16 +29,18 @@ from typing import Any
 from stfpm_bench.bench_options import BenchOptions
 from stfpm_bench.bench_text import print_report
 from stfpm_bench.benching import assemble, measure_quality, prepare_all, result_of
+from stfpm_bench.layouts import find_products
 from stfpm_bench.measuring import Plan, Session, Tally, measure
 from stfpm_bench.results import Accuracy, BenchReport, ModelResult
 from stfpm_bench.workers import Contender, our_contender
 from stfpm_runtime.cli import run
-from stfpm_runtime.errors import DataError, StfpmError
+from stfpm_runtime.errors import ArtifactError, DataError, StfpmError
 from stfpm_runtime.files import atomic_path, sha256
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 RANDOM = "random weights: its speed is right, its verdicts are not"
+CLIPPED = "accuracy of its scores as its export clips them"
 METHODS = {
     "patchcore": ("PatchCore Torch", "torch", True),
     "padim": ("PaDiM OpenVINO", "openvino", True),
@@ -55,10 +61,10 @@ class PeerOptions:
     data: Path
     """An MVTec-style category, with train/good."""
     work: Path
-    """Where environments, checkpoints and exports are made, and kept."""
+    """Where environments are made and kept, and in folders of their own what was trained from the same."""
     results: Path
     teacher: Path | None = None
-    epochs: int = 12
+    epochs: int = 100
     venv: Path | None = None
     """Anomalib's environment; None makes one in `work`."""
     time: float = 60.0
@@ -72,6 +78,20 @@ class PeerOptions:
         """Anomalib's interpreter."""
         return (self.venv or self.work / "anomalib") / "bin" / "python"
 
+    @functools.cached_property
+    def made(self) -> Path:
+        """The folder in `work` for models trained from these very images, teacher and epochs, and for their accuracy.
+
+        Raises StfpmError for data or a teacher that cannot be read.
+        """
+        product = find_products(self.data)[0]
+        try:
+            teacher = sha256(self.teacher) if self.teacher else "none"
+        except OSError as error:
+            raise ArtifactError(f"teacher {self.teacher}: cannot be read ({error.strerror})") from None
+        digest = hashlib.sha256(f"{product.digest()} {teacher} {self.epochs}".encode()).hexdigest()[:12]
+        return self.work / f"{product.name}-{digest}"
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -84,25 +104,33 @@ class Peer:
     precision: str = "fp32"
     evaluated: Path | None = None
     """The file whose accuracy stands for it; None for random weights."""
+    epochs: int | None = None
+    """How long it was trained; None for random weights."""
 
 
-def peers(work: Path) -> dict[str, list[Peer]]:
-    """All of them by group, in the order of the tables."""
-    ir, onnx = work / "stfpm" / "weights" / "openvino", work / "stfpm" / "weights" / "onnx" / "model.onnx"
+def peers(made: Path, epochs: int) -> dict[str, list[Peer]]:
+    """Return all of them by group, in the order of the tables; `made` is the folder of their files."""
+    weights = made / "stfpm" / "weights"
+    int8, fp32, onnx = (
+        weights / "openvino/model_int8.xml",
+        weights / "openvino/model.xml",
+        weights / "onnx/model.onnx",
+    )
     return {
         "peers": [
-            Peer("anomalib Stfpm OpenVINO int8", "openvino", ir / "model_int8.xml", "int8", ir / "model_int8.xml"),
-            Peer("anomalib Stfpm OpenVINO", "openvino", ir / "model.xml", evaluated=ir / "model.xml"),
-            Peer("anomalib Stfpm OpenVINO held to fp32", "openvino-f32", ir / "model.xml", evaluated=ir / "model.xml"),
-            Peer("anomalib Stfpm ONNX", "onnx", onnx, evaluated=onnx),
-            Peer("anomalib Stfpm Torch", "torch", work / "stfpm/weights/torch/model.pt", evaluated=ir / "model.xml"),
+            Peer("anomalib Stfpm OpenVINO int8", "openvino", int8, "int8", int8, epochs),
+            Peer("anomalib Stfpm OpenVINO", "openvino", fp32, "fp32", fp32, epochs),
+            Peer("anomalib Stfpm OpenVINO held to fp32", "openvino-f32", fp32, "fp32", fp32, epochs),
+            Peer("anomalib Stfpm ONNX", "onnx", onnx, "fp32", onnx, epochs),
+            Peer("anomalib Stfpm Torch", "torch", weights / "torch/model.pt", "fp32", fp32, epochs),
         ],
         "methods": [
             Peer(
                 f"anomalib {title}",
                 kind,
-                method_path(work, name),
-                evaluated=method_path(work, name) if trained else None,
+                method_path(made, name),
+                evaluated=method_path(made, name) if trained else None,
+                epochs=1 if trained else None,
             )
             for name, (title, kind, trained) in METHODS.items()
         ],
@@ -122,15 +150,15 @@ def _run(options: PeerOptions, say: Say) -> int:
     prepare(options, say)
     installs = weigh(options, say)
     _write(options.results / "installs.json", json.dumps({"schema": 1, "installs": installs}, indent=1))
-    for group, members in peers(options.work).items():
+    noise: list[str] = []
+    for group, members in peers(options.made, options.epochs).items():
         if options.only in ("", group):
             report = measure_group(group, members, options, say)
             _write(options.results / f"{group}.json", report.to_json())
             print_report(report)
-            if report.noise:
-                raise StfpmError(
-                    f"this machine is too noisy to measure on: {report.noise[0]}; written, and marked as such"
-                )
+            noise += report.noise
+    if noise:
+        raise StfpmError(f"this machine is too noisy to measure on: {noise[0]}; written, and marked as such")
     return 0
 
 
@@ -155,7 +183,6 @@ def measure_group(group: str, members: Sequence[Peer], options: PeerOptions, say
 def _peer_result(
     tally: Tally, peer: Peer, session: Session, accuracy: Accuracy | None, options: PeerOptions
 ) -> ModelResult:
-    epochs = (f"trained for {options.epochs} epochs; accuracy of its scores as its export clips them",)
     return ModelResult(
         name=peer.name,
         sha256=sha256(peer.path),
@@ -170,37 +197,38 @@ def _peer_result(
         latency=tally.latency(session.stopped_by),
         idle=tally.idle(),
         accuracy=accuracy,
-        notes=(RANDOM,) if peer.evaluated is None else epochs if "Stfpm" in peer.name else (),
+        epochs=peer.epochs,
+        notes=(RANDOM,) if peer.evaluated is None else (CLIPPED,) if "Stfpm" in peer.name else (),
     )
 
 
 def prepare(options: PeerOptions, say: Say) -> None:
     """Make what is missing: anomalib's environment, its trained models, its exports."""
-    good, work = options.data / "train" / "good", options.work
-    work.mkdir(parents=True, exist_ok=True)
+    good, made = options.data / "train" / "good", options.made
+    made.mkdir(parents=True, exist_ok=True)
     if not options.python.is_file():
         say("anomalib's environment, 6 GB, once")
         _call(["bash", str(HERE / "setup_anomalib.sh"), str(options.python.parents[1])], {})
     teacher = ["--teacher", str(options.teacher)] if options.teacher else []
-    checkpoint = work / "stfpm.ckpt"
+    checkpoint = made / "stfpm.ckpt"
     if not checkpoint.is_file():
         say(f"anomalib's Stfpm: {options.epochs} epochs")
         _call(
             [options.python, HERE / "train_anomalib.py", good, "-o", checkpoint, "--epochs", options.epochs, *teacher]
         )
-    if not (work / "stfpm/weights/torch/model.pt").is_file():
+    if not (made / "stfpm/weights/torch/model.pt").is_file():
         say("anomalib's Stfpm: exports")
-        _call([options.python, HERE / "export_anomalib.py", good, "-o", work / "stfpm", "--checkpoint", checkpoint])
+        _call([options.python, HERE / "export_anomalib.py", good, "-o", made / "stfpm", "--checkpoint", checkpoint])
     for name in METHODS:
-        if not method_path(work, name).is_file():
+        if not method_path(made, name).is_file():
             say(f"anomalib's {name}")
-            _call([options.python, HERE / "export_methods.py", good, "-o", work, "--methods", name, *teacher])
+            _call([options.python, HERE / "export_methods.py", good, "-o", made, "--methods", name, *teacher])
 
 
-def method_path(work: Path, name: str) -> Path:
-    """The export of one of the other methods."""
+def method_path(made: Path, name: str) -> Path:
+    """Return the export of one of the other methods."""
     is_torch = METHODS[name][1] == "torch"
-    return work / name / "weights" / ("torch/model.pt" if is_torch else "openvino/model.xml")
+    return made / name / "weights" / ("torch/model.pt" if is_torch else "openvino/model.xml")
 
 
 def weigh(options: PeerOptions, say: Say) -> list[dict[str, Any]]:
@@ -286,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--work", type=Path, required=True, help="where environments and exports are made")
     add("--results", type=Path, required=True, help="the folder for peers.json and installs.json")
     add("--venv", type=Path, help="anomalib's environment, where there is one already")
-    add("--epochs", type=int, default=12, help="of anomalib's Stfpm (default: 12)")
+    add("--epochs", type=int, default=100, help="of anomalib's Stfpm (default: 100, as many as ours)")
     add("--time", type=float, default=60.0, help="seconds for each group's latencies (default: 60)")
     add("--cold-starts", type=int, default=3, help="processes started of each (default: 3)")
     add("--only", choices=("peers", "methods"), default="", help="one of the groups (default: both)")

@@ -27,7 +27,7 @@ def _bench(options: BenchOptions) -> int:
     from .page import to_html
 
     for path in options.outputs:
-        check_writable(path)
+        check_writable(path, options.models)
     report = bench(options, lambda line: print(f"stfpm-bench: {line}", file=sys.stderr))
     texts = ((options.json, report.to_json), (options.markdown, lambda: to_markdown(report)),
              (options.html, lambda: to_html(report)))  # fmt: skip

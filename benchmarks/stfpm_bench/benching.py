@@ -120,6 +120,7 @@ def result_of(tally: Tally, subject: Subject, session: Session) -> ModelResult:
         sha256=sha256(subject.path),
         model=facts.get("name", ""),
         precision=facts.get("precision", ""),
+        epochs=facts.get("epochs"),
         target=facts.get("target", ""),
         provider=facts.get("provider", ""),
         file_bytes=subject.path.stat().st_size,

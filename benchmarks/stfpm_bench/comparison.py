@@ -63,8 +63,10 @@ def compare(old: BenchReport, new: BenchReport) -> Comparison:
         raise OptionError("the two runs have no model in common; expected files of the same names")
     notes = []
     if old.machine.hardware != new.machine.hardware:
+        differ = ", ".join(sorted({*old.machine.extensions} ^ {*new.machine.extensions}))
         notes.append(
-            f"another machine ({old.machine.title}; then {new.machine.title}): times and memory are not compared"
+            f"another machine ({old.machine.title}; then {new.machine.title}"
+            f"{f'; only one of them has {differ}' if differ else ''}): times and memory are not compared"
         )
     is_noisy = bool(old.noise or new.noise)
     if is_noisy:

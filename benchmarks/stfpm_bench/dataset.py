@@ -2,7 +2,7 @@
 
 CATEGORY/test/good/000.png                          a good part
 CATEGORY/test/scratch/000.png                       a part with a scratch
-CATEGORY/ground_truth/scratch/000_mask.png          where: above 127 is defective
+CATEGORY/ground_truth/scratch/000_mask.png          where; or 000.png, or several masks in a folder 000/
 """
 
 from __future__ import annotations
@@ -10,20 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.images import find_images, read_image
+from stfpm_runtime.errors import DataError
+from stfpm_runtime.images import find_images
+
+from .masks import Mask, read_mask, read_mask_frame
 
 GOOD = "good"
-MASK_LEVEL = 127
-"""A mask's pixel above it is defective."""
 PARTS = ("train", "test", "ground_truth")
 """The folders that make a folder a category."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,6 @@ class Sample:
     """None for a good image, and where the data set has no ground truth. A .npy file is bool [frames, H, W]."""
     more_masks: tuple[Path, ...] = ()
     """Further masks of the same image: a pixel is defective where any of them says so."""
-    mask_level: int = MASK_LEVEL
-    """The highest value of a mask's normal pixels."""
     frame: int = 0
     """Which frame of a .npy mask is this image's."""
 
@@ -46,6 +40,11 @@ class Sample:
     def is_defective(self) -> bool:
         """Whether the label says so."""
         return self.kind != GOOD
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All files of its mask."""
+        return (*((self.mask,) if self.mask else ()), *self.more_masks)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,9 @@ def read_category(folder: Path) -> Category:
     samples = [Sample(image, GOOD) for image in good.values()]
     for kind, defective in sorted(images.items()):
         found = {} if masks is None else _match(defective, masks.pop(kind, {}), truth / kind)
-        samples += [Sample(image, kind, found.get(key)) for key, image in defective.items()]
+        for key, image in defective.items():
+            first, *more = found.get(key, (None,))
+            samples.append(Sample(image, kind, first, tuple(path for path in more if path)))
     if masks and (orphans := {kind: files for kind, files in masks.items() if kind != GOOD}):
         kind, files = orphans.popitem()
         raise DataError(f"{next(iter(files.values()))}: a mask of no image; expected images in {test / kind}")
@@ -110,58 +111,12 @@ def read_category(folder: Path) -> Category:
 def sample_mask(sample: Sample, rows: int, columns: int) -> Mask:
     """The mask of a sample, all of its files joined, as bool [rows, columns]. Raises DataError as `read_mask` does."""
     mask: Mask = np.zeros((rows, columns), np.bool_)
-    for path in (*((sample.mask,) if sample.mask else ()), *sample.more_masks):
+    for path in sample.masks:
         if path.suffix == ".npy":
-            mask |= _read_frame(path, sample.frame, rows, columns)
+            mask |= read_mask_frame(path, sample.frame, rows, columns)
         else:
-            mask |= read_mask(path, rows, columns, sample.mask_level)
+            mask |= read_mask(path, rows, columns)
     return mask
-
-
-def read_mask(path: Path, rows: int, columns: int, level: int = MASK_LEVEL) -> Mask:
-    """A mask as bool [rows, columns], True for defective: above `level`.
-
-    `rows` and `columns` are its image's size. Raises DataError, naming the file, for a mask that cannot be read, has
-    another size, or marks nothing.
-    """
-    try:
-        levels = read_image(path).max(axis=2)
-    except ImageError as error:
-        raise DataError(f"{error}; it is the mask of a test image") from None
-    if levels.shape != (rows, columns):
-        raise DataError(
-            f"{path}: the mask has {levels.shape[1]}x{levels.shape[0]} pixels, its image {columns}x{rows}; "
-            "expected the same size"
-        )
-    mask: Mask = levels > level
-    if not mask.any():
-        raise DataError(
-            f"{path}: marks nothing, its highest level is {levels.max()}; expected 255 where the image is defective"
-        )
-    return mask
-
-
-def resize_mask(mask: Mask, height: int, width: int) -> Mask:
-    """A mask bool [H, W] at the anomaly map's size, bool [height, width], by nearest neighbour.
-
-    Pixel centres lie on pixel centres, as they do when the image is resized: OpenCV's plain INTER_NEAREST would shift
-    the mask by half a pixel of the map. A defect smaller than a pixel of the map may vanish.
-    """
-    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, np.bool_)
-
-
-def _read_frame(path: Path, frame: int, rows: int, columns: int) -> Mask:
-    """One frame of a video's mask; it may mark nothing."""
-    try:
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as an array ({error}); copy it again") from None
-    if frames.ndim != 3 or frame >= len(frames) or frames.shape[1:] != (rows, columns):
-        raise DataError(
-            f"{path}: has the shape {list(frames.shape)}; expected more than {frame} frames of {rows} x {columns}"
-        )
-    return np.asarray(frames[frame] > 0, np.bool_)
 
 
 def _is_category(folder: Path) -> bool:
@@ -184,15 +139,18 @@ def _by_kind(folder: Path) -> dict[str, dict[str, Path]]:
     return kinds
 
 
-def _match(images: dict[str, Path], masks: dict[str, Path], folder: Path) -> dict[str, Path]:
-    """The masks by their image's key."""
+def _match(images: dict[str, Path], masks: dict[str, Path], folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the masks by their image's key: those named KEY_mask, or else KEY, or else all in the folder KEY."""
+    left, found = dict(masks), {}
     for key, image in images.items():
-        if f"{key}_mask" not in masks:
+        inside = sorted(name for name in left if name.startswith(f"{key}/"))
+        names = next(([name] for name in (f"{key}_mask", key) if name in left), inside)
+        if not names:
             raise DataError(
                 f"{image}: has no mask, so there is no telling which pixels are defective; "
                 f"expected {folder / key}_mask.png, or no ground_truth folder at all for image AUROC alone"
             )
-    for key, mask in masks.items():
-        if key.removesuffix("_mask") not in images or not key.endswith("_mask"):
-            raise DataError(f"{mask}: a mask of no image; expected <image>_mask.png for an image in test/{folder.name}")
-    return {key: masks[f"{key}_mask"] for key in images}
+        found[key] = tuple(left.pop(name) for name in names)
+    for mask in left.values():
+        raise DataError(f"{mask}: a mask of no image; expected <image>_mask.png for an image in test/{folder.name}")
+    return found

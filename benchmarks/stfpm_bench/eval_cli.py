@@ -67,7 +67,7 @@ def evaluate_model(model_path: Path, data: Path) -> Report:
 
 def _eval(options: EvalOptions) -> int:
     if options.json not in (None, STDOUT):
-        check_writable(options.json)
+        check_writable(options.json, (options.model,))
     report = evaluate_model(options.model, options.data)
     _check_read(report, options)
     if options.json == STDOUT:

@@ -12,7 +12,8 @@ from stfpm_runtime.engines.base import Engine, Maps
 from stfpm_runtime.errors import DataError, EngineError, ImageError
 from stfpm_runtime.images import read_image
 
-from .dataset import GOOD, Category, Mask, Sample, resize_mask, sample_mask
+from .dataset import GOOD, Category, Sample, sample_mask
+from .masks import Mask, resize_mask
 from .metrics import auroc, pixel_auroc
 from .pro import pro
 

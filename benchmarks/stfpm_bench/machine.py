@@ -38,7 +38,7 @@ class Machine:
     @property
     def hardware(self) -> tuple[object, ...]:
         """What has to be the same for latencies to be comparable."""
-        return self.cpu, self.architecture, self.cores, self.gpu
+        return self.cpu, self.architecture, self.cores, self.extensions, self.gpu
 
     @property
     def title(self) -> str:

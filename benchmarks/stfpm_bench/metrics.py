@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .dataset import Mask
+from .masks import Mask
 
 Scores = npt.NDArray[np.floating]
 Weights = npt.NDArray[np.float64]

@@ -143,7 +143,7 @@ def peers(folder: Path) -> Iterator[SinkTables]:
         for kind in ("webhook", "modbus", "opcua"):
             stack.enter_context(peer(kind, ports[kind]))
         for port in ports.values():
-            _wait_for(port)
+            wait_for(port)
         opcua = OpcUaOptions(
             f"opc.tcp://127.0.0.1:{ports['opcua']}/", verdict=f"{node}Verdict", seq=f"{node}Seq",
             decision=f"{node}Decision", score=f"{node}Score", heartbeat=f"{node}Heartbeat",
@@ -178,7 +178,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int, timeout_s: float = 30.0) -> None:
+def wait_for(port: int, timeout_s: float = 60.0) -> None:
+    """Wait until somebody listens on a port. Raises StfpmError where nobody does."""
     until = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):

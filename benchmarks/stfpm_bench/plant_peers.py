@@ -1,7 +1,7 @@
-"""Other sides for `stfpm_bench.plant`, each a process: `python -m stfpm_bench.plant_peers KIND PORT [TOKEN]`.
+"""Other sides for `plant` and `endurance`, each a process: `python -m stfpm_bench.plant_peers KIND PORT [TOKEN|LOG]`.
 
 A web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and somebody who looks at a dashboard: what its
-page asks, as often as it does.
+page asks, as often as it does. The first three append the number of each verdict that they get to LOG, a line each.
 """
 # mypy: disable-error-code="import-not-found, attr-defined, arg-type"
 
@@ -13,21 +13,33 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 NODES = {"Verdict": "String", "Seq": "Int64", "Decision": "String", "Score": "Double", "Part": "String",
          "Heartbeat": "Int64"}  # fmt: skip
+SEQ_REGISTER = 1
 
 
-def webhook(port: int) -> None:
-    """Takes whatever it is told."""
+def _note(log: str, seq: int) -> None:
+    if log:
+        with Path(log).open("a", encoding="ascii") as file:
+            file.write(f"{seq}\n")
+
+
+def webhook(port: int, log: str) -> None:
+    """Accept all verdicts."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            for record in json.loads(body).get("verdicts", ()):
+                _note(log, record["seq"])
             self.send_response(204)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -38,18 +50,23 @@ def webhook(port: int) -> None:
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
-async def modbus(port: int) -> None:
-    """24 holding registers."""
+async def modbus(port: int, log: str) -> None:
+    """Serve 128 holding registers."""
     from pymodbus.server import StartAsyncTcpServer
     from pymodbus.simulator import DataType, SimData, SimDevice
 
-    device = SimDevice(id=1, simdata=[SimData(0, count=24, datatype=DataType.REGISTERS)])
+    async def act(function: int, start: int, address: int, count: int, now: object, written: Sequence[int]) -> None:
+        if written and address == SEQ_REGISTER:
+            _note(log, written[0] << 16 | written[1])
+
+    device = SimDevice(id=1, simdata=[SimData(0, count=128, datatype=DataType.REGISTERS)], action=act)
     await StartAsyncTcpServer(device, address=("127.0.0.1", port))
 
 
-async def opcua(port: int) -> None:
-    """The nodes of a line."""
+async def opcua(port: int, log: str) -> None:
+    """Serve the nodes of a line."""
     from asyncua import Server, ua
+    from asyncua.common.callback import CallbackType
 
     logging.disable(logging.CRITICAL)
     server = Server()
@@ -61,6 +78,13 @@ async def opcua(port: int) -> None:
         start = ua.Variant("" if kind == "String" else 0, ua.VariantType[kind])
         node = await folder.add_variable(ua.NodeId(f"Line.{name}", index), name, start)
         await node.set_writable()
+
+    def written(event: Any, dispatcher: object) -> None:  # noqa: ANN401
+        for item in event.request_params.NodesToWrite:
+            if str(item.NodeId.Identifier) == "Line.Seq":
+                _note(log, item.Value.Value.Value)
+
+    server.subscribe_server_callback(CallbackType.PostWrite, written)
     async with server:
         await asyncio.Event().wait()
 
@@ -88,14 +112,14 @@ def onlooker(port: int, token: str) -> None:
         time.sleep(1)
 
 
-def main(kind: str, port: int, token: str = "") -> None:
-    """Serve, or look, until killed."""
+def main(kind: str, port: int, more: str = "") -> None:
+    """Serve, or look, until killed; `more` is the onlooker's token, or the log."""
     if kind == "webhook":
-        webhook(port)
+        webhook(port, more)
     elif kind == "onlooker":
-        onlooker(port, token)
+        onlooker(port, more)
     else:
-        asyncio.run({"modbus": modbus, "opcua": opcua}[kind](port))
+        asyncio.run({"modbus": modbus, "opcua": opcua}[kind](port, more))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from stfpm_runtime.errors import MissingExtraError
 
-from .dataset import Mask
+from .masks import Mask
 from .metrics import Scores, Weights, roc_area, split_pixels
 
 try:

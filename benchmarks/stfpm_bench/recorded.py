@@ -128,7 +128,7 @@ def _table(report: BenchReport) -> Iterator[str]:
     yield _list(conditions(report))
     rows = [_peer_row(model) for model in report.models]
     headings = ("", "precision", "run by", "p50, ms", "p99", "after 1 s idle", "cold start, s", "memory, MB",
-                "file, MB", "image AUROC", "pixel AUROC", "PRO")  # fmt: skip
+                "file, MB", "epochs trained", "image AUROC", "pixel AUROC", "PRO")  # fmt: skip
     yield markdown_table(headings, rows) + "\n"
     if lines := remarks(report):
         yield _list(lines)
@@ -162,6 +162,7 @@ def _peer_row(model: ModelResult) -> list[str]:
         number(None if start is None else start / 1e3, ".2f"),
         megabytes(model.peak_bytes),
         megabytes(model.file_bytes),
+        number(model.epochs, "d"),
         *(
             number(getattr(accuracy, figure) if accuracy else None, ".4f")
             for figure in ("image_auroc", "pixel_auroc", "pro")

@@ -84,7 +84,7 @@ def score_candidate(data: Path, schedule: dict[str, Any]) -> dict[str, Any]:
     """Train on a category with the shrink in force, and evaluate with the same."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "model.safetensors"
-        train(TrainOptions(data, output, **schedule), Quiet())
+        train(TrainOptions(data, output, accept_data=True, **schedule), Quiet())
         engine = TorchEngine(output)
         (category,) = find_categories(data)
         result = evaluate(engine, category)

@@ -133,6 +133,8 @@ class ModelResult:
     parity: ParityResult | None = None
     accuracy: Accuracy | None = None
     roofline: Roofline | None = None
+    epochs: int | None = None
+    """How long it was trained: passes over the training images."""
     notes: tuple[str, ...] = ()
 
 

@@ -36,6 +36,7 @@ class ModelSubject:
             "provider": self.engine.provider,
             "name": spec.name,
             "precision": spec.precision,
+            "epochs": spec.training.get("epochs"),
             "target": spec.target,
             "threshold": spec.threshold,
             "batch": spec.batch,

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .parity import Parity
 
 
+CHECKPOINT_OPTIONS: dict[str, object] = {
+    "precision": "fp32", "target": None, "size": None, "batch": None, "images": None, "calibration": None,
+    "evaluate": None, "accept_data": False, "allow_parity_loss": False, "from_anomalib": False,
+    "false_alarm_rate": None, "name": None,
+}  # fmt: skip
+"""Options that concern the export of a checkpoint, not that of a plan from an ONNX file, and their defaults."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = _parser().parse_args(argv)
@@ -35,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     check_plan_options(arguments)
+    _check_effects(arguments)
     if arguments.model.suffix.lower() == ".onnx":
         build_beside(arguments.model, arguments, _say)
         return 0
@@ -49,6 +58,35 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.engine:
         build_beside(options.output, arguments, _say)
     return 0
+
+
+def _check_effects(arguments: argparse.Namespace) -> None:
+    """Raise OptionError for an option that would have no effect."""
+    if arguments.model.suffix.lower() == ".onnx":
+        for name, default in CHECKPOINT_OPTIONS.items():
+            if getattr(arguments, name) != default:
+                raise OptionError(
+                    f"got {_flag(name)} with {arguments.model}, which is exported already; "
+                    "give the option where the checkpoint is exported"
+                )
+    if arguments.engine and arguments.precision == AUTO:
+        if arguments.evaluate:
+            raise OptionError("got --evaluate with --engine and --precision auto; expected one precision, say int8")
+        if arguments.target not in (None, "tensorrt"):
+            raise OptionError(f"got --target {arguments.target} with --engine; a plan is built for tensorrt")
+    if arguments.calibration is None:
+        for name in ("false_alarm_rate", "accept_data"):
+            if getattr(arguments, name) not in (None, False):
+                raise OptionError(f"got {_flag(name)} without --calibration, whose pictures it concerns; add them")
+    elif arguments.precision not in ("int8", AUTO) and not arguments.from_anomalib:
+        raise OptionError(
+            f"got --calibration {arguments.calibration} with --precision {arguments.precision}, on which it has no "
+            "effect; expected --precision int8 or auto, or --from-anomalib: leave the option out"
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _describe(output: Path, spec: Spec, parity: Parity) -> None:
@@ -72,6 +110,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
         batch=arguments.batch,
         images=arguments.images,
         calibration=arguments.calibration,
+        accept_data=arguments.accept_data,
         allow_parity_loss=arguments.allow_parity_loss,
         anomalib=_anomalib(arguments),
     )
@@ -104,7 +143,7 @@ def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
 
         return AnomalibOptions(**given)
     for name in given:
-        raise OptionError(f"got --{name.replace('_', '-')} without --from-anomalib; one of our checkpoints has it")
+        raise OptionError(f"got {_flag(name)} without --from-anomalib; one of our checkpoints has it")
     return None
 
 
@@ -140,6 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibration", type=Path, metavar="DIR",
         help="good images that it was not trained on: int8's ranges (default: those stored in the checkpoint), and "
         "the threshold of a model of anomalib's")  # fmt: skip
+    add("--accept-data", action="store_true",
+        help="calibrate also where the inspection of the pictures finds doubtful ones")  # fmt: skip
     add("--images", type=Path, metavar="PATH",
         help="good images (a folder or one) to measure parity on (default: the checkpoint's)")  # fmt: skip
     add("--evaluate", type=Path, metavar="DATA",

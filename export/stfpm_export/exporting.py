@@ -14,8 +14,10 @@ import numpy as np
 
 from stfpm_edge.calibration import calibrated, score_images
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
-from stfpm_edge.data import read_images
+from stfpm_edge.data import find_good_images, read_images
+from stfpm_edge.data_report import read_good_images
 from stfpm_edge.torch_engine import TorchEngine
+from stfpm_runtime.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import DataError, OptionError, ParityError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 from stfpm_runtime.golden import Golden, golden_path, save_golden
@@ -47,6 +49,9 @@ class AnomalibOptions:
     """The product's name; empty is the file's."""
     false_alarm_rate: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_false_alarm_rate(self.false_alarm_rate)
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -67,6 +72,8 @@ class ExportOptions:
     calibration: Path | None = None
     """A folder of good images that the student was not trained on. For int8, None takes those stored with the
     checkpoint. A model of anomalib's gets its threshold from them; None leaves it without one."""
+    accept_data: bool = False
+    """Calibrate also on pictures that look doubtful, see `stfpm_edge.data_report`."""
     allow_parity_loss: bool = False
     """Write the file all the same where parity does not hold; its Spec says so."""
     anomalib: AnomalibOptions | None = None
@@ -95,6 +102,9 @@ def export(
     file is written then, and those that were there before stay.
     """
     check_writable(options.output)
+    for given in (options.images, options.calibration):
+        if given is not None and not given.exists():
+            raise DataError(f"{given}: no such file or folder; expected real images of the product")
     checkpoint = _resized(_read(options, report), options, report)
     images = _images(options, checkpoint, report)
     material = Material(
@@ -153,6 +163,7 @@ def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
         size=options.size,
         calibration=options.calibration,
         false_alarm_rate=options.anomalib.false_alarm_rate,
+        accept_data=options.accept_data,
         report=report,
     )
 
@@ -178,7 +189,10 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
                "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
         return resized
     rate = checkpoint.spec.false_alarm_rate or 0.01
-    with_threshold = calibrated(spec, resized.model(), np.stack(held_out), rate, report)
+    names = spec.training.get("images", {}).get("held_out", ())
+    with_threshold = calibrated(
+        spec, resized.model(), np.stack(held_out), rate, report, names if len(names) == len(held_out) else ()
+    )
     return dataclasses.replace(resized, spec=with_threshold)
 
 
@@ -188,7 +202,12 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
         if not images:
             raise DataError(f"{options.checkpoint}: no images are stored with it; give some with --images")
         return images
-    return _read_folder(options.images, checkpoint.spec, MOST_IMAGES, report)
+    paths = [options.images] if options.images.is_file() else find_images(options.images)
+    if not paths:
+        raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
+    spec, chosen = checkpoint.spec, _some(paths, MOST_IMAGES)
+    read, _ = read_images(chosen, spec.height, spec.width, bits=spec.bits, skip_unreadable=False, report=report)
+    return list(read)
 
 
 def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> Sequence[Image]:
@@ -197,24 +216,22 @@ def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callabl
         return [*checkpoint.train_images, *checkpoint.held_out_images][:CALIBRATION_IMAGES] or _images(
             options, checkpoint, report
         )
-    images = _read_folder(options.calibration, checkpoint.spec, CALIBRATION_IMAGES, report)
-    known = checkpoint.spec.held_out_scores
-    typical = float(np.median(score_images(checkpoint.model(), np.stack(images))))
+    spec, paths = checkpoint.spec, _some(find_good_images(options.calibration), CALIBRATION_IMAGES)
+    images, _, _ = read_good_images(
+        options.calibration, spec.height, spec.width, report,
+        bits=spec.bits, paths=paths, accept_doubtful=options.accept_data, least=1,
+    )  # fmt: skip
+    known = spec.held_out_scores
+    typical = float(np.median(score_images(checkpoint.model(), images)))
     if known and typical > max(known):
         report(f"warning: {options.calibration}: a typical picture there scores {typical:.3g}, good ones at most "
                f"{max(known):.3g}; are they of this product, and good?")  # fmt: skip
-    return images
+    return list(images)
 
 
-def _read_folder(folder: Path, spec: Spec, most: int, report: Callable[[str], None]) -> list[Image]:
-    if not folder.exists():
-        raise DataError(f"{folder}: no such file or folder; expected real images of the product")
-    paths = [folder] if folder.is_file() else find_images(folder)
-    if not paths:
-        raise DataError(f"{folder}: no pictures in it; expected real images of the product")
-    step = max(len(paths) // most, 1)
-    read, _ = read_images(paths[::step][:most], spec.height, spec.width, skip_unreadable=False, report=report)
-    return list(read)
+def _some(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most `most` of the paths, evenly spread."""
+    return list(paths[:: max(len(paths) // most, 1)][:most])
 
 
 def _golden(reference: Reference, model: Path) -> Golden:

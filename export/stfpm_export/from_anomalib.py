@@ -26,11 +26,10 @@ from torch import Tensor
 from stfpm_edge.backbone import BACKBONES, Pyramid
 from stfpm_edge.calibration import KEPT_HELD_OUT_IMAGES, calibrated, spread
 from stfpm_edge.checkpoint import Checkpoint, below
-from stfpm_edge.data import find_good_images, read_images
+from stfpm_edge.data_report import read_good_images
 from stfpm_edge.stfpm import IMAGENET_MEAN, IMAGENET_STD
 from stfpm_edge.teacher import fingerprint, load_weights
 from stfpm_runtime.errors import ArtifactError, DataError, OptionError
-from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.spec import Spec
 
 from .inert_pickle import Inert, as_dict, read_inert
@@ -49,6 +48,7 @@ def read_anomalib(
     size: tuple[int, int] | None = None,
     calibration: Path | None = None,
     false_alarm_rate: float = 0.01,
+    accept_data: bool = False,
     report: Callable[[str], None],
 ) -> Checkpoint:
     """Teacher, student and Spec of anomalib's `model.ckpt`, for a product called `name`.
@@ -57,6 +57,7 @@ def read_anomalib(
     resized and normalised and nothing else; whoever gives a size vouches for the rest, a crop say.
     `calibration` is a folder of good images that the student was not trained on: they set the threshold by split
     conformal prediction and are stored as the held-out images. Without it there is no threshold, and no images.
+    Doubtful pictures in it are refused unless `accept_data`.
     `report` gets lines for a person.
 
     Raises ArtifactError for a file that is missing, damaged or no Stfpm of a backbone that we have, OptionError for a
@@ -85,7 +86,7 @@ def read_anomalib(
     if calibration is None:
         report(f"{path}: no threshold is set; calibrate with good images that the student was not trained on")
         return Checkpoint(spec, teacher, student)
-    return _calibrated(Checkpoint(spec, teacher, student), calibration, false_alarm_rate, report)
+    return _calibrated(Checkpoint(spec, teacher, student), calibration, false_alarm_rate, accept_data, report)
 
 
 def _architecture(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
@@ -170,21 +171,23 @@ def _provenance(path: Path, content: Mapping[str, Any], state: Mapping[str, Tens
 
 
 def _calibrated(
-    checkpoint: Checkpoint, folder: Path, false_alarm_rate: float, report: Callable[[str], None]
+    checkpoint: Checkpoint, folder: Path, false_alarm_rate: float, accept_data: bool, report: Callable[[str], None]
 ) -> Checkpoint:
     """The checkpoint with a threshold, and with the scores and images that it came from."""
-    images = _calibration_images(checkpoint.spec, folder, report)
-    spec = calibrated(checkpoint.spec, checkpoint.model(), images, false_alarm_rate, report)
+    spec = checkpoint.spec
+    _refuse_training_images(folder)
+    images, paths, found = read_good_images(
+        folder, spec.height, spec.width, report, accept_doubtful=accept_data, least=1
+    )
+    spec = dataclasses.replace(spec, training=spec.training | {"data": found.provenance()})
+    spec = calibrated(spec, checkpoint.model(), images, false_alarm_rate, report, [str(path) for path in paths])
     kept = spread(range(len(images)), KEPT_HELD_OUT_IMAGES)
     return dataclasses.replace(checkpoint, spec=spec, held_out_images=[images[i] for i in kept])
 
 
-def _calibration_images(spec: Spec, folder: Path, report: Callable[[str], None]) -> Image:
-    """The folder's images, uint8 [N, H, W, 3], BGR."""
+def _refuse_training_images(folder: Path) -> None:
     if (folder / "train" / "good").is_dir():
         raise DataError(
             f"{folder}: is a category with train/good, on which the student was trained; "
             "expected good images that it never saw, say its test/good"
         )
-    paths = find_good_images(folder)
-    return read_images(paths, spec.height, spec.width, skip_unreadable=False, report=report)[0]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from stfpm_edge.teacher import check_archive
 from stfpm_runtime.errors import ArtifactError
 
 
@@ -61,7 +62,10 @@ def read_inert(path: Path) -> dict[Any, Any]:
         raise ArtifactError(f"{path}: no such file; expected a Lightning checkpoint (.ckpt)")
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(archive, path)
             content = _InertUnpickler(archive).load()
+    except ArtifactError:
+        raise
     except Exception as error:  # a damaged or forged pickle raises whatever its bytes happen to ask for
         reason = str(error).partition("\n")[0]
         raise ArtifactError(f"{path}: damaged, or no PyTorch checkpoint ({reason}); copy it again") from None

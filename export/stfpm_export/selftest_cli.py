@@ -43,7 +43,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
     if arguments.runs < 1:
         raise OptionError(f"got {arguments.runs} runs; expected 1 or more")
     if arguments.json:
-        check_writable(arguments.json)
+        check_writable(arguments.json, arguments.models)
     with tempfile.TemporaryDirectory() as folder:
         models = tuple(arguments.models) or _make_models(Path(folder))
         idle = (0.1,) if arguments.quick else SelftestOptions.idle_s

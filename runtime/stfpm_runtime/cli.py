@@ -27,8 +27,15 @@ def run(command: str, action: Callable[[], int]) -> int:
 
 
 def one_line(text: str) -> str:
-    """The text with its line breaks folded."""
-    return " ".join(text.split())
+    """Return the text in one line: line breaks are folded, other control characters written out."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return the text with every character that is not printable as an escape, so that it cannot forge a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _settle_stdout() -> None:

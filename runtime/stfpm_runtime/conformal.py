@@ -28,6 +28,12 @@ class Threshold:
         return self.guaranteed_rate <= self.wished_rate
 
 
+def check_false_alarm_rate(rate: float) -> None:
+    """Raise OptionError for a rate that is not between 0 and 1."""
+    if not 0 < rate < 1:
+        raise OptionError(f"a false-alarm rate of {rate} was asked for; expected one between 0 and 1, say 0.01")
+
+
 def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Threshold:
     """The lowest threshold that keeps false alarms at or below `false_alarm_rate` (0 < rate < 1).
 
@@ -35,10 +41,7 @@ def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Thr
     `meets_wish` is false. Raises DataError without scores or with a non-finite one, OptionError for a rate outside
     0 to 1.
     """
-    if not 0 < false_alarm_rate < 1:
-        raise OptionError(
-            f"a false-alarm rate of {false_alarm_rate} was asked for; expected one between 0 and 1, say 0.01"
-        )
+    check_false_alarm_rate(false_alarm_rate)
     if not scores or not all(math.isfinite(score) for score in scores):
         raise DataError(f"{len(scores)} held-out scores, not all of them finite; expected at least one and all finite")
     n = len(scores)

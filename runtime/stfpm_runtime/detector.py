@@ -18,7 +18,7 @@ from .images import read_image
 from .preprocessing import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
-Frame = npt.NDArray[Any] | str | os.PathLike[str]
+Picture = npt.NDArray[Any] | str | os.PathLike[str]
 """What `Detector.inspect` takes: pixels, or the path of a file that holds them."""
 
 
@@ -82,7 +82,7 @@ class Detector:
         self.engine = engine
         self.threshold = threshold
 
-    def inspect(self, frame: Frame) -> Verdict:
+    def inspect(self, frame: Picture) -> Verdict:
         """Return the verdict on one picture: the path of a file, or a frame of any size in memory.
 
         A frame is uint8 or uint16 [H, W, 3], BGR whatever the spec's order, or grey [H, W]; a uint16 frame has the
@@ -93,7 +93,7 @@ class Detector:
         """
         return self.inspect_batch([frame])[0]
 
-    def inspect_batch(self, frames: Sequence[Frame]) -> list[Verdict]:
+    def inspect_batch(self, frames: Sequence[Picture]) -> list[Verdict]:
         """Return the verdicts on several pictures, in their order, from one run of the engine.
 
         A picture that cannot be used is a fault of its own; an engine that fails makes all of them faults.
@@ -127,7 +127,7 @@ class Detector:
         """The verdict on a frame that could not be judged."""
         return Verdict("fault", None, self.threshold, reason=reason)
 
-    def _input(self, frame: Frame) -> Image:
+    def _input(self, frame: Picture) -> Image:
         """Return the frame as the graph takes it; the one place where channels are reordered for an RGB model."""
         spec = self.engine.spec
         if not isinstance(frame, np.ndarray):

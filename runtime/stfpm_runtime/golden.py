@@ -7,7 +7,7 @@ float32 [N], PyTorch's; `sha256`, a text, is the model's.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ import numpy.typing as npt
 from .engines.base import Engine, Maps, Scores, check_images
 from .errors import ArtifactError
 from .files import atomic_path
+
+MOST_BYTES = 1 << 29
+"""Of a golden file's arrays, unpacked: more than four images of 2048x2048 need."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class GoldenResult:
     score_max_error: float
     score_relative_error: float
     """The largest of |error| / PyTorch's score."""
+    scores: tuple[float, ...] = field(repr=False)
+    """The engine's, one for each image."""
 
 
 def golden_path(model: Path) -> Path:
@@ -58,12 +63,19 @@ def load_golden(path: Path) -> Golden:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; stfpm-export writes it beside the model, bring it along")
     try:
+        with zipfile.ZipFile(path) as members:
+            if (size := sum(member.file_size for member in members.infolist())) > MOST_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, expected at most {MOST_BYTES}")
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in ("images", "maps", "scores", "sha256")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files has no common base
         raise ArtifactError(f"{path}: damaged, or not one of ours ({error}); export the model again") from None
     maps, scores = arrays["maps"].shape, arrays["scores"].shape
-    if arrays["images"].ndim != 4 or maps != arrays["images"].shape[:3] or scores != maps[:1] or not maps[0]:
+    are_numbers = arrays["images"].dtype == np.uint8 and all(
+        arrays[key].dtype.kind == "f" for key in ("maps", "scores")
+    )
+    fit = arrays["images"].ndim == 4 and maps == arrays["images"].shape[:3] and scores == maps[:1] and maps[0] > 0
+    if not (are_numbers and fit):
         raise ArtifactError(f"{path}: its images, maps and scores do not belong together; export the model again")
     return Golden(arrays["images"], arrays["maps"], arrays["scores"], str(arrays["sha256"]))
 
@@ -79,4 +91,5 @@ def compare_with_golden(engine: Engine, golden: Golden) -> GoldenResult:
         map_max_error=float(np.abs(maps - golden.maps).max()),
         score_max_error=float(errors.max()),
         score_relative_error=float((errors / np.maximum(golden.scores, 1e-12)).max()),
+        scores=tuple(map(float, scores)),
     )

@@ -26,6 +26,7 @@ from .engines import DEVICES, Engine, open_engine
 from .errors import ArtifactError, OptionError, OutputError, StfpmError
 from .files import check_writable
 from .images import MAX_MEGAPIXELS
+from .model_check import ModelRules, load_checked
 from .plans import onnx_path
 from .preprocessing import check_bits
 from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from .line.dashboard import DashboardOptions
 
 COMMAND = "stfpm-inspect"
-LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow")
+LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
+              "allow_missing_golden")  # fmt: skip
 """What goes with --journal."""
 TOKEN = "STFPM_DASHBOARD_TOKEN"
 """Environment variable that holds the dashboard's token: a command line can be read by others."""
@@ -68,6 +70,8 @@ class InspectOptions:
     """Frames in one run of the engine."""
     limit: int | None = None
     """Frames to inspect at most."""
+    allow_missing_golden: bool = False
+    """Whether a model without its golden file is accepted."""
     bits: int | None = None
     """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
     max_megapixels: float = MAX_MEGAPIXELS
@@ -93,6 +97,8 @@ class ServeOptions:
     """HOST:PORT of the dashboard, empty for its default; None: as the file says."""
     shadow: Path | None = None
     """A second model that looks on; None: as the file says."""
+    allow_missing_golden: bool = False
+    """Whether a model without its golden file is accepted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,6 +130,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
             threads=args.threads,
             dashboard=args.dashboard,
             shadow=args.shadow,
+            allow_missing_golden=args.allow_missing_golden,
         )
     for flag, value in (("--json-logs", args.json_logs), ("--dashboard", args.dashboard), ("--shadow", args.shadow)):
         if value is not None and value is not False:
@@ -142,6 +149,7 @@ def parse(argv: Sequence[str] | None = None) -> InspectOptions | ServeOptions:
         threads=args.threads,
         batch_size=args.batch_size,
         limit=args.limit,
+        allow_missing_golden=args.allow_missing_golden,
         bits=args.bits,
         max_megapixels=args.max_megapixels,
     )
@@ -172,6 +180,10 @@ def _parser() -> argparse.ArgumentParser:
         help="keep only these; reject: whatever was not passed, frames that could not be judged included",
     )
     parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
+    parser.add_argument(
+        "--allow-missing-golden", action="store_true",
+        help="run a model without its .golden.npz, so that its results are not verified on this machine",
+    )  # fmt: skip
     parser.add_argument(
         "--rebuild", action="store_true", help="build a plan that is of another machine again, from its ONNX file"
     )
@@ -207,7 +219,8 @@ def _serve(options: ServeOptions) -> int:
         line = read_config(options.config)
     else:
         line = line_of(options.model, options.sources, options.journal)
-        line = dataclasses.replace(line, threshold=options.threshold, device=options.device, threads=options.threads)
+        names = ("threshold", "device", "threads", "allow_missing_golden")
+        line = dataclasses.replace(line, **{name: getattr(options, name) for name in names})
     if options.shadow:
         line = dataclasses.replace(line, shadow=options.shadow)
     if options.dashboard is not None:
@@ -239,8 +252,10 @@ def inspect(options: InspectOptions) -> int:
     _check_outputs(options, files)
     if files.left_out:
         _say(summarise(files.left_out))
-    with contextlib.closing(_open(options)) as engine:
-        detector = Detector(engine, options.threshold)
+    rules = ModelRules(allow_missing_golden=options.allow_missing_golden)
+    model = load_checked(options.model, lambda path: _open(options), rules, options.threshold)
+    with contextlib.closing(model.engine) as engine:
+        detector = model.detector
         _say(f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}")
         tally = Tally()
         overlays = OverlayFolder(options.save, files.root, options.save_only) if options.save else None

@@ -46,6 +46,8 @@ def draw_overlay(frame: npt.NDArray[Any], verdict: Verdict) -> Image:
     rows = max(1, len(verdict.anomaly_map) // 8)
     at_top = bool(verdict.anomaly_map[:rows].max() <= verdict.anomaly_map[-rows:].max())
     picture = _caption(picture, caption(verdict), COLOURS[verdict.decision], at_top)
+    if verdict.reason:  # the decision does not follow from this frame alone
+        picture = _caption(picture, verdict.reason, COLOURS[verdict.decision], not at_top)
     above = verdict.anomaly_map > np.float64(verdict.threshold)  # a plain float would be rounded to float32 first
     picture[contour(above, *picture.shape[:2])] = WHITE
     return picture

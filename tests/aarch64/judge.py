@@ -30,7 +30,7 @@ def main(folder: Path, models: list[Path]) -> None:
             "precision": engine.spec.precision,
             "map_max_error": found.map_max_error,
             "golden_images": found.images,
-            "golden_flips": verdict_flips(engine, golden, engine.spec),
+            "golden_flips": verdict_flips(found.scores, golden, engine.spec),
             "decisions": [verdict.decision for verdict in verdicts],
             "scores": [verdict.score for verdict in verdicts],
         }

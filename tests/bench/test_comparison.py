@@ -110,6 +110,15 @@ def test_another_machine_has_other_times_but_the_same_accuracy():
     assert "another machine (2 cores of a processor; Linux 6; then 4 cores" in comparison.notes[0]
 
 
+@pytest.mark.parametrize("extension", ["avx512f", "avx512_vnni", "amx_int8"])
+def test_cpus_of_one_name_with_other_instructions_are_other_machines(extension):
+    other = dataclasses.replace(MACHINE, extensions=(*MACHINE.extensions, extension))
+    comparison = compare(report(), report(model(latency=latency(p50=50.0)), machine=other))
+    assert not comparison.worse
+    assert "p50" not in {change.figure for change in comparison.changes}
+    assert f"only one of them has {extension}): times and memory are not compared" in comparison.notes[0]
+
+
 def test_noisy_run_says_nothing_about_latency():
     noisy = report(model(latency=latency(p50=50.0)), noise=("other programs used 40% of the processor",))
     found = verdicts(report(), noisy)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stfpm_bench.dataset import Category, find_categories, read_category, read_mask, resize_mask
+from stfpm_bench.dataset import Category, find_categories, read_category
 from stfpm_runtime.errors import DataError
 
-from .conftest import SIDE, SQUARE, write
+from .conftest import write
 
 DATA = Path(os.environ.get("STFPM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -120,46 +119,6 @@ def test_masks_of_good_images_are_nobodys_business(make_category):
     folder = make_category()
     write(folder / "ground_truth" / "good" / "000_mask.png", np.zeros((4, 4), np.uint8))
     assert len(read_category(folder).samples) == 5
-
-
-def test_mask_is_true_above_127(tmp_path):
-    write(tmp_path / "mask.png", np.array([[0, 127, 128, 255]], np.uint8))
-    assert read_mask(tmp_path / "mask.png", 1, 4).tolist() == [[False, False, True, True]]
-
-
-@pytest.mark.parametrize(
-    ("rows", "level", "message"),
-    [
-        (
-            SIDE + 1,
-            255,
-            rf"mask\.png: the mask has {SIDE}x{SIDE} pixels, its image {SIDE}x{SIDE + 1}; expected the same",
-        ),
-        (SIDE, 1, r"mask\.png: marks nothing, its highest level is 1; expected 255"),
-    ],
-)
-def test_mask_that_does_not_fit_is_refused(tmp_path, rows, level, message):
-    pixels = np.zeros((SIDE, SIDE), np.uint8)
-    pixels[SQUARE] = level
-    write(tmp_path / "mask.png", pixels)
-    with pytest.raises(DataError, match=message):
-        read_mask(tmp_path / "mask.png", rows, SIDE)
-
-
-def test_mask_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "mask.png").write_bytes(b"no picture")
-    with pytest.raises(
-        DataError, match=re.escape(str(tmp_path / "mask.png")) + r": .*; it is the mask of a test image"
-    ):
-        read_mask(tmp_path / "mask.png", SIDE, SIDE)
-
-
-def test_resized_mask_takes_the_middle_of_each_block():
-    mask = np.zeros((9, 12), bool)
-    mask[1, 4] = True  # the middle of block (0, 1); a nearest neighbour that rounds down would look at [0, 3]
-    resized = resize_mask(mask, 3, 4)
-    assert resized.dtype == np.bool_
-    assert np.argwhere(resized).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stfpm_bench.recorded import BENCHMARKS
+from stfpm_edge.options import TrainOptions
+
+from .conftest import write
 
 PEERS = BENCHMARKS / "peers"
 
@@ -25,9 +32,10 @@ def peers(monkeypatch):
 
 def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(peers, tmp_path):
     options = peers.PeerOptions((), tmp_path, tmp_path / "work", tmp_path / "results", frame=(64, 48))
-    found = [peer for group in peers.peers(options.work).values() for peer in group]
+    found = [peer for group in peers.peers(options.work, options.epochs).values() for peer in group]
     assert len({peer.name for peer in found}) == len(found) == 8
     assert [peer.name for peer in found if peer.evaluated is None] == ["anomalib EfficientAd OpenVINO"]
+    assert {peer.epochs for peer in found if "Stfpm" in peer.name} == {TrainOptions.epochs}
     for peer in found:
         contender = peers.contender_of(peer, options)
         assert contender.command[0] == str(tmp_path / "work" / "anomalib" / "bin" / "python")
@@ -68,7 +76,49 @@ def test_data_to_train_on_are_asked_for_first(peers, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("script", sorted(PEERS.glob("*.py")), ids=lambda path: path.name)
-def test_scripts_are_sound_python_and_say_what_they_do(script: Path):
-    import ast
+def test_scripts_say_what_they_do_and_import_what_is_there(script: Path):
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    ours = {path.stem: path for path in PEERS.glob("*.py")}
+    for statement in (one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)):
+        names = {alias.name for alias in statement.names}
+        if statement.module in ours:  # their own imports need anomalib
+            beside = ast.parse(ours[statement.module].read_text(encoding="utf-8")).body
+            found = {one.name for one in beside if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+            found |= {
+                str(t.id) for one in beside if isinstance(one, ast.Assign) for t in one.targets if hasattr(t, "id")
+            }
+        elif str(statement.module).startswith("stfpm_"):
+            found = set(dir(importlib.import_module(str(statement.module))))
+        else:
+            continue
+        assert names <= found, f"{statement.module} has no {names - found}"
 
-    assert ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+
+def test_what_was_made_from_other_images_or_teachers_or_epochs_is_made_again(peers, make_category, tmp_path):
+    data = make_category()
+    picture = data / "test" / "good" / "000.png"
+    for place in ("train/good/000.png", "train/good/001.png"):
+        (data / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, data / place)
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes(b"one")
+
+    def made(**changes):
+        options = peers.PeerOptions((), data, tmp_path / "work", tmp_path / "results", teacher, **changes)
+        for group in peers.peers(options.made, options.epochs).values():
+            assert all(peer.path.is_relative_to(options.made) for peer in group)
+        return options.made
+
+    first = made()
+    assert made() == first
+    found = {first, made(epochs=12)}
+    teacher.write_bytes(b"two")
+    found.add(made())
+    write(data / "train" / "good" / "001.png", np.full((32, 32), 7, np.uint8))
+    found.add(made())
+    (data / "test" / "scratch" / "001.png").unlink()
+    (data / "ground_truth" / "scratch" / "001_mask.png").unlink()
+    found.add(made())
+    assert len(found) == 5
+    assert all(folder.parent == tmp_path / "work" and folder.name.startswith("bottle-") for folder in found)

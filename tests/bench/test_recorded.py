@@ -55,6 +55,16 @@ def recorded(tmp_path):
     return recorded
 
 
+def test_every_row_with_an_accuracy_says_how_long_its_model_was_trained():
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    for name in ("peers", "methods"):
+        for path in BENCHMARKS.glob(f"results/*/{name}.json"):
+            for one in load_report(path).models:
+                assert one.accuracy is None or one.epochs, f"{path}: {one.name}"
+                row = next(line for line in page.splitlines() if line.startswith(f"| {one.name} |"))
+                assert row.split(" | ")[-4] == str(one.epochs or "-")
+
+
 def test_bars_are_reached_or_missed(recorded):
     text = recorded(theirs=8.0)
     rows = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_teacher_that_was_changed_after_training(tiny, tmp_path):
 
 def test_a_newer_schema_is_refused_by_name(tiny_checkpoint, tmp_path):
     tensors, metadata = load_tensors(tiny_checkpoint)
-    newer = {"stfpm": metadata["stfpm"].replace('"schema": 1', '"schema": 99')}
+    newer = {"stfpm": json.dumps({**json.loads(metadata["stfpm"]), "schema": 99})}
     save_file(tensors, tmp_path / "model.safetensors", newer)
     with pytest.raises(ArtifactError, match="schema 99"):
         load_checkpoint(tmp_path / "model.safetensors")

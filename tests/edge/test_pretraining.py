@@ -167,6 +167,9 @@ def test_the_teacher_that_ships_knows_more_than_a_random_one():
         ({"side": 32}, "got side 32; expected 64 or more"),
         ({"lr": float("nan")}, "expected one above 0"),
         ({"backbone": "vgg"}, "got backbone 'vgg'"),
+        ({"blocks": (1, 2)}, r"got blocks \[1, 2\]"),
+        ({"seed": -1}, "got seed -1"),
+        ({"download": True}, "got --download with --images procedural; expected one of mnist"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path, changes, message):
@@ -175,11 +178,26 @@ def test_options_that_make_no_sense(tmp_path, changes, message):
     assert dataclasses.asdict(options(tmp_path))["steps"] == 4
 
 
+def test_an_interrupted_one_does_not_go_on_with_other_pictures_or_another_start(tmp_path):
+    (tmp_path / "pictures" / "a").mkdir(parents=True)
+    picture, start = tmp_path / "pictures" / "a" / "0.png", tmp_path / "start.safetensors"
+    picture.write_bytes(b"one")
+    start.write_bytes(b"one")
+    chosen = options(tmp_path, images=str(tmp_path / "pictures"), start=str(start))
+    before = chosen.identity()
+    picture.write_bytes(b"another")
+    start.write_bytes(b"another")
+    after = chosen.identity()
+    assert {name for name in before if before[name] != after[name]} == {"images_sha256", "start_sha256"}
+
+
 def test_the_command(tmp_path, capsys):
     output = tmp_path / "t.safetensors"
     arguments = ["-o", str(output), "--steps", "1", "--batch-size", "2", "--size", "64", "--blocks", "2"]
     assert main(arguments) == 0
     assert f"next: stfpm-train DATA --teacher {output}" in capsys.readouterr().err
+    assert main([*arguments, "--blocks", "2.9"]) == 1
+    assert "got --blocks 2.9; expected whole numbers" in capsys.readouterr().err
     assert main([*arguments, "--from", str(tmp_path / "no.pth")]) == 1
     assert "no such file" in capsys.readouterr().err
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import cv2
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stfpm_edge.checkpoint import load_checkpoint
 from stfpm_edge.options import has_bfloat16
 from stfpm_edge.train_cli import main
+from tiny_model import make_checkpoint
 
 QUICK = ["--teacher", "procedural", "--size", "64", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]
 
@@ -29,6 +32,42 @@ def test_all_products_are_trained_once(plant, tmp_path, capsys):
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().err.count("done already") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--epochs", "2"], "epochs (was 1, is 2)"),
+        (["--false-alarm-rate", "0.1"], "false_alarm_rate (was 0.01, is 0.1)"),
+        (["--size", "32"], "height (was 64, is 32), width (was 64, is 32)"),
+        (["--lr", "0.1", "--batch-size", "2"], "batch_size (was 4, is 2), lr (was 0.4, is 0.1)"),
+    ],
+)
+def test_other_options_are_not_done_already(plant, tmp_path, capsys, more, message):
+    command = [str(plant / "bottle"), "--seeds", "2", "-o", str(tmp_path / "b.safetensors"), *QUICK]
+    assert main(command) == 0
+    before = (tmp_path / "b.seed1.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main([*command, *more]) == 1
+    error = capsys.readouterr().err
+    assert "done already" not in error
+    assert error.count(f"was made by a training that differs in {message}; delete it to train again") == 2
+    assert (tmp_path / "b.seed1.safetensors").read_bytes() == before
+
+
+def test_other_pictures_or_another_teacher_are_not_done_already(plant, tmp_path, capsys):
+    command = [str(plant), "--all", "-o", str(tmp_path / "models"), *QUICK]
+    assert main(command) == 0
+    capsys.readouterr()
+    picture = next((plant / "screw" / "train" / "good").iterdir())
+    cv2.imwrite(str(picture), cv2.imread(str(picture))[::-1])
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.count("done already") == 1
+    assert "screw.safetensors: was made by a training that differs in pictures_sha256" in error
+    save_file(make_checkpoint().teacher.state_dict(), tmp_path / "teacher.safetensors")
+    assert main([*command, "--teacher", str(tmp_path / "teacher.safetensors")]) == 1
+    assert capsys.readouterr().err.count("teacher_sha256 (was ") == 2
 
 
 def test_one_product_that_fails_does_not_stop_the_others(plant, tmp_path, capsys):
@@ -51,6 +90,7 @@ def test_seeds_give_mean_and_deviation(plant, tmp_path, capsys):
     ("more", "message"),
     [
         (["--all", "-o", "one.safetensors"], "expected a folder, each product gets a file in it"),
+        (["--all", "--name", "cap", "-o", "models"], "got --name cap with --all; expected no name"),
         (["--seeds", "0", "-o", "one.safetensors"], "got --seeds 0; expected 1 or more"),
         (
             ["--mixed-precision", "--device", "cpu", "-o", "one.safetensors"],

@@ -24,12 +24,14 @@ class Silent:
 
     def __init__(self, stop_after: int = 0) -> None:
         self.said: list[str] = []
+        self.stages: set[str] = set()
         self.stop_after = stop_after
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        self.stages.add(stage)
         if stage == "student" and done == self.stop_after:
             raise KeyboardInterrupt
 
@@ -96,8 +98,10 @@ def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path):
 def test_other_options_do_not_continue_a_training(options):
     with pytest.raises(KeyboardInterrupt):
         train(options, Silent(stop_after=1))
+    said = Silent()
     with pytest.raises(OptionError, match=r"differs in lr \(was 0.1, is 0.2\)"):
-        train(replace(options, resume=True, lr=0.2), Silent())
+        train(replace(options, resume=True, lr=0.2), said)
+    assert "teacher" not in said.stages  # its features are not computed before that is known
 
 
 def test_features_in_a_file_give_the_same_weights(options, tmp_path, monkeypatch):
@@ -141,8 +145,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
     assert not resume_path(options.output).exists()
 
 
-def test_a_last_batch_of_one_does_no_harm(options):
-    train(replace(options, batch_size=7, epochs=1), Silent())  # 8 training images
+def test_a_last_batch_of_one_does_no_harm(options, tmp_path):
+    """Of 8 training images, a batch of 7 would leave one alone: it joins the others, as with a batch of 8."""
+    seven, eight = (
+        replace(options, batch_size=size, epochs=2, output=tmp_path / f"{size}.safetensors") for size in (7, 8)
+    )
+    train(seven, Silent())
+    train(eight, Silent())
+    assert same(weights(seven.output), weights(eight.output))
 
 
 @pytest.mark.parametrize(
@@ -153,6 +163,15 @@ def test_a_last_batch_of_one_does_no_harm(options):
         ({"batch_size": 1}, "got batch size 1; expected 2 or more"),
         ({"lr": float("nan")}, "a learning rate of nan"),
         ({"block_weights": (1.0,)}, "1 block weights for 2 blocks"),
+        ({"block_weights": (1.0, float("nan"))}, r"got block weights \[1.0, nan\]; expected numbers above 0"),
+        ({"blocks": (1, 2)}, r"got blocks \[1, 2\]"),
+        ({"backbone": "resnet19"}, "got backbone 'resnet19'"),
+        ({"false_alarm_rate": 2}, "a false-alarm rate of 2 was asked for"),
+        ({"val_fraction": 1.0}, "got a validation fraction of 1.0"),
+        ({"train_fraction": 0.0}, "got a training fraction of 0.0"),
+        ({"seed": -1}, "got seed -1; expected 0 to 2147483647"),
+        ({"momentum": 1.0}, "got a momentum of 1.0"),
+        ({"weight_decay": -1.0}, "a weight decay of -1.0"),
     ],
 )
 def test_options_that_make_no_sense(options, change, message):
@@ -186,18 +205,24 @@ def test_the_command(options, capsys):
     ("more", "message"),
     [
         (["--size", "big"], "got --size big; expected one side"),
-        (["--blocks", "a"], "got --blocks a; expected numbers"),
+        (["--blocks", "a"], "got --blocks a; expected whole numbers"),
         (["--blocks", "1,2"], "got blocks [1, 2]; expected"),
         (["--val-fraction", "0.95"], "10 images are too few"),
+        (["--blocks", "2.9"], "got --blocks 2.9; expected whole numbers"),
+        (["--blocks", "inf"], "got --blocks inf; expected whole numbers"),
+        (["--seed", "-1"], "got seed -1"),
         (["--false-alarm-rate", "0"], "a false-alarm rate of 0.0 was asked for"),
+        (["--false-alarm-rate", "2"], "a false-alarm rate of 2.0 was asked for"),
         (["--teacher", "nowhere.pth"], "teacher nowhere.pth: no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(options, capsys, more, message):
     assert main(command(options, "--epochs", "1", *more)) == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
+    error = capsys.readouterr().err
+    last = error.strip().splitlines()[-1]
     assert last.startswith("stfpm-train: error: ")
     assert message in last
+    assert "epoch" not in error  # it is found before any work
     assert not options.output.exists()
 
 
@@ -213,12 +238,13 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(options, caps
 def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
     run = [sys.executable, "-m", "stfpm_edge.train_cli", *command(options, "--epochs", "100000")]
     process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not resume_path(options.output).exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not resume_path(options.output).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)  # some epochs more, to be killed in the middle of one
     process.send_signal(signal.SIGKILL)
     _, err = process.communicate()
+    assert resume_path(options.output).exists(), err
     seen = sum(line.startswith("epoch ") for line in err.splitlines())
     said = Silent(stop_after=seen + 2)
     with pytest.raises(KeyboardInterrupt):

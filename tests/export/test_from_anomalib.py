@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import os
 import zipfile
 
@@ -156,7 +157,8 @@ def test_good_images_set_the_threshold_and_stay_with_it_through_the_export(tiny,
     assert len(scores) == 10
     expected = conformal_threshold(spec.held_out_scores, 0.2)
     assert (spec.threshold, spec.false_alarm_rate) == (expected.value, expected.guaranteed_rate)
-    assert said == []
+    assert [line.splitlines()[0] for line in said] == [f"{good_images}: 10 pictures"]
+    assert spec.training["data"]["pictures"] == 10
     save_checkpoint(imported, tmp_path / "bottle.safetensors")
     assert load_checkpoint(tmp_path / "bottle.safetensors").spec == spec
     _, parity = export(ExportOptions(tmp_path / "bottle.safetensors", tmp_path / "bottle.onnx"), print)
@@ -167,7 +169,7 @@ def test_good_images_set_the_threshold_and_stay_with_it_through_the_export(tiny,
 def test_too_few_images_for_the_rate_are_said(tiny, write, good_images):
     said = []
     read_anomalib(write(lightning(tiny)), "bottle", calibration=good_images, report=said.append)
-    assert "10 held-out images can guarantee a false-alarm rate of 9.1% at the lowest, not 1.0%" in said[0]
+    assert "10 held-out images can guarantee a false-alarm rate of 9.1% at the lowest, not 1.0%" in said[-1]
 
 
 def test_the_students_own_training_images_are_no_calibration(tiny, write, tmp_path):
@@ -317,6 +319,30 @@ def test_a_file_that_is_no_checkpoint_is_refused(tiny, write, tmp_path):
         read(tmp_path / "other.ckpt")
     with pytest.raises(ArtifactError, match="holds a list; expected a Lightning checkpoint"):
         read(write([1, 2]))
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_checkpoint_with_compressed_members_is_refused_before_it_is_unpacked(tiny, write, tmp_path, kind):
+    path = write(lightning(tiny, optimizer_states=[torch.zeros(1 << 24)]))
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", kind) as bomb:
+        for member in plain.namelist():
+            bomb.writestr(member, plain.read(member))
+    with pytest.raises(ArtifactError, match=r"bomb\.ckpt: its members unpack to \d+ bytes, its own size is \d+; expec"):
+        read(tmp_path / "bomb.ckpt")
+
+
+def test_members_that_share_their_bytes_are_refused(tiny, write):
+    """A zip file may list one stored member a thousand times under other names."""
+    path = write(lightning(tiny))
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.filelist, key=lambda member: member.file_size)
+        for number in range(1000):
+            again = copy.copy(largest)
+            again.filename = f"{largest.filename}{number}"
+            archive.filelist.append(again)
+        archive._didModify = True
+    with pytest.raises(ArtifactError, match=r"model\.ckpt: its members unpack to"):
+        read(path)
 
 
 def test_a_flipped_bit_in_the_weights_is_found(tiny, write):

@@ -154,8 +154,7 @@ def test_another_size_gets_a_threshold_of_its_own(tiny, tiny_checkpoint, tmp_pat
     spec, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", size=(96, 80)), print)
     assert (spec.height, spec.width) == (96, 80)
     assert parity.holds
-    if tiny.spec.false_alarm_rate is not None:
-        assert spec.threshold == max(spec.held_out_scores) != tiny.spec.threshold
+    assert spec.threshold == max(spec.held_out_scores) != tiny.spec.threshold
 
 
 def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
@@ -223,8 +222,49 @@ def test_calibration_pictures_of_another_product_are_noticed(tiny, tiny_checkpoi
         )
         said.clear()
         export(options, said.append)
-        if warns:
-            assert any("are they of this product" in line for line in said)
+        assert any("are they of this product" in line for line in said) == warns
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--calibration", "DIR"], "with --precision fp32, on which it has no effect"),
+        (["--precision", "fp16", "--calibration", "DIR"], "with --precision fp16, on which it has no effect"),
+        (["--accept-data"], "got --accept-data without --calibration"),
+        (["--precision", "int8", "--calibration", "nowhere"], "nowhere: no such file or folder"),
+        (["--images", "nowhere"], "nowhere: no such file or folder"),
+        (["--engine", "--precision", "auto", "--evaluate", "DIR"], "got --evaluate with --engine and --precision auto"),
+        (["--engine", "--precision", "auto", "--target", "openvino"], "got --target openvino with --engine"),
+        (["--from-anomalib", "--false-alarm-rate", "0.1"], "got --false-alarm-rate without --calibration"),
+        (["--from-anomalib", "--false-alarm-rate", "2", "--calibration", "DIR"], "a false-alarm rate of 2.0 was asked"),
+    ],
+)
+def test_options_without_effect_or_sense_are_refused_before_the_work(
+    tiny_checkpoint, good_images, tmp_path, capsys, more, message
+):
+    more = [str(good_images) if one == "DIR" else one for one in more]
+    assert main([str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), *more]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [["--precision", "int8"], ["--size", "64"], ["--batch", "1"], ["--name", "x"]])
+def test_a_plan_from_an_onnx_file_takes_no_option_of_the_export(tiny_onnx, capsys, more):
+    assert main([str(tiny_onnx), "--engine", *more]) == 1
+    assert f"got {more[0]} with {tiny_onnx}, which is exported already" in capsys.readouterr().err
+
+
+def test_doubtful_calibration_pictures_are_refused_unless_accepted(tiny_checkpoint, tmp_path, capsys):
+    for number, image in enumerate(make_images(6)):
+        path = tmp_path / "pictures" / ("NG" if number > 3 else "good") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    command = [str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), "--precision", "int8", "--allow-parity-loss",
+               "--calibration", str(tmp_path / "pictures")]  # fmt: skip
+    assert main(command) == 1
+    assert "beside a folder of good pictures: NG (2)" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
+    assert main([*command, "--accept-data"]) == 0
 
 
 def test_the_certificate_with_labelled_pictures(tiny_checkpoint, tmp_path, capsys):

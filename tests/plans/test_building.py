@@ -156,7 +156,7 @@ def test_inspect_rebuilds_on_request(install, full, copy, good_images, capsys):
     model = copy(full)
     world.build(model)
     install(version="11.4.0")
-    argv = [str(model.with_suffix(".engine")), "--source", str(good_images), "--threshold", "9"]
+    argv = [str(model.with_suffix(".engine")), "--source", str(good_images), "--threshold", "7.9"]
     assert inspect(argv) == 1
     assert "built with TensorRT 10.3.0 on Stand-in (compute capability 8.7), this is TensorRT 11.4.0" in (
         capsys.readouterr().err
@@ -165,6 +165,23 @@ def test_inspect_rebuilds_on_request(install, full, copy, good_images, capsys):
     captured = capsys.readouterr()
     assert {json.loads(line)["decision"] for line in captured.out.splitlines()} == {"pass"}
     assert "TensorRT 11.4.0" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [("another's", "belongs to another model than"), ("missing", "no such file"), ("", "")]
+)
+def test_a_plan_is_inspected_with_its_own_golden_results_alone(
+    install, full, half, copy, good_images, capsys, damage, message
+):
+    model = copy(full)
+    install().build(model)
+    golden = model.with_suffix(".golden.npz")
+    if damage == "missing":
+        golden.unlink()
+    elif damage:
+        golden.write_bytes(half.with_suffix(".golden.npz").read_bytes())
+    assert inspect([str(model.with_suffix(".engine")), "--source", str(good_images)]) == (1 if damage else 0)
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_no_driver_is_one_line():

@@ -24,7 +24,7 @@ pytestmark = [
 REPOSITORY = Path(__file__).parents[2]
 INSPECT = "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())"
 PACKAGES = ("onnxruntime-gpu", "tensorrt-lean-cu13-bindings", "tensorrt-lean-cu13-libs", "cuda-bindings", "numpy",
-            "opencv-python-headless")  # fmt: skip
+            "opencv-python-headless", "pillow", "simplejpeg")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from stfpm_runtime.engines import open_engine
-from stfpm_runtime.engines.fake import FakeEngine
+from stfpm_runtime.engines.fake import FakeEngine, first_channel
+from stfpm_runtime.files import sha256
+from stfpm_runtime.golden import Golden, golden_path, save_golden
 from stfpm_runtime.spec import METADATA_KEY, Spec
 
+PARITY = {"map_max_error": 1e-7, "failures": []}
 HEIGHT, WIDTH = 8, 16
 """Of the model; not square, so that a swap shows."""
 
@@ -28,7 +31,7 @@ def make_spec() -> Callable[..., Spec]:
     def make(**changes) -> Spec:
         fields = {
             "name": "bottle", "height": HEIGHT, "width": WIDTH, "backbone": "resnet18", "blocks": (2, 3, 4),
-            "teacher": "imagenet", "teacher_sha256": "0" * 64, "threshold": 0.5,
+            "teacher": "imagenet", "teacher_sha256": "0" * 64, "threshold": 0.5, "parity": PARITY,
         }  # fmt: skip
         return Spec(**{**fields, **changes})
 
@@ -37,11 +40,17 @@ def make_spec() -> Callable[..., Spec]:
 
 @pytest.fixture
 def make_model(tmp_path: Path, make_spec) -> Callable[..., Path]:
-    """Writes a model.onnx; one of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200."""
+    """Writes a model.onnx; one of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200,
+    and an `endless` one never answers.
+
+    Its golden results lie beside it, all of levels below 51.
+    """
 
     def make(file: str = "model.onnx", kind: str = "first_channel", metadata: bool = True, **changes) -> Path:
-        path = tmp_path / file
-        onnx.save(_graph(make_spec(**changes), kind, metadata), path)
+        path, spec = tmp_path / file, make_spec(**changes)
+        onnx.save(_graph(spec, kind, metadata), path)
+        images = np.random.default_rng(0).integers(0, 50, (2, spec.height, spec.width, 3), np.uint8)
+        save_golden(Golden(images, *first_channel(images), sha256(path)), golden_path(path))
         return path
 
     return make
@@ -110,13 +119,20 @@ def _graph(spec: Spec, kind: str, metadata: bool) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Gather", ["image", "zero"], ["plane"], axis=3),
         helper.make_node("Cast", ["plane"], ["levels"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["levels", "full"], ["anomaly_map" if kind != "nan" else "sound_map"]),
+        helper.make_node("Div", ["levels", "full"], ["anomaly_map" if kind not in ("nan", "endless") else "sound_map"]),
     ]
     if kind == "nan":
         nodes += [
             helper.make_node("Sub", ["levels", "unlucky"], ["distance"]),
             helper.make_node("Div", ["distance", "distance"], ["one"]),
             helper.make_node("Mul", ["sound_map", "one"], ["anomaly_map"]),
+        ]
+    if kind == "endless":
+        nodes += [
+            helper.make_node("ReduceMax", ["levels"], ["start"], keepdims=0),
+            helper.make_node("Loop", ["trips", "true", "start"], ["end"], body=_endless()),
+            helper.make_node("Mul", ["end", "nothing"], ["added"]),
+            helper.make_node("Add", ["sound_map", "added"], ["anomaly_map"]),
         ]
     score = "peak" if kind == "failing" else "score"
     nodes.append(helper.make_node("ReduceMax", ["anomaly_map", "sides"], [score], keepdims=0))
@@ -139,6 +155,9 @@ def _graph(spec: Spec, kind: str, metadata: bool) -> onnx.ModelProto:
             helper.make_tensor("full", TensorProto.FLOAT, [], [255]),
             helper.make_tensor("sides", TensorProto.INT64, [2], [1, 2]),
             helper.make_tensor("unlucky", TensorProto.FLOAT, [], [51]),
+            helper.make_tensor("trips", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("true", TensorProto.BOOL, [], [True]),
+            helper.make_tensor("nothing", TensorProto.FLOAT, [], [0]),
             helper.make_tensor("table", TensorProto.FLOAT, [201], [0] * 201),
         ],
     )  # fmt: skip
@@ -147,3 +166,14 @@ def _graph(spec: Spec, kind: str, metadata: bool) -> onnx.ModelProto:
         helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(model)
     return model
+
+
+def _endless() -> onnx.GraphProto:
+    """The body of a loop that goes on."""
+    value = helper.make_tensor_value_info
+    return helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["goes_on"]), helper.make_node("Abs", ["before"], ["after"])], "body",
+        [value(name, kind, []) for name, kind in
+         (("turn", TensorProto.INT64), ("go_on", TensorProto.BOOL), ("before", TensorProto.FLOAT))],
+        [value("goes_on", TensorProto.BOOL, []), value("after", TensorProto.FLOAT, [])],
+    )  # fmt: skip

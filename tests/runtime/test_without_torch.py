@@ -17,8 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
 ALLOWED = {
-    "asyncua", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho", "prometheus_client", "pycuda",
-    "pymodbus", "starlette", "tensorrt", "tomli", "uvicorn",
+    "PIL", "asyncua", "av", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho",
+    "prometheus_client", "pycuda", "pymodbus", "simplejpeg", "starlette", "tensorrt", "tomli", "uvicorn",
 }  # fmt: skip
 
 BLOCK_AND_INSPECT = f"""

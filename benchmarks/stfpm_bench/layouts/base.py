@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stfpm_runtime.errors import DataError
+from stfpm_runtime.files import sha256
 from stfpm_runtime.images import is_image
 
 from ..dataset import GOOD, Category, Sample
@@ -23,6 +25,23 @@ class Product:
     train: tuple[Path, ...]
     """Sorted."""
     category: Category
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all files and their labels, in hexadecimal: the same wherever the data set lies.
+
+        Raises DataError for a file that cannot be read.
+        """
+        digest = hashlib.sha256()
+        listed: list[tuple[str, int, tuple[Path, ...]]] = [("train", 0, (path,)) for path in self.train]
+        listed += [(one.kind, one.frame, (one.image, *one.masks)) for one in self.category.samples]
+        for kind, frame, paths in listed:
+            digest.update(f"\n{kind} {frame} ".encode())
+            for path in paths:
+                try:
+                    digest.update(sha256(path).encode())
+                except OSError as error:
+                    raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+        return digest.hexdigest()
 
 
 @dataclass
@@ -73,13 +92,8 @@ def folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def pair(
-    listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str], level: int = 127
-) -> list[Sample]:
-    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit.
-
-    `level` is the highest value of a mask's normal pixels.
-    """
+def pair(listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str]) -> list[Sample]:
+    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit."""
     found = {path.stem: path for path in pictures(masks)}
     samples = []
     for image in images:
@@ -87,7 +101,7 @@ def pair(
         if mask is None:
             listing.misfits.append(f"{image}: has no mask; expected {masks / name_of(image)}.png")
         else:
-            samples.append(Sample(image, kind, mask, mask_level=level))
+            samples.append(Sample(image, kind, mask))
     listing.misfits += [f"{mask}: a mask of no image; remove it, or bring its image" for mask in found.values()]
     return samples
 

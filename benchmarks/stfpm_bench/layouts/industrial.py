@@ -88,7 +88,7 @@ def _loco_pairs(listing: Listing, category: Path, kind: str) -> list[Sample]:
     samples = []
     for image in pictures(category / "test" / kind):
         if first := masks.pop(image.stem, []):
-            samples.append(Sample(image, kind, first[0], tuple(first[1:]), mask_level=0))
+            samples.append(Sample(image, kind, first[0], tuple(first[1:])))
         else:
             listing.misfits.append(f"{image}: has no mask; expected {truth / image.stem}/000.png")
     listing.misfits += [f"{truth / name}: masks of no image; remove them, or bring their image" for name in masks]
@@ -123,7 +123,7 @@ def is_visa(root: Path) -> bool:
 
 
 def list_visa(root: Path) -> Listing:
-    """split_csv/1cls.csv says which file of OBJECT/Data/Images is what; a mask's defective pixels are above 0."""
+    """split_csv/1cls.csv says which file of OBJECT/Data/Images is what."""
     listing, train, samples = Listing("visa", root), dict[str, list[Path]](), dict[str, list[Sample]]()
     for number, row in _visa_rows(root / VISA_SPLIT):
         image, line = root / row["image"], f"{root / VISA_SPLIT}, line {number}"
@@ -141,7 +141,7 @@ def list_visa(root: Path) -> Listing:
         elif not row["mask"] or not (root / row["mask"]).is_file():
             listing.misfits.append(f"{image}: has no mask; {line} names {row['mask'] or 'none'}")
         else:
-            samples.setdefault(name, []).append(Sample(image, label, root / row["mask"], mask_level=0))
+            samples.setdefault(name, []).append(Sample(image, label, root / row["mask"]))
     for name in sorted({*train, *samples}):
         listing.add(name, root / name, train.get(name, []), samples.get(name, []), has_masks=True)
     return listing

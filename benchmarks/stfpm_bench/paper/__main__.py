@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from stfpm_edge.teacher import IMAGENET, PROCEDURAL
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError, OptionError
-from stfpm_runtime.files import check_writable
+from stfpm_runtime.files import check_writable, sha256
 
 from ..layouts import LAYOUTS, find_products
 from ..layouts.base import Product
 from .runs import Job, Runner, in_processes, in_turn, load_result, run_all
-from .tables import plan, render
+from .tables import Table, plan, render
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "wrn50")
 FIGURES = ("figure1", "figure3")
@@ -40,14 +42,36 @@ def _table(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     names = [product.name for product in products]
     table = plan(arguments.what, base, names, arguments.seeds, _teachers(arguments.teachers))
-    if arguments.show:
+    table = _with_digests(table, {product.name: product.digest() for product in products})
+    try:
+        if not arguments.show:
+            check_writable(arguments.out / "results.json")
+            run_all(table.jobs, arguments.out, _runner(arguments), lambda text: print(text, file=sys.stderr))
+    finally:  # also where some trainings failed
         kept = {job: result for job in table.jobs if (result := load_result(arguments.out, job)) is not None}
         print(render(table, kept))
-        return 0
-    check_writable(arguments.out / "results.json")
-    results = run_all(table.jobs, arguments.out, _runner(arguments), lambda text: print(text, file=sys.stderr))
-    print(render(table, results))
     return 0
+
+
+def _with_digests(table: Table, data: dict[str, str]) -> Table:
+    """Return the table with what its trainings learn from: a kept result is that of these data and this teacher."""
+    teachers = {job.teacher: _teacher_sha256(job.teacher) for job in table.jobs}
+    rows = [
+        replace(
+            row,
+            jobs=tuple(
+                replace(job, teacher_sha256=teachers[job.teacher], data_sha256=data[job.category]) for job in row.jobs
+            ),
+        )
+        for row in table.rows
+    ]
+    return replace(table, rows=tuple(rows))
+
+
+def _teacher_sha256(teacher: str) -> str:
+    """Return the SHA-256 of a teacher's file; empty for one that is known by its name, or whose file is missing."""
+    path = Path(teacher)
+    return sha256(path) if teacher not in (IMAGENET, PROCEDURAL) and path.is_file() else ""
 
 
 def _runner(arguments: argparse.Namespace) -> Runner:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from stfpm_runtime.errors import MissingExtraError, StfpmError, TrainingError
 
-from .runs import Job, Result, Runner, run_job
+from .runs import Job, Outcome, Runner, run_job
 
 try:
     import ray
@@ -22,11 +22,10 @@ RETRIES = 3
 def on_ray(address: str, gpus_each: float = 0.0) -> Runner:
     """A runner over the cluster at `address`: `auto`, or HOST:PORT. Every machine sees the data at the same path.
 
-    Raises, while it runs, TrainingError where the cluster is gone: what was done before is kept, and the same command
-    goes on from there.
+    Raises TrainingError where the cluster cannot be reached; a job that is lost has one as its outcome.
     """
 
-    def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+    def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except (RayError, ConnectionError, ValueError, RuntimeError) as error:
@@ -39,20 +38,18 @@ def on_ray(address: str, gpus_each: float = 0.0) -> Runner:
     return runner
 
 
-def _results(jobs: Sequence[Job], gpus_each: float) -> Iterator[tuple[Job, Result]]:
+def _results(jobs: Sequence[Job], gpus_each: float) -> Iterator[tuple[Job, Outcome]]:
     task = ray.remote(num_cpus=1, num_gpus=gpus_each, max_retries=RETRIES)(run_job)
     pending = {task.remote(job): job for job in jobs}
     while pending:
         (done,), _ = ray.wait(list(pending), num_returns=1)
         job = pending.pop(done)
         try:
-            result = ray.get(done)
+            result: Outcome = ray.get(done)
         except RayTaskError as error:
             cause = error.cause
-            raise (cause if isinstance(cause, StfpmError) else error) from None
+            result = cause if isinstance(cause, StfpmError) else error
         except RayError as error:
             reason = str(error).partition("\n")[0]
-            raise TrainingError(
-                f"Ray lost {job.category} ({reason}); what is done is kept, the same command goes on from there"
-            ) from None
+            result = TrainingError(f"Ray lost {job.category} ({reason})")
         yield job, result

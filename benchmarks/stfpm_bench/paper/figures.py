@@ -15,7 +15,8 @@ from stfpm_runtime.errors import MissingExtraError
 from stfpm_runtime.images import read_image
 from stfpm_runtime.preprocessing import Image, preprocess
 
-from ..dataset import Mask, Sample, resize_mask, sample_mask
+from ..dataset import Sample, sample_mask
+from ..masks import Mask, resize_mask
 
 try:
     from sklearn.manifold import TSNE

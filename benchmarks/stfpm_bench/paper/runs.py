@@ -9,6 +9,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.torch_engine import TorchEngine
 from stfpm_edge.training import train
-from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.errors import ArtifactError, StfpmError, TrainingError
 from stfpm_runtime.files import atomic_path
 
 from ..evaluation import evaluate
@@ -36,7 +37,11 @@ class Job:
     layout: str = "auto"
     teacher: str = "imagenet"
     teacher_name: str = "imagenet"
-    """What the tables call it; the figures belong to it, wherever its file lies."""
+    """What the tables call it."""
+    teacher_sha256: str = ""
+    """Of its file, wherever that lies; empty for one that has its name alone."""
+    data_sha256: str = ""
+    """The category's `Product.digest`."""
     backbone: str = "resnet18"
     blocks: tuple[int, ...] = (2, 3, 4)
     train_fraction: float = 1.0
@@ -90,7 +95,7 @@ def run_job(job: Job) -> Result:
             product.category.folder, Path(folder) / "model.safetensors", job.teacher, job.backbone, job.blocks,
             height=job.size, width=job.size, epochs=job.epochs, batch_size=job.batch_size, seed=job.seed,
             train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
-            device=job.device, name=product.name,
+            device=job.device, name=product.name, accept_data=True,  # public data sets, taken as they are
         )  # fmt: skip
         checkpoint = train(options, Silent(), product.train)
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
@@ -120,37 +125,70 @@ def save_result(folder: Path, job: Job, result: Result) -> None:
         unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-Runner = Callable[[Sequence[Job]], Iterator[tuple[Job, Result]]]
-"""Runs jobs and gives each with its result as it is done, in any order."""
+Outcome = Result | Exception
+"""What became of a job: its figures, or why there are none."""
+Runner = Callable[[Sequence[Job]], Iterator[tuple[Job, Outcome]]]
+"""Runs jobs and gives each with its outcome as it is done, in any order."""
 
 
 def run_all(jobs: Sequence[Job], folder: Path, runner: Runner, report: Callable[[str], None]) -> dict[Job, Result]:
-    """All results: kept ones are read, the others run and kept one by one; an interruption loses what is running."""
+    """Return all results: kept ones are read, the others run and kept one by one.
+
+    An interruption loses what is running. A job that fails does not end the others. Raises TrainingError, after all
+    of them, for those that failed; an exception that is no StfpmError is a bug and is raised as it is.
+    """
     results = {job: kept for job in jobs if (kept := load_result(folder, job)) is not None}
     todo = [job for job in dict.fromkeys(jobs) if job not in results]
     report(f"{len(results)} of {len(jobs)} trainings are done already, {len(todo)} to do")
+    failed: list[tuple[Job, Exception]] = []
     for job, result in runner(todo):
+        if isinstance(result, Exception):
+            failed.append((job, result))
+            report(f"{job.category}, seed {job.seed}: failed: {result}")
+            continue
         save_result(folder, job, result)
         results[job] = result
         report(f"{job.category}: image AUROC {result.image_auroc:.4f} in {result.seconds:.0f} s ({folder / job.file})")
+    for _, error in failed:
+        if not isinstance(error, StfpmError):
+            raise error
+    if failed:
+        job, error = failed[0]
+        raise TrainingError(
+            f"{len(failed)} of {len(todo)} trainings failed, first {job.category}: {error} (what is done is kept, the "
+            "same command does the rest)"
+        )
     return results
 
 
-def in_turn(jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-    """In this process, one after the other."""
+def outcome(job: Job) -> Outcome:
+    """Run a job and return its figures, or the exception that it ended with."""
+    try:
+        return run_job(job)
+    except Exception as error:  # whichever it is, the other jobs go on, and run_all raises it after them
+        return error
+
+
+def in_turn(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    """Run the jobs in this process, one after the other."""
     for job in jobs:
-        yield job, run_job(job)
+        yield job, outcome(job)
 
 
 def in_processes(workers: int) -> Runner:
-    """A runner over `workers` processes; with GPUs, job by job on the next of them."""
+    """Return a runner over `workers` processes; with GPUs, job by job on the next of them."""
 
-    def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+    def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
             futures = {pool.submit(run_job, placed): job for job, placed in spread(jobs, torch.cuda.device_count())}
             for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
+                try:
+                    yield futures[future], future.result()
+                except BrokenProcessPool:
+                    yield futures[future], TrainingError("a worker process died, perhaps for want of memory")
+                except Exception as error:  # the job's own: the others go on, and run_all raises it after them
+                    yield futures[future], error
 
     return runner
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
+from stfpm_edge.options import TrainOptions
 from stfpm_runtime.errors import OptionError
 
 from . import published
@@ -16,14 +17,14 @@ NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO
 BLOCK_SETS = ((2,), (3,), (4,), (5,), (2, 3), (2, 3, 4), (2, 3, 4, 5))
 """Table 3's."""
 FRACTIONS = (0.05, 0.1)
-"""Table 5's shares of the training images."""
+"""Table 5's shares of the training images that a training learns from."""
 TEACHERS = ("imagenet", "mnist", "cifar10", "cifar100", "svhn")
 """Table 4's."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its trainings are averaged over their seeds."""
+    """One row: its trainings are averaged over their categories and seeds."""
 
     label: str
     jobs: tuple[Job, ...]
@@ -77,8 +78,11 @@ def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: 
     if name == "table3":
         rows = tuple(Row(",".join(map(str, blocks)), jobs(blocks=blocks)) for blocks in BLOCK_SETS)
         return Table(name, "blocks of the pyramid, means of the categories", rows)
-    if name == "table5":
-        rows = tuple(Row(f"{share:.0%} of the images", jobs(train_fraction=share)) for share in FRACTIONS)
+    if name == "table5":  # a training holds a share of its images out: it gets so many more
+        rows = tuple(
+            Row(f"{share:.0%} of the images", jobs(train_fraction=share / (1 - TrainOptions.val_fraction)))
+            for share in FRACTIONS
+        )
         return Table(name, "few training images, means of the categories", rows)
     if not teachers:
         raise OptionError(
@@ -94,34 +98,45 @@ def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: 
 
 
 def render(table: Table, results: Mapping[Job, Result]) -> str:
-    """The table as text: for each metric ours (with the deviation over seeds), the paper's and the difference.
+    """Return the table as text: for each metric ours, the paper's and the difference.
 
+    With several seeds, ours is followed by the standard deviation over them, of the mean of the row's categories.
     A row whose trainings are not all done says how many are.
     """
-    lines = [f"{table.name}: {table.title}"]
+    seeds = {job.seed for job in table.jobs}
+    spread = f"; ± is the standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
+    lines = [f"{table.name}: {table.title}{spread}"]
     lines.append(f"{'':22}" + "".join(f"{NAMES[metric]:>14} {'paper':>7} {'diff':>8}" for metric in table.metrics))
     complete = []
     for row in table.rows:
-        done = [results[job] for job in row.jobs if job in results]
+        done = {job: results[job] for job in row.jobs if job in results}
         if len(done) < len(row.jobs):
             lines.append(f"{row.label:22}  {len(done)} of {len(row.jobs)} trainings done")
             continue
         complete.append(done)
         lines.append(_line(row.label, table.metrics, done, row.published))
     if table.mean is not None and len(complete) == len(table.rows) > 1:
-        lines.append(_line("mean", table.metrics, [result for done in complete for result in done], table.mean))
+        every = {job: result for done in complete for job, result in done.items()}
+        lines.append(_line("mean", table.metrics, every, table.mean))
     return "\n".join(lines)
 
 
 def _line(
-    label: str, metrics: Sequence[str], done: Sequence[Result], known: tuple[float | None, float | None, float | None]
+    label: str,
+    metrics: Sequence[str],
+    done: Mapping[Job, Result],
+    known: tuple[float | None, float | None, float | None],
 ) -> str:
     text = f"{label:22}"
     for metric in metrics:
-        values = [value for result in done if (value := getattr(result, metric)) is not None]
-        if len(values) < len(done):
+        of_seed: dict[int, list[float]] = {}
+        for job, result in done.items():
+            if (value := getattr(result, metric)) is not None:
+                of_seed.setdefault(job.seed, []).append(value)
+        if sum(map(len, of_seed.values())) < len(done):
             text += f"{'-':>14} {'-':>7} {'-':>8}"
             continue
+        values = [fmean(categories) for categories in of_seed.values()]
         ours, paper = fmean(values), known[METRICS.index(metric)]
         shown = f"{ours:.4f}" + (f" ±{pstdev(values):.3f}" if len(values) > 1 else "")
         text += f"{shown:>14} " + (f"{'-':>7} {'-':>8}" if paper is None else f"{paper:7.3f} {ours - paper:+8.4f}")

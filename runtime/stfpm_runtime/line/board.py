@@ -47,6 +47,8 @@ class PlaceBoard:
     """Frames of this run that were passed over."""
     newest: Glimpse | None = None
     """Of this run."""
+    pictured: Glimpse | None = None
+    """The newest verdict of this run that has an image: `newest`, or an older one where that has none."""
     recent: deque[Entry] = field(default_factory=lambda: deque(maxlen=RECENT))
     """The newest ones, of runs before too."""
 
@@ -79,6 +81,8 @@ class Board:
         place.decisions[entry.decision] += 1
         place.dropped += entry.dropped
         place.newest = Glimpse(entry, judged.image, judged.verdict)
+        if judged.image is not None:
+            place.pictured = place.newest
         self._remember(entry)
 
     def turned(self) -> None:

@@ -18,10 +18,13 @@ def check_name(name: str) -> None:
         raise MistakeError("name", f"got {name!r}; expected letters, digits, - and _")
 
 
+FLOAT32_MAX = 3.4028234663852886e38
+
+
 def check_threshold(threshold: float | None) -> None:
-    """A finite number, if any."""
-    if threshold is not None and not math.isfinite(threshold):
-        raise MistakeError("threshold", f"got {threshold}; expected a finite number")
+    """A finite number that 32 bits hold, as scores are; if any."""
+    if threshold is not None and not abs(threshold) <= FLOAT32_MAX:
+        raise MistakeError("threshold", f"got {threshold}; expected a finite number that a 32-bit float holds")
 
 
 def check_least(key: str, value: int | None, least: int) -> None:

@@ -6,6 +6,7 @@ docs/inspection.md explains the same keys to users; a test holds the two togethe
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Literal
 from ..engines import DEVICES
 from ..errors import OptionError
 from ..images import MAX_MEGAPIXELS
+from ..model_check import BOUNDS
 from ..preprocessing import MIN_SIDE
 from ..sinks import SaveOnly
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
@@ -243,6 +245,14 @@ class LineOptions:
     """Regions and tiles in one run of the engine, at most."""
     threshold: float | None = None
     """Instead of the model's own."""
+    threshold_bounds: tuple[float, float] = BOUNDS
+    """The lowest and the highest threshold that may be set, as multiples of the model's own."""
+    product: str = ""
+    """The name that the model's spec must have; empty: that of the journal's last model, if there is one."""
+    sha256: str = ""
+    """The SHA-256 that the model file must have, in hexadecimal; empty: any."""
+    allow_missing_golden: bool = False
+    """Whether a model without its golden file is accepted."""
     pictures: PictureOptions | None = None
     http: HttpOptions | None = None
     mqtt: MqttOptions | None = None
@@ -260,6 +270,11 @@ class LineOptions:
         check_least("threads", self.threads, 1)
         check_least("batch", self.batch, 1)
         check_threshold(self.threshold)
+        lowest, highest = self.threshold_bounds
+        if not 0 <= lowest <= 1 <= highest < math.inf:
+            raise MistakeError("threshold_bounds", f"got {[lowest, highest]}; expected 0 to 1, and 1 or more")
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise MistakeError("sha256", f"got {self.sha256!r}; expected 64 of 0-9 and a-f, as sha256sum prints them")
         if not self.camera:
             raise MistakeError("camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])

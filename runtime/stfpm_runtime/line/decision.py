@@ -9,9 +9,6 @@ from ..conformal import PValues
 from ..detector import Decision
 from .inspector import Judged
 
-LISTED = 8
-"""Verdicts that a reason names, the newest ones."""
-
 
 class Debounce:
     """N of M: a reject stands if at least `wanted` of the last `window` frames were not passed; a fault always does.
@@ -22,27 +19,23 @@ class Debounce:
 
     def __init__(self, wanted: int, window: int) -> None:
         self._wanted = wanted
-        self._last: deque[tuple[bool, int]] = deque(maxlen=window)
-        """Of each of the last frames: whether it was not passed, and its verdict's number."""
+        self._frames: deque[tuple[int, bool]] = deque(maxlen=window)
+        """Number of each frame's verdict, and whether the frame was passed by itself."""
 
-    def decide(self, decision: Decision, seq: int = 0) -> tuple[Decision, str]:
-        """Return the decision on the newest frame, and its reason with the verdicts that caused it.
+    def decide(self, decision: Decision, seq: int) -> tuple[Decision, str]:
+        """Return the decision on the newest frame, and the reason: which frames it follows from.
 
-        `seq` is the number that the verdict will have in the journal; 0 where it has none. The reason is empty for a
-        frame that passes by itself and for a fault, which has its own.
+        `seq` is the number that the frame's verdict has in the journal. The reason is empty for a fault and for a pass
+        in a window without any frame that was not passed.
         """
-        self._last.append((decision != "pass", seq))
-        not_passed = [number for is_not_passed, number in self._last if is_not_passed]
-        alarmed: Decision = "reject" if len(not_passed) >= self._wanted else "pass"
-        if decision == "fault" or decision == alarmed == "pass":
+        self._frames.append((seq, decision == "pass"))
+        not_passed = [str(number) for number, passed in self._frames if not passed]
+        debounced: Decision = "reject" if len(not_passed) >= self._wanted else "pass"
+        if decision == "fault" or not not_passed:
             return decision, ""
-        listed = ", ".join(str(number) for number in not_passed[-LISTED:] if number)
-        more = "..., " if len(not_passed) > LISTED else ""
-        verdicts = f" (verdicts {more}{listed})" if listed else ""
-        return (
-            alarmed,
-            f"debounced: {len(not_passed)} of the last {len(self._last)} not passed{verdicts}, "
-            f"{self._wanted} make a reject",
+        return debounced, (
+            f"debounced: {len(not_passed)} of the last {len(self._frames)} frames not passed "
+            f"({', '.join(not_passed)}); {self._wanted} make a reject"
         )
 
 
@@ -53,8 +46,8 @@ class Decider:
         self._p_values = PValues(held_out)
         self._debounces: dict[tuple[str, str], Debounce] = {}
 
-    def decide(self, judged: Judged, seq: int = 0) -> tuple[Decision, str]:
-        """Return decision and reason; `seq` is the number that the verdict will have in the journal."""
+    def decide(self, judged: Judged, seq: int) -> tuple[Decision, str]:
+        """Return the decision on a part and its reason. `seq` is the number that its verdict has in the journal."""
         camera, verdict = judged.shot.camera, judged.verdict
         if camera.debounce is None:
             return verdict.decision, verdict.reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,10 +98,18 @@ class DriftWatch:
 
     def begin(self, held_out: Sequence[float]) -> None:
         """A model with these held-out scores rules from now on: what was seen before is another's."""
+        self.end("another model is used")
         self._held_out = np.sort(np.asarray(held_out, np.float64))
         self._windows.clear()
         self._due.clear()
-        self.found.clear()
+
+    def end(self, why: str, places: Collection[tuple[str, str]] | None = None) -> None:
+        """End the alarms of these places, or of all, each with an event, and forget what was found there."""
+        ended = [drift for place, drift in self.found.items() if places is None or place in places]
+        self.found = {place: drift for place, drift in self.found.items() if drift not in ended}
+        for drift in ended:
+            if drift.alarm:
+                self._remark("drift", f"over: {drift.camera}/{drift.region}: {why}")
 
     def take(self, entry: Entry, looks: int = 1) -> None:
         """One more verdict; `looks` is how many pictures its score is the highest of."""
@@ -118,6 +126,7 @@ class DriftWatch:
     def _compare(self, place: tuple[str, str], window: Sequence[float], threshold: float) -> None:
         held_out = self._held_out[self._held_out <= threshold]
         if held_out.size < LEAST:
+            self.end(f"{held_out.size} held-out scores are below the threshold, too few to compare with", [place])
             return
         statistic = ks_statistic(window, held_out)
         p_value = ks_p_value(statistic, len(window), held_out.size)

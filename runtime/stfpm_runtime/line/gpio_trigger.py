@@ -29,9 +29,9 @@ class GpioTrigger:
 
     def __init__(self, address: str, trigger: Posted, remark: Remark) -> None:
         """`address` is CHIP:LINE, say /dev/gpiochip0:17."""
-        self.name = f"gpio {address}"
         self.failure = ""
-        """Why no edge can be received; empty while they can."""
+        """Why no edge can be received; empty where they can."""
+        self._name = f"gpio {address}"
         self._remark = remark
         chip, _, line = address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
@@ -60,13 +60,13 @@ class GpioTrigger:
             try:
                 if self._request.wait_edge_events(timedelta(milliseconds=100)):
                     for _ in self._request.read_edge_events():
-                        fire(self._trigger, self.name, self._remark)
+                        fire(self._trigger, self._name, self._remark)
                 self.failure = ""
             except Exception as error:  # the chip is gone, say: it is shown, and tried again
                 if not self.failure:
-                    LOG.exception("%s: no triggers", self.name)
-                    self._remark("trigger", f"{self.name}: no triggers: {error}")
-                self.failure = f"no triggers: {error}"
+                    LOG.exception("%s: no triggers", self._name)
+                    self._remark("trigger", f"{self._name}: {error}")
+                self.failure = f"{self._name}: {error}"
                 self._closing.wait(RETRY_S)
 
 

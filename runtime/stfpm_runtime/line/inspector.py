@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..detector import Decision, Detector, Timings, Verdict
 from ..errors import ImageError
 from ..preprocessing import Image
@@ -17,6 +19,8 @@ from .regions import Cut, cut
 from .shots import Shot
 
 LOG = logging.getLogger("stfpm.inspector")
+PROBE_S = 1.0
+"""Between two attempts to run an engine that failed, while no frame comes."""
 ThresholdOf = Callable[[str, str], float]
 """The threshold of a camera's region, by their names."""
 
@@ -44,6 +48,8 @@ class Inspector:
         self._detector = detector
         self._batch = batch
         self._thresholds = thresholds
+        self._works = True
+        self._probe_s = 0.0
 
     def judge(self, shots: Sequence[Shot]) -> list[Judged]:
         """A verdict for each region of each shot, in their order. Whatever breaks is a fault; nothing is raised.
@@ -57,6 +63,32 @@ class Inspector:
             LOG.exception("a bug: these frames were not judged")
             return self.refuse(shots, f"internal error: {type(error).__name__}: {error}")
 
+    def engine_works(self) -> bool:
+        """Return whether the engine gave usable results when it was last run. For the loop's thread.
+
+        An engine that failed is run again on a black picture once a second: a PLC that waits for the heartbeat sends
+        no parts, and without parts nobody would notice that the engine works again.
+        """
+        if not self._works and time.monotonic() >= self._probe_s:
+            spec = self._detector.engine.spec
+            try:
+                self._run([np.zeros((spec.height, spec.width, 3), np.uint8)])
+            except Exception:
+                LOG.exception("a bug: the engine cannot be tried")
+        return self._works
+
+    def _run(self, crops: Sequence[Image]) -> list[Verdict]:
+        """Run the engine on pictures, and keep whether it gave usable results for all of them."""
+        self._works, self._probe_s = False, time.monotonic() + PROBE_S
+        verdicts = [
+            verdict
+            for start in range(0, len(crops), self._batch)
+            for verdict in self._detector.inspect_batch(crops[start : start + self._batch])
+        ]
+        self._works = all(verdict.decision != "fault" for verdict in verdicts)
+        self._probe_s = time.monotonic() + PROBE_S
+        return verdicts
+
     def refuse(self, shots: Sequence[Shot], reason: str) -> list[Judged]:
         """Faults for all their regions, unseen."""
         taken_ns = time.monotonic_ns()
@@ -65,10 +97,7 @@ class Inspector:
     def _judge(self, shots: Sequence[Shot], taken_ns: int) -> list[Judged]:
         parts = [(shot, region, self._cut(shot, region)) for shot in shots for region in shot.camera.regions]
         crops = [crop for _, _, found in parts if isinstance(found, Cut) for crop in found.crops]
-        verdicts = itertools.chain.from_iterable(
-            self._detector.inspect_batch(crops[start : start + self._batch])
-            for start in range(0, len(crops), self._batch)
-        )
+        verdicts = iter(self._run(crops) if crops else ())
         judged = []
         for shot, region, found in parts:
             if isinstance(found, str):

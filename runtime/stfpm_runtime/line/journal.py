@@ -14,12 +14,14 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO
 
 from ..errors import JournalError
 from ..files import private_opener
+from .active_model import ActiveModel, write_active_model
 from .config import Synchronous
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
 from .thresholds import TABLE as THRESHOLDS
@@ -49,6 +51,13 @@ CREATE TABLE events (
     camera TEXT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL
 );
 """
+DEBOUNCES = """
+CREATE TABLE IF NOT EXISTS debounces (
+    run INTEGER NOT NULL, camera TEXT NOT NULL, wanted INTEGER NOT NULL, window INTEGER NOT NULL,
+    PRIMARY KEY (run, camera)
+)
+"""
+"""The setting `debounce` of each camera that has one, by the run of the line."""
 INSERT = f"INSERT INTO verdicts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
 
@@ -79,11 +88,14 @@ class Journal:
             self._lock.close()
             raise
 
-    def begin_run(self, model: str) -> int:
-        """A new run of the loop with the model of this SHA-256; returns the run's number."""
+    def begin_run(self, model: str, debounces: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> int:
+        """Begin a run of the loop with the model of this SHA-256 and its cameras' debounces; return its number."""
         with _named(self.path), self._transaction():
             cursor = self._connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model))
-        return cursor.lastrowid or 0
+            run = cursor.lastrowid or 0
+            rows = [(run, camera, *debounce) for camera, debounce in debounces.items()]
+            self._connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
+        return run
 
     @property
     def next_seq(self) -> int:
@@ -160,6 +172,11 @@ class Journal:
             row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
+    def use_model(self, active: ActiveModel) -> None:
+        """Keep which model is used from now on; thresholds that hold for another one are past."""
+        with _named(self.path), self._transaction():
+            write_active_model(self._connection, active)
+
     def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
 
@@ -184,6 +201,12 @@ class Journal:
             raise JournalError(
                 f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"
             )
+
+    def check_writable(self) -> None:
+        """Raise JournalError if nothing can be written, because another process holds the file. Writes nothing."""
+        with _named(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Give the file back. Closing twice is fine."""
@@ -232,6 +255,14 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def read_debounces(connection: sqlite3.Connection) -> dict[tuple[int, str], tuple[int, int]]:
+    """Return N and M of each debounce by run and camera; none for a journal that an older version wrote."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'debounces'").fetchone():
+        return {}
+    rows = connection.execute("SELECT run, camera, wanted, window FROM debounces")
+    return {(run, camera): (wanted, window) for run, camera, wanted, window in rows}
+
+
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
     """The version of the tables, 0 of an empty file. Raises JournalError for a newer one, or another's file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -262,6 +293,7 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
                 f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
             )
         connection.execute(THRESHOLDS)
+        connection.execute(DEBOUNCES)
         connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
     except BaseException:
         connection.close()

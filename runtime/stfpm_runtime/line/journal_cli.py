@@ -20,17 +20,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..cli import run
+from ..cli import printable, run
 from .entry import COLUMNS, Entry, Happening, record, utc, values_of
-from .ordering import check_place, is_taken, place_order, places_of, what_if
+from .ordering import check_place, place_order, places_of, wait_for_result
 from .reading import Count, JournalReader, Period
+from .sinks.dead_letters import mark_for_resending
 from .thresholds import new_order
+from .what_if import what_if
 
 COMMAND = "stfpm-journal"
 Show = Literal["counts", "rejects", "events", "csv"]
 NOT_ASKED = object()
 TAKEN_S = 2.0
 """How long to wait for a running line to take a threshold over."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -61,15 +65,26 @@ class ThresholdOptions:
     json: bool = False
 
 
+@dataclass(frozen=True)
+class ResendOptions:
+    """Refused verdicts that are to be sent again."""
+
+    journal: Path
+    output: str
+    """Name of the output that refused them."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
     if isinstance(options, ThresholdOptions):
         return run(COMMAND, lambda: change(options))
+    if isinstance(options, ResendOptions):
+        return run(COMMAND, lambda: resend(options))
     return run(COMMAND, lambda: show(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions:
+def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions | ResendOptions:
     """The command line as options; exits with 2 where it makes no sense."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
@@ -93,7 +108,12 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOpt
     )
     parser.add_argument("--by", default="", metavar="NAME", help="who sets --threshold, for the journal")
     parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: of this region alone")
+    parser.add_argument("--resend", default="", metavar="OUTPUT", help="send again what this output refused")
     args = parser.parse_args(argv)
+    if args.resend:
+        if args.show != "counts" or args.threshold is not NOT_ASKED or args.since or args.until or args.camera:
+            parser.error("--resend goes with the journal alone")
+        return ResendOptions(args.journal, args.resend)
     if args.threshold is not NOT_ASKED:
         return _threshold_options(parser, args)
     if args.by or args.region:
@@ -126,10 +146,7 @@ def change(options: ThresholdOptions) -> int:
     said: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
         number = place_order(options.journal, new_order(options.threshold, options.who, *place))
-        until = time.monotonic() + TAKEN_S
-        while not (taken := is_taken(options.journal, number)) and time.monotonic() < until:
-            time.sleep(0.05)
-        said |= {"order": number, "taken": taken}
+        said |= {"order": number, "taken": wait_for_result(options.journal, number, TAKEN_S) == "taken"}
     if options.json:
         print(json.dumps(said, indent=1))
         return 0
@@ -143,9 +160,18 @@ def change(options: ThresholdOptions) -> int:
     return 0
 
 
+def resend(options: ResendOptions) -> int:
+    """Mark refused verdicts to be sent again, and say how many. Raises StfpmError."""
+    count = mark_for_resending(options.journal, options.output)
+    print(f"{count} refused verdicts are sent to {options.output} again, by the running line or at its next start")
+    return 0
+
+
 def show(options: JournalCliOptions) -> int:
     """Print it and return 0. Raises JournalError for a journal that cannot be read."""
     with contextlib.closing(JournalReader(options.journal)) as journal:
+        if options.period.camera:
+            journal.check_camera(options.period.camera)
         if options.show == "csv":
             _print_csv(journal.entries(options.period))
         elif options.show == "rejects":
@@ -166,6 +192,9 @@ def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
         ]
         print(json.dumps({"regions": rows[:-1], "all": {key: rows[-1][key] for key in list(rows[-1])[2:]}}, indent=1))
         return
+    if not counts:
+        print("no verdicts in this period")
+        return
     print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
         share = "-" if count.yielded is None else f"{count.yielded:.1%}"
@@ -179,9 +208,17 @@ def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal
         if options.json:
             print(json.dumps({**record(entry, journal), "picture": pictures[0], "overlay": pictures[1]}))
             continue
-        score = f"fault: {entry.reason}" if entry.score is None else f"{entry.score:.4g} > {entry.threshold:.4g}"
-        what = " ".join(filter(None, (f"{entry.camera}/{entry.region}", entry.part, score, *pictures)))
-        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{what}")
+        what = [f"{entry.camera}/{entry.region}", entry.part, _why(entry), *pictures]
+        line = printable(" ".join(filter(None, what)))
+        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{line}")
+
+
+def _why(entry: Entry) -> str:
+    """Return in words what the decision follows from."""
+    if entry.score is None:
+        return f"fault: {entry.reason}"
+    sign = ">" if entry.score > entry.threshold else "<="
+    return f"{entry.score:.6g} {sign} {entry.threshold:.6g}" + (f"; {entry.reason}" if entry.reason else "")
 
 
 def _print_events(events: Iterable[Happening], as_json: bool) -> None:
@@ -189,13 +226,19 @@ def _print_events(events: Iterable[Happening], as_json: bool) -> None:
         if as_json:
             print(json.dumps(dataclasses.asdict(event)))
         else:
-            print(f"{_local(event.time)} {event.camera or 'line'}: {event.kind}", event.detail)
+            print(printable(f"{_local(event.time)} {event.camera or 'line'}: {event.kind} {event.detail}"))
 
 
 def _print_csv(entries: Iterable[Entry]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(values_of, entries))
+    for entry in entries:
+        writer.writerow([_cell(value) for value in values_of(entry)])
+
+
+def _cell(value: object) -> object:
+    """Return a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _picture(folder: Path | None, name: str) -> str:

@@ -1,4 +1,4 @@
-"""JSON lines beside the journal, and the pattern for every sink: a thread that follows the journal with a cursor.
+"""JSON lines beside the journal: a thread that follows the journal with a cursor.
 
 It reads the journal over a connection of its own, so the loop never waits for it; an outage delays, never loses. Its
 cursor is its own last whole line: after a crash the file is completed from the journal, none lost and none double.
@@ -20,6 +20,8 @@ from typing import Any
 from ..files import private_opener
 from .entry import COLUMNS
 from .reading import open_for_reading
+from .sinks.cursor import Position, compare, first_undelivered
+from .sinks.health import Backlog, CountedEvent
 
 LOG = logging.getLogger("stfpm.json_lines")
 BATCH = 500
@@ -42,32 +44,52 @@ class JsonLinesFollower:
         self._path = path
         self._max_bytes = max_bytes
         self._remark = remark
+        self.name = "json_lines"
+        self.failure = ""
+        """Why verdicts cannot be written; empty where they can."""
+        self.deleted = CountedEvent(self._say, "deleted from the journal before they were written")
+        self._backlog = Backlog()
         self._woken = threading.Event()
         self._closing = False
-        self._failing = False
         self._thread = threading.Thread(target=self._work, name="json lines", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something new in the journal."""
+        """Note that there is a new verdict in the journal. For any thread."""
+        self._backlog.begin()
+        self._woken.set()
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest verdict that is not written yet in seconds; 0 where all are."""
+        return self._backlog.lag_s
+
+    def stop(self) -> None:
+        """Begin to end: what is left is still written, and then the thread ends. Does not wait."""
+        self._closing = True
         self._woken.set()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is left, for so long at most: the next run writes the rest."""
-        self._closing = True
-        self._woken.set()
-        self._thread.join(timeout_s)
+        """Write what is left for `timeout_s` at most; the next run writes the rest. Closing twice is fine."""
+        self.stop()
+        self._thread.join(max(0.0, timeout_s))
+
+    def _say(self, text: str) -> None:
+        LOG.warning("%s: %s", self._path, text)
+        self._remark("json_lines", text)
 
     def _work(self) -> None:
         while True:
             closing = self._closing
             try:
                 self._follow()
-            except (OSError, sqlite3.Error, ValueError) as error:
-                if not self._failing:
+            except Exception as error:  # whatever it is: it is shown, and tried again
+                if not self.failure:
+                    if not isinstance(error, (OSError, sqlite3.Error, ValueError)):
+                        LOG.exception("%s: internal error", self._path)
                     LOG.error("%s: cannot follow the journal (%s); trying again", self._path, error)
                     self._remark("json_lines", f"cannot follow the journal: {error}")
-                self._failing = True
+                self.failure = f"cannot follow the journal: {error}"
             if closing or self._closing:
                 return
             self._woken.wait(RETRY_S)
@@ -78,21 +100,42 @@ class JsonLinesFollower:
             (journal,) = connection.execute("SELECT id FROM meta").fetchone()
             identity = _identity(self._journal)
             with contextlib.closing(LinesFile(self._path)) as lines:
-                cursor = lines.cursor(journal)
+                cursor = self._begin(connection, journal, lines)
                 while True:
                     closing = self._closing
                     self._woken.clear()
                     while rows := connection.execute(FOLLOW, (cursor, BATCH)).fetchall():
                         lines.write([{"journal": journal, **dict(zip(COLUMNS, row, strict=True))} for row in rows])
-                        cursor = rows[-1][0]
+                        cursor = self._skip_deleted(connection, rows[-1][0])
                         if lines.size >= self._max_bytes:
                             lines.rotate()
-                    if self._failing:
-                        self._failing = False
+                    self._backlog.set_age(None)
+                    self.deleted.report()
+                    if self.failure:
+                        self.failure = ""
                         self._remark("json_lines", "follow the journal again")
                     if closing or _identity(self._journal) != identity or not lines.in_place:
+                        self.deleted.report(at_once=closing)
                         return
                     self._woken.wait(RETRY_S)
+                    cursor = self._skip_deleted(connection, cursor)
+
+    def _begin(self, connection: sqlite3.Connection, journal: str, lines: LinesFile) -> int:
+        """Return the number of the last verdict that is written, as the file and this journal have it."""
+        last = lines.last()
+        if last.get("journal") != journal:
+            return self._skip_deleted(connection, 0)
+        position, text = compare(connection, journal, Position(journal, int(last["seq"]), str(last.get("time", ""))))
+        if text:
+            self._say(text)
+        return self._skip_deleted(connection, position.seq)
+
+    def _skip_deleted(self, connection: sqlite3.Connection, seq: int) -> int:
+        """Report verdicts after `seq` that were deleted from the journal; returns the number of the last of them."""
+        first = first_undelivered(connection, seq)
+        if seq and first > seq + 1:  # a file that is new to the journal begins with what the journal has
+            self.deleted.add(seq + 1, first - 1, first - seq - 1)
+        return first - 1
 
 
 class LinesFile:
@@ -110,8 +153,8 @@ class LinesFile:
         status = os.fstat(self._file.fileno())
         return _identity(self._path) == (status.st_dev, status.st_ino)
 
-    def cursor(self, journal: str) -> int:
-        """The number of the last verdict of this journal in the file, or in the one before it; cuts off half a line."""
+    def last(self) -> dict[str, Any]:
+        """Return the last verdict in the file, or in the one before it, or nothing; cuts off half a line."""
         last, end = _last_line(self._file)
         if end < self.size:
             self._file.truncate(end)
@@ -119,7 +162,7 @@ class LinesFile:
         if not last:
             with contextlib.suppress(FileNotFoundError), FileIO(self._previous) as previous:
                 last, _ = _last_line(previous)
-        return int(last["seq"]) if last.get("journal") == journal else 0
+        return last
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Append them all, or raise OSError and leave as many whole lines as there was room for."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from .toml_file import MistakeError
 
+TOKEN_LENGTH = 16
+"""Characters of a token, at least, where others can reach the port."""
+
 
 @dataclass(frozen=True)
 class ListenOptions:
@@ -22,6 +25,11 @@ class ListenOptions:
             raise MistakeError("listen", f"got {self.listen!r}; expected HOST:PORT")
         if not self.token and not self.is_local:
             raise MistakeError("listen", f"{host} can be reached by others; expected the key token beside it")
+        if not self.is_local and len(self.token) < TOKEN_LENGTH:
+            expected = f"expected {TOKEN_LENGTH} or more, because others can reach {host}: openssl rand -hex 16"
+            raise MistakeError("token", f"got {len(self.token)} characters; {expected}")
+        if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
+            raise MistakeError("token", "expected ASCII letters, digits and signs, without a space or line end around")
 
     @property
     def host(self) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 
+from ..cli import printable
 from .entry import utc
 
 
@@ -17,7 +19,7 @@ class ForPeople(logging.Formatter):
         """One line, and a bug's traceback below it."""
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        text = f"{moment} {level}{record.getMessage()}"
+        text = f"{moment} {level}{printable(record.getMessage())}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -35,6 +37,40 @@ class ForMachines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+REPEAT_INTERVAL_S = 60.0
+"""Seconds in which a warning that others can cause is logged once."""
+
+
+class RepeatLimit(logging.Filter):
+    """Lets a warning pass once a minute for each message text, and adds how many were left out before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._passed: dict[str, tuple[float, int]] = {}  # text before its arguments: when it passed, left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        key, now_s = str(record.msg), time.monotonic()
+        with self._lock:
+            last_s, left_out = self._passed.get(key, (float("-inf"), 0))
+            if now_s - last_s < REPEAT_INTERVAL_S:
+                self._passed[key] = last_s, left_out + 1
+                return False
+            self._passed[key] = now_s, 0
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more since the last such line)", None
+        return True
+
+
+def limit_repeats(*loggers: logging.Logger) -> None:
+    """Log warnings of these loggers once a minute, from now on."""
+    for logger in loggers:
+        logger.filters[:] = [RepeatLimit()]
 
 
 def log_to_stderr(as_json: bool) -> None:

@@ -31,6 +31,7 @@ from .board import Board
 from .drift import DriftWatch
 from .entry import Entry, record, storable, utc
 from .guard import Guard
+from .heartbeat import Heartbeat
 from .inspector import Judged
 from .integrity import IntegrityCheck
 from .lines_file import JsonLinesFollower
@@ -77,6 +78,8 @@ class Line:
     shadow: Shadow | None = None
     board: Board | None = None
     """What is shown; None: nobody can look."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    """What the sinks send while frames can be judged and journalled."""
     notifier: Notifier = field(default_factory=Notifier)
     summary: Summary = field(default_factory=Summary)
 
@@ -190,6 +193,7 @@ def keep_up(line: Line) -> None:
     call("model", _take_over, line)
     call("thresholds", take_orders, line.recorder, line.ruling)
     call("journal", line.recorder.keep_up)
+    call("heartbeat", lambda: line.heartbeat.advance(line.ruling.inspector.engine_works() and line.recorder.works))
     if line.board:
         call("board", line.board.turned)
     call("systemd", line.notifier.alive, line.summary.status)

@@ -1,49 +1,62 @@
 """Triggers by MQTT: a message on a camera's topic asks for a verdict; it may carry the part's id.
 
-The verdict goes where all go: TOPIC/verdict/CAMERA/REGION. One message triggers all cameras with its topic. A message
-whose part id is not understood, and one that the broker kept while the line had no connection, become faults: their
-parts are not passed. A message that cannot be taken (too many wait) is an event.
+The verdict goes where all go: TOPIC/verdict/CAMERA/REGION. The broker keeps the session while the line is away, so a
+trigger that was sent meanwhile is not lost. It comes late, though, and its part may have left the camera: it becomes a
+fault, as does a trigger whose message is not understood. A trigger that cannot be taken (too many wait) is an event;
+nothing is passed for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from ..errors import TriggerError
-from .part_id import parse_part, visible
-from .shots import Firing
+from .part_id import parse_part
+from .shots import Firing, Record
 from .sinks.follower import PATIENCE_S, Remark, SinkError
-from .sinks.mqtt import ACKNOWLEDGE_S, connect
+from .sinks.mqtt import IN_FLIGHT, connect, make_client
 from .sinks.options import MqttOptions
 from .triggers import Posted
 
 LOG = logging.getLogger("stfpm.mqtt")
-LATE = "the message came while the line had no connection to the broker, so that no frame was taken for its part"
+SESSION_S = 86_400
+"""How long the broker keeps the triggers of a line that is away, in seconds."""
+HELD_BACK_S = 1.0
+"""A trigger that comes so soon after a session was resumed may have been held back by the broker."""
+SUBSCRIBED_S = 5.0
+"""Within which the broker has to answer a subscription."""
+LATE = "the trigger may have waited at the broker; its part may have left the camera"
 
 
 class MqttTriggers:
-    """Listens to all cameras' topics, over one connection that is made anew when it is lost.
+    """Receives the triggers of all topics over one connection, which is made anew when it is lost.
 
-    The broker keeps the session of `client_id`, which no other client may have: what is published while the connection
-    is down comes later, and is a fault.
+    `topics` holds the cameras' triggers by topic: a message triggers every camera of its topic. `journal` names the
+    session, so that two lines never share one.
     """
 
     def __init__(
-        self, options: MqttOptions, topics: Mapping[str, Sequence[Posted]], remark: Remark, client_id: str
+        self, options: MqttOptions, topics: Mapping[str, Sequence[Posted]], journal: Path, remark: Remark
     ) -> None:
-        self.name = "mqtt triggers"
-        self.failure = "not connected yet"
-        """Why no trigger can be received; empty while they can."""
-        self._options, self._topics, self._remark, self._client_id = options, topics, remark, client_id
-        self._subscribed = threading.Event()
-        self._refused: list[str] = []
+        self.failure = ""
+        """Why no trigger can be received; empty where they can."""
+        self._options, self._topics, self._remark = options, topics, remark
+        line = f"{socket.gethostname()}:{journal.absolute()}"
+        self._client_id = f"stfpm-trigger-{hashlib.sha256(line.encode('utf-8', 'replace')).hexdigest()[:16]}"
+        self._held_back_until_s = 0.0
+        self._lock = threading.Lock()
+        self._client: paho.Client | None = None
+        self._unacknowledged = 0
+        """Messages of this client's connection."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mqtt triggers", daemon=True)
         self._thread.start()
@@ -51,35 +64,31 @@ class MqttTriggers:
     def close(self, timeout_s: float = 2.0) -> None:
         """Receive nothing more. Closing twice is fine."""
         self._closing.set()
-        self._thread.join(max(0.0, timeout_s))
+        self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        attempts, is_down = 0, False
+        attempts = 0
         while not self._closing.is_set():
-            client = paho.Client(
-                CallbackAPIVersion.VERSION2, self._client_id, clean_session=False, reconnect_on_failure=False
-            )
+            client = make_client(self._options, self._client_id, SESSION_S)
             gone = threading.Event()
             client.on_disconnect = lambda *arguments, gone=gone: gone.set()
-            client.on_message = self._hear
-            client.on_subscribe = self._on_subscribe
+            client.on_message = self._receive
             try:
+                with self._lock:
+                    self._client, self._unacknowledged = client, 0
+                connect(self._options, client, SESSION_S, self._on_connect)
                 self._subscribe(client)
-                if is_down:
-                    self._remark("trigger", "MQTT: triggers are received again")
-                attempts, is_down, self.failure = 0, False, ""
+                if self.failure:
+                    self._remark("trigger", "the broker is reached again")
+                attempts, self.failure = 0, ""
                 while not (self._closing.wait(0.1) or gone.is_set()):
                     pass
                 if gone.is_set() and not self._closing.is_set():
                     raise SinkError(f"the broker {self._options.host} is gone")
-            except Exception as error:  # of whatever kind: it is shown, and tried again
+            except Exception as error:  # whatever it is: it is shown, and tried again
                 if not isinstance(error, SinkError):
-                    LOG.exception("internal error: MQTT triggers")
-                self.failure = f"no triggers by MQTT: {error}"
-                if not is_down:
-                    LOG.error("%s; trying again", self.failure)
-                    self._remark("trigger", self.failure)
-                is_down = True
+                    LOG.exception("triggers by MQTT: internal error")
+                self._fail(str(error) if isinstance(error, SinkError) else f"internal error: {type(error).__name__}")
             finally:
                 client.disconnect()
                 client.loop_stop()
@@ -87,34 +96,67 @@ class MqttTriggers:
             attempts += 1
 
     def _subscribe(self, client: paho.Client) -> None:
-        """Connect, subscribe, and wait for the broker's answer. Raises SinkError."""
-        self._subscribed.clear()
-        connect(self._options, client)
-        client.subscribe([(topic, 1) for topic in self._topics])
-        if not self._subscribed.wait(ACKNOWLEDGE_S):
+        """Subscribe to all topics. Raises SinkError where the broker refuses one, or does not answer."""
+        answered = threading.Event()
+        codes: list[Any] = []
+
+        def on_subscribe(client: object, data: object, number: object, reasons: list[Any], properties: object) -> None:
+            codes.extend(reasons)
+            answered.set()
+
+        client.on_subscribe = on_subscribe
+        topics = list(self._topics)
+        client.subscribe([(topic, 1) for topic in topics])
+        if not answered.wait(SUBSCRIBED_S):
             raise SinkError(f"the broker {self._options.host} does not answer the subscription")
-        if self._refused:
-            remedy = "allow this user to read them in the broker's access rules"
-            raise SinkError(f"the broker {self._options.host} refuses to send {', '.join(self._refused)}; {remedy}")
+        for topic, code in zip(topics, codes, strict=False):
+            if code.is_failure:
+                raise SinkError(f"the broker {self._options.host} refuses the subscription to {topic}: {code}")
 
-    def _on_subscribe(self, client: object, data: object, mid: int, reasons: Sequence[Any], properties: object) -> None:
-        """Note which topics the broker refuses. Called by paho in its own thread."""
-        self._refused = [topic for topic, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]
-        self._subscribed.set()
+    def _fail(self, reason: str) -> None:
+        """Show why nothing is received; log and journal say it once for each reason."""
+        if reason != self.failure:
+            LOG.error("no triggers by MQTT: %s; trying again", reason)
+            self._remark("trigger", f"no triggers by MQTT: {reason}")
+        self.failure = reason
 
-    def _hear(self, client: object, data: object, message: paho.MQTTMessage) -> None:
-        """Fire for a message. Called by paho in its own thread."""
-        if message.retain:
-            return  # of the past, and for no part
-        for trigger in self._topics.get(message.topic, ()):
-            part, refused = "", "" if self._subscribed.is_set() else LATE
-            try:
-                part = parse_part(bytes(message.payload), trigger.part_length, plain_text=True)
-            except TriggerError as error:
-                refused = str(error)
-            if refused:
-                LOG.error("%s: %s (part %s)", message.topic, refused, visible(part) or "without an id")
-                self._remark("trigger", f"{message.topic}: {refused}")
-            if not trigger.put(Firing(time.monotonic_ns(), part, refused=refused)):
-                LOG.error("%s: a trigger was not taken (part %s): too many wait", message.topic, visible(part))
-                self._remark("trigger", f"{message.topic}: not taken, too many wait: part {visible(part)}")
+    def _on_connect(self, session_present: bool) -> None:
+        """Note when the broker resumed a session. Called by paho before any message of the connection."""
+        self._held_back_until_s = time.monotonic() + HELD_BACK_S if session_present else 0.0
+
+    def _receive(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
+        """Trigger the cameras of the message's topic, and acknowledge the message once their verdicts are journalled.
+
+        A process that is killed before that gets the message again at its next start. Called by paho for each message.
+        """
+        triggers = () if message.retain else self._topics.get(message.topic, ())  # a retained one tells of the past
+        part, error = "", self._why_late(message)
+        try:
+            part = parse_part(bytes(message.payload), plain_text=True)
+        except TriggerError as problem:
+            error = str(problem)
+        open_answers = list(range(max(1, len(triggers))))
+        with self._lock:
+            self._unacknowledged += 1
+
+        def answered(records: Sequence[Record] = ()) -> None:
+            with self._lock:
+                open_answers.pop()
+                is_last = not open_answers and client is self._client
+                self._unacknowledged -= is_last
+            if is_last:
+                client.ack(message.mid, message.qos)
+
+        if not triggers:
+            answered()
+        at_ns = time.monotonic_ns()
+        for trigger in triggers:
+            if not trigger.put(Firing(at_ns, part, answered, error)):
+                LOG.error("%s: a trigger was not taken (part %a): too many wait", message.topic, part)
+                self._remark("trigger", f"not taken, too many wait: {message.topic}, part {part!a}")
+                answered()
+
+    def _why_late(self, message: paho.MQTTMessage) -> str:
+        """Return LATE if the broker may have held the message back, else an empty text."""
+        resumed = time.monotonic() < self._held_back_until_s
+        return LATE if resumed or message.dup or self._unacknowledged >= IN_FLIGHT - 1 else ""

@@ -1,88 +1,47 @@
-"""A threshold from the operator's hand to the line: what it would have done, the order, and its taking over."""
+"""Thresholds that an operator sets: the order in the journal, and how the running line applies it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import logging
-import math
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..errors import JournalError, OptionError
+from ..model_check import ThresholdBounds
+from .active_model import read_active_model
 from .journal import check_version
 from .reading import open_for_reading
 from .recorder import Recorder
 from .ruling import Ruling
-from .thresholds import TABLE, Order, State, insert
+from .thresholds import TABLE, Order, State, insert, problem_of
 
 LOG = logging.getLogger("stfpm.threshold")
-PARTS = 1000
-"""The newest ones, that a threshold is tried on."""
-NAME_LENGTH = 80
-"""Characters of the name of who changes a threshold."""
-
-
-@dataclass(frozen=True)
-class WhatIf:
-    """What a threshold would have done to the last parts that the model that rules has judged.
-
-    Scores alone count: a debounced decision may differ from both.
-    """
-
-    threshold: float
-    parts: int
-    since: str
-    """Time of the oldest of them; empty where there are none."""
-    rejected: int
-    """By the thresholds that held."""
-    would_reject: int
-    newly_rejected: tuple[int, ...]
-    """Their numbers, the newest first."""
-    newly_passed: tuple[int, ...]
-
-
-def what_if(journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS) -> WhatIf:
-    """Try a threshold on the last parts, of all places or of some. Raises JournalError."""
-    where = [f"{name} = ?" for name, value in (("camera", camera), ("region", region)) if value]
-    newest = "SELECT model FROM verdicts ORDER BY seq DESC LIMIT 1"
-    sql = (
-        f"SELECT seq, time, score, threshold FROM verdicts WHERE score IS NOT NULL AND model = ({newest})"
-        f"{''.join(f' AND {condition}' for condition in where)} ORDER BY seq DESC LIMIT ?"
-    )
-    values = [value for value in (camera, region) if value]
-    with _opened(journal) as file:
-        rows = file.execute(sql, (*values, parts)).fetchall()
-    return WhatIf(
-        threshold=threshold,
-        parts=len(rows),
-        since=rows[-1][1] if rows else "",
-        rejected=sum(score > old for _, _, score, old in rows),
-        would_reject=sum(score > threshold for _, _, score, _ in rows),
-        newly_rejected=tuple(seq for seq, _, score, old in rows if score > threshold and score <= old),
-        newly_passed=tuple(seq for seq, _, score, old in rows if old < score <= threshold),
-    )
+Result = Literal["waiting", "taken", "refused"]
 
 
 def places_of(journal: Path) -> list[tuple[str, str]]:
     """Cameras and regions of the newest verdicts. Raises JournalError."""
     sql = "SELECT DISTINCT camera, region FROM (SELECT camera, region FROM verdicts ORDER BY seq DESC LIMIT 20000)"
-    with _opened(journal) as file:
+    with opened(journal) as file:
         return sorted((str(camera), str(region)) for camera, region in file.execute(sql))
 
 
 def place_order(journal: Path, order: Order) -> int:
     """Write an order into a journal, whose line may run; returns its number.
 
-    Raises OptionError for an order that makes no sense, JournalError for a journal that cannot be written.
+    Raises OptionError for an order that makes no sense or lies outside the bounds of the model that the journal's line
+    uses, JournalError for a journal that cannot be written.
     """
-    if order.threshold is not None and not math.isfinite(order.threshold):
-        raise OptionError(f"got a threshold of {order.threshold}; expected a finite number")
-    if not order.who.strip() or len(order.who) > NAME_LENGTH or not order.who.isprintable():
-        raise OptionError(f"got {order.who!r} for who changes it; expected a name of up to {NAME_LENGTH} characters")
-    with _opened(journal, writing=True) as file:
+    with opened(journal, writing=True) as file:
+        active = read_active_model(file)
+        bounds = ThresholdBounds(active.lowest, active.highest) if active else None
+        if problem := problem_of(order, bounds):
+            raise OptionError(problem)
         file.execute("BEGIN IMMEDIATE")
         file.execute(TABLE)
         insert(file, [order])
@@ -91,50 +50,109 @@ def place_order(journal: Path, order: Order) -> int:
     return number
 
 
+def result_of(journal: Path, number: int) -> Result:
+    """Return what became of an order: the running line writes a row for each place where it holds.
+
+    Raises JournalError.
+    """
+    with opened(journal) as file:
+        row = file.execute("SELECT state, time, who FROM thresholds WHERE seq = ?", (number,)).fetchone()
+        if row is None or row[0] == "ordered":
+            return "waiting"
+        places = "SELECT count(*) FROM thresholds WHERE seq > ? AND time = ? AND who = ? AND model != ''"
+        (count,) = file.execute(places, (number, *row[1:])).fetchone()
+    return "taken" if count else "refused"
+
+
 def is_taken(journal: Path, number: int) -> bool:
-    """Whether the running line has taken that order over. Raises JournalError."""
-    with _opened(journal) as file:
-        row = file.execute("SELECT state FROM thresholds WHERE seq = ?", (number,)).fetchone()
-    return row is not None and row[0] != "ordered"
+    """Return whether the running line has taken that order over. Raises JournalError."""
+    return result_of(journal, number) == "taken"
+
+
+def wait_for_result(journal: Path, number: int, timeout_s: float) -> Result:
+    """Wait for the running line to decide on an order; `waiting` where none has done so in time. Raises JournalError.
+
+    Raises OptionError where the line refuses it.
+    """
+    until = time.monotonic() + timeout_s
+    while (result := result_of(journal, number)) == "waiting" and time.monotonic() < until:
+        time.sleep(0.01)
+    if result == "refused":
+        raise OptionError(f"the line refused order {number}; see its events: stfpm-journal {journal} --events")
+    return result
 
 
 def take_orders(recorder: Recorder, ruling: Ruling) -> None:
-    """Let what was ordered hold from the next frame on; for the loop, between two frames."""
+    """Let what was ordered hold from the next frame on; for the loop, between two frames.
+
+    An order that cannot be followed is an event, and is not looked at again.
+    """
     for order in recorder.orders():
-        held = []
-        for camera, region in ruling.thresholds.places(order.camera, order.region):
-            old, configured = ruling.thresholds.of(camera, region), ruling.thresholds.configured(camera, region)
-            ruling.thresholds.hold(camera, region, order.threshold)
-            new = ruling.thresholds.of(camera, region)
-            text = f"{camera}/{region}: {old:.6g} -> {new:.6g}, by {order.who} at {order.time}"
-            LOG.warning("threshold of %s", text)
+        try:
+            held, problem = _follow(order, recorder, ruling)
+        except Exception as error:  # a bug: the order is refused, and the line goes on
+            LOG.exception("an order could not be followed")
+            held, problem = [], f"internal error: {type(error).__name__}"
+        if problem:
+            text = f"order {order.seq} is refused: {problem}"
+            LOG.error("threshold: %s", text)
             recorder.remark("threshold", text)
-            place = dataclasses.replace(order, camera=camera, region=region, old=old, configured=configured)
-            held.append(dataclasses.replace(place, model=ruling.model.sha256, state=_state(order)))
-        if not held:
-            recorder.remark("threshold", f"order {order.seq} by {order.who} is for {order.camera}/{order.region}: none")
         recorder.settle(held, [order.seq])
 
 
+def _follow(order: Order, recorder: Recorder, ruling: Ruling) -> tuple[list[Order], str]:
+    """Return the rows for the places where an order holds from now on, or why it is refused."""
+    if problem := problem_of(order, ruling.bounds):
+        return [], problem
+    places = ruling.thresholds.places(order.camera, order.region)
+    if not places:
+        return (
+            [],
+            f"by {order.who}, it is for {order.camera or '*'}/{order.region or '*'}, which the line does not have",
+        )
+    held = []
+    for camera, region in places:
+        old, configured = ruling.thresholds.of(camera, region), ruling.thresholds.configured(camera, region)
+        ruling.thresholds.hold(camera, region, order.threshold)
+        new = ruling.thresholds.of(camera, region)
+        text = f"{camera}/{region}: {old:.6g} -> {new:.6g}, by {order.who} at {order.time}"
+        LOG.warning("threshold of %s", text)
+        recorder.remark("threshold", text)
+        place = dataclasses.replace(order, camera=camera, region=region, old=old, configured=configured)
+        held.append(dataclasses.replace(place, model=ruling.model.sha256, state=_state(order)))
+    return held, ""
+
+
 def resume(recorder: Recorder, ruling: Ruling) -> None:
-    """Let hold what held when the line was last run; not what was for another model or another configuration."""
+    """Let hold what held when the line was last run; not what was for another model or another configuration.
+
+    A row that cannot be followed is an event, and is past.
+    """
     past = []
     for order in recorder.held():
-        is_known = (order.camera, order.region) in ruling.thresholds.places(order.camera, order.region)
-        if (
-            is_known
-            and order.model == ruling.model.sha256
-            and order.configured == ruling.thresholds.configured(order.camera, order.region)
-        ):
+        why = problem_of(order, ruling.bounds) or _why_not_again(order, ruling)
+        if not why:
             ruling.thresholds.hold(order.camera, order.region, order.threshold)
             continue
         past.append(order.seq)
-        why = "it was for another model" if is_known and order.model != ruling.model.sha256 else "it is configured anew"
-        text = f"{order.camera}/{order.region}: {order.threshold}, by {order.who}, holds no more: {why}"
+        is_sound = not problem_of(order)
+        what = f"{order.camera}/{order.region}: {order.threshold}, by {order.who}," if is_sound else f"row {order.seq}"
+        text = f"{what} holds no more: {why}"
         LOG.warning("threshold of %s", text)
         recorder.remark("threshold", text)
     if past:
         recorder.settle([], past)
+
+
+def _why_not_again(order: Order, ruling: Ruling) -> str:
+    """Return why a threshold of the run before does not hold in this one; empty where it does."""
+    if (order.camera, order.region) not in ruling.thresholds.places(order.camera, order.region):
+        return "it is configured anew"
+    if order.model != ruling.model.sha256:
+        return "it was for another model"
+    if order.configured != ruling.thresholds.configured(order.camera, order.region):
+        return "it is configured anew"
+    return ""
 
 
 def check_place(places: Sequence[tuple[str, str]], camera: str, region: str) -> None:
@@ -149,8 +167,8 @@ def _state(order: Order) -> State:
 
 
 @contextlib.contextmanager
-def _opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection to a journal that there is. Raises JournalError, also for what its use raises."""
+def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a journal that exists. Raises JournalError, also for what SQLite raises while it is used."""
     if not journal.is_file():
         raise JournalError(f"{journal}: no such file; expected a journal that stfpm-inspect wrote")
     try:

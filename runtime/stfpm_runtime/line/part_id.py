@@ -57,9 +57,3 @@ def check_part(text: str, max_length: int = PART_LENGTH) -> str:
     if not text.replace(GS1_SEPARATOR, "").isprintable():
         raise TriggerError(f"got the part id {text!a}; expected printable characters and GS1's separator alone")
     return text
-
-
-def visible(text: str) -> str:
-    r"""Return the text for a log line or a terminal: GS1's separator as <GS>, other control characters as \x1b."""
-    text = text.replace(GS1_SEPARATOR, "<GS>")
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -29,6 +29,7 @@ from ..preprocessing import Image
 from .config import PictureOptions
 from .entry import Entry
 from .inspector import Judged
+from .sinks.health import Backlog
 
 LOG = logging.getLogger("stfpm.pictures")
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -61,11 +62,15 @@ class Pictures:
     """
 
     def __init__(self, options: PictureOptions, remark: Remark) -> None:
+        self.name = "pictures"
+        self.failure = ""
+        """Why the last picture could not be written; empty where it was."""
         self.dropped = 0
         self.failed = 0
+        self._backlog = Backlog()
         self._options = options
         self._remark = remark
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[tuple[Job, float] | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(options.queue)
         self._overflowing = False
         self._keeper = PictureKeeper(options, remark)
@@ -96,9 +101,15 @@ class Pictures:
             judged.image, verdict, picture, overlay
         )
 
+    @property
+    def lag_s(self) -> float:
+        """How long the oldest picture that is not written yet has waited, in seconds; 0 where there is none."""
+        return self._backlog.lag_s
+
     def submit(self, job: Job) -> None:
         """Keep the promise, once the verdict is in the journal."""
-        self._jobs.put(job)
+        self._backlog.begin()
+        self._jobs.put((job, time.monotonic()))
 
     def withdraw(self, job: Job) -> None:
         """Forget the promise: the verdict is not in the journal."""
@@ -114,17 +125,28 @@ class Pictures:
         return save in ("all", decision) or (save == "reject" and decision != "pass")
 
     def _work(self) -> None:
-        self._keeper.measure()
-        while (job := self._jobs.get()) is not None:
+        try:
+            self._keeper.measure()
+        except OSError as error:
+            self.failure = f"the folder cannot be read: {error}"
+            LOG.error("pictures: %s", self.failure)
+            self._remark("pictures", self.failure)
+        while (waiting := self._jobs.get()) is not None:
+            job, since_s = waiting
+            self._backlog.set_age(time.monotonic() - since_s)
             try:
                 self._write(job)
+                self.failure = self._keeper.refusal
             except Exception as error:  # whatever it is, it costs this picture alone
                 if not self.failed:
                     LOG.error("a picture cannot be written (%s); verdicts go on without", error)
                     self._remark("pictures", f"one cannot be written: {error}")
                 self.failed += 1
+                self.failure = f"one cannot be written: {error}"
             finally:
                 self._room.release()
+                if self._jobs.empty():
+                    self._backlog.set_age(None)
 
     def _write(self, job: Job) -> None:
         if job.picture:
@@ -151,6 +173,8 @@ class PictureKeeper:
         self._undeletable_until_s = 0.0
         self._told_undeletable = False
         self._refused = False
+        self.refusal = ""
+        """Why the last file was not kept; empty where it was."""
 
     def measure(self) -> None:
         """Add up what is there, and remove what a killed process left unfinished."""
@@ -259,5 +283,6 @@ class PictureKeeper:
     def _tell(self, refused: bool, what: str) -> None:
         if refused != self._refused:
             self._refused = refused
+            self.refusal = what if refused else ""
             LOG.log(logging.ERROR if refused else logging.WARNING, "pictures %s", what)
             self._remark("pictures", what)

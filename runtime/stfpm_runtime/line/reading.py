@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import JournalError
+from ..errors import JournalError, OptionError
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening
 from .journal import check_version
 
@@ -87,6 +87,15 @@ class JournalReader:
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield Entry(*row)
 
+    def check_camera(self, camera: str) -> None:
+        """Raise OptionError where the journal holds neither a verdict nor an event of this camera."""
+        for table in ("verdicts", "events"):
+            if next(self._rows(f"SELECT 1 FROM {table} WHERE camera = ? LIMIT 1", [camera]), None):
+                return
+        found = self._rows("SELECT DISTINCT camera FROM verdicts UNION SELECT camera FROM events ORDER BY 1", [])
+        known = ", ".join(name for (name,) in found if name)
+        raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")
+
     def newest(self, count: int) -> list[Entry]:
         """The last verdicts, the oldest first."""
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY seq DESC LIMIT ?", [count])
@@ -114,7 +123,8 @@ class JournalReader:
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._connection.execute(sql, values)
+            for row in self._connection.execute(sql, values):  # noqa: UP028 (closes the cursor after the connection)
+                yield row
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read as a journal ({error})") from None
 

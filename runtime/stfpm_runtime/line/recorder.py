@@ -8,11 +8,13 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import JournalError
 from ..sources import Event
+from .active_model import ActiveModel
 from .clock import Clock
 from .config import JournalOptions
 from .entry import Entry, Happening, fault_of, seconds_of, storable, utc
@@ -47,11 +49,17 @@ class Recorder:
     All but `note` belongs to the loop's thread.
     """
 
-    def __init__(self, options: JournalOptions, model: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        options: JournalOptions,
+        model: str,
+        clock: Clock | None = None,
+        debounces: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
         self.run = 0
         """The number of this run of the loop."""
         self._options = options
-        self._model = model
+        self._model, self._debounces = model, debounces
         self._clock = clock or Clock()
         self._late: deque[Entry] = deque()
         self._lost = 0
@@ -61,6 +69,8 @@ class Recorder:
         self._begun_in = ""
         self._age_state = ""
         """Why verdicts that are too old were not deleted at the last look, or that many are deleted."""
+        self._active: ActiveModel | None = None
+        self._unread = ""
         self._journal: Journal | None = self._open()
 
     @property
@@ -118,21 +128,27 @@ class Recorder:
             if time.monotonic() >= self._upkeep_s:
                 self._upkeep_s = time.monotonic() + UPKEEP_S
                 self._working().check_in_place()
+                self._working().check_writable()
                 self._forget()
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)
 
     def orders(self) -> list[Order]:
-        """Thresholds that were ordered since the last call; none while the journal does not work."""
-        try:
-            return self._journal.orders() if self._journal else []
-        except (JournalError, sqlite3.Error) as error:
-            self._fail(error)
-            return []
+        """Thresholds that were ordered since the last call; none while they or the journal cannot be read."""
+        return self._thresholds(Journal.orders)
 
     def held(self) -> list[Order]:
-        """Thresholds that held when the line was last run."""
-        return self._journal.held() if self._journal else []
+        """Thresholds that held when the line was last run; none where they cannot be read."""
+        return self._thresholds(Journal.held)
+
+    def use_model(self, active: ActiveModel) -> None:
+        """Keep which model is used from now on, also in a journal that is begun later."""
+        self._active = active
+        try:
+            self._working().use_model(active)
+        except (JournalError, sqlite3.Error) as error:
+            LOG.error("the journal does not keep which model is used, and a restart will not know it: %s", error)
+            self.remark("model", f"the journal does not keep which model is used: {error}")
 
     def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
         """Keep which thresholds hold. While the journal does not work they hold all the same, until the line stops."""
@@ -150,6 +166,19 @@ class Recorder:
         if self._late or self._lost:
             LOG.error("%d faults could not be journalled any more", len(self._late) + self._lost)
 
+    def _thresholds(self, read: Callable[[Journal], list[Order]]) -> list[Order]:
+        """Read thresholds; that they cannot be read is said once, and is no reason to stop journalling verdicts."""
+        if self._journal is None:
+            return []
+        try:
+            return read(self._journal)
+        except (JournalError, sqlite3.Error) as error:
+            if str(error) != self._unread:
+                self._unread = str(error)
+                LOG.error("thresholds cannot be read: %s", error)
+                self.remark("threshold", f"cannot be read: {error}")
+            return []
+
     def _open(self) -> Journal:
         """The journal, if need be a new one in the place of a damaged one."""
         options = self._options
@@ -163,8 +192,10 @@ class Recorder:
             journal = Journal(options.path, options.synchronous)
         if journal.id != self._begun_in:
             self._compare_clock(journal, written_s)
-            self.run = journal.begin_run(self._model)
+            self.run = journal.begin_run(self._model, self._debounces)
             self._begun_in = journal.id
+            if self._active:
+                journal.use_model(self._active)
         return journal
 
     def _working(self) -> Journal:

@@ -1,7 +1,7 @@
 """The model that rules a line, and its successor: loaded and tried beside it, and then put in its place.
 
-A successor has to be of the same product and input size, to carry a parity certificate that holds, and to repeat its
-golden results on this machine. Whoever asks loads it, in a thread of their own; the loop takes it over between two
+A successor has to pass `model_check`, and to be of the same product and input size. It is loaded and checked in a
+process of its own first, and then by whoever asks, in a thread of their own; the loop takes it over between two
 frames, so that no frame is lost, and none judged by half of each.
 """
 
@@ -10,62 +10,46 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..detector import Detector
-from ..engines import Engine
+from ..engines import open_engine
 from ..errors import ArtifactError, OptionError, StfpmError
-from ..files import sha256
-from ..golden import compare_with_golden, golden_path, load_golden
-from ..plans.parity import limit_of, verdict_flips
-from ..spec import Spec
+from ..model_check import Model, ModelRules, OpenEngine, ThresholdBounds, for_swap, load_checked
+from .active_model import ActiveModel, FileIdentity, absolute
+from .config import LineOptions
 from .decision import Decider
+from .entry import utc
 from .inspector import Inspector
+from .model_trial import answer_s, try_model
+from .recorder import Recorder
 from .thresholds import Thresholds
 
 LOG = logging.getLogger("stfpm.model")
+DEMANDS = ("product", "sha256", "allow_missing_golden", "threshold_bounds")
+"""Keys of the configuration that every model has to fulfil."""
 TAKE_OVER_S = 30.0
 """Within which the loop has to take a successor over."""
-
-OpenEngine = Callable[[Path], Engine]
-Remark = Callable[[str, str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A model in use."""
-
-    path: Path
-    sha256: str
-    engine: Engine
-    detector: Detector
-
-    @property
-    def spec(self) -> Spec:
-        """What the file says of itself."""
-        return self.engine.spec
-
-    def describe(self) -> str:
-        """In a few words."""
-        spec = self.spec
-        return f"{self.path.name} ({spec.name}, {spec.precision}, {self.engine.provider}, {self.sha256[:12]})"
 
 
 class Ruling:
     """What judges, at this moment. The loop's thread alone changes it; all of it may be read from any."""
 
-    def __init__(self, model: Model, batch: int, thresholds: Thresholds) -> None:
+    def __init__(self, model: Model, batch: int, thresholds: Thresholds, rules: ModelRules) -> None:
         self.thresholds = thresholds
+        self.rules = rules
         self._batch = batch
         self._use(model)
 
-    def swap(self, model: Model) -> int:
+    @property
+    def bounds(self) -> ThresholdBounds:
+        """The thresholds that may be set for the model in use."""
+        return self.rules.bounds(self.model.detector)
+
+    def swap(self, model: Model, rules: ModelRules) -> int:
         """Let another model rule; returns how many places the operator's threshold no longer holds for."""
-        assert model.detector.threshold is not None, "a detector has one"
+        self.rules = rules
         gone = self.thresholds.use_model(model.detector.threshold)
         self._use(model)
         return gone
@@ -76,63 +60,74 @@ class Ruling:
         self.decider = Decider(model.spec.held_out_scores)
 
 
-def load(path: Path, open_engine: OpenEngine) -> Model:
-    """A model that is ready to judge. Raises StfpmError."""
-    engine = open_engine(path)
-    try:
-        return Model(path, sha256(path), engine, Detector(engine))
-    except OSError as error:
-        engine.close()
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from None
-    except BaseException:
-        engine.close()
-        raise
+@dataclass(frozen=True, eq=False)
+class _Successor:
+    """A model that waits for the loop to take it over."""
+
+    model: Model
+    who: str
+    rules: ModelRules
+    configured: FileIdentity
 
 
-def check_successor(model: Model, ruling: Spec) -> None:
-    """Raise StfpmError unless the model may take the place of the one that rules."""
-    spec, name = model.spec, model.path.name
-    if spec.name != ruling.name:
-        raise ArtifactError(f"{name}: is for the product {spec.name!r}; expected one for {ruling.name!r}")
-    if spec.input_shape != ruling.input_shape:
-        got, expected = (f"{shape[1]}x{shape[0]}" for shape in (spec.input_shape, ruling.input_shape))
-        raise ArtifactError(f"{name}: takes pictures of {got}; expected {expected}, as the model that rules")
-    if not spec.parity:
-        raise ArtifactError(f"{name}: carries no parity certificate; expected a file that stfpm-export wrote")
-    if failures := spec.parity.get("failures"):
-        raise ArtifactError(f"{name}: its parity certificate does not hold ({failures[0]}); export it again")
-    check_golden(model)
+def rules_of(options: LineOptions) -> ModelRules:
+    """Return what a line's configuration demands of every model that judges its parts."""
+    regions = [(camera, region) for camera in options.camera for region in camera.regions]
+    places = [("the line", options.threshold)]
+    places += [(f"camera {camera.name}", camera.threshold) for camera in options.camera]
+    places += [(f"camera {camera.name}, region {region.name}", region.threshold) for camera, region in regions]
+    has_tiles = any(region.tile for _, region in regions)
+    return ModelRules(
+        **{key: getattr(options, key) for key in DEMANDS},
+        thresholds=tuple((place, value) for place, value in places if value is not None),
+        batch=options.batch if has_tiles else min(options.batch, len(regions)),
+    )
 
 
-def check_golden(model: Model) -> None:
-    """Raise StfpmError unless the model repeats its golden results on this machine."""
-    name = model.path.name
-    golden = load_golden(golden_path(model.path))
-    if model.path.suffix.lower() == ".onnx" and golden.sha256 != model.sha256:
-        raise ArtifactError(f"{golden_path(model.path)}: belongs to another model than {name}; bring both along")
-    result = compare_with_golden(model.engine, golden)
-    limit = limit_of(model.spec)
-    if not math.isfinite(result.map_max_error) or result.map_max_error > limit:
-        raise ArtifactError(
-            f"{name}: on the golden images its map is {result.map_max_error:.2g} away from PyTorch's, expected at most "
-            f"{limit:.1e}; export it again"
-        )
-    if flips := verdict_flips(model.engine, golden, model.spec):
-        raise ArtifactError(f"{name}: {flips} verdicts on golden images are not PyTorch's; export it again")
+def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
+    """Check a model in a process of its own, and then open and check it in this one. Raises StfpmError."""
+    limit_s = answer_s(path, options.device)
+    digest = try_model(path, options.device, options.threads, rules, options.threshold, limit_s)
+    model = load_checked(path, opener(options), rules, options.threshold)
+    if model.sha256 != digest:
+        model.engine.close()
+        raise ArtifactError(f"{path}: was changed while it was loaded; wait until it is whole, and try again")
+    return model
+
+
+def opener(options: LineOptions) -> OpenEngine:
+    """How models of this line are opened."""
+    return lambda path: open_engine(path, options.device, options.threads)
+
+
+def active_of(ruling: Ruling, who: str, configured: FileIdentity) -> ActiveModel:
+    """Return the row that keeps the model in use."""
+    model, bounds = ruling.model, ruling.bounds
+    return ActiveModel(
+        time=utc(),
+        who=who,
+        path=absolute(model.path),
+        sha256=model.sha256,
+        product=model.spec.name,
+        configured_path=configured.path,
+        configured_sha256=configured.sha256,
+        lowest=float(bounds.lowest),
+        highest=float(bounds.highest),
+    )
 
 
 class Succession:
     """Changes the model of a running line. `succeed` may be called from any thread but the loop's."""
 
-    def __init__(self, ruling: Ruling, open_engine: OpenEngine, remark: Remark) -> None:
+    def __init__(self, ruling: Ruling, options: LineOptions, recorder: Recorder, configured: FileIdentity) -> None:
         self._ruling = ruling
-        self._open_engine = open_engine
-        self._remark = remark
+        self._options = options
+        self._recorder = recorder
+        self._configured = configured
         self._busy = threading.Lock()
         self._handing_over = threading.Lock()
         """Held while the successor is put up, taken, or withdrawn: nobody takes what is being withdrawn."""
-        self._successor: Model | None = None
-        self._who = ""
+        self._successor: _Successor | None = None
         self._taken = threading.Event()
 
     def candidates(self) -> list[str]:
@@ -146,15 +141,20 @@ class Succession:
             raise OptionError(f"got model {name[:80]!r}; expected one that lies beside {self._ruling.model.path.name}")
         return self._ruling.model.path.with_name(name)
 
-    def succeed(self, path: Path, who: str) -> Model:
-        """Load, check, and let it rule; what ruled before is closed. Raises StfpmError, and nothing has changed."""
+    def succeed(self, path: Path, who: str, options: LineOptions | None = None) -> Model:
+        """Load a model in a process of its own, check it, load it here, and let it rule; the one before is closed.
+
+        `options` is the configuration where it was read again: `path` is its model, and its demands on models apply
+        from now on. Raises StfpmError, and nothing has changed.
+        """
         if not self._busy.acquire(blocking=False):
             raise OptionError("another model is being loaded; wait until it has been")
         try:
-            return self._succeed(path, who)
-        except StfpmError as error:
-            LOG.error("the model stays: %s", error)
-            self._remark("model", f"refused, by {who}: {error}")
+            return self._succeed(path, who, options)
+        except Exception as error:
+            text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
+            LOG.error("the model stays: %s", text)
+            self._recorder.remark("model", f"refused, by {who}: {text}")
             raise
         finally:
             self._busy.release()
@@ -164,22 +164,27 @@ class Succession:
         if self._successor is None:
             return None
         with self._handing_over:
-            model, before = self._successor, self._ruling.model
-            if model is None:
+            successor, before = self._successor, self._ruling.model
+            if successor is None:
                 return None
-            gone = self._ruling.swap(model)
+            model = successor.model
+            gone = self._ruling.swap(model, successor.rules)
+            self._configured = successor.configured
             self._successor = None
         note = f"; the operator's threshold of {gone} places is gone with it" if gone else ""
-        self._remark("model", f"{before.describe()} -> {model.describe()}, by {self._who}{note}")
+        self._recorder.remark("model", f"{before.describe()} -> {model.describe()}, by {successor.who}{note}")
+        self._recorder.use_model(active_of(self._ruling, successor.who, successor.configured))
         self._taken.set()
         return model
 
-    def _succeed(self, path: Path, who: str) -> Model:
-        model, before = load(path, self._open_engine), self._ruling.model
+    def _succeed(self, path: Path, who: str, options: LineOptions | None) -> Model:
+        before, now = self._ruling.model, options or self._options
+        rules = dataclasses.replace(rules_of(now), thresholds=self._ruling.rules.thresholds)
+        model = load_tried(path, self._options, for_swap(rules, before.spec))
+        configured = FileIdentity(absolute(path), model.sha256) if options else self._configured
         try:
-            check_successor(model, before.spec)
             self._taken.clear()
-            self._who, self._successor = who, model  # in this order: the loop looks at the second
+            self._successor = _Successor(model, who, rules, configured)
             if not self._taken.wait(TAKE_OVER_S):
                 with self._handing_over:
                     self._successor = None
@@ -188,6 +193,7 @@ class Succession:
         except BaseException:
             model.engine.close()
             raise
+        self._options = dataclasses.replace(self._options, **{key: getattr(now, key) for key in DEMANDS})
         with contextlib.suppress(StfpmError):  # it is not needed any more
             before.engine.close()
         LOG.warning("%s rules now", model.describe())

@@ -22,6 +22,10 @@ class Notifier:
         self._interval_s = int(microseconds) / 2e6 if microseconds.isdecimal() else None
         self._due_s = 0.0
 
+    def starting(self, longest_s: float) -> None:
+        """Ask systemd to wait so long for READY: a model is loaded, and TensorRT may build its engine for minutes."""
+        self._send(f"EXTEND_TIMEOUT_USEC={longest_s * 1e6:.0f}\nSTATUS=loading the model")
+
     def ready(self, status: str) -> None:
         """The first frame may come."""
         self._send(f"READY=1\nSTATUS={status}")

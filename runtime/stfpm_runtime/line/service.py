@@ -11,27 +11,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..detector import Detector
-from ..engines import Engine, open_engine
+from ..engines import Engine
 from ..errors import StfpmError
 from ..files import check_writable, sha256
+from ..model_check import Model, for_swap, load_checked
 from ..sources import Source
 from ..sources.base import OnEvent
 from ..sources.clip import FileSource
+from .active_model import FileIdentity, absolute
 from .board import Board
 from .config import ADDRESS, CameraOptions, LineOptions, read_config
 from .deadline import Closable, close_all
 from .drift import DriftWatch
+from .first_model import FirstModel, first_model
 from .guard import Guard
+from .heartbeat import Heartbeat
 from .http_trigger import ANSWER_S, TriggerServer
 from .integrity import IntegrityCheck
 from .lines_file import JsonLinesFollower
 from .listeners import open_listeners
 from .loop import Line, run
+from .model_trial import answer_s
 from .ordering import resume
 from .pictures import Pictures
 from .reading import JournalReader
 from .recorder import Recorder
-from .ruling import Model, OpenEngine, Ruling, Succession, check_successor, load
+from .ruling import Ruling, Succession, active_of, opener, rules_of
 from .sd_notify import Notifier
 from .shadow import Shadow
 from .shots import Meeting
@@ -43,6 +48,8 @@ from .triggers import Posted, open_trigger
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
 """Within which all threads have to end, after the loop's own 2 s: together less than the unit's TimeoutStopSec."""
+START_S = 300.0
+"""How long systemd is asked to wait for a start, beyond the time that a model may take."""
 SHOWN_AT_FIRST = 2000
 """Verdicts of earlier runs that the dashboard begins with."""
 
@@ -55,20 +62,21 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
     files were all and one of them could not be judged.
     """
     stop = threading.Event() if stop is None else stop
-    with (
-        _until_signalled(stop),
-        contextlib.closing(opener(options)(options.model)) as engine,
-        open_line(options, engine) as line,
-    ):
-        model = f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), {len(options.camera)} cameras"
-        LOG.info("%s", model)
-        line.recorder.remark("started", model)
-        line.notifier.ready(model)
-        with _reloading(line, options, config):
-            run(line, stop)
-        line.notifier.stopping()
-        line.recorder.remark("stopped", line.summary.status())
-        LOG.info("stopped; %s", line.summary.status())
+    with _until_signalled(stop):
+        with contextlib.closing(Notifier()) as notifier:
+            notifier.starting(START_S + answer_s(options.model, options.device))
+        first = first_model(options)
+        with contextlib.closing(first.model.engine), open_line(options, first) as line:
+            model = f"model {first.model.spec.name} ({first.model.spec.precision}, {first.model.engine.provider})"
+            model += f", {len(options.camera)} cameras"
+            LOG.info("%s", model)
+            line.recorder.remark("started", model)
+            line.notifier.ready(model)
+            with _reloading(line, options, config):
+                run(line, stop)
+            line.notifier.stopping()
+            line.recorder.remark("stopped", line.summary.status())
+            LOG.info("stopped; %s", line.summary.status())
     faults = line.summary.decisions["fault"]
     if faults and not stop.is_set():
         raise StfpmError(
@@ -79,12 +87,22 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
 
 
 @contextlib.contextmanager
-def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | None = None) -> Iterator[Line]:
-    """A line's parts around an engine, closed in the end: the journal last, so that each can still write into it."""
+def open_line(
+    options: LineOptions, first: FirstModel | Engine, open_source: OpenSource | None = None
+) -> Iterator[Line]:
+    """A line's parts around a model, closed in the end: the journal last, so that each can still write into it.
+
+    An engine instead of a model stands for that of `options.model`, and is not checked: for tests and measurements.
+    """
     _check_places(options)
-    model = Model(options.model, sha256(options.model), engine, Detector(engine, options.threshold))
+    if not isinstance(first, FirstModel):
+        digest = sha256(options.model)
+        model = Model(options.model, digest, first, Detector(first, options.threshold))
+        first = FirstModel(model, FileIdentity(absolute(options.model), digest))
+    model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(options.journal, model.sha256)
+        debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
+        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.remark)
         threads: list[Closable] = [integrity]
@@ -111,7 +129,8 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         notifier = Notifier()
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
-        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark))
+        heartbeat = Heartbeat()
+        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
         threads += followers
         listeners = []
         for listener in open_listeners(options, stations, recorder.remark):
@@ -129,8 +148,12 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             stack.callback(server.close)
         ruling = _ruling(options, model)
         resume(recorder, ruling)
+        recorder.use_model(active_of(ruling, first.who, first.configured))
+        if first.remark:
+            recorder.remark("model", first.remark)
         stack.callback(lambda: None if ruling.model.engine is engine else ruling.model.engine.close())
         drift = DriftWatch(options.drift, recorder.remark)
+        stack.callback(drift.end, "the line stopped")
         drift.begin(engine.spec.held_out_scores)
         line = Line(
             stations=stations,
@@ -144,7 +167,8 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
             followers=followers,
             listeners=tuple(listeners),
             integrity=integrity,
-            succession=Succession(ruling, opener(options), recorder.remark),
+            heartbeat=heartbeat,
+            succession=Succession(ruling, options, recorder, first.configured),
             shadow=_open_shadow(options, ruling, recorder, threads),
             board=_open_board(options) if options.dashboard else None,
             notifier=notifier,
@@ -158,28 +182,17 @@ def open_line(options: LineOptions, engine: Engine, open_source: OpenSource | No
         yield line
 
 
-def opener(options: LineOptions) -> OpenEngine:
-    """How models of this line are opened."""
-    return lambda path: open_engine(path, options.device, options.threads)
-
-
 def _ruling(options: LineOptions, model: Model) -> Ruling:
-    assert model.detector.threshold is not None, "a detector has one"
     thresholds = Thresholds(options.camera, options.threshold, model.detector.threshold)
-    return Ruling(model, options.batch, thresholds)
+    return Ruling(model, options.batch, thresholds, rules_of(options))
 
 
 def _open_shadow(options: LineOptions, ruling: Ruling, recorder: Recorder, threads: list[Closable]) -> Shadow | None:
     """The second model, checked as a successor is. Raises StfpmError before the first frame."""
     if options.shadow is None:
         return None
-    model = load(options.shadow, opener(options))
-    try:
-        check_successor(model, ruling.model.spec)
-    except StfpmError:
-        model.engine.close()
-        raise
-    shadow = Shadow(model, options.batch, recorder.remark)
+    rules = dataclasses.replace(for_swap(ruling.rules, ruling.model.spec), sha256="", thresholds=())
+    shadow = Shadow(load_checked(options.shadow, opener(options), rules), options.batch, recorder.remark)
     threads.append(shadow)
     return shadow
 
@@ -217,13 +230,13 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
     def reload() -> None:
         assert line.succession is not None, "every line has one"
         try:
-            model = read_config(config).model if config else options.model
+            read = read_config(config) if config else options
         except StfpmError as error:
             LOG.error("the model stays: %s", error)
             line.recorder.remark("model", f"refused, by SIGHUP: {error}")
             return
         with contextlib.suppress(StfpmError):  # it has been said
-            line.succession.succeed(model, "SIGHUP")
+            line.succession.succeed(read.model, "SIGHUP", read)
 
     before = signal.signal(
         signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start()

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..model_check import Model
 from .entry import Entry
 from .inspector import Inspector, Judged
-from .ruling import Model
 
 LOG = logging.getLogger("stfpm.shadow")
 WAITING = 8

@@ -29,8 +29,8 @@ class Firing:
     """The part's id; empty where there is none."""
     answer: Callable[[Sequence[Record]], None] = _nobody
     """Told once, after the journal: the verdicts of all regions. It must not block."""
-    refused: str = ""
-    """Why no frame can be judged for it, so that it becomes a fault; empty where one can."""
+    error: str = ""
+    """Why the part cannot be judged, whatever its frame; empty where it can. The verdict is then a fault."""
 
     @property
     def asked(self) -> bool:

@@ -135,7 +135,7 @@ class Station:
         if self.camera.trigger == "continuous":
             self._closing.wait(POLL_S)
         elif firing := self.trigger.wait(POLL_S):
-            self._meeting.bring(self.shot_without_frame(firing, "the source was not opened yet"))
+            self._meeting.bring(self.shot_without_frame(firing, firing.error or "the source was not opened yet"))
 
     def _serve(self, source: Source) -> bool:
         """Bring one frame, or nothing if nothing came; False at the end."""
@@ -147,8 +147,8 @@ class Station:
         firing = self._firing
         if firing is None:
             return True
-        if firing.refused:
-            brought = self._meeting.bring(self.shot_without_frame(firing, firing.refused))
+        if firing.error:
+            brought = self._meeting.bring(self.shot_without_frame(firing, firing.error))
         elif self.camera.trigger == "continuous":
             frame = source.next(POLL_S)
             if frame is None:

@@ -9,7 +9,6 @@ from collections import Counter, deque
 import numpy as np
 
 from .entry import Entry
-from .part_id import visible
 
 LOG = logging.getLogger("stfpm.line")
 EVERY_S = 60.0
@@ -34,7 +33,7 @@ class Summary:
         self.decisions[entry.decision] += 1
         self._latencies_ms.append(entry.latency_ms)
         place = entry.camera, entry.region
-        what = f"{entry.camera}/{entry.region}" + (f", part {visible(entry.part)}" if entry.part else "")
+        what = f"{entry.camera}/{entry.region}" + (f", part {entry.part}" if entry.part else "")
         if entry.decision == "fault":
             self.first_reason = self.first_reason or entry.reason
             if self._reasons.get(place) != entry.reason:

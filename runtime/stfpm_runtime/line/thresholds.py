@@ -8,14 +8,21 @@ when the model is another one, or when the configuration has been given another 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import OptionError
+from ..model_check import ThresholdBounds
 from .config import CameraOptions
 from .entry import utc
 
+NAME_LENGTH = 80
+"""Characters of the name of who changes a threshold."""
+TEXT_LENGTH = 200
+"""Characters of any other text in a row."""
 State = Literal["ordered", "holds", "past"]
 TABLE = """
 CREATE TABLE IF NOT EXISTS thresholds (
@@ -55,8 +62,34 @@ INSERT = f"INSERT INTO thresholds ({', '.join(FIELDS[1:])}) VALUES ({', '.join('
 
 
 def rows_of(connection: sqlite3.Connection, state: State) -> list[Order]:
-    """All orders in that state, the oldest first."""
-    return [Order(*row) for row in connection.execute(SELECT, (state,))]
+    """Return all orders in that state, the oldest first.
+
+    Any SQLite client may have written them: their values can be of any type, see `problem_of`.
+    """
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        return [Order(*row) for row in connection.execute(SELECT, (state,))]
+    finally:
+        connection.text_factory = str
+
+
+def problem_of(order: Order, bounds: ThresholdBounds | None = None) -> str:
+    """Return why an order cannot be followed, in one line without control characters; empty where it can be."""
+    for key in ("time", "who", "camera", "region", "model"):
+        if not isinstance(value := getattr(order, key), str) or not (value.isprintable() and len(value) <= TEXT_LENGTH):
+            return f"{key} is {value!r:.60}; expected printable text of up to {TEXT_LENGTH} characters"
+    if not order.who.strip() or len(order.who) > NAME_LENGTH:
+        return f"got {order.who!r:.60} for who changes it; expected a name of up to {NAME_LENGTH} characters"
+    for key in ("threshold", "old", "configured"):
+        value = getattr(order, key)
+        if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+            return f"got a {key} of {value!r:.60}; expected a finite number"
+    if bounds is not None and order.threshold is not None:
+        try:
+            bounds.check(order.threshold)
+        except OptionError as error:
+            return str(error)
+    return ""
 
 
 def insert(connection: sqlite3.Connection, orders: Iterable[Order]) -> None:

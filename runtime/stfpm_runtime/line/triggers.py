@@ -97,8 +97,8 @@ class Posted:
         """
         try:
             check_part(firing.part, self.part_length)
-        except TriggerError as error:
-            firing = dataclasses.replace(firing, part="", refused=str(error))
+        except TriggerError as problem:
+            firing = dataclasses.replace(firing, part="", error=str(problem))
         with self._changed:
             if self._closed or len(self._waiting) >= WAITING:
                 return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..engines.base import Engine
@@ -25,8 +26,10 @@ def require_plan_parity(engine: Engine, golden: Golden, spec: Spec) -> dict[str,
     """
     result = compare_with_golden(engine, golden)
     limit = limit_of(spec)
-    flips = verdict_flips(engine, golden, spec)
-    found = {**dataclasses.asdict(result), "limit": limit, "verdict_flips": flips, "engine": engine.provider}
+    flips = verdict_flips(result.scores, golden, spec)
+    figures = dataclasses.asdict(result)
+    del figures["scores"]
+    found = {**figures, "limit": limit, "verdict_flips": flips, "engine": engine.provider}
     if not (math.isfinite(result.map_max_error) and math.isfinite(result.score_max_error)):
         raise ParityError(f"{spec.name}: {engine.provider} gives results that are not finite; export it in fp32")
     if result.map_max_error > limit or flips:
@@ -47,17 +50,16 @@ def limit_of(spec: Spec) -> float:
     return max(exact, SLACK * certified)
 
 
-def verdict_flips(engine: Engine, golden: Golden, spec: Spec) -> int:
-    """Golden images that PyTorch passes and the engine rejects, or the other way round, each by its own threshold.
+def verdict_flips(scores: Sequence[float], golden: Golden, spec: Spec) -> int:
+    """Count golden images that PyTorch passes and the engine rejects, or the other way round, each by its threshold.
 
-    An image within the allowed error of the threshold is a toss-up and does not count.
+    `scores` are the engine's, one for each image. An image within the allowed error of the threshold does not count.
     """
     before = spec.parity.get("pytorch_threshold", spec.threshold)
     if spec.threshold is None or before is None:
         return 0
     flips = 0
-    for image, score in zip(golden.images, golden.scores, strict=True):
-        ours = float(engine.infer(image[None])[1][0])
+    for ours, score in zip(scores, golden.scores, strict=True):
         is_clear = abs(ours - spec.threshold) > limit_of(spec)
         flips += is_clear and (ours > spec.threshold) != (float(score) > before)
     return flips

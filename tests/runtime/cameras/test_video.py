@@ -15,7 +15,7 @@ import pytest
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.sources import files, live, read_frames
 from stfpm_runtime.sources.addresses import parse_address
-from stfpm_runtime.sources.camera import CameraLostError, Shot
+from stfpm_runtime.sources.camera import CameraLostError
 from stfpm_runtime.sources.clip import FileSource
 from stfpm_runtime.sources.options import SourceOptions
 
@@ -97,12 +97,15 @@ def test_torn_picture_in_a_motion_jpeg_file_is_an_error(encode):
     assert [frame.index for frame in frames if frame.image is None] == [10]
 
 
-def next_shot(camera: VideoCamera) -> Shot | None:
-    """The next frame; None at the end of the stream."""
-    try:
-        return camera.read()
-    except CameraLostError:
-        return None
+def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
+    """Add for each frame why it is damaged, or an empty text."""
+    while True:
+        shot = camera.read()
+        try:
+            shot.develop(shot.raw)
+            problems.append("")
+        except ImageError as error:
+            problems.append(str(error))
 
 
 def test_damaged_frames_of_a_stream_are_errors(encode):
@@ -115,12 +118,8 @@ def test_damaged_frames_of_a_stream_are_errors(encode):
     problems = []
     try:
         camera = VideoCamera(parse_address(f"tcp://127.0.0.1:{port}?listen=1"), SourceOptions(open_timeout_s=20))
-        while shot := next_shot(camera):
-            try:
-                shot.develop(shot.raw)
-                problems.append("")
-            except ImageError as error:
-                problems.append(str(error))
+        with pytest.raises(CameraLostError, match="the stream ended or broke off"):
+            read_to_the_end(camera, problems)
         camera.close()
     finally:
         sender.kill()

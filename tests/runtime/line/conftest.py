@@ -22,7 +22,7 @@ from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.fake import FakeCamera
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -68,7 +68,7 @@ class Running:
     def finish(self) -> list[Entry]:
         """Stop it, or wait for its end; gives all entries."""
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         return self.journal.entries()
 
@@ -127,8 +127,8 @@ def run_line(make_options, make_spec, journal, black):
 
             thread = threading.Thread(target=work)
             thread.start()
-            stack.callback(lambda: (stop.set(), thread.join(20)))
-            assert ready.wait(20)
+            stack.callback(lambda: (stop.set(), thread.join(120)))
+            assert ready.wait(120)
             if not holder:
                 raise errors[0]
             if open_source is None:

@@ -94,6 +94,18 @@ def test_each_place_has_its_window_and_a_new_model_begins_anew():
     assert len(said) == 1
     drift.begin(HELD_OUT)
     assert drift.found == {}
+    assert said[1:] == ["drift over: right/frame: another model is used"]
+    drift.begin(HELD_OUT)
+    assert len(said) == 2
+
+
+def test_an_alarm_ends_when_a_threshold_leaves_too_few_held_out_scores():
+    drift, said = watch()
+    feed(drift, [0.45] * 40)
+    assert drift.found["left", "frame"].alarm
+    feed(drift, [0.05] * 40, threshold=0.1)
+    assert drift.found == {}
+    assert said[1:] == ["drift over: left/frame: 1 held-out scores are below the threshold, too few to compare with"]
 
 
 def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_options, journal):
@@ -104,5 +116,6 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
     )
     wait_until(lambda: any(event.kind == "drift" for event in journal.events()))
     assert {entry.decision for entry in line.finish()} == {"pass"}
-    (event,) = [event for event in journal.events() if event.kind == "drift"]
-    assert event.detail.startswith("alarm: left/frame: scores of the last 20 passed parts are unlike the held-out ones")
+    began, ended = [event.detail for event in journal.events() if event.kind == "drift"]
+    assert began.startswith("alarm: left/frame: scores of the last 20 passed parts are unlike the held-out ones")
+    assert ended == "over: left/frame: the line stopped"

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import socket
+import threading
+import time
 
 import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.line.config import CameraOptions, HttpOptions, RegionOptions
+from stfpm_runtime.line.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.entry import record
 from stfpm_runtime.line.http_trigger import TriggerServer
 from stfpm_runtime.line.triggers import WAITING, Posted
+
+from .conftest import wait_until
 
 LEFT = CameraOptions("left", "0", trigger="http", timeout_ms=300)
 
 
 def post(port: int, body: bytes = b"", path: str = "/trigger/left", **headers: str) -> tuple[int, dict]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    if body:
+        headers.setdefault("Content-Type", "application/json")
     try:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
@@ -100,7 +108,7 @@ def test_triggers_that_the_stop_leaves_unjudged_are_faults_in_the_journal(start,
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(3)]
         trigger = running.line.stations[0].trigger
-        while trigger._firings.qsize() < 2:  # the third is waiting for its frame
+        while len(trigger._waiting) < 2:  # the third is waiting for its frame
             pass
         entries = running.finish()
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}
@@ -122,28 +130,150 @@ def test_token(serve):
         (b"", "/trigger/right", 404, "expected one of /trigger/left"),
         (b"", "/", 404, "expected one of /trigger/left"),
         (b"", "/trigger/../trigger/left", 404, "expected one of"),
-        (b"not JSON", "/trigger/left", 400, 'expected {"part": "ID"}'),
-        (b"[1]", "/trigger/left", 400, 'expected {"part": "ID"}'),
-        (b'{"part": 7}', "/trigger/left", 400, 'expected {"part": "ID"}'),
+        (b"not JSON", "/trigger/left", 400, "which is not JSON"),
+        (b"[1]", "/trigger/left", 400, "expected a text or a whole number"),
+        (b'{"part": [7]}', "/trigger/left", 400, "expected a text or a whole number"),
+        (b'{"Part": "A"}', "/trigger/left", 400, "without the key part"),
         (b'{"part": "two\\nlines"}', "/trigger/left", 400, "printable"),
+        (b'{"part": "\\ud800"}', "/trigger/left", 400, "printable"),
         (json.dumps({"part": "x" * 201}).encode(), "/trigger/left", 400, "up to 200"),
-        (b"\xff\xfe", "/trigger/left", 400, "expected"),
+        (b"\xff\xfe", "/trigger/left", 400, "not UTF-8"),
         (b"x" * 5000, "/trigger/left", 413, "expected a body of up to 4096 bytes"),
+        (b"", "/trigger/left?part=A", 400, "got a query"),
+        (b'{"part": "A"}', "/trigger/left?x=1", 400, "got a query"),
         (b'{"part": "A"}', "/trigger/left", 504, "no verdict within 0.05 s; look into the journal"),
-        (b'{"part": "A"}', "/trigger/left?x=1", 504, "no verdict"),
+        (b'{"part": "A\\u001d7"}', "/trigger/left", 504, "no verdict within 0.05 s; look into the journal"),
     ],
 )
 def test_bad_requests(serve, body, path, status, message):
-    port, _ = serve()
+    port, trigger = serve()
     found, answer = post(port, body, path)
     assert found == status
     assert message in answer["error"]
+    assert len(trigger.close()) == (status == 504)
 
 
-@pytest.mark.parametrize("length", ["-1", "many", "99999999999999999999"])
-def test_bad_lengths(serve, length):
+@pytest.mark.parametrize(
+    ("length", "status"), [("-1", 400), ("many", 400), ("1_0", 400), ("99999999999999999999", 413)]
+)
+def test_bad_lengths(serve, length, status):
+    port, trigger = serve()
+    assert post(port, b"", **{"Content-Length": length})[0] == status
+    assert trigger.close() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "rest", "status"),
+    [
+        ("Transfer-Encoding: chunked\r\n", b'd\r\n{"part": "A"}\r\n0\r\n\r\n', b"411"),
+        ("Content-Length: 0\r\nContent-Length: 13\r\n", b'{"part": "A"}', b"400"),
+        ("Content-Length: 20\r\n", b'{"part": "A"}', b"400"),  # and then the peer closes its side
+    ],
+)
+def test_bodies_of_unknown_length_fire_nothing(serve, headers, rest, status):
+    port, trigger = serve()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+        head = f"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n"
+        peer.sendall(head.encode() + rest)
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.makefile("rb").readline().split()[1] == status
+    assert trigger.close() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example:80"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "localhost:8765", "Origin": "http://localhost:8765"}, 504),
+        ({"Content-Type": "application/json; charset=utf-8"}, 504),
+    ],
+)
+def test_pages_of_other_sites_fire_nothing(serve, headers, status):
+    port, trigger = serve()
+    assert post(port, b'{"part": "A"}', **headers)[0] == status
+    assert len(trigger.close()) == (status == 504)
+
+
+def test_a_form_of_another_site_without_fields_fires_nothing(serve):
+    port, trigger = serve()
+    assert post(port, **{"Content-Type": "application/x-www-form-urlencoded"})[0] == 415
+    assert trigger.close() == []
+
+
+def test_silent_connections_leave_room_for_a_trigger(serve):
     port, _ = serve()
-    assert post(port, b"", **{"Content-Length": length})[0] == 413
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            peer.sendall(b"POST /trigger/left HT")
+        assert post(port, b'{"part": "A"}')[0] == 504
+        wait_until(  # one address has half of the port
+            lambda: sum("process_request_thread" in t.name for t in threading.enumerate()) <= MOST_CONNECTIONS // 2
+        )
+
+
+@pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
+def test_a_request_that_does_not_end_is_closed(serve, monkeypatch, request_):
+    monkeypatch.setattr("stfpm_runtime.line.connections.HEADERS_S", 0.5)
+    port, _ = serve()
+    assert drips(port, request_) < 15.0
+
+
+def test_a_body_that_does_not_end_is_closed(serve, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.http_trigger.BODY_S", 0.5)
+    port, trigger = serve()
+    head = (
+        b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
+    )
+    assert drips(port, head + b"\r\n") < 15.0
+    assert trigger.close() == []
+
+
+def drips(port: int, start: bytes) -> float:
+    """Send a start and then a byte now and then; return after how many seconds the server ended the connection."""
+    began_s = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.sendall(start)
+        peer.settimeout(0.1)
+        while (took_s := time.monotonic() - began_s) < 20.0:
+            with contextlib.suppress(TimeoutError):
+                try:
+                    peer.sendall(b"x" if start else b"")
+                    if not peer.recv(4096):
+                        break
+                except (ConnectionError, BrokenPipeError):
+                    break
+    return took_s
+
+
+def test_wrong_tokens_are_logged_once_and_slowed_down(serve, caplog):
+    port, _ = serve(token="the right token, long")
+    began_s = time.monotonic()
+    for _ in range(4):
+        assert post(port, Authorization="Bearer wrong")[0] == 401
+    assert time.monotonic() - began_s >= 0.1 + 0.2 + 0.4 + 0.8
+    lines = [record.getMessage() for record in caplog.records if "token" in record.getMessage()]
+    assert lines == ["a wrong token came from 127.0.0.1"]
+    began_s = time.monotonic()
+    assert post(port, Authorization="Bearer the right token, long")[0] == 504  # at once, whoever failed before
+    assert time.monotonic() - began_s < 0.8 + 0.05
+
+
+def test_requests_that_the_stop_finds_are_answered(start, port):
+    running = start(CameraOptions("left", "0", trigger="http", timeout_ms=60_000))
+    running.cameras["left"].lose()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(8)]
+        wait_until(lambda: len(running.line.stations[0].trigger.unanswered()) == 8)
+        entries = running.finish()
+        assert [answer.result()[0] for answer in answers] == [200] * 8
+        assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}
+    assert len(entries) == 8
 
 
 def test_too_many_are_refused_at_once(serve):
@@ -159,7 +289,7 @@ def test_connection_is_used_again(start, port):
     start(left={"fps": 500.0})
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     for _ in range(3):
-        connection.request("POST", "/trigger/left", b'{"part": "A"}')
+        connection.request("POST", "/trigger/left", b'{"part": "A"}', {"Content-Type": "application/json"})
         assert json.loads(connection.getresponse().read())["decision"] == "pass"
     connection.close()
 

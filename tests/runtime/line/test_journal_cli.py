@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -67,7 +69,7 @@ def test_counts_as_json(show):
 def test_period_and_camera(show):
     assert show("--since", "150m")[1].split()[:3] == ["right", "cap", "3"]
     assert show("--until", "4h", "--camera", "left")[1].split()[:3] == ["left", "frame", "2"]
-    assert show("--since", "1m", "--until", "1m")[-1].split() == ["all", "0", "0", "0", "0", "-"]
+    assert show("--since", "1m", "--until", "1m") == ["no verdicts in this period"]
 
 
 def test_moments_are_local_time(show):
@@ -82,6 +84,46 @@ def test_rejects_with_their_pictures(show, tmp_path):
     records = [json.loads(line) for line in show("--rejects", "--json")]
     assert [(found["seq"], found["picture"]) for found in records] == [(2, "day/1.png"), (4, "")]
     assert len(records[0]["journal"]) == 8
+
+
+def test_a_debounced_decision_is_shown_with_its_true_comparison_and_its_frames(show, journal):
+    reason = "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
+    with contextlib.closing(Journal(journal.path)) as writer:
+        writer.write(make_entry(decision="reject", score=0.25, reason=reason))
+    assert show("--rejects")[-1].endswith(f"7 reject left/frame A-1 0.25 <= 0.5; {reason}")
+
+
+def test_text_of_others_cannot_forge_a_line(show, journal):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        writer.write(make_entry(decision="reject", score=0.75, part="A\x1dB", reason="x\n2026-11-24 pass\x1b[2K"))
+    assert show("--rejects")[-1].endswith(r"A\x1dB 0.75 > 0.5; x\n2026-11-24 pass\x1b[2K")
+
+
+def test_a_camera_that_the_journal_does_not_know_is_an_error(show, journal, capsys):
+    assert main([str(journal.path), "--camera", "lefft"]) == 1
+    error = capsys.readouterr().err
+    assert error == "stfpm-journal: error: got camera 'lefft'; expected one that the journal knows: left, right\n"
+
+
+@pytest.mark.parametrize("show_what", ["--csv", "--rejects"])
+def test_a_reader_that_has_enough_ends_the_command_quietly(journal, show_what):
+    with contextlib.closing(Journal(journal.path, "normal")) as writer:
+        writer.write_late([make_entry(decision="reject", score=0.75)] * 3000)
+    code = "import sys; from stfpm_runtime.line.journal_cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, str(journal.path), show_what]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_csv_cells_are_no_formulas(journal, show):
+    with contextlib.closing(Journal(journal.path)) as writer:
+        for part in ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "A-1"):
+            writer.write(make_entry(part=part, score=-0.5))
+    rows = list(csv.DictReader(io.StringIO("\n".join(show("--csv")))))[-6:]
+    assert [row["part"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "A-1"]
+    assert {row["score"] for row in rows} == {"-0.5"}
 
 
 def test_csv_is_read_by_others(show, journal):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journa
         for _ in range(3):
             recorder.keep(make_entry())
             follower.wake()
-        wait_until(lambda: follower._failing)
+        wait_until(lambda: follower.failure)
         lines.rmdir()
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
     recorder.keep_up()
@@ -142,3 +143,41 @@ def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines, m
         follower.wake()
         wait_until(lambda: lines.read_text().count("\n") == 2)  # complete: all that the journal holds
     assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == [1, 2]
+
+
+def test_verdicts_that_were_deleted_before_they_were_written_are_an_event(recorder, follow, lines, journal):
+    recorder.keep(make_entry())
+    with follow():
+        pass
+    for _ in range(9):
+        recorder.keep(make_entry())
+    with contextlib.closing(sqlite3.connect(journal.path)) as other, other:
+        other.execute("DELETE FROM verdicts WHERE seq <= 8")
+    with follow() as follower:
+        pass
+    assert [line["seq"] for line in read_lines(lines)] == [1, 9, 10]
+    assert follower.deleted.total == 7
+    recorder.keep_up()
+    assert "7 verdicts (2 to 8) deleted from the journal before they were written" in [
+        event.detail for event in journal.events()
+    ]
+
+
+def test_numbers_that_are_used_again_are_noticed(recorder, follow, lines, journal):
+    for _ in range(3):
+        recorder.keep(make_entry(time="2026-11-24T06:00:00.000Z"))
+    recorder.keep(make_entry(time="2026-11-24T07:00:00.000Z"))
+    with follow():
+        pass
+    recorder.close()
+    with contextlib.closing(sqlite3.connect(journal.path)) as other, other:  # as a copy that was made before the fourth
+        other.execute("DELETE FROM verdicts WHERE seq = 4")
+        other.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'verdicts'")
+    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as again:
+        for _ in range(2):
+            again.keep(make_entry(time="2026-11-24T08:00:00.000Z", part="new"))
+        follower = JsonLinesFollower(journal.path, lines, 1e9, again.remark)
+        follower.close()
+        again.keep_up()
+    assert [(line["seq"], line["part"]) for line in read_lines(lines)][4:] == [(4, "new"), (5, "new")]
+    assert any("restored from a copy" in event.detail for event in journal.events())

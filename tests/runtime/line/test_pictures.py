@@ -110,7 +110,7 @@ def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remark
 
     def slow(*arguments):
         busy.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         return np.zeros((4, 4, 3), np.uint8)
 
     monkeypatch.setattr(picturing, "draw_overlay", slow)
@@ -119,7 +119,7 @@ def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remark
     assert [bool(one.overlay) for one in promised] == [True, True, False, False, False]
     assert pictures.dropped == 3
     assert remarks == [("pictures", "come faster than they can be written; verdicts go on without")]
-    assert busy.wait(20)
+    assert busy.wait(120)
     go_on.set()
     pictures.close()
     assert files(folder) == sorted(one.overlay for one in promised[:2])

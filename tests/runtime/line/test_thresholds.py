@@ -12,8 +12,9 @@ import pytest
 from stfpm_runtime.errors import JournalError, OptionError
 from stfpm_runtime.line.config import CameraOptions, RegionOptions
 from stfpm_runtime.line.journal_cli import main
-from stfpm_runtime.line.ordering import is_taken, place_order, what_if
+from stfpm_runtime.line.ordering import is_taken, place_order, wait_for_result
 from stfpm_runtime.line.thresholds import Thresholds, new_order
+from stfpm_runtime.line.what_if import what_if
 
 from .conftest import wait_until
 
@@ -44,32 +45,32 @@ def test_the_innermost_holds_and_the_operators_word_before_all():
 
 def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
     wait_until(lambda: len(journal.entries()) > 20)
-    order = new_order(0.2, "Ada")
+    order = new_order(0.3, "Ada")
     number = place_order(journal.path, order)
     wait_until(lambda: is_taken(journal.path, number))
     before = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > before + 20)
     entries = line.finish()
-    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.2)
+    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.3)
     assert {entry.threshold for entry in entries[:changed]} == {0.5}
-    assert {entry.threshold for entry in entries[changed:]} == {0.2}
+    assert {entry.threshold for entry in entries[changed:]} == {0.3}
     assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
-    assert event.detail == f"left/frame: 0.5 -> 0.2, by Ada at {order.time}"
+    assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {order.time}"
     assert line.line.ruling.thresholds.is_held("left", "frame")
 
 
 def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
-    number = place_order(journal.path, new_order(0.2, "Ada"))
+    number = place_order(journal.path, new_order(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     line.finish()
     again = run_line()
     wait_until(lambda: again.line.summary.total > 0)
-    assert again.finish()[-1].threshold == 0.2
+    assert again.finish()[-1].threshold == 0.3
     configured = run_line(make_options(threshold=0.7))
     wait_until(lambda: configured.line.summary.total > 0)
     assert configured.finish()[-1].threshold == 0.7
-    assert "left/frame: 0.2, by Ada, holds no more: it is configured anew" in [e.detail for e in journal.events()]
+    assert "left/frame: 0.3, by Ada, holds no more: it is configured anew" in [e.detail for e in journal.events()]
     plain = run_line()
     wait_until(lambda: plain.line.summary.total > 0)
     assert plain.finish()[-1].threshold == 0.5
@@ -78,14 +79,14 @@ def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, 
 def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run_line):
     wait_until(lambda: journal.path.is_file() and journal.entries())
     line.finish()
-    number = place_order(journal.path, new_order(0.3, "Ada", "left"))
+    number = place_order(journal.path, new_order(0.4, "Ada", "left"))
     assert not is_taken(journal.path, number)
     run_line()
     wait_until(lambda: is_taken(journal.path, number))
 
 
 def test_as_configured_again(line, journal):
-    for threshold, expected in ((0.2, 0.2), (None, 0.5)):
+    for threshold, expected in ((0.3, 0.3), (None, 0.5)):
         number = place_order(journal.path, new_order(threshold, "Ada"))
         wait_until(lambda number=number: is_taken(journal.path, number))
         assert line.line.ruling.thresholds.of("left", "frame") == expected
@@ -105,6 +106,26 @@ def test_what_it_would_have_done(line, journal):
         flipped = {*found.newly_rejected, *found.newly_passed}
         assert flipped == {e.seq for e in last if (e.score > threshold) != (e.decision == "reject")}
     assert what_if(journal.path, 0.1, camera="none").parts == 0
+
+
+def test_what_it_would_have_done_counts_debounced_decisions(make_options, run_line):
+    """Every second frame is above the threshold, so two of three frames make a reject from the third on."""
+    camera = CameraOptions("left", "0", debounce=(2, 3), trigger="every", every_ms=1)
+
+    def alternating(index):
+        return np.full((16, 32, 3), 255 if index % 2 == 0 else 100, np.uint8)
+
+    running = run_line(make_options(camera), left={"fps": None, "frames": 12, "paint": alternating})
+    running.thread.join(20)
+    entries = running.finish()
+    rejected = sum(entry.decision == "reject" for entry in entries)
+    assert rejected < len(entries) - 2
+    kept = what_if(running.journal.path, 0.5)
+    assert (kept.rejected, kept.would_reject, kept.newly_rejected, kept.newly_passed) == (rejected, rejected, (), ())
+    lower = what_if(running.journal.path, 0.2)
+    assert lower.would_reject == len(entries) - 1, "all but the first, of which one frame is not enough"
+    assert what_if(running.journal.path, 1.5).would_reject == 0
+    assert what_if(running.journal.path, 0.5, parts=4).would_reject == sum(e.decision == "reject" for e in entries[-4:])
 
 
 @pytest.mark.parametrize(("threshold", "who"), [(float("nan"), "a"), (float("inf"), "a"), (0.1, ""), (0.1, "a\nb"),
@@ -150,3 +171,119 @@ def test_bad_usage(flags, capsys):
         main(["line.sqlite", *flags])
     assert caught.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+ROWS = {
+    "huge": {"threshold": 1e9},
+    "negative": {"threshold": -1e9},
+    "infinite": {"threshold": float("inf")},
+    "text": {"threshold": "high"},
+    "blob": {"threshold": b"\x00\xff"},
+    "no name": {"who": ""},
+    "forged line": {"who": "Ada\n2026-11-25 error: forged"},
+    "blob as a name": {"who": b"Ada"},
+    "blob as a camera": {"camera": b"left"},
+    "null as a camera": {"camera": None},
+    "null as a time": {"time": None},
+    "number as a region": {"region": 5},
+    "long name": {"who": "a" * 100_000},
+    "another camera": {"camera": "none"},
+}
+LOOSE = (
+    "CREATE TABLE thresholds "
+    "(seq INTEGER PRIMARY KEY, time, who, camera, region, threshold, old, configured, model, state)"
+)
+
+
+def write_row(path, state: str, model: str, cast: str = "", **changes) -> None:
+    """As any SQLite client can, by a table without constraints where need be."""
+    row = {"time": "2026-11-25T00:00:00.000Z", "who": "Ada", "camera": "left", "region": "frame", "threshold": 0.4,
+           "old": 0.5, "configured": 0.5, "model": model, "state": state, **changes}  # fmt: skip
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=20)) as client:
+        client.execute("BEGIN IMMEDIATE")
+        if "NOT NULL" in client.execute("SELECT sql FROM sqlite_master WHERE name = 'thresholds'").fetchone()[0]:
+            client.execute("DROP TABLE thresholds")
+            client.execute(LOOSE)
+        values = ", ".join(f"CAST(:{key} AS TEXT)" if key == cast else f":{key}" for key in row)
+        client.execute(f"INSERT INTO thresholds ({', '.join(row)}) VALUES ({values})", row)
+        client.execute("COMMIT")
+
+
+def states(path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as client:
+        return [state for (state,) in client.execute("SELECT state FROM thresholds ORDER BY seq")]
+
+
+@pytest.mark.parametrize("state", ["ordered", "holds"])
+@pytest.mark.parametrize("case", [*ROWS, "no Unicode"])
+def test_a_row_that_makes_no_sense_is_refused_and_the_line_goes_on(line, journal, run_line, case, state):
+    changes = ROWS.get(case, {"who": b"\xff\xfe", "cast": "who"})
+    wait_until(lambda: len(journal.entries()) > 5)
+    model = line.line.ruling.model.sha256
+    if state == "holds":  # is read at the start alone
+        line.finish()
+    write_row(journal.path, state, model, **changes)
+    if state == "holds":
+        line = run_line(left={"paint": levels, "fps": 200.0})
+    wait_until(lambda: "past" in states(journal.path))
+    at = len(journal.entries())
+    wait_until(lambda: len(journal.entries()) > at + 10)
+    entries = line.finish()
+    assert line.errors == []
+    assert {entry.threshold for entry in entries} == {0.5}
+    assert "fault" not in {entry.decision for entry in entries}
+    (event,) = [event for event in journal.events() if event.kind == "threshold"]
+    assert "is refused: " in event.detail or "holds no more: " in event.detail
+    assert event.detail.isprintable()
+    assert len(event.detail) < 400
+    again = run_line(left={"paint": levels, "fps": 200.0})
+    wait_until(lambda: again.line.summary.total > 5)
+    again.finish()
+    assert again.errors == []
+    assert len([event for event in journal.events() if event.kind == "threshold"]) == 1, "it is not looked at again"
+
+
+def test_a_table_of_other_columns_costs_no_verdict(line, journal, run_line):
+    wait_until(lambda: len(journal.entries()) > 5)
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None, timeout=20)) as client:
+        client.execute("DROP TABLE thresholds")
+        client.execute("CREATE TABLE thresholds (other TEXT)")
+    at = len(journal.entries())
+    wait_until(lambda: len(journal.entries()) > at + 200)
+    line.finish()
+    again = run_line(left={"paint": levels, "fps": 200.0})
+    wait_until(lambda: again.line.summary.total > 20)
+    assert {entry.decision for entry in again.finish()} == {"pass", "reject"}
+    assert "cannot be read" in next(event.detail for event in journal.events() if event.kind == "threshold")
+
+
+@pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2499, 1.0001])
+def test_a_threshold_out_of_bounds_cannot_be_ordered(line, journal, capsys, threshold):
+    wait_until(lambda: journal.entries())
+    with pytest.raises(OptionError, match=r"expected 0\.25 to 1; the key threshold_bounds"):
+        place_order(journal.path, new_order(threshold, "Ada"))
+    assert main([str(journal.path), f"--threshold={threshold}", "--by", "Ada"]) == 1
+    assert "expected 0.25 to 1" in capsys.readouterr().err
+    assert states(journal.path) == []
+
+
+def test_the_bounds_are_configured(run_line, make_options, journal):
+    line = run_line(make_options(threshold_bounds=(0.1, 10.0)))
+    wait_until(lambda: journal.entries())
+    number = place_order(journal.path, new_order(4.9, "Ada"))
+    wait_until(lambda: is_taken(journal.path, number))
+    assert line.line.ruling.thresholds.of("left", "frame") == 4.9
+    line.finish()
+    again = run_line()  # half to twice, by default: what held before does not any more
+    wait_until(lambda: again.line.summary.total > 0)
+    assert again.finish()[-1].threshold == 0.5
+    assert "holds no more: got a threshold of 4.9; expected 0.25 to 1" in journal.events()[-1].detail
+
+
+def test_a_refused_order_is_told_to_whoever_waits_for_it(line, journal):
+    wait_until(lambda: journal.entries())
+    write_row(journal.path, "ordered", "", threshold=1e9)
+    wait_until(lambda: states(journal.path) == ["past"])
+    assert not is_taken(journal.path, 1)
+    with pytest.raises(OptionError, match="the line refused order 1; see its events"):
+        wait_for_result(journal.path, 1, 1.0)

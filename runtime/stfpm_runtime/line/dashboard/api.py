@@ -17,10 +17,12 @@ from ..board import Board, Glimpse, PlaceBoard
 from ..config import LineOptions
 from ..entry import Entry, utc
 from ..loop import Line
-from ..ordering import check_place, is_taken, place_order, what_if
+from ..ordering import check_place, place_order, wait_for_result
 from ..reading import JournalReader
 from ..ruling import fields_of
+from ..sinks.health import Output, problem_of
 from ..thresholds import new_order
+from ..what_if import what_if
 from .contract import RefusedError
 from .drawing import Artist
 
@@ -45,23 +47,21 @@ class Api:
         self._options = options
         self._artist = Artist()
 
-    def health(self) -> list[str]:
-        """What is not as it should be, in words; nothing if all is well."""
-        line, problems = self.line, []
-        if (silent_s := time.monotonic() - self.board.turned_s) > HANGS_S:
-            problems.append(f"the loop has not turned for {silent_s:.0f} s")
-        if not line.recorder.works:
-            problems.append("the journal cannot be written: every verdict is a fault")
-        problems += [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
-        problems += [f"{follower.name}: cannot be reached" for follower in line.followers if not follower.works]
-        problems += [f"{listener.name}: {listener.failure}" for listener in line.listeners if listener.failure]
-        if line.integrity and line.integrity.problem:
-            problems.append(line.integrity.problem)
-        return problems
+    def health(self) -> tuple[list[str], list[str]]:
+        """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
 
-    def is_dead(self) -> bool:
-        """Whether no verdict can be had of the line."""
-        return time.monotonic() - self.board.turned_s > HANGS_S or not self.line.recorder.works
+        A camera that is lost does not fail the line: each of its parts is journalled and told as a fault.
+        """
+        line, failing = self.line, []
+        if (silent_s := time.monotonic() - self.board.turned_s) > HANGS_S:
+            failing.append(f"the loop has not turned for {silent_s:.0f} s")
+        if not line.recorder.works:
+            failing.append("the journal cannot be written: every verdict is a fault")
+        failing += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
+        failing += [problem for output in _outputs(line) if (problem := problem_of(output))]
+        if line.integrity and line.integrity.problem:
+            failing.append(line.integrity.problem)
+        return failing, [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
 
     def status(self) -> dict[str, Any]:
         """All that changes from verdict to verdict."""
@@ -80,9 +80,12 @@ class Api:
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
             "places": places,
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.stations],
-            "sinks": [{"name": f.name, "works": f.works} for f in line.followers],
+            "sinks": [
+                {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
+                for o in _outputs(line)
+            ],
             "pictures": _pictures(line),
-            "problems": self.health(),
+            "problems": [problem for problems in self.health() for problem in problems],
             "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
             "shadow": _shadow(line),
         }
@@ -93,12 +96,12 @@ class Api:
         keys = ("seq", "time", "score", "threshold", "decision")
         return {"scores": [{key: getattr(entry, key) for key in keys} for entry in entries]}
 
-    def live(self, camera: str, region: str, map: bool, width: int) -> tuple[bytes, int]:
-        """The newest picture of a place as JPEG, and its verdict's number."""
-        glimpse = self._known(camera, region).newest
-        if glimpse is None or glimpse.image is None:
+    def live(self, camera: str, region: str, map: bool, width: int) -> tuple[bytes, dict[str, Any]]:
+        """Return the newest picture of a place as JPEG, and the verdict it was taken for; there may be newer ones."""
+        glimpse = self._known(camera, region).pictured
+        if glimpse is None:
             raise RefusedError(HTTPStatus.NOT_FOUND, "there is no picture yet; ask again when there is a verdict")
-        return self._artist.draw(glimpse, map, width), glimpse.entry.seq
+        return self._artist.draw(glimpse, map, width), _record(glimpse.entry)
 
     def rejects(self, last: int) -> dict[str, Any]:
         """The last parts that were not passed, the newest first."""
@@ -136,11 +139,9 @@ class Api:
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
             number = place_order(path, new_order(threshold, who, camera, region))
+            taken = wait_for_result(path, number, TAKEN_S) == "taken"
         except OptionError as error:
             raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        until = time.monotonic() + TAKEN_S
-        while not (taken := is_taken(path, number)) and time.monotonic() < until:
-            time.sleep(0.01)
         return {"order": number, "taken": taken, "effect": effect}
 
     def model(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class Api:
             raise RefusedError(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
 
     def _place(self, camera: str, region: str, place: PlaceBoard) -> dict[str, Any]:
-        counts, newest = place.decisions, place.newest
+        counts, newest, pictured = place.decisions, place.newest, place.pictured
         latency = place.latency_ms()
         return {
             "camera": camera,
@@ -175,8 +176,8 @@ class Api:
             "p99_ms": latency and _rounded(latency[1]),
             "threshold": self.line.ruling.thresholds.of(camera, region),
             "threshold_by_hand": self.line.ruling.thresholds.is_held(camera, region),
-            "has_picture": newest is not None and newest.image is not None,
             "newest": _newest(newest),
+            "pictured": _newest(pictured),
         }
 
     def _known(self, camera: str, region: str) -> PlaceBoard:
@@ -212,6 +213,12 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
+
+
+def _outputs(line: Line) -> list[Output]:
+    """Return everything that receives verdicts: sinks, JSON lines, pictures."""
+    files: tuple[Output | None, ...] = (line.json_lines, line.pictures)
+    return [*line.followers, *(output for output in files if output is not None)]
 
 
 def _pictures(line: Line) -> dict[str, int] | None:

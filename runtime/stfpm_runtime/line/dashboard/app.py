@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
+import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -11,6 +12,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import MissingExtraError, StfpmError
+from ..access import Access, AccessError
+from ..connections import BODY_S
 from .api import Api
 from .contract import BODY_BYTES, RefusedError, from_body, from_query
 from .endpoints import ENDPOINTS
@@ -41,55 +44,47 @@ PAGES = {
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+        "object-src 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
-LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def make_app(api: Api, options: DashboardOptions) -> Starlette:
     """The application of one line."""
-    doorman = Doorman(options)
-    metrics = Metrics(api)
+    access = Access(options, LOG)
+    metrics = Metrics(api, access)
     routes = [Route(path, _page(*page), methods=["GET"]) for path, page in PAGES.items()]
     routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in ENDPOINTS:
         by_path.setdefault(endpoint.path, []).append(endpoint)
     for path, endpoints in by_path.items():
-        route = _endpoint(endpoints, api, metrics, doorman)
+        route = _endpoint(endpoints, api, metrics, access)
         routes.append(Route(path, route, methods=[endpoint.method for endpoint in endpoints]))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
     app.router.redirect_slashes = False
     return app
 
 
-class Doorman:
-    """Who may ask what. Without a token only this machine may look, by a local name, and nobody may change."""
-
-    def __init__(self, options: DashboardOptions) -> None:
-        self.has_token = bool(options.token)
-        self._token = f"Bearer {options.token}".encode()
-
-    def check(self, request: Request, endpoint: Endpoint) -> None:
-        """Raise RefusedError unless it may."""
-        if endpoint.is_open:
-            return
-        if self.has_token:
-            given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-            if not hmac.compare_digest(self._token, given):
-                raise RefusedError(HTTPStatus.UNAUTHORIZED, "expected the header Authorization: Bearer TOKEN")
-            return
-        if (request.url.hostname or "") not in LOCAL:  # another site's name that leads here
-            raise RefusedError(HTTPStatus.FORBIDDEN, "expected the address 127.0.0.1 or localhost, or a token")
-        if endpoint.changes:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "changes need a token; set one in the table [dashboard]")
+def _check_access(request: Request, endpoint: Endpoint, access: Access) -> None:
+    """Raise AccessError unless the request is allowed. Without a token nothing can be changed."""
+    if endpoint.is_open:
+        return
+    address = request.client.host if request.client else ""
+    header = request.headers.get
+    access.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
+    if endpoint.changes and not access.has_token:
+        raise AccessError(HTTPStatus.FORBIDDEN, "changes need a token; set one in the table [dashboard]")
 
 
 def _endpoint(
-    endpoints: list[Endpoint], api: Api, metrics: Metrics, doorman: Doorman
+    endpoints: list[Endpoint], api: Api, metrics: Metrics, access: Access
 ) -> Callable[[Request], Awaitable[Response]]:
     """What answers all methods of one address."""
     by_method = {endpoint.method: endpoint for endpoint in endpoints}
@@ -97,9 +92,14 @@ def _endpoint(
     async def answer(request: Request) -> Response:
         endpoint = by_method["GET" if request.method == "HEAD" else request.method]
         try:
-            doorman.check(request, endpoint)
+            _check_access(request, endpoint, access)
             values = await _values(request, endpoint)
-            return await run_in_threadpool(_answer, endpoint, values, api, metrics, doorman)
+            if endpoint.name == "healthz":
+                return _health(api)  # without a thread: it waits for nobody who has pictures drawn
+            return await run_in_threadpool(_answer, endpoint, values, api, metrics, access)
+        except AccessError as refused:
+            await asyncio.sleep(refused.delay_s)
+            return _error(refused.status, str(refused))
         except RefusedError as refused:
             return _error(refused.status, str(refused))
         except StfpmError as error:
@@ -117,7 +117,11 @@ async def _values(request: Request, endpoint: Endpoint) -> dict[str, Any]:
         kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json")
-        values |= from_body(endpoint.parameters, await _body(request))
+        try:
+            body = await asyncio.wait_for(_body(request), BODY_S)
+        except asyncio.TimeoutError:
+            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {BODY_S:g} s") from None
+        values |= from_body(endpoint.parameters, body)
     return values
 
 
@@ -134,28 +138,27 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, doorman: Doorman) -> Response:
+def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, access: Access) -> Response:
     """In a thread of the server's pool: it may read files and draw."""
     if endpoint.name == "metrics":
         return Response(metrics.text(), headers={**HEADERS, "Content-Type": MEDIA_TYPE})
-    if endpoint.name == "healthz":
-        return _health(api)
     found = getattr(api, endpoint.name)(**values)
     if endpoint.name == "live":
-        data, seq = found
-        return Response(data, headers={**HEADERS, "X-Verdict": str(seq)}, media_type="image/jpeg")
+        data, verdict = found
+        headers = {"X-Verdict": str(verdict["seq"]), "X-Verdict-Record": json.dumps(verdict)}
+        return Response(data, headers={**HEADERS, **headers}, media_type="image/jpeg")
     if endpoint.name == "picture":
         return Response(found[0], headers=HEADERS, media_type=found[1])
     if endpoint.name == "status":
-        found["can_change"] = doorman.has_token
+        found["can_change"] = access.has_token
     return _json(found)
 
 
 def _health(api: Api) -> Response:
     """For whoever asks: no secrets in it."""
-    is_dead = api.is_dead()
-    status = HTTPStatus.SERVICE_UNAVAILABLE if is_dead else HTTPStatus.OK
-    return _json({"status": "failing" if is_dead else "ok", "problems": api.health()}, status)
+    failing, others = api.health()
+    status = HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK
+    return _json({"status": "failing" if failing else "ok", "problems": failing + others}, status)
 
 
 async def _openapi(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 
@@ -56,7 +57,10 @@ def fit(image: Image, width: int) -> Image:
 def _draw(glimpse: Glimpse, with_map: bool, width: int) -> bytes:
     assert glimpse.image is not None, "asked before"
     small = fit(glimpse.image, width)  # first: the rest is cheap then
-    return _jpeg(draw_overlay(small, glimpse.verdict) if with_map else small)
+    if not with_map:
+        return _jpeg(small)
+    decided = dataclasses.replace(glimpse.verdict, decision=glimpse.entry.decision)  # after the debounce
+    return _jpeg(draw_overlay(small, decided))
 
 
 def _jpeg(image: Image) -> bytes:

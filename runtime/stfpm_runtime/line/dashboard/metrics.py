@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from ...errors import MissingExtraError
+from ..access import Access
 from .api import Api
 
 try:
@@ -24,8 +25,9 @@ MEDIA_TYPE: str = CONTENT_TYPE_LATEST
 class LineCollector(Collector):
     """All metrics of a line."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, access: Access) -> None:
         self._api = api
+        self._access = access
 
     def collect(self) -> Iterator[Metric]:
         """Called for each scrape."""
@@ -63,6 +65,8 @@ class LineCollector(Collector):
         yield from (cameras, sinks, drift, alarm)
         yield GaugeMetricFamily("stfpm_journal_up", "1 if it can be written.", float(line.recorder.works))
         yield GaugeMetricFamily("stfpm_loop_age_seconds", "Since it last turned.", time.monotonic() - board.turned_s)
+        failed = self._access.failed_tokens
+        yield CounterMetricFamily("stfpm_failed_tokens", "Requests to the dashboard with a wrong token.", value=failed)
         model = GaugeMetricFamily("stfpm_model_info", "The model that rules.", labels=["file", "sha256", "precision"])
         ruling = line.ruling.model
         model.add_metric([ruling.path.name, ruling.sha256, ruling.spec.precision], 1)
@@ -72,9 +76,9 @@ class LineCollector(Collector):
 class Metrics:
     """The text that a scrape gets."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, access: Access) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(LineCollector(api))
+        self._registry.register(LineCollector(api, access))
 
     def text(self) -> bytes:
         """In Prometheus's format."""

@@ -42,7 +42,7 @@ VERDICT = record_of(
 )  # fmt: skip
 PLACE = record_of(
     camera=TEXT, region=TEXT, passed=COUNT, rejected=COUNT, faults=COUNT, dropped=COUNT, p50_ms=NUMBER, p99_ms=NUMBER,
-    threshold=NUMBER, threshold_by_hand=FLAG, has_picture=FLAG, newest=or_null(VERDICT),
+    threshold=NUMBER, threshold_by_hand=FLAG, newest=or_null(VERDICT), pictured=or_null(VERDICT),
 )  # fmt: skip
 DRIFT = record_of(
     camera=TEXT, region=TEXT, parts=COUNT, held_out=COUNT, statistic=NUMBER, p_value=NUMBER, alarm=FLAG,
@@ -54,7 +54,7 @@ STATUS = record_of(
     latency=record_of(p50_ms=NUMBER, p99_ms=NUMBER, parts=COUNT),
     places=list_of(PLACE),
     cameras=list_of(record_of(name=TEXT, state=TEXT)),
-    sinks=list_of(record_of(name=TEXT, works=FLAG)),
+    sinks=list_of(record_of(name=TEXT, works=FLAG, lag_s=NUMBER, failure=TEXT)),
     pictures=or_null(record_of(dropped=COUNT, failed=COUNT)),
     problems=list_of(TEXT),
     drift=list_of(DRIFT),

@@ -1,28 +1,80 @@
-"""The dashboard's server: uvicorn in a thread of its own, whose pool draws and reads for whoever asks."""
+"""The dashboard's server: uvicorn in a thread of its own, whose pool draws and reads for whoever asks.
+
+Each connection has a time for its request and for its answer, and a port has room for so many, see ../connections.py.
+"""
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
+from typing import Any
 
 from ...errors import MissingExtraError, OutputError
 from ..config import LineOptions
+from ..connections import BUSY, IDLE_S, Connection, Connections, connections_per_port, raise_descriptor_limit
+from ..logs import limit_repeats
 from ..loop import Line
 from .api import Api
-from .app import make_app
+from .app import LOG, make_app
 from .options import DashboardOptions
 
 try:
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
     raise MissingExtraError("uvicorn", "dashboard") from None
 
-CONNECTIONS = 100
-"""At a time; those beyond are answered 503."""
 STARTING_S = 10.0
-IDLE_S = 15
-"""A connection that says nothing for so long is closed."""
+ANSWER_S = 120.0
+"""Seconds for a request's body and its answer: a model that is loaded and checked, a picture over a slow network."""
+
+
+class _Protocol(H11Protocol):
+    """One connection, with a deadline."""
+
+    limits: Connections
+    connection: Connection | None = None
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (uvicorn narrows the base class's type)
+        peer = transport.get_extra_info("peername")
+        self.connection = self.limits.admit(peer[0] if peer else "", transport.abort)
+        super().connection_made(transport)
+        if self.connection is None:
+            transport.write(BUSY)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.connection:
+            self.limits.release(self.connection)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.connection is None:
+            return
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self.limits.expect(self.connection, ANSWER_S, answering=True)
+
+    def on_response_complete(self) -> None:
+        if self.connection:
+            self.limits.expect(self.connection, IDLE_S)
+        before = self.cycle
+        super().on_response_complete()
+        if self.connection and self.cycle is not before:  # the next request had come with the last one
+            self.limits.expect(self.connection, ANSWER_S, answering=True)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        self._connections.close_overdue()
+        return await super().on_tick(counter)
 
 
 class Dashboard:
@@ -32,6 +84,8 @@ class Dashboard:
         self._socket = _listen(options)
         self.port: int = self._socket.getsockname()[1]
         """That it really listens on."""
+        limit_repeats(LOG, logging.getLogger("uvicorn.error"), logging.getLogger("asyncio"))
+        connections = Connections(LOG, connections_per_port(raise_descriptor_limit()))
         app = make_app(Api(line, line_options), options)
         config = uvicorn.Config(
             app,
@@ -40,14 +94,13 @@ class Dashboard:
             lifespan="off",
             ws="none",
             loop="asyncio",
-            http="h11",
+            http=type("Protocol", (_Protocol,), {"limits": connections}),
             server_header=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=IDLE_S,
+            timeout_keep_alive=round(IDLE_S),
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=16_384,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, connections)
         self._thread = threading.Thread(target=self._work, name="dashboard", daemon=True)
         self._thread.start()
         until = time.monotonic() + STARTING_S

@@ -1,22 +1,28 @@
 """Verdicts into a PLC's holding registers by Modbus TCP, each in one write request. All numbers are big-endian.
 
     offset  registers  contents
-    0       1          heartbeat: counts, 0 to 65535 and round again
+    0       1          heartbeat: rises while the line can judge and journal, 0 to 65535 and round again
     1       2          seq: the verdict's number, unsigned 32 bits
     3       1          decision: 1 pass, 2 reject, 3 fault
     4       2          score, 32-bit float; NaN of a fault
     6       2          threshold, 32-bit float
     8       1          CRC-32 of "CAMERA/REGION", its low 16 bits: which part of which camera
-    9       12         the part's id, ASCII, filled up with zeros
-    21      1          places whose scores drift, 0 where all is well
-    22      2          acknowledge: the PLC writes the seq that it has dealt with here, if `handshake` is on
+    9       P          the part's id, ASCII, filled up with zeros; P is part_length / 2, by default 12
+    9 + P   1          places whose scores drift, 0 where all is well
+    10 + P  2          acknowledge: the PLC writes the seq that it has dealt with here, if `handshake` is on
+    12 + P  2          age of the verdict in ms when it was written, unsigned 32 bits; 0xFFFFFFFF: unknown, or older
+
+An id that is longer than part_length, or not ASCII, is never cut: the verdict is written as a fault without a score,
+and its id is the one character 26 (SUBSTITUTE). The journal keeps the verdict and the id as they are.
 
 Without the handshake a PLC that looks less often than verdicts come sees the newest alone; with it none is overwritten
-before it was dealt with. seq is written in the same request as the rest: a PLC never sees half a verdict.
+before it was dealt with. seq is written in the same request as the rest: a PLC never sees half a verdict. The age is
+written in a request before that one. A PLC whose registers end before it goes without.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 import zlib
@@ -24,7 +30,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import MissingExtraError
-from .follower import Record, SinkError
+from .base import Record, Remark, SinkError
+from .health import CountedEvent
 from .options import ModbusOptions
 
 try:
@@ -34,81 +41,150 @@ except ImportError:
     raise MissingExtraError("pymodbus", "modbus") from None
 
 DECISIONS = {"pass": 1, "reject": 2, "fault": 3}
-PART_BYTES = 24
-VERDICT, DRIFT, ACKNOWLEDGE = 1, 21, 22
-"""Offsets of what is written for a verdict and for drift, and of what the PLC writes."""
+VERDICT, PART = 1, 9
+"""Offsets of a verdict's registers, and of its id among them."""
+NO_ROOM = b"\x1a"
+"""In the place of an id that does not fit."""
+UNKNOWN_AGE = 0xFFFF_FFFF
+FLOAT_MAX = 3.402823466e38
+ILLEGAL_ADDRESS = 2
+REFUSALS = (1, ILLEGAL_ADDRESS, 3)
+"""Exception codes that will not change: illegal function, address, value. Busy and the like may."""
 POLL_S = 0.005
 
 
-def encode(record: Record, drifting: int = 0) -> list[int]:
-    """A verdict as registers 1 to 21, with the number of places that drift."""
-    score = float("nan") if record["score"] is None else record["score"]
+def id_bytes(part: str, length: int) -> bytes | None:
+    """Return the id as `length` bytes of ASCII, filled up with zeros, or None where it does not fit."""
+    data = part.encode("ascii", "replace")
+    if not part.isascii() or len(data) > length or b"\0" in data or NO_ROOM in data:
+        return None
+    return data.ljust(length, b"\0")
+
+
+def encode(record: Record, drifting: int = 0, part_length: int = 24) -> list[int]:
+    """Return a verdict as the registers from 1 on, with the number of places that drift."""
+    decision, score, part = record["decision"], record["score"], id_bytes(record["part"], part_length)
+    if part is None:
+        decision, score, part = "fault", None, NO_ROOM.ljust(part_length, b"\0")
     place = zlib.crc32(f"{record['camera']}/{record['region']}".encode()) & 0xFFFF
-    part = record["part"].encode("ascii", "replace")[:PART_BYTES].ljust(PART_BYTES, b"\0")
-    seq, decision = record["seq"] & 0xFFFFFFFF, DECISIONS[record["decision"]]
-    data = struct.pack(f">IHffH{PART_BYTES}sH", seq, decision, score, record["threshold"], place, part, drifting)
+    numbers = record["seq"] & 0xFFFFFFFF, DECISIONS[decision], _float32(score), _float32(record["threshold"])
+    data = struct.pack(f">IHffH{part_length}sH", *numbers, place, part, drifting)
     return list(struct.unpack(f">{len(data) // 2}H", data))
 
 
 class ModbusSink:
     """Writes to one PLC."""
 
-    def __init__(self, options: ModbusOptions) -> None:
+    batch = 1
+
+    def __init__(self, options: ModbusOptions, remark: Remark) -> None:
         self._options = options
-        self._client: Any = None  # pymodbus tells no types
+        self._where = f"the PLC {options.host}"
+        self._remark = remark
+        text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
+        self._misfits = CountedEvent(lambda said: remark("sink", f"{options.name}: {said}"), text)
+        self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
+        self._drift = PART + options.part_length // 2
+        self._acknowledge = self._drift + 1
+        self._age = self._acknowledge + 2
+        self._has_age = True
 
     def open(self) -> None:
         """Connect."""
         options = self._options
         self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
         if not self._client.connect():
-            raise SinkError(f"the PLC {self._options.host}:{self._options.port} cannot be reached")
+            raise SinkError(f"{self._where}:{options.port} cannot be reached")
 
-    def tell(self, records: Sequence[Record]) -> int:
-        """Write the first; with the handshake, when the PLC has dealt with it."""
+    def tell(self, records: Sequence[Record]) -> list[str]:
+        """Write the first; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
-        self._write(VERDICT, encode(record, len(self._drifting)))
+        self._write_age(record.get("age_ms"))
+        if refusal := self._write(VERDICT, encode(record, len(self._drifting), self._options.part_length)):
+            return [refusal]
         if self._options.handshake:
             self._await(record["seq"] & 0xFFFFFFFF)
-        return 1
+        if id_bytes(record["part"], self._options.part_length) is None:
+            self._misfits.add(record["seq"], record["seq"])
+        return [""]
 
-    def announce(self, record: Record) -> None:
+    def announce(self, record: Record) -> str:
         """Write how many places drift; the event's detail begins with what it is, and where."""
         what, place, *_ = record["detail"].split(": ")
-        drifting = self._drifting | {place} if what == "alarm" else self._drifting - {place}
-        self._write(DRIFT, [len(drifting)])
-        self._drifting = drifting
+        self._drifting = self._drifting | {place} if what == "alarm" else self._drifting - {place}
+        return self._write(self._drift, [len(self._drifting)])
 
     def beat(self, count: int) -> None:
         """Write the count."""
-        self._write(0, [count & 0xFFFF])
+        if refusal := self._write(0, [count & 0xFFFF]):
+            raise SinkError(refusal)
 
     def close(self) -> None:
         """Close the connection."""
+        self._misfits.report()
         if self._client is not None:
             self._client.close()
             self._client = None
 
+    def _write_age(self, age_ms: int | None) -> None:
+        """Write the age, unless the PLC has no registers for it."""
+        if not self._has_age:
+            return
+        age = UNKNOWN_AGE if age_ms is None else min(age_ms, UNKNOWN_AGE)
+        answer = self._call("write_registers", self._age, values=[age >> 16, age & 0xFFFF])
+        if answer.isError() and answer.exception_code == ILLEGAL_ADDRESS:
+            self._has_age = False
+            last = self._options.address + self._age
+            text = f"{self._where} has no registers {last} and {last + 1}; verdicts are written without their age"
+            self._remark("sink", f"{self._options.name}: {text}")
+        elif refusal := self._refusal(answer, self._age):
+            raise SinkError(refusal)
+
     def _await(self, seq: int) -> None:
-        until = time.monotonic() + self._options.timeout_s
+        """Wait until the PLC acknowledges. Raises SinkError when it does not in time."""
+        until_s = time.monotonic() + self._options.timeout_s
         while True:
-            high, low = self._call("read_holding_registers", ACKNOWLEDGE, count=2).registers
+            answer = self._call("read_holding_registers", self._acknowledge, count=2)
+            if refusal := self._refusal(answer, self._acknowledge):
+                raise SinkError(refusal)
+            if len(answer.registers) != 2:
+                raise SinkError(f"{self._where} answers with {len(answer.registers)} registers; expected 2")
+            high, low = answer.registers
             if high << 16 | low == seq:
                 return
-            if time.monotonic() > until:
-                raise SinkError(f"the PLC {self._options.host} did not acknowledge verdict {seq}")
+            if time.monotonic() > until_s:
+                raise SinkError(f"{self._where} did not acknowledge verdict {seq}")
             time.sleep(POLL_S)
 
-    def _write(self, offset: int, registers: list[int]) -> None:
-        self._call("write_registers", offset, values=registers)
+    def _write(self, offset: int, registers: list[int]) -> str:
+        """Write registers in one request; returns why they are refused for good, or an empty text."""
+        answer = self._call("write_registers", offset, values=registers)
+        if refusal := self._refusal(answer, offset):
+            return refusal
+        if answer.count != len(registers):
+            raise SinkError(f"{self._where} acknowledges {answer.count} of {len(registers)} registers")
+        return ""
+
+    def _refusal(self, answer: Any, offset: int) -> str:  # noqa: ANN401
+        """Return why a request is refused for good, or an empty text. Raises SinkError where that may change."""
+        if not answer.isError():
+            return ""
+        text = f"{self._where} refuses registers from {self._options.address + offset} on: {answer}"
+        if answer.exception_code in REFUSALS:
+            return text
+        raise SinkError(text)
 
     def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401
         address = self._options.address + offset
         try:
-            answer = getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
+            return getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
         except (ModbusException, OSError) as error:
-            raise SinkError(f"the PLC {self._options.host} does not answer ({error})") from None
-        if answer.isError():
-            raise SinkError(f"the PLC {self._options.host} refuses registers from {address} on: {answer}")
-        return answer
+            raise SinkError(f"{self._where} does not answer ({error})") from None
+
+
+def _float32(value: float | None) -> float:
+    """Return the number where 32 bits hold it, an infinity beyond, NaN for None."""
+    if value is None:
+        return math.nan
+    return value if abs(value) <= FLOAT_MAX else math.copysign(math.inf, value)

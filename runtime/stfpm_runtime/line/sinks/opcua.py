@@ -1,4 +1,18 @@
-"""Verdicts into an OPC UA server's variables, each in one request, whose last is `seq`: who sees it change sees all."""
+"""Verdicts into an OPC UA server's variables, each verdict in one write request.
+
+The types of the nodes are read when the server is connected. A node whose type does not hold the value exactly is
+refused then, before anything is written:
+
+    key                    types
+    verdict, part, drift   String
+    decision               String; an integer of any size: 1 pass, 2 reject, 3 fault
+    seq                    Int32, UInt32, Int64, UInt64
+    score                  Double; Float, since a model's scores are 32-bit floats; NaN of a fault
+    age                    ms as Int32, UInt32, Int64, UInt64; the type's largest number: unknown, or older
+    heartbeat              an integer of any size, which begins again at 0 beyond its largest number
+
+`seq` is the last of a request: who sees it change sees the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +21,16 @@ import concurrent.futures
 import json
 import logging
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
-from ...errors import MissingExtraError
-from .follower import Record, SinkError
+from ...errors import MissingExtraError, OptionError
+from .base import Record, SinkError
 from .options import OpcUaOptions
 
 try:
     from asyncua import ua
-    from asyncua.sync import Client
+    from asyncua.sync import Client, ThreadLoopNotRunning
     from asyncua.ua.uaerrors import UaError
 except ImportError:
     raise MissingExtraError("asyncua", "opcua") from None
@@ -29,19 +43,50 @@ FAILURES = (
     asyncio.TimeoutError,
     concurrent.futures.TimeoutError,
     concurrent.futures.CancelledError,
+    ThreadLoopNotRunning,
 )
+T = TypeVar("T")
+Kind = ua.VariantType
+LARGEST = {
+    Kind.SByte: 2**7 - 1, Kind.Int16: 2**15 - 1, Kind.Int32: 2**31 - 1, Kind.Int64: 2**63 - 1,
+    Kind.Byte: 2**8 - 1, Kind.UInt16: 2**16 - 1, Kind.UInt32: 2**32 - 1, Kind.UInt64: 2**64 - 1,
+}  # fmt: skip
+"""The largest number of each type of integer."""
+WIDE = (Kind.Int64, Kind.Int32, Kind.UInt32, Kind.UInt64)
+TYPES = {
+    "verdict": (Kind.String,), "part": (Kind.String,), "drift": (Kind.String,),
+    "decision": (Kind.String, *LARGEST), "score": (Kind.Double, Kind.Float), "age": WIDE, "seq": WIDE,
+    "heartbeat": (Kind.Int64, *LARGEST),
+}  # fmt: skip
+"""The types that each node may have; the first is taken where the server demands none."""
+PER_VERDICT = ("verdict", "decision", "score", "part", "age", "seq")
+"""What is written for a verdict, in this order."""
+CODES = {"pass": 1, "reject": 2, "fault": 3}
+MAY_WRITE = 2
+"""Bit of the access level."""
 
 
 class OpcUaSink:
-    """Writes to one server."""
+    """Writes to one server. Raises OptionError for a node that is no node."""
+
+    batch = BATCH
 
     def __init__(self, options: OpcUaOptions) -> None:
         self._options = options
         self._client: Client | None = None
+        self._nodes: dict[str, ua.NodeId] = {}
+        self._kinds: dict[str, ua.VariantType] = {}
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs each failure at length; ours is a line
+        for key in TYPES:
+            if text := getattr(options, key):
+                try:
+                    self._nodes[key] = ua.NodeId.from_string(text)
+                except Exception:  # of many kinds
+                    remedy = "expected a node's id, say ns=2;s=Line3.Seq"
+                    raise OptionError(f"{options.name}: {key}: got {text!r}; {remedy}") from None
 
     def open(self) -> None:
-        """Connect."""
+        """Connect, and read the types of all nodes. Raises SinkError for one that cannot hold its value exactly."""
         self._client = client = Client(self._options.url, timeout=self._options.timeout_s)
         if self._options.user:
             client.set_user(self._options.user)
@@ -52,20 +97,21 @@ class OpcUaSink:
             self._client = None
             client.tloop.stop()
             raise SinkError(f"the OPC UA server cannot be reached ({_words(error)})") from None
+        self._kinds = self._call(self._read_kinds())
 
-    def tell(self, records: Sequence[Record]) -> int:
-        """Write some, one after the other, each in one request."""
-        records = records[:BATCH]
-        self._write([self._values(record) for record in records])
-        return len(records)
+    def tell(self, records: Sequence[Record]) -> list[str]:
+        """Write them one after the other, each in one request."""
+        return self._call(self._tell(records))
 
-    def announce(self, record: Record) -> None:
+    def announce(self, record: Record) -> str:
         """Write its detail."""
-        self._write([[(self._options.drift, ua.Variant(record["detail"], ua.VariantType.String))]])
+        return self._call(self._write({"drift": record["detail"]}))
 
     def beat(self, count: int) -> None:
         """Write the count."""
-        self._write([[(self._options.heartbeat, ua.Variant(count, ua.VariantType.Int64))]])
+        kind = self._kinds.get("heartbeat")
+        if kind and (refusal := self._call(self._write({"heartbeat": count % (LARGEST[kind] + 1)}))):
+            raise SinkError(refusal)
 
     def close(self) -> None:
         """Disconnect, and end the library's thread."""
@@ -77,33 +123,85 @@ class OpcUaSink:
         except (*FAILURES, RuntimeError):
             client.tloop.stop()
 
-    def _values(self, record: Record) -> list[tuple[str, Any]]:
-        options, kinds = self._options, ua.VariantType
-        score = math.nan if record["score"] is None else record["score"]
-        return [
-            (options.verdict, ua.Variant(json.dumps(record, allow_nan=False), kinds.String)),
-            (options.decision, ua.Variant(record["decision"], kinds.String)),
-            (options.score, ua.Variant(score, kinds.Double)),
-            (options.part, ua.Variant(record["part"], kinds.String)),
-            (options.seq, ua.Variant(record["seq"], kinds.Int64)),
-        ]
+    async def _read_kinds(self) -> dict[str, ua.VariantType]:
+        """Read the type of each node. Raises SinkError for one that cannot be written exactly."""
+        assert self._client is not None, "opened"
+        kinds = {}
+        for key, node_id in self._nodes.items():
+            node, text = self._client.aio_obj.get_node(node_id), getattr(self._options, key)
+            try:
+                kind = await node.read_data_type_as_variant_type()
+                rank = (
+                    await node.read_attribute(ua.attribute_ids.AttributeIds.ValueRank, raise_on_bad_status=False)
+                ).Value
+                access = (
+                    await node.read_attribute(ua.attribute_ids.AttributeIds.UserAccessLevel, raise_on_bad_status=False)
+                ).Value
+            except (UaError, ValueError) as error:
+                raise SinkError(f"the OPC UA server refuses {text} ({_words(error)})") from None
+            known = TYPES[key]
+            if kind is Kind.Variant:
+                kind = known[0]
+            expected = f"expected {', '.join(dict.fromkeys(kind.name for kind in known))}"
+            if kind not in known:
+                raise SinkError(f"{key}: the node {text} is of type {kind.name}; {expected}")
+            if rank is not None and rank.Value is not None and rank.Value >= 0:
+                raise SinkError(f"{key}: the node {text} is an array; {expected}")
+            if access is not None and access.Value is not None and not access.Value & MAY_WRITE:
+                raise SinkError(f"{key}: the node {text} cannot be written; allow it to this user")
+            kinds[key] = kind
+        return kinds
 
-    def _write(self, requests: Sequence[Sequence[tuple[str, Any]]]) -> None:
-        """Write the values of each request that have a node, in their order, all on the library's own thread."""
-        client = self._client
-        assert client is not None, "opened"
+    async def _tell(self, records: Sequence[Record]) -> list[str]:
+        """Write verdicts up to the first that is refused."""
+        refusals = []
+        for record in records:
+            refusals.append(await self._write(self._values(record)))
+            if refusals[-1]:
+                break
+        return refusals
 
-        async def write() -> None:
-            for request in requests:
-                wanted = [(client.aio_obj.get_node(node), ua.DataValue(value)) for node, value in request if node]
-                if wanted:
-                    await client.aio_obj.write_values([node for node, _ in wanted], [value for _, value in wanted])
+    def _values(self, record: Record) -> dict[str, Any]:
+        """Return what is written for a verdict, by key."""
+        return {
+            "verdict": json.dumps(record, allow_nan=False) if "verdict" in self._kinds else "",
+            "decision": record["decision"] if self._kinds.get("decision") is Kind.String else CODES[record["decision"]],
+            "score": math.nan if record["score"] is None else record["score"],
+            "part": record["part"],
+            "age": _age(record.get("age_ms"), self._kinds.get("age", Kind.Int64)),
+            "seq": record["seq"],
+        }
 
+    async def _write(self, values: dict[str, Any]) -> str:
+        """Write the values that have a node in one request; returns why one is refused for good, or an empty text."""
+        assert self._client is not None, "opened"
+        keys = [key for key in values if key in self._kinds]
+        if not keys:
+            return ""
+        for key in keys:
+            if (largest := LARGEST.get(self._kinds[key])) is not None and values[key] > largest:
+                return f"{key}: {values[key]} does not fit into the node's type {self._kinds[key].name}"
+        data = [ua.DataValue(ua.Variant(values[key], self._kinds[key])) for key in keys]
+        nodes = [self._nodes[key] for key in keys]
+        for key, status in zip(keys, await self._client.aio_obj.uaclient.write_attributes(nodes, data), strict=True):
+            if not status.is_good():
+                return f"the OPC UA server refuses {getattr(self._options, key)} ({status.name})"
+        return ""
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it on the library's own thread. Raises SinkError where the server cannot be reached any more."""
+        assert self._client is not None, "opened"
         try:
-            client.tloop.post(write())
+            return self._client.tloop.post(work)
         except FAILURES as error:
-            nodes = ", ".join(node for node, _ in requests[0] if node)
-            raise SinkError(f"the OPC UA server refuses {nodes} ({_words(error)})") from None
+            if isinstance(error, ThreadLoopNotRunning):
+                work.close()
+            raise SinkError(f"the OPC UA server does not answer ({_words(error)})") from None
+
+
+def _age(age_ms: int | None, kind: ua.VariantType) -> int:
+    largest = LARGEST[kind]
+    return largest if age_ms is None else min(age_ms, largest)
 
 
 def _words(error: BaseException) -> str:

@@ -1,17 +1,23 @@
 """Verdicts by HTTP POST: {"verdicts": [{...}, ...]}, oldest first. Any 2xx acknowledges all of them.
 
-A drift alarm, and its end, is {"events": [{...}]}.
+A drift alarm, and its end, is {"events": [{...}]}. An answer of 4xx other than 408 and 429 refuses for good.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from .follower import Record, SinkError
+from .base import Record, SinkError
 from .options import WebhookOptions
+
+RETRIED = (408, 429)
+"""Statuses of 4xx that may change by themselves: a timeout, and too many requests."""
 
 
 class WebhookSink:
@@ -25,6 +31,11 @@ class WebhookSink:
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._connection: http.client.HTTPConnection | None = None
 
+    @property
+    def batch(self) -> int:
+        """Verdicts in one request, at most."""
+        return self._options.batch
+
     def open(self) -> None:
         """Connect."""
         self._connection = self._kind(self._host, self._port, timeout=self._options.timeout_s)
@@ -33,15 +44,13 @@ class WebhookSink:
         except OSError as error:
             raise SinkError(f"{self._host} cannot be reached ({_words(error)})") from None
 
-    def tell(self, records: Sequence[Record]) -> int:
-        """Post some of them, and read the answer to its end."""
-        records = records[: self._options.batch]
-        self._post({"verdicts": records})
-        return len(records)
+    def tell(self, records: Sequence[Record]) -> list[str]:
+        """Post them in one request, and read the answer to its end."""
+        return [self._post({"verdicts": records})] * len(records)
 
-    def announce(self, record: Record) -> None:
+    def announce(self, record: Record) -> str:
         """Post it."""
-        self._post({"events": [record]})
+        return self._post({"events": [record]})
 
     def beat(self, count: int) -> None:
         """A webhook has no heartbeat: whoever listens asks /healthz."""
@@ -52,21 +61,53 @@ class WebhookSink:
             self._connection.close()
             self._connection = None
 
-    def _post(self, content: Mapping[str, Sequence[Record]]) -> None:
-        assert self._connection is not None, "opened"
+    def _post(self, content: Mapping[str, Sequence[Record]]) -> str:
+        """Post within `timeout_s` as a whole; returns why it is refused for good, or an empty text."""
+        connection = self._connection
+        assert connection is not None, "opened"
         headers = {"Content-Type": "application/json"}
         if self._options.token:
             headers["Authorization"] = f"Bearer {self._options.token}"
         body = json.dumps(content, allow_nan=False).encode()
+        expired = threading.Event()
+        timer = threading.Timer(self._options.timeout_s, _abort, (connection, expired))  # a socket's own timeout is
+        timer.daemon = True  # for each byte: a side that sends one a second would never end
+        timer.start()
         try:
-            self._connection.request("POST", self._path, body, headers)
-            answer = self._connection.getresponse()
+            connection.request("POST", self._path, body, headers)
+            answer = connection.getresponse()
             answer.read(1 << 20)
+            if not answer.isclosed():  # more than anybody answers: the rest is not read as the next answer
+                connection.close()
         except (OSError, http.client.HTTPException) as error:
-            raise SinkError(f"{self._host}: the request broke off ({_words(error)})") from None
+            late = expired.is_set() or isinstance(error, TimeoutError)
+            what = f"no whole answer within {self._options.timeout_s:g} s" if late else _words(error)
+            raise SinkError(f"{self._host}: the request broke off ({what})") from None
+        finally:
+            timer.cancel()
+        if expired.is_set():
+            raise SinkError(
+                f"{self._host}: the request broke off (no whole answer within {self._options.timeout_s:g} s)"
+            )
+        said = f"{self._host} answers {answer.status} {_printable(answer.reason)}; expected 2xx"
+        if 400 <= answer.status < 500 and answer.status not in RETRIED:
+            return said
         if not 200 <= answer.status < 300:
-            raise SinkError(f"{self._host} answers {answer.status} {answer.reason}; expected 2xx")
+            raise SinkError(said)
+        return ""
+
+
+def _abort(connection: http.client.HTTPConnection, expired: threading.Event) -> None:
+    """End a request from another thread."""
+    expired.set()
+    if (open_socket := connection.sock) is not None:
+        with contextlib.suppress(OSError):
+            open_socket.shutdown(socket.SHUT_RDWR)
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:80]
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return _printable(str(error)) or type(error).__name__

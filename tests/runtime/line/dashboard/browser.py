@@ -17,7 +17,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Page:
@@ -85,7 +85,7 @@ def browse(folder: Path) -> Iterator[Page]:
             yield Page(connection)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def _page_address(folder: Path) -> str:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import dataclasses
+import json
 import socket
 import sqlite3
+import threading
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
+from stfpm_runtime.line.board import Glimpse
 from stfpm_runtime.line.config import CameraOptions, RegionOptions
+from stfpm_runtime.line.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.dashboard import DashboardOptions
+from stfpm_runtime.line.dashboard.drawing import QUALITY, Artist
 from stfpm_runtime.line.dashboard.endpoints import ENDPOINTS
 from stfpm_runtime.line.dashboard.server import Dashboard
 from stfpm_runtime.line.toml_file import MistakeError
+from stfpm_runtime.overlay import draw_overlay
 
 from ..conftest import wait_until
 from .conftest import TOKEN
@@ -102,7 +113,8 @@ def test_paths_lead_nowhere(serve, path):
 WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x")
 
 
-def test_wrong_token_is_refused_everywhere(api):
+def test_wrong_token_is_refused_everywhere(api, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.access.LONGEST_DELAY_S", 0.001)
     api.token = None
     for endpoint in GUARDED:
         for given in WRONG:
@@ -179,8 +191,17 @@ def test_without_a_token_nothing_can_be_changed_and_no_other_name_leads_here(ser
 def test_what_others_can_reach_needs_a_token(listen):
     with pytest.raises(MistakeError, match="can be reached by others; expected the key token"):
         DashboardOptions(listen)
-    assert DashboardOptions(listen, "x").token == "x"
-    assert "secret" not in repr(DashboardOptions(listen, "secret"))
+    with pytest.raises(MistakeError, match=r"got 15 characters; expected 16 or more"):
+        DashboardOptions(listen, "x" * 15)
+    assert DashboardOptions(listen, "x" * 16).token == "x" * 16
+    assert "secret" not in repr(DashboardOptions(listen, "a secret of sixteen"))
+
+
+@pytest.mark.parametrize("token", ["hunter2\n", " hunter2", "hunter2\u20ac", "hunter\x002"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(token):
+    with pytest.raises(MistakeError, match="expected ASCII") as raised:
+        DashboardOptions("127.0.0.1:0", token)
+    assert "hunter" not in str(raised.value)
 
 
 def test_port_that_is_taken(serve):
@@ -233,11 +254,114 @@ def test_regions_and_cameras_each_have_a_place(serve):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2, 1.1])
+def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
+    answer = api.post("/api/threshold", threshold=threshold, who="Ada")
+    assert answer.status == 400
+    assert "expected 0.25 to 1; the key threshold_bounds of the configuration" in answer.body.decode()
+    assert api.running.line.ruling.thresholds.of("left", "frame") == 0.5
+
+
 def test_a_connection_that_says_nothing_holds_up_nobody(serve):
     client = serve()
     with socket.create_connection(("127.0.0.1", client.port)) as idle:
         idle.sendall(b"GET / HT")
         assert client.ask("/healthz").status == 200
+
+
+def test_silent_connections_leave_room_for_health(serve):
+    client = serve()
+    with contextlib.ExitStack() as stack:
+        for number in range(400):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=20))
+            peer.sendall(b"GET / HT" if number % 2 else b"")
+            if number in (150, 399):
+                assert client.ask("/healthz").status == 200
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        assert descriptors < 400 + MOST_CONNECTIONS + 100  # ours, and of the server's no more than its limit
+
+
+def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.connections.HEADERS_S", 0.5)
+    client = serve()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as silent:
+        assert silent.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+        assert slow.recv(1) == b""
+
+
+def test_a_body_that_does_not_end_is_answered(serve, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.dashboard.app.BODY_S", 0.5)
+    client = serve()
+    headers = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as slow:
+        slow.sendall(f"POST /api/threshold HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{{".encode())
+        assert slow.recv(12) == b"HTTP/1.1 408"
+
+
+def test_health_waits_for_nobody_who_has_pictures_drawn(serve, monkeypatch):
+    drawing, begun = threading.Event(), threading.Event()
+
+    def draw(image):
+        begun.set()
+        drawing.wait(30)
+        return cv2.imencode(".jpg", image)[1].tobytes()
+
+    client = serve()
+    monkeypatch.setattr("stfpm_runtime.line.dashboard.drawing._jpeg", draw)
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:  # the server has 40 threads
+        pictures = [pool.submit(client.ask, f"/api/live/left/frame?width={64 + number}") for number in range(60)]
+        try:
+            assert begun.wait(20)
+            wait_until(lambda: sum("AnyIO worker" in thread.name for thread in threading.enumerate()) == 40)
+            assert client.ask("/healthz").status == 200
+            assert not any(picture.done() for picture in pictures)
+        finally:
+            drawing.set()
+    assert {picture.result().status for picture in pictures} == {200}
+
+
+def test_wrong_tokens_are_counted_logged_once_and_slowed_down(serve, caplog):
+    client = serve()
+    began_s = time.monotonic()
+    for _ in range(3):
+        assert client.ask("/api/status", Authorization="Bearer wrong").status == 401
+    assert time.monotonic() - began_s >= 0.1 + 0.2 + 0.4
+    lines = [record.getMessage() for record in caplog.records if "token" in record.getMessage()]
+    assert lines == ["a wrong token came from 127.0.0.1"]
+    assert "stfpm_failed_tokens_total 3.0" in client.ask("/metrics").body.decode()
+
+
+def test_without_a_token_pages_of_other_sites_are_refused(serve):
+    client = serve(token="")
+    assert client.ask("/api/status", Origin="http://evil.example").status == 403
+    assert client.ask("/api/status", Origin=f"http://127.0.0.1:{client.port}").status == 200
+
+
+def test_a_fault_without_an_image_leaves_the_older_picture_under_its_own_name(serve):
+    client = serve(CameraOptions("left", "0", silent_after_s=0.5))
+    client.running.cameras["left"].lose()
+    wait_until(lambda: client.get("/api/status")["places"][0]["newest"]["decision"] == "fault")
+    client.running.finish()
+    (place,) = client.get("/api/status")["places"]
+    assert place["pictured"]["decision"] in ("pass", "reject")
+    assert place["pictured"]["seq"] < place["newest"]["seq"]
+    answer = client.ask("/api/live/left/frame")
+    assert answer.status == 200
+    assert answer.headers["x-verdict"] == str(place["pictured"]["seq"])
+    assert json.loads(answer.headers["x-verdict-record"]) == place["pictured"]
+
+
+def test_a_picture_is_drawn_with_the_decision_after_the_debounce(serve):
+    client = serve()
+    entry = client.running.finish()[0]
+    image, heat_map = np.zeros((32, 64, 3), np.uint8), np.full((8, 16), 0.9, np.float32)
+    frames_own = Verdict("reject", 0.9, 0.5, heat_map)
+    drawn = Artist().draw(Glimpse(dataclasses.replace(entry, decision="pass"), image, frames_own), True, 640)
+    passed = dataclasses.replace(frames_own, decision="pass")
+    assert drawn == cv2.imencode(".jpg", draw_overlay(image, passed), QUALITY)[1].tobytes()
+    assert drawn != cv2.imencode(".jpg", draw_overlay(image, frames_own), QUALITY)[1].tobytes()
 
 
 def test_the_documents_parameters_are_those_that_are_checked(api):

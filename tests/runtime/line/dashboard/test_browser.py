@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from stfpm_runtime.line.config import CameraOptions
@@ -94,7 +96,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     log_in(page, client)
     page.wait("document.querySelector('.change') && !document.querySelector('.change').disabled")
     page.run("document.querySelector('.change').click()")
-    page.run("document.getElementById('threshold').value = '0.1'; document.getElementById('threshold').oninput")
+    page.run("document.getElementById('threshold').value = '0.3'; document.getElementById('threshold').oninput")
     page.run("document.getElementById('threshold').dispatchEvent(new Event('input'))")
     page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
     page.run("document.getElementById('apply').click()")
@@ -102,8 +104,56 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     assert client.running.line.ruling.thresholds.of("left", "frame") == 0.5
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
-    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.1
+    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_picture_that_is_not_the_verdicts_own_is_greyed_and_dated(serve, page, tmp_path, dark):
+    client = serve(CameraOptions("left", "0"), CameraOptions("right", "1", debounce=(1, 3)))
+    log_in(page, client, dark=dark)
+    page.wait("document.querySelectorAll('.place img[src^=blob]').length === 2")
+    assert page.run("document.querySelectorAll('.picture.old').length") == 0
+    client.running.cameras["left"].lose()
+    page.wait("document.querySelector('.place .badge').textContent === 'fault'")
+    page.wait("document.querySelector('.place .picture').classList.contains('old')")
+    assert "grayscale(1)" in page.run("getComputedStyle(document.querySelector('.place img')).filter")
+    (place,) = (p for p in client.get("/api/status")["places"] if p["camera"] == "left")
+    dated = f"Older picture: verdict {place['pictured']['seq']}, {place['pictured']['decision']}, "
+    page.wait(f"document.querySelector('.place .dated').textContent.startsWith({dated!r})")
+    assert "the camera is lost" in page.run("document.querySelector('.place .numbers').textContent")
+    page.screenshot(tmp_path / "fault.png")  # to be looked at
+    client.running.cameras["left"].regain()
+    page.wait("!document.querySelector('.place .picture').classList.contains('old')")
+    assert page.run("document.querySelector('.place .dated').hidden")
+
+
+def test_a_debounced_reject_says_why(serve, page):
+    client = serve(CameraOptions("left", "0", debounce=(1, 3)))  # two frames after a bad one are rejects too
+    wait_until(lambda: any("debounced" in entry.reason for entry in client.running.line.board.rejects))
+    client.running.finish()
+    log_in(page, client)
+    page.wait("[...document.querySelectorAll('#rejects p')].some(p => p.textContent.includes('debounced'))")
+    page.run("[...document.querySelectorAll('#rejects button')].find(b => b.textContent.includes('debounced')).click()")
+    title = page.run("document.getElementById('viewer-title').textContent")
+    assert "debounced" in title
+    assert "score 0.1569 · debounced" in title  # below the threshold of 0.5, and said so
+
+
+def test_names_from_outside_are_text_and_nothing_else(serve, page):
+    part = "<img src=x onerror=document.title='owned'>"
+    client = serve(CameraOptions("left", "0"))
+    entry = client.running.finish()[-1]
+    board = client.running.line.board
+    forged = dataclasses.replace(entry, part=part, reason=part, decision="reject", seq=entry.seq + 1)
+    place = board.places["left", "frame"]
+    place.newest = place.pictured = dataclasses.replace(place.newest, entry=forged)
+    board.rejects.append(forged)
+    log_in(page, client)
+    page.wait("document.querySelector('.numbers').textContent.includes('onerror')")
+    page.wait("document.getElementById('rejects').textContent.includes('onerror')")
+    assert page.run("document.querySelectorAll('img[src=x]').length") == 0
+    assert "owned" not in page.run("document.title")
 
 
 def test_the_page_of_the_api(serve, page):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.line.entry import Entry, utc
+from stfpm_runtime.line.heartbeat import Heartbeat
 from stfpm_runtime.line.journal import Journal
 from stfpm_runtime.line.sinks import open_followers
 from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions
@@ -25,7 +26,7 @@ HERE = Path(__file__).parent
 KINDS = ("mqtt", "webhook", "modbus", "opcua")
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -81,10 +82,14 @@ class Peer:
             url = f"http://127.0.0.1:{self.port}/verdicts"
             return SinkTables(webhook=(WebhookOptions(url, token="token", timeout_s=0.5, batch=7),))
         if self.kind == "modbus":
-            return SinkTables(modbus=(ModbusOptions("127.0.0.1", port=self.port, heartbeat_s=0.1, timeout_s=1.0),))
-        nodes = {name: f"ns=2;s=Line.{name.capitalize()}" for name in ("verdict", "seq", "decision", "score", "part",
-                                                                      "heartbeat")}  # fmt: skip
-        return SinkTables(opcua=(OpcUaOptions(f"opc.tcp://127.0.0.1:{self.port}/", heartbeat_s=0.1, **nodes),))
+            return SinkTables(
+                modbus=(ModbusOptions("127.0.0.1", port=self.port, heartbeat_s=0.1, timeout_s=1.0, max_age_s=0),)
+            )
+        names = ("verdict", "seq", "decision", "score", "part", "age", "heartbeat")
+        nodes = {name: f"ns=2;s=Line.{name.capitalize()}" for name in names}
+        return SinkTables(
+            opcua=(OpcUaOptions(f"opc.tcp://127.0.0.1:{self.port}/", heartbeat_s=0.1, max_age_s=0, **nodes),)
+        )
 
     def close(self) -> None:
         self.stop()
@@ -184,12 +189,17 @@ def writer(tmp_path):
 
 @pytest.fixture
 def follow(writer):
-    """Opens the followers of sinks; gives them, and what they remarked."""
+    """Opens the followers of sinks; gives them, and what they remarked beside that they are new to the journal."""
     opened = []
 
-    def follow(options: SinkTables):
+    def follow(options: SinkTables, heartbeat: Heartbeat | None = None):
         remarks: list[str] = []
-        followers = open_followers(options, writer.path, lambda kind, text: remarks.append(text))
+
+        def remark(kind: str, text: str) -> None:
+            if "has no cursor yet" not in text:
+                remarks.append(text)
+
+        followers = open_followers(options, writer.path, remark, heartbeat or Heartbeat())
         opened.extend(followers)
         return followers, remarks
 

@@ -1,4 +1,8 @@
-"""A PLC: pymodbus's own server, as a process. argv: port, log, behaviour (plain, acknowledge, refuse)."""
+"""A PLC: pymodbus's own server, as a process. argv: port, log, behaviour.
+
+plain, acknowledge, acknowledge-30 (with ids of 30 characters), refuse (busy),
+old (the 24 registers of earlier versions), illegal (refuses verdicts for good)
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,18 @@ async def main(port: int, log: Path, behaviour: str) -> None:
             return None
         if behaviour == "refuse":
             return ExcCodes.DEVICE_BUSY
+        if behaviour == "illegal" and address == 1:
+            return ExcCodes.ILLEGAL_VALUE
         with log.open("a") as file:
             file.write(json.dumps({"address": address, "registers": set_values}) + "\n")
-        if behaviour == "acknowledge" and address == 1:
-            current_registers[22 - start_address : 24 - start_address] = set_values[:2]
+        if behaviour.startswith("acknowledge") and address == 1:
+            place = (25 if behaviour.endswith("30") else 22) - start_address
+            current_registers[place : place + 2] = set_values[:2]
         return None
 
-    device = SimDevice(id=1, simdata=[SimData(0, count=24, datatype=DataType.REGISTERS)], action=act)
+    device = SimDevice(
+        id=1, simdata=[SimData(0, count=24 if behaviour == "old" else 140, datatype=DataType.REGISTERS)], action=act
+    )
     await StartAsyncTcpServer(device, address=("127.0.0.1", port))
 
 

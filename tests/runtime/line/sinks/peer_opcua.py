@@ -1,4 +1,7 @@
-"""An OPC UA server: asyncua's own, as a process. argv: port, log, behaviour (plain, other: without our nodes)."""
+"""An OPC UA server: asyncua's own, as a process. argv: port, log, behaviour.
+
+plain, other (without our nodes), plc (types of a PLC), mistyped (the score is a Boolean), locked (it is read-only)
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,16 @@ from asyncua import Server, ua
 from asyncua.common.callback import CallbackType
 
 KINDS = {"Verdict": ua.VariantType.String, "Seq": ua.VariantType.Int64, "Decision": ua.VariantType.String,
-         "Score": ua.VariantType.Double, "Part": ua.VariantType.String, "Heartbeat": ua.VariantType.Int64}  # fmt: skip
-START = {ua.VariantType.String: "", ua.VariantType.Int64: 0, ua.VariantType.Double: 0.0}
+         "Score": ua.VariantType.Double, "Part": ua.VariantType.String, "Age": ua.VariantType.Int64,
+         "Heartbeat": ua.VariantType.Int64}  # fmt: skip
+PLC = {"Seq": ua.VariantType.Int32, "Decision": ua.VariantType.Int16, "Score": ua.VariantType.Float,
+       "Age": ua.VariantType.UInt32, "Heartbeat": ua.VariantType.Byte}  # fmt: skip
+START = {
+    ua.VariantType.String: "",
+    ua.VariantType.Double: 0.0,
+    ua.VariantType.Float: 0.0,
+    ua.VariantType.Boolean: False,
+}
 
 
 async def main(port: int, log: Path, behaviour: str) -> None:
@@ -23,9 +34,13 @@ async def main(port: int, log: Path, behaviour: str) -> None:
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
     index = await server.register_namespace("plant")
     folder = await server.nodes.objects.add_object(index, "Line")
-    for name, kind in KINDS.items() if behaviour == "plain" else ():
-        node = await folder.add_variable(ua.NodeId(f"Line.{name}", index), name, ua.Variant(START[kind], kind))
-        await node.set_writable()
+    kinds = {"other": {}, "plc": KINDS | PLC, "mistyped": KINDS | {"Score": ua.VariantType.Boolean}}.get(
+        behaviour, KINDS
+    )
+    for name, kind in kinds.items():
+        node = await folder.add_variable(ua.NodeId(f"Line.{name}", index), name, ua.Variant(START.get(kind, 0), kind))
+        if (behaviour, name) != ("locked", "Score"):
+            await node.set_writable()
 
     def written(event, dispatcher) -> None:
         for item in event.request_params.NodesToWrite:

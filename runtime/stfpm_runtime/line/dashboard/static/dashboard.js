@@ -32,11 +32,13 @@ const address = (place) => `${encodeURIComponent(place.camera)}/${encodeURICompo
 const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
 
 async function showPicture(image, path) {
-  const blob = await (await ask(path)).blob();
+  const answer = await ask(path);
+  const blob = await answer.blob();
   const old = image.src;
   image.src = URL.createObjectURL(blob);
   image.hidden = false;
   if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+  return answer;
 }
 
 async function refresh() {
@@ -79,7 +81,7 @@ function showHealth(status) {
   fill($("problems"), status.problems.map((text) => [text, "bad"]));
   fill($("health"), [
     ...status.cameras.map((camera) => [`camera ${camera.name}: ${camera.state}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
-    ...status.sinks.map((sink) => [`${sink.name}: ${sink.works ? "reached" : "cannot be reached"}`, sink.works ? "" : "bad"]),
+    ...status.sinks.map((sink) => [`${sink.name}: ${sink.failure || "works"}`, sink.works ? "" : "bad"]),
     ...(status.pictures ? [[`pictures: ${status.pictures.dropped} left out, ${status.pictures.failed} failed`, status.pictures.failed ? "bad" : ""]] : []),
     ...(status.shadow ? [[`shadow ${status.shadow.model.file}: disagrees on ${status.shadow.disagreed} of ${status.shadow.compared}`, ""]] : []),
     [`running for ${Math.round(status.uptime_s / 60).toLocaleString()} min`, ""],
@@ -111,31 +113,49 @@ async function refreshPlace(place) {
   card.place = place;
   card.change.disabled = !canChange;
   card.change.title = canChange ? "" : "changes need a token in the table [dashboard]";
-  const verdict = place.newest;
-  if (verdict === null) return;
-  badge(card.verdict, verdict.decision, verdict.decision);
-  const score = verdict.score === null ? verdict.reason : `score ${digits(verdict.score)}`;
-  card.numbers.textContent = `${score} · threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""} · ${place.rejected} of ${place.passed + place.rejected + place.faults} rejected${verdict.part ? ` · ${verdict.part}` : ""}`;
-  const shown = `${verdict.seq} ${card.map}`;
+  if (place.newest === null) return;
+  if (!isSame(place.pictured, place.newest)) showVerdict(card, place.newest);
+  const shown = `${place.newest.seq} ${place.newest.time} ${card.map}`;
   if (card.shown === shown || card.busy) return;
   card.busy = true;
   try {
     const { scores } = await askJson(`/api/scores/${key}?last=200`);
     drawChart(card.chart, scores);
-    if (place.has_picture) {
-      await showPicture(card.image, `/api/live/${key}?map=${card.map}&width=640`);
+    if (place.pictured) {
+      const answer = await showPicture(card.image, `/api/live/${key}?map=${card.map}&width=640`);
+      card.pictured = JSON.parse(answer.headers.get("X-Verdict-Record"));
       card.none.hidden = true;
     }
     card.shown = shown;
   } finally {
     card.busy = false;
+    const newest = card.place.newest; // another status may have come meanwhile
+    showVerdict(card, newest.seq > 0 && card.pictured?.seq > newest.seq ? card.pictured : newest);
   }
 }
+
+// A verdict that could not be journalled has the number 0.
+const isSame = (one, other) => one?.seq === other?.seq && one?.time === other?.time;
+
+// A picture that is not the verdict's own is greyed, and says of which verdict and time it is.
+function showVerdict(card, verdict) {
+  const { place, pictured } = card;
+  badge(card.verdict, verdict.decision, verdict.decision);
+  card.numbers.textContent = `${judgement(verdict)} · threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""} · ${place.rejected} of ${place.passed + place.rejected + place.faults} rejected${verdict.part ? ` · ${verdict.part}` : ""}`;
+  const old = pictured !== null && !isSame(pictured, verdict);
+  card.picture.classList.toggle("old", old);
+  card.dated.hidden = !old;
+  card.dated.textContent = old ? `Older picture: verdict ${pictured.seq}, ${pictured.decision}, ${new Date(pictured.time).toLocaleString()}` : "";
+}
+
+const judgement = (verdict, count = 3) =>
+  [verdict.score === null ? "" : `score ${digits(verdict.score, count)}`, verdict.reason].filter(Boolean).join(" · ");
 
 function addPlace(place) {
   const element = $("place").content.firstElementChild.cloneNode(true);
   const find = (selector) => element.querySelector(selector);
   const card = {
+    picture: find(".picture"), dated: find(".dated"), pictured: null,
     image: find("img"), none: find(".none"), verdict: find(".verdict"), numbers: find(".numbers"),
     chart: find(".chart"), change: find(".change"), map: true, shown: "", busy: false, place,
   };
@@ -165,7 +185,7 @@ function thumbnail(verdict) {
   const button = document.createElement("button");
   const text = document.createElement("p");
   button.type = "button";
-  text.textContent = `${named(verdict)} · ${time(verdict.time)} · ${verdict.score === null ? "not judged" : digits(verdict.score)}${verdict.part ? ` · ${verdict.part}` : ""}`;
+  text.textContent = `${named(verdict)} · ${time(verdict.time)} · ${verdict.score === null ? "not judged" : digits(verdict.score)}${verdict.reason ? ` · ${verdict.reason}` : ""}${verdict.part ? ` · ${verdict.part}` : ""}`;
   const none = document.createElement("span");
   none.className = "none";
   none.textContent = "no picture kept";
@@ -182,7 +202,7 @@ function thumbnail(verdict) {
 
 async function openViewer(verdict, kind) {
   viewed = { verdict, kind };
-  const judged = verdict.score === null ? verdict.reason : `score ${digits(verdict.score, 4)}, threshold ${digits(verdict.threshold, 4)}`;
+  const judged = `${judgement(verdict, 4)} · threshold ${digits(verdict.threshold, 4)}`;
   $("viewer-title").textContent = `${verdict.decision.toUpperCase()} · ${named(verdict)} · ${new Date(verdict.time).toLocaleString()} · ${judged}`;
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
   $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";

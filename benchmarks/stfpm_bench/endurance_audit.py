@@ -1,0 +1,123 @@
+"""Check, after `stfpm_bench.endurance`, that the journal and the outputs account for each part and each verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stfpm_runtime.line.reading import open_for_reading
+
+from .endurance_plant import NEVER_PASSED, Part
+
+ACCOUNTED = re.compile(r"(\w+): (?:verdict (\d+)|\d+ verdicts \((\d+) to (\d+)\)) (?:older than|deleted|refused)")
+"""An event that says which verdicts an output was not told, and why."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand, and what breaks it."""
+
+    name: str
+    total: int
+    """Of how many."""
+    broken: tuple[str, ...]
+    """What breaks it; empty where it holds."""
+
+    @property
+    def cells(self) -> list[str]:
+        """The check as a row of a table."""
+        shown = ", ".join(self.broken[:SHOWN]) + (" ..." if len(self.broken) > SHOWN else "")
+        return [self.name, str(self.total), str(len(self.broken)), shown]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What matters of a verdict in the journal."""
+
+    seq: int
+    part: str
+    decision: str
+
+
+def audit(journal: Path, parts: Sequence[Part], told: dict[str, list[int]], exits: Sequence[str]) -> list[Check]:
+    """Return all checks. `told` has the numbers of the verdicts that each output was told, in the order of telling.
+
+    `exits` are the times that the line ended by itself and should not have.
+    """
+    with contextlib.closing(open_for_reading(journal)) as connection:
+        rows = [Row(*row) for row in connection.execute("SELECT seq, part, decision FROM verdicts ORDER BY seq")]
+        events = [str(detail) for (detail,) in connection.execute("SELECT detail FROM events ORDER BY seq")]
+        (whole,) = connection.execute("PRAGMA integrity_check").fetchone()
+    kinds = {part.name: part.kind for part in parts}
+    known, found = {part.name for part in parts}, {row.part for row in rows}
+    seqs = [row.seq for row in rows]
+    missing = sorted(set(range(1, max(seqs, default=0) + 1)) - set(seqs))
+    for_nobody = [row for row in rows if row.part not in known]
+    checks = [
+        Check("the line ended by itself", len(exits), tuple(exits)),
+        Check("the journal is whole", 1, () if whole == "ok" else (str(whole),)),
+        Check("verdicts without a gap in their numbers", len(rows), tuple(map(str, missing))),
+        Check(
+            "accepted triggers have a verdict in the journal",
+            sum(part.is_accepted for part in parts),
+            tuple(
+                f"{part.name} ({part.by})"
+                for part in parts
+                if part.is_accepted and part.name not in found and not part.may_be_missing
+            ),
+        ),
+        Check("verdicts of no known part are no pass", len(for_nobody),
+              tuple(f"{row.seq}: {row.part!r}" for row in for_nobody if row.decision == "pass")),
+    ]  # fmt: skip
+    for kind in NEVER_PASSED[:-1]:
+        of_kind = [row for row in rows if kinds.get(row.part) == kind]
+        passed = tuple(f"{row.seq}: {row.part}" for row in of_kind if row.decision == "pass")
+        told_passed = tuple(f"{part.name}, as told" for part in parts if part.kind == kind and part.answer == "pass")
+        checks.append(Check(f"{kind} parts are not passed", len(of_kind), (*passed, *told_passed)))
+    disagree = tuple(
+        part.name for part in parts
+        if part.answer and not part.may_be_missing
+        and part.answer not in {row.decision for row in rows if row.part == part.name}
+    )  # fmt: skip
+    checks.append(Check("answers are the journal's", sum(bool(part.answer) for part in parts), disagree))
+    for output, numbers in told.items():
+        checks += _delivery(journal, output, numbers, seqs, events)
+    return checks
+
+
+def _delivery(
+    journal: Path, output: str, numbers: Sequence[int], seqs: Sequence[int], events: Sequence[str]
+) -> list[Check]:
+    accounted = _accounted(journal, output, events)
+    lost = sorted(set(seqs) - set(numbers) - accounted)
+    first = list(dict.fromkeys(numbers))  # later ones are repetitions, as after a kill
+    disorder = [str(late) for early, late in itertools.pairwise(first) if late < early]
+    unknown = sorted(set(numbers) - set(seqs))
+    name = f"{output}: delivered ({len(numbers) - len(first)} again, {len(set(seqs) & accounted)} accounted for)"
+    return [
+        Check(name, len(seqs), tuple(map(str, lost))),
+        Check(f"{output}: in order", len(first), tuple(disorder)),
+        Check(f"{output}: nothing that is not in the journal", len(first), tuple(map(str, unknown))),
+    ]
+
+
+def _accounted(journal: Path, output: str, events: Sequence[str]) -> set[int]:
+    """Return the verdicts that an event, or the file of refused verdicts, says the output was not told."""
+    accounted: set[int] = set()
+    for detail in events:
+        if (match := ACCOUNTED.match(detail)) and match[1] == output:
+            first, last = int(match[2] or match[3]), int(match[2] or match[4])
+            accounted |= set(range(first, last + 1))
+    refused = journal.with_name(journal.name + ".refused")
+    if refused.exists():
+        with contextlib.closing(sqlite3.connect(refused)) as connection:
+            accounted |= {
+                int(seq) for (seq,) in connection.execute("SELECT seq FROM refused WHERE output = ?", (output,))
+            }
+    return accounted

@@ -1,0 +1,83 @@
+"""Who may ask a server of the line: names of this machine, origins, and tokens whose failures are slowed down."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import threading
+import time
+from collections import OrderedDict
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from .listening import ListenOptions
+
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
+FIRST_DELAY_S = 0.1
+"""Before the first failed token of an address is answered; it doubles with each further one."""
+LONGEST_DELAY_S = 5.0
+REMEMBERED_ADDRESSES = 1024
+"""Addresses whose failures are counted; those that failed longest ago are forgotten first."""
+FORGIVEN_S = 600.0
+"""Seconds without a failure after which an address begins anew."""
+
+
+class AccessError(Exception):
+    """A request that is not allowed, answered with this status and message after `delay_s` seconds."""
+
+    def __init__(self, status: HTTPStatus, message: str, delay_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.delay_s = delay_s
+
+
+class Access:
+    """Checks requests of one server. All methods are for any thread."""
+
+    def __init__(self, options: ListenOptions, log: logging.Logger) -> None:
+        self.has_token = bool(options.token)
+        self.failed_tokens = 0
+        """Requests with a wrong token since the start."""
+        self._expected = f"Bearer {options.token}".encode()
+        self._log = log
+        self._lock = threading.Lock()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()  # address: how many, when the last one
+
+    def check(self, address: str, host: str, origin: str, authorization: str) -> None:
+        """Check the peer's address and three headers, each empty if absent. Raises AccessError.
+
+        A right token is accepted at once, whatever its address has sent before: failures can lock out nobody.
+        """
+        if not self.has_token:
+            if origin and urlsplit(origin).netloc.lower() != host.lower():  # no page of another site knows the token
+                raise AccessError(HTTPStatus.FORBIDDEN, "the request comes from another site's page; expected our own")
+            if _host_name(host) not in LOCAL_NAMES:  # another site's name that leads to this machine
+                raise AccessError(HTTPStatus.FORBIDDEN, "expected the address 127.0.0.1 or localhost, or a token")
+            return
+        if hmac.compare_digest(self._expected, authorization.encode("utf-8", "replace")):
+            with self._lock:
+                self._failures.pop(address, None)
+            return
+        message = "expected the header Authorization: Bearer TOKEN"
+        raise AccessError(HTTPStatus.UNAUTHORIZED, message, self._failed(address) if authorization else 0.0)
+
+    def _failed(self, address: str) -> float:
+        """Count and log a wrong token, and return how long its answer has to wait, in seconds."""
+        now_s = time.monotonic()
+        with self._lock:
+            self.failed_tokens += 1
+            count, last_s = self._failures.pop(address, (0, now_s))
+            count = 0 if now_s - last_s > FORGIVEN_S else count
+            self._failures[address] = count + 1, now_s
+            if len(self._failures) > REMEMBERED_ADDRESSES:
+                self._failures.popitem(last=False)
+        self._log.warning("a wrong token came from %s", address)
+        return min(FIRST_DELAY_S * 2.0 ** min(count, 16), LONGEST_DELAY_S)
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, in small letters, without port and brackets; empty if it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

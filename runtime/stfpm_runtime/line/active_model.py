@@ -1,0 +1,79 @@
+"""The model that a line uses, kept in its journal, so that a swap is still in force after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS active_model (
+    id INTEGER PRIMARY KEY CHECK (id = 1), time TEXT NOT NULL, who TEXT NOT NULL, path TEXT NOT NULL,
+    sha256 TEXT NOT NULL, product TEXT NOT NULL, configured_path TEXT NOT NULL, configured_sha256 TEXT NOT NULL,
+    lowest REAL NOT NULL, highest REAL NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """A model file as the configuration named it."""
+
+    path: str
+    """Absolute."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """The one row of the table."""
+
+    time: str
+    """When the model was put to use, UTC."""
+    who: str
+    """The name of who chose it; empty for the configuration."""
+    path: str
+    """Absolute, of the model file."""
+    sha256: str
+    """Of the model file."""
+    product: str
+    """The name in its spec."""
+    configured_path: str
+    """Absolute, of the model file that the configuration named then."""
+    configured_sha256: str
+    """Of that file, then."""
+    lowest: float
+    """The lowest threshold that may be set."""
+    highest: float
+    """The highest threshold that may be set."""
+
+
+FIELDS = tuple(item.name for item in dataclasses.fields(ActiveModel))
+REPLACE = f"INSERT OR REPLACE INTO active_model (id, {', '.join(FIELDS)}) VALUES (1, {', '.join('?' * len(FIELDS))})"
+
+
+def read_active_model(connection: sqlite3.Connection) -> ActiveModel | None:
+    """Return the row; None where there is none, or where its values are not of the kinds that the line writes."""
+    with contextlib.suppress(sqlite3.Error):  # an older journal has no such table; any client may have changed it
+        row = connection.execute(f"SELECT {', '.join(FIELDS)} FROM active_model WHERE id = 1").fetchone()
+        if row is None:
+            return None
+        are_texts = all(isinstance(value, str) and value.isprintable() for value in row[:-2])
+        if are_texts and all(type(value) is float and math.isfinite(value) for value in row[-2:]):
+            return ActiveModel(*row)
+    return None
+
+
+def write_active_model(connection: sqlite3.Connection, active: ActiveModel) -> None:
+    """Replace the row, within the caller's transaction; thresholds that hold for another model are past."""
+    connection.execute(TABLE)
+    connection.execute(REPLACE, dataclasses.astuple(active))
+    connection.execute("UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND model != ?", (active.sha256,))
+
+
+def absolute(path: Path) -> str:
+    """Return the path as the table holds it."""
+    return str(path.absolute())

@@ -1,0 +1,113 @@
+"""Load and check a model in a process of its own, before the line's process opens it.
+
+A model whose engine hangs or crashes takes that process with it, and not the line. The process gets its task as JSON
+on stdin and answers with a line of JSON on stdout; it runs at a lower priority than the line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..engines import open_engine
+from ..errors import ArtifactError, StfpmError
+from ..model_check import ModelRules, load_checked
+
+ANSWER_S = 60.0
+"""Within which a model has to be loaded and checked."""
+BUILD_S = 1800.0
+"""The same, where TensorRT within ONNX Runtime builds an engine for the model first."""
+KILLED_S = 5.0
+"""Within which a killed process ends; one that hangs in a driver does not, and is left behind."""
+MARK = "stfpm-model-check: "
+"""Begins the line with the answer: an engine may print lines of its own."""
+NICENESS = 10
+COMMAND = "from stfpm_runtime.line.model_trial import main; main()"
+
+
+def answer_s(path: Path, device: str) -> float:
+    """Return the seconds that a model may take to load on that device."""
+    return BUILD_S if device == "tensorrt" and path.suffix.lower() == ".onnx" else ANSWER_S
+
+
+def try_model(
+    path: Path, device: str, threads: int | None, rules: ModelRules, threshold: float | None, timeout_s: float
+) -> str:
+    """Check a model in a process of its own and return its SHA-256.
+
+    Raises ArtifactError where it is refused, does not answer in time, or ends the process.
+    """
+    task = {
+        "path": str(path.absolute()), "device": device, "threads": threads, "rules": dataclasses.asdict(rules),
+        "threshold": threshold, "timeout_s": timeout_s,
+    }  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    except OSError as error:
+        raise ArtifactError(f"{path.name}: no process to check it in can be started ({error.strerror})") from None
+    try:
+        output, _ = process.communicate(json.dumps(task), timeout_s)
+    except subprocess.TimeoutExpired:
+        raise ArtifactError(f"{path.name}: did not load and answer within {timeout_s:.0f} s; export it again") from None
+    finally:
+        _end(process)
+    return _answer(output, process.returncode, path.name)
+
+
+def main() -> None:
+    """Check the model that stdin names, and print the answer."""
+    task = json.load(sys.stdin)
+    signal.alarm(int(task["timeout_s"]) + 1)  # ends this process also where the line is no longer there to do it
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    rules: dict[str, Any] = {key: _tuples(value) for key, value in task["rules"].items()}
+    try:
+        model = load_checked(
+            Path(task["path"]),
+            lambda path: open_engine(path, task["device"], task["threads"]),
+            ModelRules(**rules),
+            task["threshold"],
+        )
+        answer = {"sha256": model.sha256}
+    except StfpmError as error:
+        answer = {"refused": str(error)}
+    print(f"\n{MARK}{json.dumps(answer)}", flush=True)
+    os._exit(0)  # the answer is given; an engine that crashes while it is closed does not change it
+
+
+def _answer(output: str, returncode: int | None, name: str) -> str:
+    lines = [line for line in output.splitlines() if line.startswith(MARK)]
+    if not lines:
+        how = f"signal {-returncode}" if returncode is not None and returncode < 0 else f"status {returncode}"
+        raise ArtifactError(f"{name}: the process that loaded it ended with {how}; export it again")
+    answer: dict[str, str] = json.loads(lines[-1].removeprefix(MARK))
+    if "refused" in answer:
+        raise ArtifactError(answer["refused"])
+    return answer["sha256"]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill the process if it still runs, and close its pipes."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILLED_S)
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _tuples(value: object) -> object:
+    """Return JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,65 @@
+"""What another threshold would have decided about the newest parts: scores and debounce are judged again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..detector import Decision
+from .decision import Debounce
+from .journal import read_debounces
+from .ordering import opened
+
+PARTS = 1000
+"""How many of the newest parts a threshold is tried on."""
+BEFORE = 1000
+"""Older verdicts that are judged too, so that a debounce knows the frames before the first part that counts."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What a threshold would have decided about the newest parts that the model in use has judged. Faults stay."""
+
+    threshold: float
+    parts: int
+    since: str
+    """Time of the oldest of them; empty where there are none."""
+    rejected: int
+    """How many the line rejected."""
+    would_reject: int
+    newly_rejected: tuple[int, ...]
+    """Numbers of parts that the line passed and the threshold would reject, the newest first."""
+    newly_passed: tuple[int, ...]
+    """Numbers of parts that the line rejected and the threshold would pass, the newest first."""
+
+
+def what_if(journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS) -> WhatIf:
+    """Try a threshold on the newest parts, of all places or of some. Raises JournalError."""
+    where = [f"{name} = ?" for name, value in (("camera", camera), ("region", region)) if value]
+    newest = "SELECT model FROM verdicts ORDER BY seq DESC LIMIT 1"
+    sql = (
+        f"SELECT seq, time, run, camera, region, score, decision FROM verdicts WHERE model = ({newest})"
+        f"{''.join(f' AND {condition}' for condition in where)} ORDER BY seq DESC LIMIT ?"
+    )
+    values = [value for value in (camera, region) if value]
+    with opened(journal) as file:
+        rows = file.execute(sql, (*values, parts + BEFORE)).fetchall()
+        configured = read_debounces(file)
+    debounces: dict[tuple[int, str, str], Debounce] = {}
+    decided: list[tuple[int, str, Decision, Decision]] = []
+    for seq, time, run, name, part_of_frame, score, decision in reversed(rows):
+        would: Decision = "fault" if score is None else "reject" if score > threshold else "pass"
+        if setting := configured.get((run, name)):
+            would, _ = debounces.setdefault((run, name, part_of_frame), Debounce(*setting)).decide(would, seq)
+        if score is not None:
+            decided.append((seq, time, decision, would))
+    newest_first = decided[::-1][:parts]
+    return WhatIf(
+        threshold=threshold,
+        parts=len(newest_first),
+        since=newest_first[-1][1] if newest_first else "",
+        rejected=sum(decision == "reject" for _, _, decision, _ in newest_first),
+        would_reject=sum(would == "reject" for _, _, _, would in newest_first),
+        newly_rejected=tuple(seq for seq, _, was, would in newest_first if (was, would) == ("pass", "reject")),
+        newly_passed=tuple(seq for seq, _, was, would in newest_first if (was, would) == ("reject", "pass")),
+    )

@@ -1,0 +1,104 @@
+"""Facts of one picture that tell whether it fits into a training set."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+from PIL.ImageFile import ImageFile
+
+from stfpm_runtime.preprocessing import Image
+
+SAMPLE_SIDE = 256
+"""About so many rows and columns of a picture are looked at."""
+BLACK_LEVEL = 16
+"""A picture is near-black where 99.9% of its pixels are at or below this level of 255."""
+CONSTANT_RANGE = 2
+"""A picture is constant where the 1st and the 99th percentile of its levels are at most so far apart."""
+ORIENTATION_TAG = 0x0112
+BITS_PER_SAMPLE_TAG = 258
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known of one picture file."""
+
+    path: str
+    width: int
+    """In pixels, as are all sides."""
+    height: int
+    kind: str
+    """Bit depth and colour: `8-bit grey`, `8-bit colour`, `16-bit grey` or `16-bit colour`."""
+    digest: str
+    """A hash of all pixels."""
+    orientation: int = 1
+    """The EXIF flag, 1 to 8; 1 where there is none."""
+    highest: int | None = None
+    """The highest value of a 16-bit picture whose number of used bits was not declared; None for other pictures."""
+    is_near_black: bool = False
+    is_constant: bool = False
+    has_two_levels: bool = False
+    """Whether only two levels occur, as in a mask."""
+
+
+def picture_facts(path: Path, frame: Image, name: str, declared_bits: int | None = None) -> Picture:
+    """Return the facts of the picture file `path`, called `name`, whose decoded pixels are uint8 [H, W, 3], BGR.
+
+    Bit depth and orientation come from the file's header; only 16-bit files without `declared_bits` are decoded again.
+    """
+    step = math.ceil(max(frame.shape[:2]) / SAMPLE_SIDE)
+    levels = np.bincount(frame[::step, ::step].reshape(-1), minlength=256)
+    p1, p99, p999 = np.searchsorted(levels.cumsum() / levels.sum(), (0.01, 0.99, 0.999))
+    bits, is_grey, orientation = _header(path)
+    return Picture(
+        path=name,
+        width=frame.shape[1],
+        height=frame.shape[0],
+        kind=f"{bits}-bit {'grey' if is_grey else 'colour'}",
+        digest=hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).hexdigest(),
+        orientation=orientation,
+        highest=_highest(path) if bits == 16 and declared_bits is None else None,
+        is_near_black=bool(p999 <= BLACK_LEVEL),
+        is_constant=bool(p99 - p1 <= CONSTANT_RANGE),
+        has_two_levels=bool(np.count_nonzero(levels) == 2 and np.ptp(np.flatnonzero(levels)) > CONSTANT_RANGE),
+    )
+
+
+def _header(path: Path) -> tuple[int, bool, int]:
+    """Bit depth, whether the picture is grey, EXIF orientation; defaults where they are not known."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, and of large pictures, which were read already
+            with PIL.Image.open(path) as picture:
+                assert isinstance(picture, ImageFile), "it was opened from a file"
+                bits = _bits(picture)
+                is_grey = picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;")
+                # Pillow decodes a whole PNG picture to look for EXIF data behind the pixels.
+                has_exif = picture.format != "PNG" or "exif" in picture.info
+                orientation = picture.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
+                return bits, is_grey, orientation if orientation in range(1, 9) else 1
+    except Exception:  # Pillow's readers raise whatever a damaged header leads them to
+        return 8, False, 1
+
+
+def _bits(picture: ImageFile) -> int:
+    """16 for a picture of more than 8 bits a channel, else 8."""
+    tags = getattr(picture, "tag_v2", {})
+    if BITS_PER_SAMPLE_TAG in tags:
+        return 16 if max(tags[BITS_PER_SAMPLE_TAG]) > 8 else 8
+    arguments = picture.tile[0].args if picture.tile else ""
+    if picture.format == "PPM" and isinstance(arguments, tuple):
+        return 16 if arguments[1] > 255 else 8  # (raw mode, highest value)
+    raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return 16 if ";16" in str(raw_mode) or picture.mode.startswith("I") else 8
+
+
+def _highest(path: Path) -> int | None:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if pixels is None or pixels.dtype != np.uint16 else int(pixels.max())

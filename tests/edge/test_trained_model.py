@@ -1,0 +1,146 @@
+"""A small model that is really trained: what it is worth after the export, and what its held-out scores tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from drawn_parts import SIDE, draw_striped, write_good
+from stfpm_bench.metrics import auroc
+from stfpm_edge.backbone import new_student
+from stfpm_edge.calibration import find_outliers, score_images
+from stfpm_edge.checkpoint import load_checkpoint, load_tensors, save_checkpoint
+from stfpm_edge.data import split_images
+from stfpm_edge.options import TrainOptions
+from stfpm_edge.resume import resume_path
+from stfpm_edge.stfpm import distance, loss, normalise_images, unit
+from stfpm_edge.training import train
+from stfpm_export.exporting import ExportOptions, export
+from stfpm_runtime import open_engine
+from stfpm_runtime.conformal import conformal_threshold
+
+GOOD = 40
+
+
+class Listener:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        pass
+
+
+def options(folder, output, **changes):
+    defaults = {"teacher": "procedural", "height": SIDE, "width": SIDE, "epochs": 6, "batch_size": 2, "device": "cpu"}
+    return TrainOptions(folder, output, **{**defaults, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("striped")
+    write_good(folder / "parts", GOOD)
+    return train(options(folder / "parts", folder / "striped.safetensors"), Listener())
+
+
+def test_the_exported_file_tells_stained_parts_from_good_ones(trained, tmp_path):
+    save_checkpoint(trained, tmp_path / "striped.safetensors")
+    export(ExportOptions(tmp_path / "striped.safetensors", tmp_path / "striped.onnx"), print)
+    rng = np.random.default_rng(1)
+    parts = np.stack([draw_striped(rng, stained) for stained in (False, True) for _ in range(24)])
+    scores = open_engine(tmp_path / "striped.onnx").infer(parts)[1]
+    assert auroc(scores[:24], scores[24:]) >= 0.95
+    untrained = replace(trained, student=new_student("resnet18", (2, 3, 4), 0).eval())
+    scores = np.asarray(score_images(untrained.model(), parts))
+    assert auroc(scores[:24], scores[24:]) < 0.9  # else the floor would say nothing
+
+
+def validation_error(checkpoint):
+    images = torch.from_numpy(np.stack(checkpoint.held_out_images))
+    x = normalise_images(images)
+    with torch.inference_mode():
+        pairs = zip(checkpoint.teacher(x), checkpoint.student(x), strict=True)
+        return loss([distance(unit(one), unit(other)) for one, other in pairs], (1.0,) * 3).item()
+
+
+def test_the_weights_of_the_best_epoch_are_the_ones_written(tmp_path):
+    write_good(tmp_path / "parts", 12)
+    chosen = options(tmp_path / "parts", tmp_path / "m.safetensors", epochs=5)
+
+    class Setback(Listener):
+        """Interrupts after the third epoch, and gives the student random weights, as a training that diverges has."""
+
+        def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+            if stage == "student" and done == 3:
+                tensors, metadata = load_tensors(resume_path(chosen.output))
+                for name, tensor in new_student("resnet18", (2, 3, 4), 9).state_dict().items():
+                    tensors[f"student.{name}"] = tensor
+                save_file(tensors, resume_path(chosen.output), metadata)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, Setback())
+    train(replace(chosen, resume=True), Listener())
+    checkpoint = load_checkpoint(chosen.output)
+    errors = checkpoint.spec.training["validation_errors"]
+    assert len(errors) == 5
+    assert checkpoint.spec.training["best_epoch"] == 3
+    assert min(errors) == errors[2] < 0.9 * min(errors[3:])  # else the next line would say nothing
+    assert validation_error(checkpoint) == pytest.approx(errors[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(("held_out", "rate"), [(19, 0.1), (50, 0.05)])
+def test_good_parts_are_rejected_as_often_as_guaranteed_over_200_random_splits(trained, held_out, rate):
+    rng = np.random.default_rng(2)
+    pool = np.asarray(score_images(trained.model(), np.stack([draw_striped(rng) for _ in range(150)])))
+    alarms = []
+    for _ in range(200):
+        scores = rng.permutation(pool)
+        threshold = conformal_threshold(scores[:held_out].tolist(), rate)
+        alarms.append(np.mean(scores[held_out:] > threshold.value))
+    three_sigma = 3 * np.std(alarms) / len(alarms) ** 0.5
+    assert three_sigma < 0.3 * rate
+    assert np.mean(alarms) == pytest.approx(threshold.guaranteed_rate, abs=three_sigma)
+
+
+def test_a_held_out_picture_far_from_the_rest_is_named_with_the_threshold_without_it(tmp_path):
+    paths = write_good(tmp_path / "parts", GOOD)
+    first, second = (paths[index] for index in split_images(GOOD, 0.2, 1.0, seed=0).held_out[1:3])
+    for path in (first, second):  # as a picture whose lower half was lost
+        damaged = cv2.imread(str(path))
+        damaged[SIDE // 2 :] = (0, 255, 0)
+        cv2.imwrite(str(path), damaged)
+    listener = Listener()
+    spec = train(options(tmp_path / "parts", tmp_path / "m.safetensors"), listener).spec
+    warning, remedy = (line for line in listener.said if "far above the rest" in line or "without these" in line)
+    assert "2 of 8 held-out images" in warning
+    assert str(first) in warning
+    assert str(second) in warning
+    outliers = spec.training["held_out_outliers"]
+    assert set(outliers["scores"]) == {str(first), str(second)}
+    rest = sorted(spec.held_out_scores)[:-2]
+    assert outliers["threshold_without"] == rest[-1] < spec.threshold == max(spec.held_out_scores)
+    assert f"without these images it would be {rest[-1]:.4g}" in remedy
+
+
+def test_scores_that_belong_together_name_nobody(trained):
+    assert trained.spec.training["held_out_outliers"] == {}
+    assert find_outliers([0.2, 0.2, 0.2, 0.2, 0.25]) == []  # nearly equal: 5% of the median counts as the deviation
+    assert find_outliers([0.1, 0.2, 9.0]) == []  # too few to tell
+    assert find_outliers([0.1, 0.11, 0.5, 0.12, 0.9, 0.1, 0.11]) == [4, 2]
+
+
+def test_outliers_of_another_size_are_found_again(trained, tmp_path):
+    stored = replace(trained.spec, training=trained.spec.training | {"held_out_outliers": {"scores": {"x": 1.0}}})
+    save_checkpoint(replace(trained, spec=stored), tmp_path / "c.safetensors")
+    spec, _ = export(ExportOptions(tmp_path / "c.safetensors", tmp_path / "m.onnx", size=(48, 48)), print)
+    assert "x" not in spec.training["held_out_outliers"].get("scores", {})

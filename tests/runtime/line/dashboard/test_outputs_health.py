@@ -1,0 +1,56 @@
+"""Sinks, JSON lines and pictures that do not deliver are unhealthy, whatever the reason."""
+
+from __future__ import annotations
+
+import socket
+
+from runtime.line.conftest import wait_until
+from stfpm_runtime.line.config import CameraOptions
+from stfpm_runtime.line.dashboard.options import DashboardOptions
+from stfpm_runtime.line.sinks.options import ModbusOptions, WebhookOptions
+
+CAMERA = CameraOptions("left", "0")
+DASHBOARD = DashboardOptions("127.0.0.1:0", "x" * 32)
+
+
+def test_lines_and_sinks_that_fail_are_named_with_the_age_of_what_they_owe(serve, make_options, tmp_path):
+    folder = tmp_path / "lines"
+    options = make_options(
+        CAMERA,
+        dashboard=DASHBOARD,
+        webhook=(WebhookOptions("http://127.0.0.1:9/"),),
+        journal_options={"json_lines": folder / "line.jsonl"},
+    )
+    client = serve(options=options, token=DASHBOARD.token)
+    folder.rename(tmp_path / "away")
+    folder.write_text("a file stands in the way")
+    wait_until(lambda: len(client.ask("/healthz").json["problems"]) == 2)
+    problems = " ".join(client.ask("/healthz").json["problems"])
+    assert "webhook: 127.0.0.1 cannot be reached" in problems
+    assert "json_lines: cannot follow the journal" in problems
+    sinks = {sink["name"]: sink for sink in client.get("/api/status")["sinks"]}
+    assert set(sinks) == {"webhook", "json_lines"}
+    assert not any(sink["works"] for sink in sinks.values())
+    wait_until(lambda: all(sink["lag_s"] > 0.5 for sink in client.get("/api/status")["sinks"]))
+
+
+def test_a_sink_that_hangs_is_behind(serve, make_options, monkeypatch):
+    """Whatever a thread waits for: the age of the oldest undelivered verdict grows."""
+    monkeypatch.setattr("stfpm_runtime.line.sinks.health.LAG_LIMIT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        plc = ModbusOptions("127.0.0.1", port=silent.getsockname()[1], timeout_s=10.0)
+        client = serve(options=make_options(CAMERA, dashboard=DASHBOARD, modbus=(plc,)), token=DASHBOARD.token)
+        wait_until(lambda: any("modbus: the oldest undelivered verdict is" in p for p in _problems(client)), 9)
+
+
+def test_pictures_that_cannot_be_written_are_named(serve, tmp_path):
+    client = serve()
+    assert [sink["name"] for sink in client.get("/api/status")["sinks"]] == ["pictures"]
+    assert _problems(client) == []
+    (tmp_path / "pictures").rename(tmp_path / "away")
+    (tmp_path / "pictures").write_text("")
+    wait_until(lambda: any("pictures: one cannot be written" in problem for problem in _problems(client)))
+
+
+def _problems(client) -> list[str]:
+    return client.ask("/healthz").json["problems"]
