@@ -16,8 +16,8 @@ CHUNK = 1 << 16
 class MultipartReader:
     """Reads one part after the other. Raises CameraLostError where the stream ends, and OSError where reading fails.
 
-    Cameras differ in the number of dashes before the boundary, and some state no length of a part, or a wrong one: what follows
-    a part is skipped until the next boundary.
+    Cameras differ in the number of dashes before the boundary, and some state no length of a part, or a wrong one:
+    what follows a part is skipped until the next boundary.
     """
 
     def __init__(self, answer: HTTPResponse, boundary: str, limit_s: float) -> None:
