@@ -93,7 +93,7 @@ class HttpCamera:
             raise CameraLostError(_explain(error)) from None
         if not kind.startswith("image/"):
             return None
-        if self._parts.boundary and self._parts.boundary in data:  # its length was wrong: the rest did not come
+        if self._parts.holds_boundary(data):  # its length was wrong: the rest did not come
             return damaged_shot(f"the frame is not whole: the next one begins within it; {NOT_WHOLE}")
         return jpeg_shot(data, self._options.max_megapixels)
 

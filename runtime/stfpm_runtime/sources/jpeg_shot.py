@@ -44,7 +44,12 @@ def _decode(raw: Pixels, max_megapixels: float) -> Pixels:
     try:
         return decode_image(raw.tobytes(), "the frame", max_megapixels=max_megapixels)
     except ImageError as error:
-        reason = str(error).removeprefix("the frame: ").removesuffix("; copy it again")
+        reason = (
+            str(error)
+            .removeprefix("the frame: ")
+            .removesuffix("; copy it again")
+            .replace("the file ends", "its data ends")
+        )
         raise ImageError(f"the frame is not whole: {reason}; {NOT_WHOLE}") from None
 
 

@@ -16,13 +16,13 @@ CHUNK = 1 << 16
 class MultipartReader:
     """Reads one part after the other. Raises CameraLostError where the stream ends, and OSError where reading fails.
 
-    Cameras differ in the dashes before the boundary, and some state no length of a part, or a wrong one: what follows
-    a part is skipped until the next boundary.
+    Cameras differ in the number of dashes before the boundary, and some state no length of a part, or a wrong one:
+    what follows a part is skipped until the next boundary.
     """
 
     def __init__(self, answer: HTTPResponse, boundary: str, limit_s: float) -> None:
         self._answer = answer
-        self.boundary = boundary.strip('" ').strip("-").encode("latin-1", "replace")
+        self._boundary = boundary.strip('" ').strip("-").encode("latin-1", "replace")
         self._limit_s = limit_s
         self._until_s = 0.0
         self._at_boundary = False
@@ -44,9 +44,14 @@ class MultipartReader:
         data = self._exactly(int(length)) if length.isdigit() else self._up_to_boundary()
         return headers.get(b"content-type", b"image/jpeg").decode("latin-1").lower(), data
 
+    def holds_boundary(self, data: bytes) -> bool:
+        """Return whether the next part begins within the data, as where a stated length is too large."""
+        lines = (b"\n--" + self._boundary + end for end in (b"\r\n", b"\n"))
+        return bool(self._boundary) and any(line in data for line in lines)
+
     def _is_boundary(self, line: bytes) -> bool:
         word = line.strip().strip(b"-")
-        return word == self.boundary if self.boundary else line.startswith(b"--") and len(word) < 80
+        return line.startswith(b"--") and (word == self._boundary if self._boundary else len(word) < 80)
 
     def _line(self) -> bytes:
         line = self._answer.readline(CHUNK)

@@ -74,6 +74,7 @@ class MjpegServer(http.server.ThreadingHTTPServer):
     digest: tuple[str, str] | None = None
     snapshot = False
     states_length = True
+    boundary = "next"
     delay_s = 0.0
     """Of a snapshot: how long its answer takes."""
 
@@ -118,7 +119,7 @@ class _Stream(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={self.server.boundary}")
         self.end_headers()
         while not self.server.stopping and self.server.behaviour != "end":
             time.sleep(self.server.period_s)
@@ -129,7 +130,9 @@ class _Stream(http.server.BaseHTTPRequestHandler):
             stated = 2 * len(data) if behaviour == "long" else len(data)
             length = f"Content-Length: {stated}\r\n" if self.server.states_length else ""
             try:
-                self.wfile.write(f"--next\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + data + b"\r\n")
+                self.wfile.write(
+                    f"--{self.server.boundary}\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + data + b"\r\n"
+                )
             except OSError:
                 return
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.sources import aravis
+from stfpm_runtime.sources import aravis, aravis_camera
 
 from .conftest import wait_for
 
@@ -60,3 +62,32 @@ def test_missing_library_is_one_line(start, monkeypatch):
     monkeypatch.setattr(aravis, "LIBRARY", "libaravis-9.9.so.9")
     with pytest.raises(OptionError, match=r"aravis:cam: needs .* apt install libaravis-0\.8-0"):
         start("aravis:cam")
+
+
+def test_states_of_a_buffer_are_those_of_the_library():
+    """A frame that is not complete must not count as one that never came: the numbers differ between versions."""
+
+    class Value(ctypes.Structure):
+        _fields_ = (("value", ctypes.c_int), ("name", ctypes.c_char_p), ("nick", ctypes.c_char_p))
+
+    class Class(ctypes.Structure):
+        _fields_ = (
+            ("type", ctypes.c_size_t), ("minimum", ctypes.c_int), ("maximum", ctypes.c_int), ("count", ctypes.c_uint),
+            ("values", ctypes.POINTER(Value)),
+        )  # fmt: skip
+
+    try:
+        library, gobject = ctypes.CDLL(aravis.LIBRARY), ctypes.CDLL("libgobject-2.0.so.0")
+    except OSError:
+        pytest.skip("needs libaravis-0.8-0")
+    library.arv_buffer_status_get_type.restype = ctypes.c_size_t
+    gobject.g_type_class_ref.restype, gobject.g_type_class_ref.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    pointer = gobject.g_type_class_ref(library.arv_buffer_status_get_type())
+    states = ctypes.cast(pointer, ctypes.POINTER(Class)).contents
+    names = {states.values[n].value: states.values[n].name.decode() for n in range(states.count)}
+    of_no_frame = {aravis_camera._UNKNOWN, aravis_camera._SUCCESS, aravis_camera._CLEARED, aravis_camera._ABORTED}
+    ends = {names[number].removeprefix("ARV_BUFFER_STATUS_") for number in of_no_frame}
+    assert ends == {"UNKNOWN", "SUCCESS", "CLEARED", "ABORTED"}
+    assert names.keys() - of_no_frame <= aravis_camera._STATUS.keys()
+    assert "MISSING_PACKETS" in names[3]
+    assert aravis_camera._STATUS[3] == "packets are missing"

@@ -29,10 +29,15 @@ def test_torn_frame_is_an_error_and_the_next_whole_one_is_none(mjpeg, start, beh
     assert all(source.next(5.0).image is not None for _ in range(5))
 
 
-def test_stream_without_lengths_gives_its_pictures(mjpeg, start):
-    mjpeg.states_length = False
+@pytest.mark.parametrize("states_length", [True, False])
+@pytest.mark.parametrize("boundary", ["next", "b", "--next", "-"])
+def test_whole_pictures_are_whole_whatever_the_boundary_is(mjpeg, start, states_length, boundary):
+    """One that is short occurs in the data of pictures."""
+    mjpeg.boundary, mjpeg.states_length = boundary, states_length
     source = start(f"http://{mjpeg.address}/")
-    assert {source.next(5.0).image.shape for _ in range(10)} == {(48, 64, 3)}
+    frames = [source.next(5.0) for _ in range(30)]
+    assert {frame.error for frame in frames} == {""}
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
 
 
 @pytest.mark.parametrize("behaviour", ["same", "turns", "clock"])

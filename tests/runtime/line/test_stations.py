@@ -19,9 +19,11 @@ from stfpm_runtime.line.triggers import WAITING, Every, Posted, open_trigger
 from stfpm_runtime.sources import Frame
 from stfpm_runtime.sources.clip import FileSource
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.sources.live import open_source
 from stfpm_runtime.sources.options import SourceOptions
 from stfpm_runtime.sources.watched import WatchedFolder
 
+from ..cameras.conftest import MjpegServer
 from .conftest import wait_until
 
 CAMERA = CameraOptions("left", "0")
@@ -340,7 +342,7 @@ def test_picture_from_before_the_trigger_is_a_fault_and_not_the_parts(start_watc
     assert (first.frame.part, int(first.frame.image[0, 0, 0])) == ("A", 20)
 
 
-def test_picture_just_before_the_trigger_is_not_taken_for_it_however_late_it_is_seen(start_watching, monkeypatch):
+def test_picture_just_before_the_trigger_is_not_taken_for_it_however_late_it_is_seen(start_watching):
     """The look into the folder comes after the trigger; the picture came before."""
     station, meeting, folder = start_watching()
     for number in range(10):
@@ -445,3 +447,37 @@ def test_every_file_is_taken_where_triggers_come_for_files(start, tmp_path, writ
         write(tmp_path / f"{number}.png", paint(7))
     station, meeting, _, _ = start(lambda camera, on_event: FileSource([str(tmp_path)]), trigger="http", delay_ms=20)
     assert [pulled(station, meeting, part).frame.error for part in "ABC"] == ["", "", ""]
+
+
+def test_stream_that_changes_its_size_gives_faults(start):
+    server = MjpegServer()
+    try:
+        source = lambda camera, on_event: open_source(  # noqa: E731
+            f"http://{server.address}/", on_event=on_event, options=SourceOptions(frozen_after_s=0)
+        )
+        _, meeting, _, _ = start(source)
+        assert take(meeting).frame.image is not None
+        server.behaviour = "small"
+        changed = take_until(meeting, lambda taken: taken.frame.image is None)
+        assert "got a frame of 32x24, 3 channels, the camera began with 64x48" in changed.frame.error
+    finally:
+        server.stop()
+
+
+def test_snapshot_camera_is_asked_once_for_each_trigger(start):
+    server = MjpegServer()
+    server.snapshot = True
+    try:
+        source = lambda camera, on_event: open_source(f"http://{server.address}/snapshot.jpg", on_event=on_event)  # noqa: E731
+        station, meeting, _, events = start(source, trigger="http", delay_ms=50, timeout_ms=5000)
+        wait_until(lambda: events == [("left", "opened", "64x48")])
+        asked = server.asked
+        for number, part in enumerate("ABC", 1):
+            taken = pulled(station, meeting, part)
+            assert (taken.frame.part, taken.frame.error) == (part, "")
+            time.sleep(0.2)
+            assert server.asked == asked + number
+        server.behaviour = "torn"
+        assert "the frame is not whole" in pulled(station, meeting, "D").frame.error
+    finally:
+        server.stop()
