@@ -16,7 +16,10 @@ import torch
 from stfpm_edge.stfpm import Stfpm
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.engines import Engine
+from stfpm_runtime.errors import StfpmError
+from stfpm_runtime.files import sha256
 from stfpm_runtime.plans import PlanOptions
+from stfpm_runtime.plans.record import load_sidecar
 
 from .side_by_side import SideBySide
 
@@ -119,11 +122,19 @@ def _engine(stack: contextlib.ExitStack, kind: str, file: Path, graphs: bool = T
         from stfpm_runtime.engines.tensor_rt import TensorRtEngine
         from stfpm_runtime.plans.building import build_plan
 
-        plan = file.with_suffix(".engine")
-        if not plan.exists():
-            build_plan(file, plan, PlanOptions(batches=(1, 1, most)), say)
+        plan, batches = file.with_suffix(".engine"), (1, 1, most)
+        if not _is_plan_of(plan, file, batches):
+            build_plan(file, plan, PlanOptions(batches=batches), say)
         engine = TensorRtEngine(plan, graphs)
     return stack.enter_context(contextlib.closing(engine)).infer
+
+
+def _is_plan_of(plan: Path, file: Path, batches: tuple[int, int, int]) -> bool:
+    """Return whether the plan exists and was built from this ONNX file for these numbers of frames."""
+    with contextlib.suppress(StfpmError):
+        found = load_sidecar(plan)
+        return (found.onnx_sha256, found.batches) == (sha256(file), batches)
+    return False
 
 
 def say(text: str) -> None:

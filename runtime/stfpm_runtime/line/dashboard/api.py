@@ -141,7 +141,7 @@ class Api:
             number = place_order(path, new_order(threshold, who, camera, region))
             taken = wait_for_result(path, number, TAKEN_S) == "taken"
         except OptionError as error:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+            raise RefusedError(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
         return {"order": number, "taken": taken, "effect": effect}
 
     def model(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ ENDPOINTS = (
             Parameter("camera", "string", "of this camera alone; empty: of all", "body", default="", most=200),
             Parameter("region", "string", "of this region alone; empty: of all", "body", default="", most=200),
         ),
-        statuses=(404,), changes=True,
+        statuses=(404, 409), changes=True,
     ),
     Endpoint(
         "GET", "/model", "model", "The model that rules, and files beside it that could",

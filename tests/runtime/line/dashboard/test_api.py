@@ -257,7 +257,7 @@ def test_regions_and_cameras_each_have_a_place(serve):
 @pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2, 1.1])
 def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
     answer = api.post("/api/threshold", threshold=threshold, who="Ada")
-    assert answer.status == 400
+    assert answer.status == 409
     assert "expected 0.25 to 1; the key threshold_bounds of the configuration" in answer.body.decode()
     assert api.running.line.ruling.thresholds.of("left", "frame") == 0.5
 
