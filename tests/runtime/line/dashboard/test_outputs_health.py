@@ -41,6 +41,7 @@ def test_a_sink_that_hangs_is_behind(serve, make_options, monkeypatch):
         plc = ModbusOptions("127.0.0.1", port=silent.getsockname()[1], timeout_s=10.0)
         client = serve(options=make_options(CAMERA, dashboard=DASHBOARD, modbus=(plc,)), token=DASHBOARD.token)
         wait_until(lambda: any("modbus: the oldest undelivered verdict is" in p for p in _problems(client)), 9)
+        assert client.ask("/healthz").status == 503
 
 
 def test_pictures_that_cannot_be_written_are_named(serve, tmp_path):
