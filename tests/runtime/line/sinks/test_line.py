@@ -191,7 +191,7 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
 
 
 def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
-    broker, running, publish = triggered("left")
+    _, running, publish = triggered("left")
     wait_until(lambda: publish(b"A-0") or running.journal.entries())
     engine, go = running.engine, threading.Event()
     infer = engine.infer
@@ -214,6 +214,8 @@ def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered
     """A line that ends with a trigger in hand gets it again; here its end is forced by closing the listener first."""
     broker, running, publish = triggered("left")
     wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    time.sleep(0.2)  # further messages of the first part
+    wait_until(lambda: running.line.listeners[0]._unacknowledged == 0)
     engine, begun, go = running.engine, threading.Event(), threading.Event()
     infer = engine.infer
     engine.infer = lambda images: (begun.set(), go.wait(20), infer(images))[2]
