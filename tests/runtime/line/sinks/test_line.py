@@ -199,6 +199,9 @@ def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
     for number in range(1, 41):
         publish(f"B-{number}".encode())
     wait_until(lambda: running.line.listeners[0]._unacknowledged == IN_FLIGHT)
+    client = running.line.listeners[0]._client
+    receive = client.on_message
+    client.on_message = lambda *message: (time.sleep(0.02), receive(*message))  # a network slower than the line
     time.sleep(HELD_BACK_S)
     go.set()
     wait_until(lambda: sum(entry.part.startswith("B-") for entry in running.journal.entries()) == 40)
