@@ -196,5 +196,7 @@ def _decode_with_pillow(data: bytes, max_megapixels: float) -> npt.NDArray[Any]:
             if picture.mode in ("F", "I") or picture.mode.startswith("I;"):
                 raise ImageError(f"cannot be decoded: its pixels are of mode {picture.mode}; expected 8 bits a channel")
             return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
+    except ImageError:
+        raise
+    except Exception:  # what Pillow's decoders raise for damaged data has no common base
         raise ImageError(f"cannot be decoded; {_EXPECTED}, copy it again if it is one") from None

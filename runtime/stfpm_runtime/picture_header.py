@@ -25,7 +25,7 @@ def read_header(data: bytes) -> Header | None:
         if start.match(data):
             try:
                 return reader(data)
-            except (struct.error, IndexError, ValueError, OverflowError):
+            except (struct.error, LookupError, ValueError, OverflowError):
                 raise TornPictureError from None
     return None
 

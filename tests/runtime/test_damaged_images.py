@@ -54,6 +54,26 @@ def refused(data: bytes) -> bool:
     return False
 
 
+def test_tiff_without_one_of_its_tags_is_refused():
+    whole = encode(".tiff", part(0))
+    (first,) = struct.unpack_from("<I", whole, 4)
+    (count,) = struct.unpack_from("<H", whole, first)
+    for number in range(count):
+        damaged = bytearray(whole)
+        struct.pack_into("<H", damaged, first + 2 + 12 * number, 60000)
+        try:
+            decode_image(bytes(damaged), "a")
+        except ImageError:
+            continue  # another exception would end the thread that reads
+
+
+@pytest.mark.parametrize("box", [b"pitm", b"iloc", b"iinf", b"iprp", b"ispe", b"av1C"])
+def test_avif_without_one_of_its_boxes_is_refused(box):
+    whole = encode(".avif", part(0))
+    assert box in whole
+    assert refused(whole.replace(box, b"free"))
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("kind", ["baseline", "restart markers"])
 def test_jpeg_with_300_zeroed_bytes_is_always_refused(kind, share):

@@ -151,7 +151,8 @@ class CameraOptions:
                 )
         if set(self.topic) & set("+#"):
             raise MistakeError("topic", f"got {self.topic!r}; expected one topic without + and #")
-        check_least("part_length", self.part_length, 1)
+        if not 1 <= self.part_length <= PART_LENGTH:
+            raise MistakeError("part_length", f"got {self.part_length}; expected 1 to {PART_LENGTH}")
         if self.gpio and not re.fullmatch(r".+:\d+", self.gpio):
             raise MistakeError("gpio", f"got {self.gpio!r}; expected CHIP:LINE, say /dev/gpiochip0:17")
         if self.debounce is not None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from ..errors import MissingExtraError, OptionError
 from .shots import Firing
 from .sinks.follower import Remark
-from .triggers import Posted
+from .triggers import NOT_TAKEN, Posted
 
 try:
     import gpiod
@@ -73,5 +73,5 @@ class GpioTrigger:
 def fire(trigger: Posted, name: str, remark: Remark) -> None:
     """Ask for a verdict; a trigger that cannot be taken is logged and an event."""
     if not trigger.put(Firing(time.monotonic_ns())):
-        LOG.error("%s: a trigger was not taken: too many wait", name)
-        remark("trigger", f"{name}: not taken, too many wait")
+        LOG.error("%s: a trigger was not taken: %s", name, NOT_TAKEN)
+        remark("trigger", f"{name}: not taken: {NOT_TAKEN}")

@@ -36,7 +36,7 @@ from .connections import (
 from .logs import limit_repeats
 from .part_id import parse_part
 from .shots import Firing, Record
-from .triggers import Posted
+from .triggers import NOT_TAKEN, Posted
 
 LOG = logging.getLogger("stfpm.http")
 MOST_BYTES = 4096
@@ -158,8 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._expect(self.answer_s + BODY_S, answering=True)
         answers: queue.SimpleQueue[Sequence[Record]] = queue.SimpleQueue()
         if not trigger.put(Firing(at_ns, part, answers.put)):
-            message = "too many wait, the camera has ended, or the line is stopping; not judged"
-            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, message)
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"{NOT_TAKEN}; not judged")
         try:
             verdicts = answers.get(timeout=self.answer_s)
         except queue.Empty:

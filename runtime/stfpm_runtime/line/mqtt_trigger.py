@@ -2,7 +2,7 @@
 
 The verdict goes where all go: TOPIC/verdict/CAMERA/REGION. The broker keeps the session while the line is away, so a
 trigger that was sent meanwhile is not lost. It comes late, though, and its part may have left the camera: it becomes a
-fault, as does a trigger whose message is not understood. A trigger that cannot be taken (too many wait) is an event;
+fault, as does a trigger whose message is not understood. A trigger that cannot be taken is an event;
 nothing is passed for it.
 """
 
@@ -25,13 +25,14 @@ from .shots import Firing, Record
 from .sinks.follower import PATIENCE_S, Remark, SinkError
 from .sinks.mqtt import IN_FLIGHT, connect, make_client
 from .sinks.options import MqttOptions
-from .triggers import Posted
+from .triggers import NOT_TAKEN, Posted
 
 LOG = logging.getLogger("stfpm.mqtt")
 SESSION_S = 86_400
 """How long the broker keeps the triggers of a line that is away, in seconds."""
 HELD_BACK_S = 1.0
-"""A trigger that comes so soon after a session was resumed may have been held back by the broker."""
+"""A trigger may have been held back by the broker if it comes so soon after a session was resumed, or after the broker
+could not send because too many messages were unacknowledged."""
 SUBSCRIBED_S = 5.0
 """Within which the broker has to answer a subscription."""
 LATE = "the trigger may have waited at the broker; its part may have left the camera"
@@ -143,6 +144,8 @@ class MqttTriggers:
             with self._lock:
                 open_answers.pop()
                 is_last = not open_answers and client is self._client
+                if is_last and self._unacknowledged >= IN_FLIGHT - 1:  # what the broker could not send comes now
+                    self._held_back_until_s = time.monotonic() + HELD_BACK_S
                 self._unacknowledged -= is_last
             if is_last:
                 client.ack(message.mid, message.qos)
@@ -152,11 +155,11 @@ class MqttTriggers:
         at_ns = time.monotonic_ns()
         for trigger in triggers:
             if not trigger.put(Firing(at_ns, part, answered, error)):
-                LOG.error("%s: a trigger was not taken (part %a): too many wait", message.topic, part)
-                self._remark("trigger", f"not taken, too many wait: {message.topic}, part {part!a}")
+                LOG.error("%s: a trigger was not taken (part %a): %s", message.topic, part, NOT_TAKEN)
+                self._remark("trigger", f"{message.topic}, part {part!a}: not taken: {NOT_TAKEN}")
                 answered()
 
     def _why_late(self, message: paho.MQTTMessage) -> str:
         """Return LATE if the broker may have held the message back, else an empty text."""
-        resumed = time.monotonic() < self._held_back_until_s
-        return LATE if resumed or message.dup or self._unacknowledged >= IN_FLIGHT - 1 else ""
+        is_soon = time.monotonic() < self._held_back_until_s
+        return LATE if is_soon or message.dup or self._unacknowledged >= IN_FLIGHT - 1 else ""

@@ -97,6 +97,7 @@ class Station:
             self.failure = error
         except Exception:
             LOG.exception("camera %s: a bug ended its thread", self.camera.name)
+            self.on_event(Event(self.camera.name, "lost", DEAD))
             firing, self._firing = self._firing or Firing(), None
             self._meeting.bring(self.shot_without_frame(firing, DEAD))
         finally:
@@ -182,7 +183,7 @@ class Station:
         return True
 
     def _bring_unasked(self, frame: Frame) -> None:
-        self._bring(Firing(), dataclasses.replace(frame, image=None, error=UNASKED))
+        self._bring(Firing(), dataclasses.replace(frame, image=None, error=frame.error or UNASKED))
 
     def _from_ns(self, firing: Firing) -> int:
         """Return when the earliest picture of this firing may arrive."""
@@ -257,13 +258,12 @@ class Station:
     def on_event(self, event: Event) -> None:
         """What the source's thread calls."""
         self._note(self.camera.name, event)
+        detail = f" ({event.detail})" if event.detail else ""
         if event.kind not in ("skipped", "unchecked"):  # they say nothing about the camera's state
             self.state = event.kind
-        detail = f" ({event.detail})" if event.detail else ""
+            self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""
         level = logging.WARNING if event.kind in ("lost", "frozen", "skipped", "unchecked") else logging.INFO
         LOG.log(level, "%s: %s%s", self.camera.name, event.kind, detail)
-        if event.kind in ("frozen", "thawed"):
-            self._frozen = f"the camera is frozen{detail}" if event.kind == "frozen" else ""
         if event.kind in ("lost", "frozen") and self.camera.trigger == "continuous":
             self._unseen.append(f"the camera is {event.kind}{detail}")
 

@@ -16,6 +16,8 @@ from .shots import Firing, Record
 
 WAITING = 64
 """Firings of one camera that may wait for their frames; more are refused."""
+NOT_TAKEN = "too many wait, the camera has ended, or the line is stopping"
+"""Why `Posted.put` refuses a firing."""
 
 
 class Trigger(Protocol):
@@ -91,7 +93,7 @@ class Posted:
         self._closed = False
 
     def put(self, firing: Firing) -> bool:
-        """Accept a firing and return True: it is answered in any case. False: too many wait, or the line has stopped.
+        """Accept a firing and return True: it is answered in any case. False: see `NOT_TAKEN`.
 
         One whose part id `check_part` refuses is accepted as a fault without the id.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,12 @@ class RecentFrames:
     def __init__(self) -> None:
         self._frames: deque[Pixels] = deque()
         self._number: int | None = None
+        self.differed_ns = 0
+        """`time.monotonic_ns()` of the last frame that was not repeated."""
+
+    def forget_number(self) -> None:
+        """Compare the next frame by its contents alone: a camera that is opened again may number its frames anew."""
+        self._number = None
 
     def is_repeated(self, content: Pixels, number: int | None = None) -> bool:
         """Return whether the frame equals one of the last, or has the same number; keep it if it does not."""
@@ -80,6 +87,8 @@ class RecentFrames:
         self._frames.appendleft(content)
         while len(self._frames) > max(2, min(self.MOST, self.MOST_BYTES // max(1, content.nbytes))):
             self._frames.pop()
+        if not same_number:
+            self.differed_ns = time.monotonic_ns()
         return same_number
 
 

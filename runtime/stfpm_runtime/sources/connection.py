@@ -91,8 +91,16 @@ class Connection:
     """
 
     def __init__(
-        self, open_camera: OpenCamera, newest: Newest, wake: threading.Event, options: SourceOptions, name: str
+        self,
+        open_camera: OpenCamera,
+        newest: Newest,
+        recent: RecentFrames,
+        wake: threading.Event,
+        options: SourceOptions,
+        name: str,
     ) -> None:
+        """`recent` holds frames of earlier connections: a picture from before a loss may come again after it."""
+        recent.forget_number()
         self.reason: str | None = None
         """Why it was lost; None while it was not."""
         self.frozen_s = 0.0
@@ -108,9 +116,9 @@ class Connection:
         self._newest = newest
         self._wake = wake
         self._options = options
-        self._recent = RecentFrames()
+        self._recent = recent
         self._on_demand = False
-        self._last_ns = self._differed_ns = time.monotonic_ns()
+        self._last_ns = time.monotonic_ns()
         self._let_go = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
         self.thread.start()
@@ -162,9 +170,7 @@ class Connection:
         content = shot.raw if shot.content is None else shot.content
         watched = self._options.frozen_after_s > 0
         repeated = watched and self._recent.is_repeated(content, shot.number)
-        if not repeated:
-            self._differed_ns = now_ns
-        still_s = (now_ns - self._differed_ns) / 1e9
+        still_s = (now_ns - self._recent.differed_ns) / 1e9
         frozen_s = still_s if repeated and still_s > self._options.frozen_after_s else 0.0
         changed = (frozen_s > 0) != (self.frozen_s > 0) or not self.frames
         self.size = self.size or shot.size

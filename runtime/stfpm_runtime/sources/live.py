@@ -17,7 +17,7 @@ from ..errors import ImageError
 from ..preprocessing import to_bgr8
 from .addresses import Address, parse_address
 from .base import Event, Frame, OnEvent, Source
-from .camera import OpenCamera
+from .camera import OpenCamera, RecentFrames
 from .clip import FileSource
 from .connection import Connection, Newest
 from .options import SourceOptions
@@ -89,6 +89,7 @@ class LiveSource:
         self._on_event = on_event
         self._options = options
         self._newest = Newest()
+        self._recent = RecentFrames()
         self._wake = threading.Event()
         self._closing = False
         self._seen = False  # whether anything was told of the camera yet
@@ -150,7 +151,7 @@ class LiveSource:
             attempt += 1
 
     def _connect(self) -> Connection:
-        return Connection(self._open_camera, self._newest, self._wake, self._options, self._name)
+        return Connection(self._open_camera, self._newest, self._recent, self._wake, self._options, self._name)
 
     def _watch(self, connection: Connection) -> str:
         """Tell of what befalls the connection until it is lost; why it is, empty when we are closed."""

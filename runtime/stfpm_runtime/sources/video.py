@@ -57,6 +57,8 @@ class VideoReader:
         self._context.options = STRICT
         self._damage = ""
         self._damaged_pts: set[int | None] = set()
+        self._clean_keys: set[int | None] = set()
+        """Time stamps of key frames that were sent to the decoder after the last damage and did not come out yet."""
         self._began = False
 
     def __iter__(self) -> Iterator[Decoded]:
@@ -83,13 +85,16 @@ class VideoReader:
         except av.error.FFmpegError as error:
             damage = f"the decoder reports damaged data ({error.strerror})"
             self._damaged_pts.add(packet.pts)
+        if damage:
+            self._damage = damage
+            self._clean_keys.clear()
+        elif packet.is_keyframe:
+            self._clean_keys.add(packet.pts)
         self._began = self._began or bool(frames)
         if not self._began:  # a stream that is joined in its middle begins with the next key frame
             return
-        if damage:
-            self._damage = damage
-            if not frames:
-                yield Decoded(error=_not_whole(damage))
+        if damage and not frames:
+            yield Decoded(error=_not_whole(damage))
         for frame in frames:
             yield Decoded(frame, error=self._judge(frame))
 
@@ -99,8 +104,11 @@ class VideoReader:
             self._damaged_pts.discard(frame.pts)
             self._damage = self._damage or "the decoder marks it as damaged"
             return _not_whole(self._damage)
-        if frame.key_frame:
-            self._damage = ""
+        if frame.key_frame:  # a decoder that reorders frames may give one from before the damage
+            if not self._clean_keys.isdisjoint((frame.pts, None)):
+                self._damage = ""
+            self._clean_keys -= {frame.pts, None}
+            return ""
         return _not_whole(f"it depends on a damaged one: {self._damage}") if self._damage else ""
 
 

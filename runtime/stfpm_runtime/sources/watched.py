@@ -136,6 +136,8 @@ class WatchedFolder:
             except Exception:
                 LOG.exception("%s: a look into the folder failed", self._name)
                 self._pause_s = 1.0
+        self._told_s = float("-inf")
+        self._tell_skipped()  # what was noted since the last event
 
     def _scan(self, given: bool = False) -> None:
         """Note what is in the folder now; `given`: as if it had been given already."""

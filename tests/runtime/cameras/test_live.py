@@ -107,6 +107,29 @@ def test_frozen_camera_is_told_of_and_its_frames_are_not_given(mjpeg, start, eve
     wait_for(lambda: events.kinds() == ["opened", "frozen", "thawed"])
 
 
+def test_picture_from_before_a_loss_is_repeated_when_it_comes_again_after_it(mjpeg, start, events):
+    mjpeg.behaviour = "same"
+    source = start(f"http://{mjpeg.address}/", frozen_after_s=60.0)
+    assert not source.next(5.0).repeated
+    mjpeg.behaviour = "end"
+    wait_for(lambda: "lost" in events.kinds())
+    mjpeg.behaviour = "same"
+    wait_for(lambda: "regained" in events.kinds())
+    assert source.next(5.0).repeated
+
+
+def test_camera_that_was_frozen_before_a_loss_and_still_is_gives_nothing_after_it(mjpeg, start, events):
+    mjpeg.behaviour = "same"
+    source = start(f"http://{mjpeg.address}/", frozen_after_s=1.0)
+    wait_for(lambda: "frozen" in events.kinds())
+    mjpeg.behaviour = "stall"
+    wait_for(lambda: "lost" in events.kinds())
+    mjpeg.behaviour = "same"
+    wait_for(lambda: "regained" in events.kinds())
+    assert source.next(0.5) is None
+    assert events.kinds() == ["opened", "frozen", "lost", "regained", "frozen"]
+
+
 def test_still_pictures_are_fine_where_the_watchdog_is_off(mjpeg, start, events):
     mjpeg.behaviour = "same"
     source = start(f"http://{mjpeg.address}/", frozen_after_s=0)

@@ -77,6 +77,18 @@ def test_damaged_frame_and_those_that_depend_on_it_are_errors(encode, name, code
     np.testing.assert_array_equal(frames[-1].image, whole[-1].image)  # the next key frame makes it good again
 
 
+@pytest.mark.parametrize("number", [1, 2, 21, 41])
+def test_no_frame_before_a_damaged_one_that_it_depends_on_is_given(encode, number):
+    """B frames are shown before the frame that they depend on; the key frame comes out after that was sent."""
+    path = encode("a.mp4", "-c:v", "libx264", "-bf", "3")
+    whole = {frame.image.tobytes() for frame in read_frames([path])}
+    damage(path, number)
+    frames = list(read_frames([path]))
+    assert any(frame.error for frame in frames)
+    assert all(frame.image.tobytes() in whole for frame in frames if frame.image is not None)
+    assert sum(frame.image is not None for frame in frames) >= 35
+
+
 def test_lost_packets_of_a_transport_stream_are_errors(encode):
     path = encode("a.ts", "-c:v", "libx264")
     data = path.read_bytes()

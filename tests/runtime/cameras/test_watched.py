@@ -240,6 +240,21 @@ def test_what_is_no_picture_is_named_once_and_unfinished_uploads_are_not(watch, 
     ]  # fmt: skip
 
 
+def test_what_was_noted_since_the_last_event_is_told_when_it_is_closed(watch, folder, events):
+    source = watch(settle_s=60.0)
+    for name in ("a.bmp", "b.bmp"):
+        (folder / name).write_bytes(encoded(5, ".bmp"))
+        seen = len(source._files)
+        while len(source._files) == seen:
+            time.sleep(0.005)
+        (folder / name).unlink()
+        while source._files:
+            time.sleep(0.005)
+    source.close()
+    told = " ".join(event.detail for event in events if event.kind == "skipped")
+    assert all(f"{name}: taken away before it was read" in told for name in ("a.bmp", "b.bmp"))
+
+
 @pytest.mark.parametrize("suffix", [".jp2", ".avif", ".gif", ".jfif", ".jpe", ".pam"])
 def test_every_kind_that_can_be_read_is_judged(watch, folder, suffix):
     source = watch()

@@ -140,6 +140,7 @@ def test_every_key_has_its_row_in_the_documentation():
         ('source = "parts"', 'source = "parts"\ntrigger = "http"', 6, 'a trigger is "http"; expected a table [http]'),
         ('source = "parts"', 'source = "parts"\ndebounce = [3, 2]', 13, "camera.debounce: got [3, 2]; expected N, M"),
         ('source = "parts"', 'source = "parts"\nthreshold = nan', 13, "camera.threshold: got nan; expected a finite"),
+        ('source = "parts"', 'source = "parts"\npart_length = 201', 13, "camera.part_length: got 201; expected 1 to 2"),
         ('source = "parts"', 'source = "parts"\ntimeout_ms = 0', 13, "camera.timeout_ms: got 0; expected 1 or more"),
         ('source = "parts"', 'source = "parts"\nwatch = 1', 13, "camera.watch: got 1; expected true or false"),
         ('name = "cap"', 'name = "cap"\ntile = 8', 16, "camera.region.tile: got 8; expected 32 or more"),

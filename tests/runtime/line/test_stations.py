@@ -210,6 +210,17 @@ def test_frames_of_a_frozen_camera_are_faults_until_it_thaws(start):
     assert take(meeting).frame.image is not None
 
 
+def test_frozen_camera_that_was_lost_and_came_back_is_judged_again(start):
+    station, meeting, camera, _ = start()
+    camera.freeze()
+    take_until(meeting, lambda taken: taken.frame.image is None)
+    camera.lose()
+    camera.regain()
+    shots = [take(meeting) for _ in range(20)]
+    assert shots[-1].frame.error == ""
+    assert station.state == "regained"
+
+
 def painted(index: int) -> np.ndarray:
     """Frame 3 is of another size, frame 5 grey."""
     return np.zeros({3: (16, 24, 3), 5: (16, 32)}.get(index, (16, 32, 3)), np.uint8)
@@ -302,10 +313,9 @@ def start_watching(start, tmp_path):
     """Starts a station whose camera is a watched folder; gives it, its meeting and the folder."""
     (tmp_path / "in").mkdir()
 
-    def start_one(timeout_ms=600, **options):
-        source = lambda camera, on_event: WatchedFolder(  # noqa: E731
-            str(tmp_path / "in"), "in", on_event, SourceOptions(watch=True, settle_s=0.05, poll_s=0.02)
-        )
+    def start_one(timeout_ms=600, give_up_s=30.0, **options):
+        watching = SourceOptions(watch=True, settle_s=0.05, poll_s=0.02, give_up_s=give_up_s)
+        source = lambda camera, on_event: WatchedFolder(str(tmp_path / "in"), "in", on_event, watching)  # noqa: E731
         station, meeting, _, _ = start(
             source, **{"watch": True, "trigger": "http", "timeout_ms": timeout_ms, **options}
         )
@@ -340,6 +350,16 @@ def test_picture_from_before_the_trigger_is_a_fault_and_not_the_parts(start_watc
     put_picture(folder, "a", 20)
     first = take(meeting)
     assert (first.frame.part, int(first.frame.image[0, 0, 0])) == ("A", 20)
+
+
+def test_damaged_picture_that_comes_too_late_is_a_fault_with_its_reason(start_watching):
+    station, meeting, folder = start_watching(timeout_ms=200, give_up_s=0.5)
+    station.trigger.put(Firing(time.monotonic_ns(), "A"))
+    (folder / "a.png").write_bytes(cv2.imencode(".png", np.full((16, 32, 3), 9, np.uint8))[1].tobytes()[:-20])
+    assert take(meeting).frame.error == "no frame within 200 ms of the trigger"
+    late = take(meeting).frame
+    assert (late.image, late.part) == (None, "")
+    assert "a.png: the file ends before the picture does" in late.error
 
 
 def test_picture_just_before_the_trigger_is_not_taken_for_it_however_late_it_is_seen(start_watching):
@@ -422,7 +442,7 @@ def test_dead_camera_thread_answers_what_was_accepted_and_refuses_what_comes(sta
             time.sleep(0.2)
             raise ZeroDivisionError
 
-    station, meeting, _, _ = start(lambda camera, on_event: Buggy(painted), trigger="http")
+    station, meeting, _, events = start(lambda camera, on_event: Buggy(painted), trigger="http")
     for part in "ABC":
         assert station.trigger.put(Firing(time.monotonic_ns(), part))
     shots = [take(meeting) for _ in range(3)]
@@ -430,6 +450,8 @@ def test_dead_camera_thread_answers_what_was_accepted_and_refuses_what_comes(sta
     assert {taken.frame.error for taken in shots} == {"internal error: the camera's thread has ended"}
     wait_until(lambda: station.ended)
     assert not station.trigger.put(Firing(time.monotonic_ns(), "D"))
+    assert station.state == "lost"
+    assert events == [("left", "lost", "internal error: the camera's thread has ended")]
 
 
 @pytest.mark.parametrize("options", [{"trigger": "mqtt", "topic": "parts"}, {"trigger": "gpio", "gpio": "chip:1"}])

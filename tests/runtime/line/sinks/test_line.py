@@ -20,8 +20,9 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config import CameraOptions
 from stfpm_runtime.line.mqtt_trigger import HELD_BACK_S, LATE
 from stfpm_runtime.line.reading import JournalReader, Period
+from stfpm_runtime.line.sinks.mqtt import IN_FLIGHT
 from stfpm_runtime.line.sinks.options import MqttOptions
-from stfpm_runtime.line.triggers import WAITING, Posted
+from stfpm_runtime.line.triggers import NOT_TAKEN, WAITING, Posted
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
 CONFIG = """
@@ -189,15 +190,40 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
     assert now.decision == "pass"
 
 
+def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
+    _, running, publish = triggered("left")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    engine, go = running.engine, threading.Event()
+    infer = engine.infer
+    engine.infer = lambda images: (go.wait(60), infer(images))[1]
+    for number in range(1, 41):
+        publish(f"B-{number}".encode())
+    wait_until(lambda: running.line.listeners[0]._unacknowledged == IN_FLIGHT)
+    client = running.line.listeners[0]._client
+    receive = client.on_message
+    client.on_message = lambda *message: (time.sleep(0.02), receive(*message))  # a network slower than the line
+    time.sleep(HELD_BACK_S)
+    go.set()
+    wait_until(lambda: sum(entry.part.startswith("B-") for entry in running.journal.entries()) == 40)
+    time.sleep(HELD_BACK_S)
+    publish(b"C")
+    wait_until(lambda: any(entry.part == "C" for entry in running.journal.entries()))
+    found = {entry.part: entry for entry in running.finish()}
+    assert {found[f"B-{number}"].reason for number in range(IN_FLIGHT + 1, 41)} == {LATE}
+    assert found["C"].decision == "pass"
+
+
 def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered):
     """A line that ends with a trigger in hand gets it again; here its end is forced by closing the listener first."""
     broker, running, publish = triggered("left")
     wait_until(lambda: publish(b"A-0") or running.journal.entries())
-    engine, go = running.engine, threading.Event()
+    time.sleep(0.2)  # further messages of the first part
+    wait_until(lambda: running.line.listeners[0]._unacknowledged == 0)
+    engine, begun, go = running.engine, threading.Event(), threading.Event()
     infer = engine.infer
-    engine.infer = lambda images: (go.wait(20), infer(images))[1]
+    engine.infer = lambda images: (begun.set(), go.wait(20), infer(images))[2]
     publish(b"A-1")
-    wait_until(lambda: running.line.listeners[0]._unacknowledged == 1)
+    wait_until(lambda: begun.is_set() and running.line.listeners[0]._unacknowledged == 1)
     running.line.listeners[0].close()  # the connection ends, and the message has not been acknowledged
     go.set()
     running.finish()
@@ -232,7 +258,7 @@ def test_edge_that_cannot_be_taken_is_an_event():
     posted, remarks = Posted(), []
     for _ in range(WAITING + 2):
         fire(posted, "gpio /dev/gpiochip0:17", lambda *remark: remarks.append(remark))
-    assert remarks == [("trigger", "gpio /dev/gpiochip0:17: not taken, too many wait")] * 2
+    assert remarks == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
 def test_a_gpio_line_that_is_not_there():
