@@ -29,7 +29,7 @@ class Debounce:
         in a window without any frame that was not passed.
         """
         self._frames.append((seq, decision == "pass"))
-        not_passed = [str(number) for number, passed in self._frames if not passed]
+        not_passed = [str(number or "not journalled") for number, passed in self._frames if not passed]
         debounced: Decision = "reject" if len(not_passed) >= self._wanted else "pass"
         if decision == "fault" or not not_passed:
             return decision, ""

@@ -52,7 +52,7 @@ def try_model(
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", COMMAND],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace", env=environment,
         )  # fmt: skip
     except OSError as error:
         raise ArtifactError(f"{path.name}: no process to check it in can be started ({error.strerror})") from None

@@ -187,9 +187,11 @@ def _develop(frame: av.VideoFrame, raw: Pixels) -> Pixels:
 
 
 def _luma(frame: av.VideoFrame) -> Pixels:
-    """Return the first plane of the frame: the brightness, of all formats of cameras."""
-    plane = frame.planes[0]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    """Return the bytes of the frame's first plane, uint8 [H, bytes]: the brightness, or all channels where packed."""
+    plane, layout = frame.planes[0], frame.format
+    bits = layout.padded_bits_per_pixel if len(frame.planes) == 1 else 8 * -(-layout.components[0].bits // 8)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width * bits // 8]  # what fills a line up belongs to no pixel
 
 
 def _not_whole(damage: str) -> str:

@@ -157,7 +157,8 @@ class WatchedFolder:
         except OSError as error:
             self._turn("lost", f"cannot be read ({error.strerror}); waiting for it")
         else:
-            self._turn("regained" if self._state else "opened", "")
+            earlier = f"pictures that were there before are not judged: {len(found)}" if given and found else ""
+            self._turn("regained" if self._state else "opened", earlier)
             with self._looked:
                 self._note(found, unread, given, began_s)
                 self._looked_ns = round(began_s * 1e9)

@@ -22,7 +22,7 @@ from stfpm_runtime.sources.options import SourceOptions
 from .conftest import wait_for
 
 av = pytest.importorskip("av")
-from stfpm_runtime.sources.video import VideoCamera  # noqa: E402 (it needs av)
+from stfpm_runtime.sources.video import VideoCamera, _luma  # noqa: E402 (it needs av)
 
 
 @pytest.fixture
@@ -192,3 +192,9 @@ def test_pixels_are_those_of_opencv(encode):
     ours = next(iter(read_frames([path]))).image
     theirs = cv2.VideoCapture(str(path)).read()[1]
     assert np.abs(ours.astype(int) - theirs).mean() < 1.0
+
+
+@pytest.mark.parametrize(("layout", "size"), [("yuv420p", 36), ("yuv420p10le", 72), ("gray", 36), ("bgr24", 108)])
+def test_frames_are_compared_over_their_whole_width(layout, size):
+    frame = av.VideoFrame.from_ndarray(np.full((20, 36, 3), 90, np.uint8), format="bgr24").reformat(format=layout)
+    assert _luma(frame).shape == (20, size)

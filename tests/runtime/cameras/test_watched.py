@@ -49,6 +49,7 @@ def test_new_pictures_come_once_each_by_age_and_old_ones_not_at_all(watch, folde
     assert levels(source, 3) == [0, 10, 20]
     assert not source.live
     assert events.kinds() == ["opened"]
+    assert events[0].detail == "pictures that were there before are not judged: 1"
 
 
 def test_pictures_of_before_come_too_if_wanted(watch, folder):
