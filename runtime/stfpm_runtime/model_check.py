@@ -54,11 +54,11 @@ class ModelRules:
     product: str = ""
     """The name in the model's spec; empty: any."""
     sha256: str = ""
-    """Of the model file, 64 hexadecimal digits; empty: any."""
+    """The SHA-256 of the model file, 64 hexadecimal digits; empty: any."""
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted: its results are then not verified on this machine."""
     threshold_bounds: tuple[float, float] = BOUNDS
-    """As multiples of the model's own threshold."""
+    """The lowest and the highest threshold that may be set, as multiples of the model's own."""
     thresholds: tuple[tuple[str, float], ...] = ()
     """Configured thresholds, each with its place in words."""
     input_size: tuple[int, int] | None = None

@@ -31,9 +31,9 @@ LOG = logging.getLogger("stfpm.mqtt")
 SESSION_S = 86_400
 """How long the broker keeps the triggers of a line that is away, in seconds."""
 HELD_BACK_S = 1.0
-"""A trigger that comes so soon after a session was resumed may have been held back by the broker."""
+"""Seconds after a session was resumed in which a trigger may have been held back by the broker."""
 SUBSCRIBED_S = 5.0
-"""Within which the broker has to answer a subscription."""
+"""The longest wait for the broker's answer to a subscription, in seconds."""
 LATE = "the trigger may have waited at the broker; its part may have left the camera"
 
 

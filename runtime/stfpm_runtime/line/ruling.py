@@ -96,7 +96,7 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
 
 
 def opener(options: LineOptions) -> OpenEngine:
-    """How models of this line are opened."""
+    """Return the function that opens models of this line."""
     return lambda path: open_engine(path, options.device, options.threads)
 
 

@@ -46,7 +46,7 @@ class Continuous:
         return []
 
     def unanswered(self) -> list[Firing]:
-        """Return nothing: nobody waits for an answer."""
+        """Return an empty list: no answer is expected."""
         return []
 
 
@@ -74,7 +74,7 @@ class Every:
         return []
 
     def unanswered(self) -> list[Firing]:
-        """Return nothing: nobody waits for an answer."""
+        """Return an empty list: no answer is expected."""
         return []
 
 
