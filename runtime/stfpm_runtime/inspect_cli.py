@@ -204,7 +204,8 @@ def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str
     """End with 2 if there are other flags than those beside it."""
     given = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in allowed]
     if given:
-        parser.error(f"{flag} with {', '.join(given)}: they do not go together")
+        names = ", ".join(name if name == "model" else f"--{name.replace('_', '-')}" for name in given)
+        parser.error(f"{flag} with {names}: they do not go together")
 
 
 def _serve(options: ServeOptions) -> int:
