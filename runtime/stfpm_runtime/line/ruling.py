@@ -196,7 +196,7 @@ class Succession:
         self._options = dataclasses.replace(self._options, **{key: getattr(now, key) for key in DEMANDS})
         with contextlib.suppress(StfpmError):  # it is not needed any more
             before.engine.close()
-        LOG.warning("%s rules now", model.describe())
+        LOG.warning("%s is used from now on", model.describe())
         return model
 
 
