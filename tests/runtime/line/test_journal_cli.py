@@ -168,7 +168,9 @@ def test_what_is_no_journal(tmp_path, capsys, content, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"]])
+@pytest.mark.parametrize(
+    "argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"], ["--resend", "mes", "--json"]]
+)
 def test_bad_usage_is_status_2(argv, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["a", *argv])
