@@ -31,6 +31,8 @@ MOST_DUPLICATES = 0.1
 """A larger share of pictures that repeat another one is doubtful."""
 SIZE_TOLERANCE = 0.1
 """Sides and aspect ratios that differ by a larger share are mixed."""
+MOST_SIZES = 0.5
+"""With more sizes than this share of the pictures they are taken for crops, whose sizes differ by their nature."""
 ASPECT_FACTOR = 1.5
 """A warning is given where the input's aspect ratio differs from the pictures' by more than this factor."""
 DEFECT_WORDS = {
@@ -179,7 +181,12 @@ def doubts(found: DataReport, least: int = MIN_PICTURES) -> list[str]:
 
 
 def size_warning(found: DataReport, height: int, width: int) -> str | None:
-    """Return a warning where an input of height x width pixels distorts the pictures much, with a size that fits."""
+    """Return a warning where an input of height x width pixels distorts the pictures much, or each in another way."""
+    if _are_crops(found):
+        return (
+            f"pictures of {len(found.sizes)} sizes, taken for crops: an input of {width}x{height} distorts each in "
+            "another way; crop them alike where that is possible"
+        )
     (columns, rows), _ = found.sizes.most_common(1)[0]
     factor = (width / height) / (columns / rows)
     if 1 / ASPECT_FACTOR <= factor <= ASPECT_FACTOR:
@@ -258,7 +265,9 @@ def _mixture(found: DataReport) -> Iterable[str]:
     ratios = [width / height for width, height in found.sizes]
     sides = zip(*found.sizes, strict=True)
     listed = _counts({f"{width}x{height}": count for (width, height), count in found.sizes.most_common()})
-    if max(ratios) > min(ratios) * (1 + SIZE_TOLERANCE):
+    if _are_crops(found):
+        pass  # a warning says so
+    elif max(ratios) > min(ratios) * (1 + SIZE_TOLERANCE):
         yield f"pictures of different aspect ratios: {listed}; crop them alike, or train a model for each"
     elif any(max(side) > min(side) * (1 + SIZE_TOLERANCE) for side in sides):
         yield f"pictures of different sizes: {listed}; take them with the same camera settings"
@@ -269,6 +278,10 @@ def _mixture(found: DataReport) -> Iterable[str]:
             f"pictures with different EXIF orientations: {_counts({str(k): n for k, n in turned.items()})}; "
             "turn the pixels and remove the flag"
         )
+
+
+def _are_crops(found: DataReport) -> bool:
+    return len(found.sizes) > max(1, MOST_SIZES * len(found.pictures))
 
 
 def _contents(found: DataReport) -> Iterable[str]:

@@ -20,7 +20,7 @@ from .teacher import fingerprint, load_teacher
 from .training import options_record, product_name, train
 
 WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
-"""Options that change a result by rounding at the most, or whose effect the SHA-256s of teacher and pictures tell."""
+"""Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""
 
 
 def with_seeds(options: TrainOptions, count: int) -> list[TrainOptions]:

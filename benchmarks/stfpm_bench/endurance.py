@@ -1,4 +1,4 @@
-"""Check whether the line keeps its promises while everything around it fails, in one run.
+"""Check in one run that no part is passed by mistake and no verdict is lost while everything around the line fails.
 
     python -m stfpm_bench.endurance demo/gear.onnx demo/gear --kills 100 --json FILE
 
@@ -58,7 +58,7 @@ time.time_ns = lambda: wall_ns() + {AHEAD_DAYS} * 86400 * 10**9
 LIVE_S = 0.3, 4.0
 """How long a run lives once it listens, before it is killed."""
 EARLY_SHARE = 0.15
-"""Of the runs: those that are killed while they start."""
+"""The share of runs that are killed while they start."""
 WRONG_CLOCK_S = 15.0
 """How long a run with a wrong clock lives at least: what it would delete, it has deleted by then."""
 FULL_S, DEAD_S = 5.0, 15.0
@@ -336,7 +336,7 @@ def _await_listening(one: Run, process: subprocess.Popen[bytes], *, is_ahead: bo
             return process
         time.sleep(0.05)
     process.kill()
-    raise StfpmError(f"the line does not listen within {START_S:g} s; its last words are in {one.log}")
+    raise StfpmError(f"the line does not listen within {START_S:g} s; see the end of {one.log}")
 
 
 def _watch(

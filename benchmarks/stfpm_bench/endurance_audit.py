@@ -25,7 +25,7 @@ class Check:
 
     name: str
     total: int
-    """Of how many."""
+    """How many were looked at."""
     broken: tuple[str, ...]
     """What breaks it; empty where it holds."""
 

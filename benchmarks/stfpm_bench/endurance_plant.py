@@ -171,12 +171,12 @@ class _Stream(BaseHTTPRequestHandler):
 
 
 class Subscriber:
-    """Hears all verdicts by MQTT, in a session that the broker keeps, and publishes triggers."""
+    """Receives all verdicts by MQTT, in a session that the broker keeps, and publishes triggers."""
 
     def __init__(self, port: int, topic: str) -> None:
         self.seqs: list[int] = []
         self.decisions: dict[str, str] = {}
-        """By part."""
+        """The first decision on each part."""
         self._topic, self._changed = topic, threading.Condition()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="endurance", clean_session=False)
         self._client.on_connect = self._subscribe

@@ -12,7 +12,7 @@ from .errors import OutputError
 from .picture_header import looks_like_picture
 
 FILE_MODE = 0o640
-"""Of journals, cursors, pictures and JSON lines: the owner writes, the group reads."""
+"""Mode of journals, cursors, pictures and JSON lines: the owner may write, the group may read."""
 
 
 def private_opener(path: str, flags: int) -> int:

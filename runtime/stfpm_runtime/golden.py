@@ -19,7 +19,7 @@ from .errors import ArtifactError
 from .files import atomic_path
 
 MOST_BYTES = 1 << 29
-"""Of a golden file's arrays, unpacked: more than four images of 2048x2048 need."""
+"""The largest size of a golden file's arrays, unpacked, in bytes: more than four images of 2048x2048 need."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class GoldenResult:
     score_relative_error: float
     """The largest of |error| / PyTorch's score."""
     scores: tuple[float, ...] = field(repr=False)
-    """The engine's, one for each image."""
+    """The scores of the engine, one for each image."""
 
 
 def golden_path(model: Path) -> Path:

@@ -135,7 +135,7 @@ def decode_image(data: bytes, name: str, *, bits: int | None = None, max_megapix
     Raises ImageError for bytes that are no picture or only a part of one, for a picture that its decoder finds
     damaged, one of several pages or frames, and one of more than `max_megapixels` (it is refused before decoding).
     Formats without checksums (BMP, PNM, uncompressed TIFF, lossy WebP, JPEG 2000) cannot show that values in their
-    middle were changed, and a JPEG shows it not always.
+    middle were changed, and a JPEG does not always show it.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty; expected a picture, copy it again")

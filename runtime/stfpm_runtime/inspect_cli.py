@@ -96,7 +96,7 @@ class ServeOptions:
     dashboard: str | None = None
     """HOST:PORT of the dashboard, empty for its default; None: as the file says."""
     shadow: Path | None = None
-    """A second model that looks on; None: as the file says."""
+    """A second model that judges the same frames; None: as the file says."""
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
 
@@ -167,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
         "--dashboard", nargs="?", const="", metavar="HOST:PORT",
         help=f"with these two: pages to look at, and an API (default: 127.0.0.1:8766); its token is in {TOKEN}",
     )  # fmt: skip
-    parser.add_argument("--shadow", type=Path, metavar="MODEL", help="with these two: a second model that looks on")
+    parser.add_argument(
+        "--shadow", type=Path, metavar="MODEL", help="with these two: a second model that judges the same frames"
+    )
     parser.add_argument(
         "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
     )
@@ -204,7 +206,8 @@ def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str
     """End with 2 if there are other flags than those beside it."""
     given = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in allowed]
     if given:
-        parser.error(f"{flag} with {', '.join(given)}: they do not go together")
+        names = ", ".join(name if name == "model" else f"--{name.replace('_', '-')}" for name in given)
+        parser.error(f"{flag} with {names}: they do not go together")
 
 
 def _serve(options: ServeOptions) -> int:

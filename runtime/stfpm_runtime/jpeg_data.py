@@ -10,6 +10,9 @@ from dataclasses import dataclass
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """The next marker; stuffed bytes and restart markers belong to the coded picture."""
+_MPF_ENTRIES = 0xB002
+_GAIN_MAPS = (b"hdr-gain-map", b"HDRGainMap", b"urn:iso:std:iso:ts:21496")
+"""What the metadata of a gain map holds, as Adobe and Android, Apple and ISO 21496 write it."""
 ZERO_RUN = bytes(32)
 """Zero bytes that coded coefficients of a picture do not give, see `check_jpeg_zeros`; WebP has no other check."""
 
@@ -50,7 +53,7 @@ def read_jpeg_header(data: bytes) -> Header:
         if marker in _SIZES and not width:
             height, width = struct.unpack_from(">HH", data, start + 1)
         elif marker == 0xE2 and data.startswith(b"MPF\0", start):
-            pages = _mpf_pictures(data[start + 4 : end])
+            pages = _mpf_pictures(data, start + 4)
         ended = marker == 0xD9
     if not ended or not width:
         raise TornPictureError
@@ -82,16 +85,25 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             yield 0, end, position
 
 
-def _mpf_pictures(mpf: bytes) -> int:
-    """Number of pictures in a file of CIPA DC-007 (MPO): entry 0xB001 of its index."""
-    order = "<" if mpf.startswith(b"II") else ">"
-    (offset,) = struct.unpack_from(order + "I", mpf, 4)
-    (entries,) = struct.unpack_from(order + "H", mpf, offset)
-    for number in range(entries):
-        tag, _, _, value = struct.unpack_from(order + "HHII", mpf, offset + 2 + 12 * number)
-        if tag == 0xB001:
-            return int(value)
+def _mpf_pictures(data: bytes, start: int) -> int:
+    """Return the number of pictures that the index of a file of CIPA DC-007 (MPO), which begins at `start`, lists.
+
+    Previews, which many cameras append, and gain maps for bright displays show the same part again: they do not count.
+    """
+    order = "<" if data.startswith(b"II", start) else ">"
+    (offset,) = struct.unpack_from(order + "I", data, start + 4)
+    (fields,) = struct.unpack_from(order + "H", data, start + offset)
+    for number in range(fields):
+        tag, _, size, where = struct.unpack_from(order + "HHII", data, start + offset + 2 + 12 * number)
+        if tag == _MPF_ENTRIES:
+            entries = (struct.unpack_from(order + "III", data, start + where + at) for at in range(0, size, 16))
+            return sum(not _is_copy(data, kind & 0xFFFFFF, start + begin) for kind, _, begin in entries)
     return 1
+
+
+def _is_copy(data: bytes, kind: int, begin: int) -> bool:
+    """Return whether the picture at `begin` is a preview or a gain map; `kind` is its type in the index."""
+    return kind >> 16 == 1 or (kind == 0 and any(mark in data[begin : begin + (1 << 16)] for mark in _GAIN_MAPS))
 
 
 def check_jpeg_zeros(data: bytes) -> None:

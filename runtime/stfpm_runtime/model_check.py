@@ -54,11 +54,11 @@ class ModelRules:
     product: str = ""
     """The name in the model's spec; empty: any."""
     sha256: str = ""
-    """Of the model file, 64 hexadecimal digits; empty: any."""
+    """The SHA-256 of the model file, 64 hexadecimal digits; empty: any."""
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted: its results are then not verified on this machine."""
     threshold_bounds: tuple[float, float] = BOUNDS
-    """As multiples of the model's own threshold."""
+    """The lowest and the highest threshold that may be set, as multiples of the model's own."""
     thresholds: tuple[tuple[str, float], ...] = ()
     """Configured thresholds, each with its place in words."""
     input_size: tuple[int, int] | None = None
@@ -152,7 +152,12 @@ def check_golden(model: Model, allow_missing: bool = False) -> None:
     With `allow_missing` a model without a golden file is accepted; a damaged one, or another model's, never is.
     """
     name, path = model.path.name, golden_path(model.path)
-    if allow_missing and not path.exists():
+    if not path.exists():
+        if not allow_missing:
+            raise ArtifactError(
+                f"{path}: no such file; expected what stfpm-export wrote beside {name}: bring it along, or accept with "
+                "allow_missing_golden (as an option or a key) that the results are not verified on this machine"
+            )
         LOG.warning("%s: no such file, so the results of %s are not verified on this machine", path, name)
         return
     golden = load_golden(path)

@@ -226,3 +226,11 @@ def test_an_input_of_another_aspect_ratio_gets_a_warning_with_a_size_that_fits(r
     code, error = run(folder, "--size", "32x288")
     assert code == 0
     assert "warning" not in error
+
+
+def test_crops_of_many_sizes_are_trained_with_a_warning(run, tmp_path):
+    for number, path in enumerate(write_good(tmp_path / "parts", 12)):
+        cv2.imwrite(str(path), cv2.imread(str(path))[: 64 - 2 * number])
+    code, err = run(tmp_path / "parts")
+    assert (code, "doubtful" in err) == (0, False)
+    assert "warning: pictures of 12 sizes, taken for crops: an input of 32x32 distorts each in another way" in err

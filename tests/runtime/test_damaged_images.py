@@ -224,3 +224,30 @@ def test_inverted_tiff_is_refused():
 
 def test_what_opencv_does_not_read_is_read_by_pillow():
     np.testing.assert_array_equal(decode_image(save(part(0), "TGA"), "a"), part(0))
+
+
+def with_index(second: bytes, kind: int) -> bytes:
+    """A JPEG whose index (CIPA DC-007) lists itself and a second one of this kind, which lies behind it."""
+    first = encode(".jpg", part(0))
+    entries = struct.pack("<IIIHH", 0x20030000, 0, 0, 0, 0) + struct.pack("<IIIHH", kind, len(second), 0, 0, 0)
+    fields = struct.pack("<HHI4s", 0xB000, 7, 4, b"0100") + struct.pack("<HHII", 0xB001, 4, 1, 2)
+    fields += struct.pack("<HHII", 0xB002, 7, len(entries), 8 + 2 + 3 * 12 + 4)
+    index = b"II*\0" + struct.pack("<IH", 8, 3) + fields + bytes(4) + entries
+    begin = len(first) + 4 + 4 + len(index) - 10  # counted from the index, which begins 10 bytes into the file
+    index = index[:-8] + struct.pack("<IHH", begin, 0, 0)
+    return first[:2] + b"\xff\xe2" + struct.pack(">H", 6 + len(index)) + b"MPF\0" + index + first[2:] + second
+
+
+SECOND = encode(".jpg", part(1))
+GAIN_MAP = SECOND[:2] + b"\xff\xe1\0\x2a" + b"http://ns.adobe.com/hdr-gain-map/1.0/".ljust(40, b"\0") + SECOND[2:]
+
+
+@pytest.mark.parametrize(("second", "kind"), [(SECOND, 0x010001), (SECOND, 0x010002), (GAIN_MAP, 0)])
+def test_preview_or_gain_map_behind_a_jpeg_is_no_second_picture(second, kind):
+    assert (decode_image(with_index(second, kind), "a") == decode_image(encode(".jpg", part(0)), "a")).all()
+
+
+@pytest.mark.parametrize("kind", [0, 0x020001, 0x020002])
+def test_other_picture_behind_a_jpeg_is_refused(kind):
+    with pytest.raises(ImageError, match="holds 2 pictures; expected one"):
+        decode_image(with_index(SECOND, kind), "a")

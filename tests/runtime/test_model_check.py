@@ -196,7 +196,7 @@ KEYS = {
     "another product": ('product = "screw"', "", "is for the product 'bottle'; expected one for 'screw'"),
     "another file": (f'sha256 = "{"0" * 64}"', "", "expected 000000000000…, the file that the configuration or"),
     "no SHA-256": ('sha256 = "abc"', "", "got 'abc'; expected 64 of 0-9 and a-f"),
-    "bounds": ("threshold_bounds = [2, 3]", "", "got [2.0, 3.0]; expected 0 to 1, and 1 or more"),
+    "bounds": ("threshold_bounds = [2, 3]", "", "got [2.0, 3.0]; expected a factor from 0 to 1 and one of 1 or more"),
     "line": ("threshold = 1.1", "", "the line: got a threshold of 1.1; expected 0.25 to 1;"),
     "camera": ("", "threshold = 0.2", "camera left: got a threshold of 0.2; expected 0.25 to 1;"),
     "region": (

@@ -39,7 +39,7 @@ class Job:
     teacher_name: str = "imagenet"
     """What the tables call it."""
     teacher_sha256: str = ""
-    """Of its file, wherever that lies; empty for one that has its name alone."""
+    """The SHA-256 of its file, wherever that lies; empty for a teacher that has only a name."""
     data_sha256: str = ""
     """The category's `Product.digest`."""
     backbone: str = "resnet18"

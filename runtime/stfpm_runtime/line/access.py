@@ -1,4 +1,4 @@
-"""Who may ask a server of the line: names of this machine, origins, and tokens whose failures are slowed down."""
+"""Checks which requests a server of the line answers, by host name, origin and token; wrong tokens are slowed down."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .listening import ListenOptions
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 FIRST_DELAY_S = 0.1
-"""Before the first failed token of an address is answered; it doubles with each further one."""
+"""Seconds before the first wrong token of an address is answered; they double with each further one."""
 LONGEST_DELAY_S = 5.0
 REMEMBERED_ADDRESSES = 1024
 """Addresses whose failures are counted; those that failed longest ago are forgotten first."""
-FORGIVEN_S = 600.0
-"""Seconds without a failure after which an address begins anew."""
+FORGOTTEN_S = 600.0
+"""Seconds without a failure after which the count of an address begins again at 0."""
 
 
 class AccessError(Exception):
@@ -46,7 +46,7 @@ class Access:
     def check(self, address: str, host: str, origin: str, authorization: str) -> None:
         """Check the peer's address and three headers, each empty if absent. Raises AccessError.
 
-        A right token is accepted at once, whatever its address has sent before: failures can lock out nobody.
+        A right token is accepted at once, whatever its address has sent before: failures lock no address out.
         """
         if not self.has_token:
             if origin and urlsplit(origin).netloc.lower() != host.lower():  # no page of another site knows the token
@@ -67,7 +67,7 @@ class Access:
         with self._lock:
             self.failed_tokens += 1
             count, last_s = self._failures.pop(address, (0, now_s))
-            count = 0 if now_s - last_s > FORGIVEN_S else count
+            count = 0 if now_s - last_s > FORGOTTEN_S else count
             self._failures[address] = count + 1, now_s
             if len(self._failures) > REMEMBERED_ADDRESSES:
                 self._failures.popitem(last=False)

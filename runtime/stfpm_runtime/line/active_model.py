@@ -38,13 +38,13 @@ class ActiveModel:
     path: str
     """Absolute, of the model file."""
     sha256: str
-    """Of the model file."""
+    """The SHA-256 of the model file."""
     product: str
     """The name in its spec."""
     configured_path: str
     """Absolute, of the model file that the configuration named then."""
     configured_sha256: str
-    """Of that file, then."""
+    """The SHA-256 of that file, then."""
     lowest: float
     """The lowest threshold that may be set."""
     highest: float

@@ -273,7 +273,8 @@ class LineOptions:
         check_threshold(self.threshold)
         lowest, highest = self.threshold_bounds
         if not 0 <= lowest <= 1 <= highest < math.inf:
-            raise MistakeError("threshold_bounds", f"got {[lowest, highest]}; expected 0 to 1, and 1 or more")
+            got = f"got {[lowest, highest]}"
+            raise MistakeError("threshold_bounds", f"{got}; expected a factor from 0 to 1 and one of 1 or more")
         if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise MistakeError("sha256", f"got {self.sha256!r}; expected 64 of 0-9 and a-f, as sha256sum prints them")
         if not self.camera:

@@ -30,7 +30,7 @@ RESERVED_DESCRIPTORS = 256
 MOST_CONNECTIONS = 192
 """Connections of one port, where the limit of file descriptors allows them."""
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-"""What a connection is told that is refused."""
+"""The answer to a connection that is refused."""
 
 
 def raise_descriptor_limit() -> int:
@@ -65,7 +65,7 @@ class Connection:
 
 
 class Connections:
-    """The connections of one port. Where there are too many, the one that has been silent longest makes room.
+    """The connections of one port. Where there are too many, the one that has been silent longest is closed.
 
     One address may have half of them. All methods are for any thread.
     """

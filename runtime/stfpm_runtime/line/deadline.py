@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 EACH_S = 5.0
-"""For which one of them is waited, at most."""
+"""The longest wait for one of them, in seconds."""
 
 
 class Closable(Protocol):

@@ -30,7 +30,7 @@ class FirstModel:
     who: str = ""
     """The name of who chose the model; empty for the configuration."""
     remark: str = ""
-    """For the journal, where the model is not simply the configured one."""
+    """The text of an event, where the model is another one than the configured one; empty otherwise."""
 
 
 def first_model(options: LineOptions) -> FirstModel:
@@ -45,7 +45,7 @@ def first_model(options: LineOptions) -> FirstModel:
     if active and active.path not in (active.configured_path, configured.path):
         try:
             if (active.configured_path, active.configured_sha256) != (configured.path, configured.sha256):
-                raise ArtifactError("the configuration names another model since")
+                raise ArtifactError("the configuration names another model now")
             if Path(active.path).parent != Path(configured.path).parent:
                 raise ArtifactError("it does not lie beside the configured one")
             if rules.sha256 not in ("", active.sha256):

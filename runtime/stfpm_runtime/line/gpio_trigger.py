@@ -64,7 +64,7 @@ class GpioTrigger:
                 self.failure = ""
             except Exception as error:  # the chip is gone, say: it is shown, and tried again
                 if not self.failure:
-                    LOG.exception("%s: no triggers", self._name)
+                    LOG.exception("%s: no triggers are received", self._name)
                     self._remark("trigger", f"{self._name}: {error}")
                 self.failure = f"{self._name}: {error}"
                 self._closing.wait(RETRY_S)

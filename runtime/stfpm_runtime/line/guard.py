@@ -1,4 +1,4 @@
-"""Calls that have no say in a verdict: what they raise is counted and logged, and never ends the loop."""
+"""Calls that no verdict depends on: what they raise is counted and logged, and never ends the loop."""
 
 from __future__ import annotations
 

@@ -67,14 +67,14 @@ class Inspector:
         """Return whether the engine gave usable results when it was last run. For the loop's thread.
 
         An engine that failed is run again on a black picture once a second: a PLC that waits for the heartbeat sends
-        no parts, and without parts nobody would notice that the engine works again.
+        no parts, and without parts it would never show that the engine works again.
         """
         if not self._works and time.monotonic() >= self._probe_s:
             spec = self._detector.engine.spec
             try:
                 self._run([np.zeros((spec.height, spec.width, 3), np.uint8)])
             except Exception:
-                LOG.exception("a bug: the engine cannot be tried")
+                LOG.exception("internal error: the engine that failed cannot be run again")
         return self._works
 
     def _run(self, crops: Sequence[Image]) -> list[Verdict]:

@@ -111,7 +111,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOpt
     parser.add_argument("--resend", default="", metavar="OUTPUT", help="send again what this output refused")
     args = parser.parse_args(argv)
     if args.resend:
-        if args.show != "counts" or args.threshold is not NOT_ASKED or args.since or args.until or args.camera:
+        others = (args.since, args.until, args.camera, args.json, args.pictures, args.by, args.region)
+        if args.show != "counts" or args.threshold is not NOT_ASKED or any(others):
             parser.error("--resend goes with the journal alone")
         return ResendOptions(args.journal, args.resend)
     if args.threshold is not NOT_ASKED:
@@ -216,7 +217,7 @@ def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal
 def _why(entry: Entry) -> str:
     """Return in words what the decision follows from."""
     if entry.score is None:
-        return f"fault: {entry.reason}"
+        return entry.reason
     sign = ">" if entry.score > entry.threshold else "<="
     return f"{entry.score:.6g} {sign} {entry.threshold:.6g}" + (f"; {entry.reason}" if entry.reason else "")
 

@@ -29,7 +29,7 @@ class ListenOptions:
             expected = f"expected {TOKEN_LENGTH} or more, because others can reach {host}: openssl rand -hex 16"
             raise MistakeError("token", f"got {len(self.token)} characters; {expected}")
         if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
-            raise MistakeError("token", "expected ASCII letters, digits and signs, without a space or line end around")
+            raise MistakeError("token", "expected ASCII letters, digits and signs, and no space or newline at its ends")
 
     @property
     def host(self) -> str:

@@ -64,7 +64,7 @@ class Line:
     recorder: Recorder
     drift: DriftWatch
     guard: Guard
-    """Calls everything that has no say in a verdict."""
+    """Calls everything that no verdict depends on."""
     pictures: Pictures | None = None
     json_lines: JsonLinesFollower | None = None
     followers: tuple[Follower, ...] = ()
@@ -135,7 +135,7 @@ def keep(line: Line, judged: Judged) -> Entry:
 
 
 def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
-    """Show the verdicts to what has no say in them: drift, the board, the shadow."""
+    """Pass the verdicts on to what they do not depend on: drift, the board, the shadow."""
     for judged, entry in kept:
         line.guard.call("drift", line.drift.take, entry, judged.looks)
         if line.board:

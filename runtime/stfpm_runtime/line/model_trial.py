@@ -21,11 +21,11 @@ from ..errors import ArtifactError, StfpmError
 from ..model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
-"""Within which a model has to be loaded and checked."""
+"""The longest time to load and check a model, in seconds."""
 BUILD_S = 1800.0
-"""The same, where TensorRT within ONNX Runtime builds an engine for the model first."""
+"""The same, in seconds, where TensorRT within ONNX Runtime builds an engine for the model first."""
 KILLED_S = 5.0
-"""Within which a killed process ends; one that hangs in a driver does not, and is left behind."""
+"""The longest wait for the end of a killed process, in seconds; one that hangs in a driver may not end."""
 MARK = "stfpm-model-check: "
 """Begins the line with the answer: an engine may print lines of its own."""
 NICENESS = 10
@@ -55,7 +55,8 @@ def try_model(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace", env=environment,
         )  # fmt: skip
     except OSError as error:
-        raise ArtifactError(f"{path.name}: no process to check it in can be started ({error.strerror})") from None
+        reason = f"a process to check it in cannot be started ({error.strerror}); look for free memory"
+        raise ArtifactError(f"{path.name}: {reason}") from None
     try:
         output, _ = process.communicate(json.dumps(task), timeout_s)
     except subprocess.TimeoutExpired:

@@ -31,10 +31,10 @@ LOG = logging.getLogger("stfpm.mqtt")
 SESSION_S = 86_400
 """How long the broker keeps the triggers of a line that is away, in seconds."""
 HELD_BACK_S = 1.0
-"""A trigger may have been held back by the broker if it comes so soon after a session was resumed, or after the broker
-could not send because too many messages were unacknowledged."""
+"""Seconds in which the broker may have held a trigger back: after a session was resumed, and after the broker could not
+send because too many messages were unacknowledged."""
 SUBSCRIBED_S = 5.0
-"""Within which the broker has to answer a subscription."""
+"""The longest wait for the broker's answer to a subscription, in seconds."""
 LATE = "the trigger may have waited at the broker; its part may have left the camera"
 
 

@@ -38,7 +38,7 @@ PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 UNFINISHED = ".unfinished"
 RETRY_DELETION_S = 60.0
-"""Before a file that could not be deleted is tried again."""
+"""Seconds before a file that could not be deleted is tried again."""
 
 Remark = Callable[[str, str], None]
 """Takes an event's kind and detail, from any thread."""

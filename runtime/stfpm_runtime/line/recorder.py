@@ -147,7 +147,7 @@ class Recorder:
         try:
             self._working().use_model(active)
         except (JournalError, sqlite3.Error) as error:
-            LOG.error("the journal does not keep which model is used, and a restart will not know it: %s", error)
+            LOG.error("the journal does not keep which model is used; a restart may use another: %s", error)
             self.remark("model", f"the journal does not keep which model is used: {error}")
 
     def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
@@ -246,7 +246,7 @@ class Recorder:
             journal.note([_happening(self.run, *item) for item in waiting])
         except (JournalError, sqlite3.OperationalError):
             raise
-        except Exception:  # one of them cannot be written, and would hold up the others for ever
+        except Exception:  # one of them cannot be written, and would keep the others from being written
             LOG.exception("internal error: %d events could not be written into the journal", len(waiting))
             self.remark("journal", f"{len(waiting)} events could not be written")
         for _ in waiting:
@@ -265,8 +265,9 @@ class Recorder:
     def _age_limit(self, keep_days: float) -> str | None:
         """Return the time before which verdicts are deleted; None while only the clock says that they are too old.
 
-        The verdicts themselves testify to the clock: where none lies within `gap_s` of the newest that would go, the
-        clock may have jumped while the line was off, and nothing is deleted until the limit has passed that gap.
+        The times of the verdicts show whether the clock is plausible: where none lies within `gap_s` of the newest that
+        would be deleted, the clock may have jumped while the line was off, and nothing is deleted until the limit has
+        passed that gap.
         """
         before_s = self._clock.trusted_s() - keep_days * DAY_S
         before, gap_s = utc(before_s), min(GAP_S, keep_days * DAY_S / 2)

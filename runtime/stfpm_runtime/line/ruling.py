@@ -96,7 +96,7 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
 
 
 def opener(options: LineOptions) -> OpenEngine:
-    """How models of this line are opened."""
+    """Return the function that opens models of this line."""
     return lambda path: open_engine(path, options.device, options.threads)
 
 
@@ -196,7 +196,7 @@ class Succession:
         self._options = dataclasses.replace(self._options, **{key: getattr(now, key) for key in DEMANDS})
         with contextlib.suppress(StfpmError):  # it is not needed any more
             before.engine.close()
-        LOG.warning("%s rules now", model.describe())
+        LOG.warning("%s is used from now on", model.describe())
         return model
 
 

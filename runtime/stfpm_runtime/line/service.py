@@ -47,7 +47,7 @@ from .triggers import Posted, open_trigger
 
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
-"""Within which all threads have to end, after the loop's own 2 s: together less than the unit's TimeoutStopSec."""
+"""Seconds in which all threads have to end, after the loop's own 2 s: together less than the unit's TimeoutStopSec."""
 START_S = 300.0
 """How long systemd is asked to wait for a start, beyond the time that a model may take."""
 SHOWN_AT_FIRST = 2000

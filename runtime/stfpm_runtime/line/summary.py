@@ -41,7 +41,7 @@ class Summary:
             self._reasons[place] = entry.reason
             return
         if self._reasons.pop(place, None) is not None:
-            LOG.warning("%s: is judged again", what)
+            LOG.warning("%s/%s: frames are judged again", *place)
         if entry.decision == "reject":
             score = "" if entry.score is None else f": score {entry.score:.4g}, threshold {entry.threshold:.4g}"
             reason = f"; {entry.reason}" if entry.reason else ""

@@ -48,7 +48,7 @@ class Continuous:
         return []
 
     def unanswered(self) -> list[Firing]:
-        """Return nothing: nobody waits for an answer."""
+        """Return an empty list: no answer is expected."""
         return []
 
 
@@ -76,7 +76,7 @@ class Every:
         return []
 
     def unanswered(self) -> list[Firing]:
-        """Return nothing: nobody waits for an answer."""
+        """Return an empty list: no answer is expected."""
         return []
 
 

@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 GRACE_S = 0.5
 """How much longer than a camera's own time-out we wait for the call that ought to have kept it."""
 WANTED_S = 0.1
-"""How long a thread waits for somebody who wants a picture before it looks whether it is to end."""
+"""How long a thread waits for a request for a picture before it looks whether it is to end, in seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Newest:
             return self._changed.wait_for(lambda: self._wanted, timeout_s)
 
     def clear(self) -> None:
-        """Drop the frame that waits, and the wish for one: the camera is gone, and it would be old when taken."""
+        """Drop the frame that waits, and the request for one: the camera is gone, and it would be old when taken."""
         with self._changed:
             self._dropped += self._waiting is not None
             self._waiting, self._wanted = None, False

@@ -30,6 +30,8 @@ VIDEO_SUFFIXES = (
 UNCHECKED_VIDEOS = (
     "damaged frames in the middle of a video cannot be told from whole ones; pip install 'stfpm-edge[video]'"
 )
+UNKNOWN_COUNT = 1 << 30
+"""The number of frames that FFmpeg writes into an AVI file whose end it cannot know, because it goes into a pipe."""
 NAMED = 5
 """Files of one kind that a summary of what was left out names."""
 
@@ -155,7 +157,7 @@ def _read_video(path: Path, max_megapixels: float) -> Iterator[Frame]:
         capture.release()
     if count == 0:
         yield Frame(str(path), 0, error=f"{path}: no frame can be decoded; expected a whole video, copy it again")
-    elif count < announced:
+    elif count < announced < UNKNOWN_COUNT:
         reason = f"{path}: breaks off after {count} of {announced} frames; copy it again"
         yield Frame(str(path), count, error=reason)
     elif breaks_off(path):

@@ -49,7 +49,7 @@ class SourceOptions:
     existing: bool = False
     """Whether a watched folder also gives the pictures that it held at the start."""
     bits: int | None = None
-    """Bits that the values of 16-bit pictures use, 9 to 16; None: all 16, or what the camera says by itself."""
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: all 16, or what the camera itself reports."""
     max_megapixels: float = MAX_MEGAPIXELS
     """A larger picture, in millions of pixels, is refused before it is decoded."""
     poll_s: float = 0.1

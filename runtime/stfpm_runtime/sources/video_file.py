@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+_WRITTEN_AS_STREAM = 0xFFFF_FFFF
+"""The length of a RIFF chunk whose writer could not know it."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
 
 
@@ -50,7 +52,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
     while position + 8 <= size:
         file.seek(position)
         kind, length = struct.unpack("<4sI", file.read(8))
-        if kind != b"RIFF":
+        if kind != b"RIFF" or length == _WRITTEN_AS_STREAM:
             break
         if length == 0:  # it was never finished
             return size + 1

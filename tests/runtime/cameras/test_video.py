@@ -109,6 +109,16 @@ def test_torn_picture_in_a_motion_jpeg_file_is_an_error(encode):
     assert [frame.index for frame in frames if frame.image is None] == [10]
 
 
+def test_video_that_was_written_into_a_pipe_does_not_break_off(encode, tmp_path):
+    whole = encode("a.mkv", "-c:v", "mjpeg")
+    command = ["ffmpeg", "-loglevel", "error", "-i", str(whole), "-c", "copy", "-f", "avi", "pipe:1"]
+    path = tmp_path / "piped.avi"
+    path.write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    frames, expected = list(read_frames([path])), list(read_frames([whole]))
+    assert len(frames) == len(expected) > 1
+    assert not any(frame.error for frame in frames)
+
+
 def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
     """Add for each frame why it is damaged, or an empty text."""
     while True:

@@ -80,7 +80,7 @@ def test_moments_are_local_time(show):
 def test_rejects_with_their_pictures(show, tmp_path):
     first, second = show("--rejects", "--pictures", str(tmp_path / "pictures"))
     assert first.endswith(f"2 reject left/frame A-1 0.75 > 0.5 {tmp_path / 'pictures' / 'day' / '1.png'}")
-    assert second.endswith('4 fault  right/cap A-1 fault: lost, "the" cable')
+    assert second.endswith('4 fault  right/cap A-1 lost, "the" cable')
     records = [json.loads(line) for line in show("--rejects", "--json")]
     assert [(found["seq"], found["picture"]) for found in records] == [(2, "day/1.png"), (4, "")]
     assert len(records[0]["journal"]) == 8
@@ -168,7 +168,9 @@ def test_what_is_no_journal(tmp_path, capsys, content, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"]])
+@pytest.mark.parametrize(
+    "argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"], ["--resend", "mes", "--json"]]
+)
 def test_bad_usage_is_status_2(argv, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["a", *argv])

@@ -189,7 +189,7 @@ def test_a_swapped_model_that_does_not_pass_any_more_is_not_used_again(served, j
         "no golden file": "next.golden.npz: no such file",
         "other contents": "its SHA-256 is ",
         "gone": "next.onnx: no such file",
-        "configured anew": "the configuration names another model since",
+        "configured anew": "the configuration names another model now",
         "forged": "",
     }
     if change == "no golden file":

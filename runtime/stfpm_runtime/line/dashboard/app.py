@@ -80,7 +80,7 @@ def _check_access(request: Request, endpoint: Endpoint, access: Access) -> None:
     header = request.headers.get
     access.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
     if endpoint.changes and not access.has_token:
-        raise AccessError(HTTPStatus.FORBIDDEN, "changes need a token; set one in the table [dashboard]")
+        raise AccessError(HTTPStatus.FORBIDDEN, "changes need a token; set the key token in the table [dashboard]")
 
 
 def _endpoint(
@@ -95,7 +95,7 @@ def _endpoint(
             _check_access(request, endpoint, access)
             values = await _values(request, endpoint)
             if endpoint.name == "healthz":
-                return _health(api)  # without a thread: it waits for nobody who has pictures drawn
+                return _health(api)  # without a thread: it does not wait for those that draw pictures
             return await run_in_threadpool(_answer, endpoint, values, api, metrics, access)
         except AccessError as refused:
             await asyncio.sleep(refused.delay_s)

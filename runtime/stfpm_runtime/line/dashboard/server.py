@@ -1,6 +1,6 @@
 """The dashboard's server: uvicorn in a thread of its own, whose pool draws and reads for whoever asks.
 
-Each connection has a time for its request and for its answer, and a port has room for so many, see ../connections.py.
+Time and number of its connections are limited, see ../connections.py.
 """
 
 from __future__ import annotations

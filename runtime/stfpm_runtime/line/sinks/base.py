@@ -52,7 +52,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class SinkPlan:
-    """How a sink is made and served."""
+    """The function that makes a sink, and the times that it is served by."""
 
     name: str
     make: Callable[[], Sink]

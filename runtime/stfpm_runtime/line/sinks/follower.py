@@ -98,7 +98,7 @@ class Follower:
 
     @property
     def works(self) -> bool:
-        """Whether the other side took what it was last offered."""
+        """Whether the last verdict that was offered was taken."""
         return not self.failure
 
     def wake(self) -> None:

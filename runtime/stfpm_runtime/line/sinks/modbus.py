@@ -44,7 +44,7 @@ DECISIONS = {"pass": 1, "reject": 2, "fault": 3}
 VERDICT, PART = 1, 9
 """Offsets of a verdict's registers, and of its id among them."""
 NO_ROOM = b"\x1a"
-"""In the place of an id that does not fit."""
+"""What is written in place of an id that does not fit."""
 UNKNOWN_AGE = 0xFFFF_FFFF
 FLOAT_MAX = 3.402823466e38
 ILLEGAL_ADDRESS = 2

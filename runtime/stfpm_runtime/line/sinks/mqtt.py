@@ -30,11 +30,11 @@ except ImportError:
 
 LOG = logging.getLogger("stfpm.sinks")
 ACKNOWLEDGE_S = 5.0
-"""Within which the broker acknowledges all messages that are on their way."""
+"""Seconds in which the broker has to acknowledge all messages that are on their way."""
 BATCH = 100
 """Verdicts that are handed to paho at once."""
 IN_FLIGHT = 20
-"""Of those, how many paho sends before the first is acknowledged: what mosquitto takes. Others may take fewer."""
+"""How many of those paho sends before the first is acknowledged: as many as mosquitto takes. Others may take fewer."""
 QUOTA_EXCEEDED = 0x97
 """A refusal that may change by itself."""
 

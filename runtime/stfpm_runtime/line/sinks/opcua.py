@@ -11,7 +11,7 @@ refused then, before anything is written:
     age                    ms as Int32, UInt32, Int64, UInt64; the type's largest number: unknown, or older
     heartbeat              an integer of any size, which begins again at 0 beyond its largest number
 
-`seq` is the last of a request: who sees it change sees the rest.
+`seq` is the last of a request: a client that sees it change can read the rest.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ..checks import check_least, check_name, check_range, check_unique
 from ..toml_file import MistakeError
 
 LONGEST_S = 3600.0
-"""Of every time that is waited for."""
+"""The longest time that may be configured, in seconds."""
 PRINTABLE = re.compile(r"[!-~]+")
 """What an address may hold: ASCII without spaces and control characters."""
 TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -42,7 +42,7 @@ class MqttOptions:
     """Ours, where the broker wants one."""
     key: Path | None = field(default=None, repr=False)
     version: Literal["5", "3.1.1"] = "5"
-    """Of MQTT. With 3.1.1 a broker acknowledges even messages that it drops."""
+    """The version of MQTT. With 3.1.1 a broker acknowledges even messages that it drops."""
     heartbeat_s: float = 1.0
     max_age_s: float = 0.0
     """Older verdicts are not sent; 0: all are."""
@@ -101,7 +101,7 @@ class ModbusOptions:
     unit: int = 1
     """The device's number on its server."""
     address: int = 0
-    """Of the first register, see `modbus.py`."""
+    """The address of the first register, see `modbus.py`."""
     part_length: int = 24
     """Characters of a part's id, an even number; a longer one makes the verdict a fault."""
     handshake: bool = False

@@ -20,6 +20,8 @@ def kept(writer) -> list[tuple[str, int, str]]:
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'refused'").fetchone():
+            return []  # the file was made this moment
         return connection.execute("SELECT output, seq, reason FROM refused ORDER BY seq").fetchall()
 
 

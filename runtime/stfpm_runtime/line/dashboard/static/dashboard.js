@@ -112,7 +112,7 @@ async function refreshPlace(place) {
   const card = places.get(key);
   card.place = place;
   card.change.disabled = !canChange;
-  card.change.title = canChange ? "" : "changes need a token in the table [dashboard]";
+  card.change.title = canChange ? "" : "changes need a token; set the key token in the table [dashboard]";
   if (place.newest === null) return;
   if (!isSame(place.pictured, place.newest)) showVerdict(card, place.newest);
   const shown = `${place.newest.seq} ${place.newest.time} ${card.map}`;
