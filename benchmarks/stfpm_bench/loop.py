@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -93,10 +93,15 @@ def _measure(arguments: argparse.Namespace) -> int:
         }
         if arguments.soak:
             result["soak"] = soak(arguments.model, arguments.soak, folder / "soak")
+    return show_result(result, arguments.json)
+
+
+def show_result(result: Mapping[str, object], path: Path | None) -> int:
+    """Print a result as JSON, write it to `path` too if there is one, and return 0. Raises OutputError."""
     text = json.dumps(result, indent=1)
     print(text)
-    if arguments.json:
-        with atomic_path(arguments.json) as unfinished:
+    if path:
+        with atomic_path(path) as unfinished:
             unfinished.write_text(text + "\n", encoding="utf-8")
     return 0
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.files import atomic_path
 
+from .loop import show_result
 from .machine import read_machine
 
 TURN = """
@@ -78,12 +78,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         "verdicts": arguments.turns * arguments.verdicts,
         "loads": {load: compare(pooled["old"][load], pooled["new"][load]) for load in pooled["old"]},
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json:
-        with atomic_path(arguments.json) as unfinished:
-            unfinished.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return show_result(result, arguments.json)
 
 
 def run_turn(checkout: Path, model: Path, verdicts: int) -> dict[str, list[float]]:

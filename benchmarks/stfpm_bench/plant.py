@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -29,7 +28,6 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.errors import OptionError, StfpmError
-from stfpm_runtime.files import atomic_path
 from stfpm_runtime.line.config import CameraOptions, JournalOptions, LineOptions, PictureOptions
 from stfpm_runtime.line.dashboard import DashboardOptions
 from stfpm_runtime.line.loop import run as run_loop
@@ -39,7 +37,7 @@ from stfpm_runtime.preprocessing import Image
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
-from .loop import WARM_UP, Stopwatch, cpu_name, percentiles, picture, quietest, timed, with_summary
+from .loop import WARM_UP, Stopwatch, cpu_name, percentiles, picture, quietest, show_result, timed, with_summary
 
 TOKEN = "a token for a benchmark"
 TURNS = 6
@@ -68,12 +66,7 @@ def _measure(arguments: argparse.Namespace) -> int:
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
             **compare(arguments.model, arguments.verdicts, Path(name)),
         }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json:
-        with atomic_path(arguments.json) as unfinished:
-            unfinished.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return show_result(result, arguments.json)
 
 
 def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:

@@ -59,6 +59,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of the file at `path`, by which a replaced file is known; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's contents, in hexadecimal."""
     digest = hashlib.sha256()

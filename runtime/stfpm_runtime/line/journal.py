@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TextIO
 
 from ..errors import JournalError
-from ..files import private_opener
+from ..files import file_identity, private_opener
 from .active_model import ActiveModel, write_active_model
 from .config import Synchronous
 from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
@@ -80,7 +80,7 @@ class Journal:
                 self._connection = _connect(path, synchronous)
                 self.id: str = self._connection.execute("SELECT id FROM meta").fetchone()[0]
                 """Random, made with the file: a number is unique together with it."""
-                self._file = _identity(path)
+                self._file = file_identity(path)
                 self._last = self._last_number("verdicts")
                 self._last_event = self._last_number("events")
                 self._version = -1
@@ -197,7 +197,7 @@ class Journal:
 
     def check_in_place(self) -> None:
         """Raise JournalError if the file was moved or deleted: SQLite would go on writing to what nobody can find."""
-        if _identity(self.path) != self._file:
+        if file_identity(self.path) != self._file:
             raise JournalError(
                 f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"
             )
@@ -236,14 +236,6 @@ class Journal:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def set_aside(path: Path) -> Path:

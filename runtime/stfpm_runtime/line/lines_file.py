@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ..files import private_opener
+from ..files import file_identity, private_opener
 from .entry import COLUMNS
 from .reading import open_for_reading
 from .sinks.cursor import Position, compare, first_undelivered
@@ -98,7 +98,7 @@ class JsonLinesFollower:
         """Write all there is, and go on until woken to the end, or the journal or the file are others."""
         with contextlib.closing(open_for_reading(self._journal)) as connection:
             (journal,) = connection.execute("SELECT id FROM meta").fetchone()
-            identity = _identity(self._journal)
+            identity = file_identity(self._journal)
             with contextlib.closing(LinesFile(self._path)) as lines:
                 cursor = self._begin(connection, journal, lines)
                 while True:
@@ -114,7 +114,7 @@ class JsonLinesFollower:
                     if self.failure:
                         self.failure = ""
                         self._remark("json_lines", "follow the journal again")
-                    if closing or _identity(self._journal) != identity or not lines.in_place:
+                    if closing or file_identity(self._journal) != identity or not lines.in_place:
                         self.deleted.report(at_once=closing)
                         return
                     self._woken.wait(RETRY_S)
@@ -151,7 +151,7 @@ class LinesFile:
     def in_place(self) -> bool:
         """Whether the file is still where it was opened."""
         status = os.fstat(self._file.fileno())
-        return _identity(self._path) == (status.st_dev, status.st_ino)
+        return file_identity(self._path) == (status.st_dev, status.st_ino)
 
     def last(self) -> dict[str, Any]:
         """Return the last verdict in the file, or in the one before it, or nothing; cuts off half a line."""
@@ -211,11 +211,3 @@ def _last_line(file: FileIO) -> tuple[dict[str, Any], int]:
     if start > 0 or b"\n" in tail or not BEGINNING.startswith(tail[: len(BEGINNING)]):
         raise ValueError("the file holds no verdicts of ours; move it away, or choose another name")
     return {}, 0
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OutputError, StfpmError
+from ...files import file_identity
 from ..entry import COLUMNS, EVENT_COLUMNS
 from ..heartbeat import STEP_S, Heartbeat
 from ..reading import open_for_reading
@@ -190,7 +191,7 @@ class Follower:
 
     def _follow(self, connection: sqlite3.Connection, journal: str) -> None:
         """Deliver everything, and go on until the end, the other side is gone, or the journal is another file."""
-        identity = _identity(self._journal)
+        identity = file_identity(self._journal)
         while True:
             closing = self._closing.is_set()
             self._woken.clear()
@@ -206,7 +207,7 @@ class Follower:
             self._announce(connection, journal)
             for event in (self.deleted, self.expired, self.refused, self._cursor_lost):
                 event.report()
-            if closing or _identity(self._journal) != identity:
+            if closing or file_identity(self._journal) != identity:
                 return
             self._beat()
             if time.monotonic() - self._opened_s >= STEADY_S and not self._is_refusing:
@@ -380,11 +381,3 @@ def _record(journal: str, row: Sequence[Any]) -> Record:
 def _run(connection: sqlite3.Connection) -> int:
     """Return the number of the newest run of the line."""
     return int(connection.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()[0])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
