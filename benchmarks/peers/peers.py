@@ -105,7 +105,7 @@ class Peer:
     evaluated: Path | None = None
     """The file whose accuracy stands for it; None for random weights."""
     epochs: int | None = None
-    """How long it was trained; None for random weights."""
+    """Passes over the training images; None for random weights."""
 
 
 def peers(made: Path, epochs: int) -> dict[str, list[Peer]]:

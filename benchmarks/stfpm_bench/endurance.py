@@ -56,13 +56,13 @@ time.time_ns = lambda: wall_ns() + {AHEAD_DAYS} * 86400 * 10**9
 """
 """Goes before `COMMAND`: the runtime reads the wall clock by these alone."""
 LIVE_S = 0.3, 4.0
-"""How long a run lives once it listens, before it is killed."""
+"""Seconds from when a run accepts triggers until it is killed: shortest and longest."""
 EARLY_SHARE = 0.15
 """The share of runs that are killed while they start."""
 WRONG_CLOCK_S = 15.0
-"""How long a run with a wrong clock lives at least: what it would delete, it has deleted by then."""
+"""Shortest time that a run with a wrong clock gets, in seconds: enough to delete what it would delete."""
 FULL_S, DEAD_S = 5.0, 15.0
-"""How long the disk is full, and the PLC dead."""
+"""Time for which the disk is full, and the PLC switched off, in seconds."""
 SUBSCRIBE_S = 3.0
 """Time for the line's first subscription, which the broker keeps from then on."""
 START_S, SETTLE_S, STOP_S = 90.0, 180.0, 60.0
@@ -80,7 +80,7 @@ class Run:
     seed: int
     http_port: int = field(default_factory=free_port)
     disk: str = ""
-    """How a full disk is made."""
+    """The way in which a full disk is made, in words."""
     disk_is_full: threading.Event = field(default_factory=threading.Event)
     exits: list[str] = field(default_factory=list)
     """Ends of the process that nobody asked for and no full disk explains."""

@@ -25,7 +25,7 @@ class Check:
 
     name: str
     total: int
-    """How many were looked at."""
+    """Number of things that were checked."""
     broken: tuple[str, ...]
     """What breaks it; empty where it holds."""
 

@@ -34,7 +34,7 @@ PERIOD_S = 0.05
 SETTLE_S = 0.4
 """From a change of what the camera shows until it is certain that the line has no older frame."""
 PATIENCE_S = 15.0
-"""How long a part stays in front of the camera without a verdict; then the machine rejects it."""
+"""Longest time that a part waits before the camera for its verdict, in seconds; then the machine rejects it."""
 CLEARLY_GOOD, CLEARLY_DEFECTIVE = 0.8, 1.5
 """Scores, as multiples of the threshold, of the pictures that are used."""
 KINDS = ("good", "good", "defective", "torn", "good", "defective", "damaged")
@@ -55,7 +55,7 @@ class Part:
     by: str
     """`http` or `mqtt`."""
     is_accepted: bool = False
-    """Whether the trigger was acknowledged: by a verdict over HTTP, by the broker over MQTT."""
+    """True where the trigger was acknowledged: by a verdict over HTTP, by the broker over MQTT."""
     answer: str = ""
     """The decision that the machine was told; empty where it was told none in time, so that it rejects the part."""
     had_no_disk: bool = False
@@ -64,7 +64,7 @@ class Part:
 
     @property
     def may_be_missing(self) -> bool:
-        """Whether the journal may be without it."""
+        """Return True where the journal may have no verdict of this part."""
         return self.had_no_disk and self.answer in ("", "fault")
 
 

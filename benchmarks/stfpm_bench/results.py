@@ -134,7 +134,7 @@ class ModelResult:
     accuracy: Accuracy | None = None
     roofline: Roofline | None = None
     epochs: int | None = None
-    """How long it was trained: passes over the training images."""
+    """Passes over the training images."""
     notes: tuple[str, ...] = ()
 
 

@@ -71,7 +71,7 @@ class InspectOptions:
     limit: int | None = None
     """Frames to inspect at most."""
     allow_missing_golden: bool = False
-    """Whether a model without its golden file is accepted."""
+    """True accepts a model without its golden file."""
     bits: int | None = None
     """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
     max_megapixels: float = MAX_MEGAPIXELS
@@ -98,7 +98,7 @@ class ServeOptions:
     shadow: Path | None = None
     """A second model that judges the same frames; None: as the file says."""
     allow_missing_golden: bool = False
-    """Whether a model without its golden file is accepted."""
+    """True accepts a model without its golden file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

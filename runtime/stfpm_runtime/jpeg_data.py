@@ -40,7 +40,7 @@ class Header:
     pages: int = 1
     """Number of pages or of frames of an animation; reduced copies (thumbnails) of a page do not count."""
     strict: bool = True
-    """Whether OpenCV refuses coded data in which it finds an error."""
+    """True where OpenCV refuses coded data in which it finds an error."""
 
 
 def read_jpeg_header(data: bytes) -> Header:

@@ -253,7 +253,7 @@ class LineOptions:
     sha256: str = ""
     """The SHA-256 that the model file must have, in hexadecimal; empty: any."""
     allow_missing_golden: bool = False
-    """Whether a model without its golden file is accepted."""
+    """True accepts a model without its golden file."""
     pictures: PictureOptions | None = None
     http: HttpOptions | None = None
     mqtt: MqttOptions | None = None

@@ -81,7 +81,7 @@ class OpcUaSink:
             if text := getattr(options, key):
                 try:
                     self._nodes[key] = ua.NodeId.from_string(text)
-                except Exception:  # of many kinds
+                except Exception:  # asyncua raises several kinds without a common base
                     remedy = "expected a node's id, say ns=2;s=Line3.Seq"
                     raise OptionError(f"{options.name}: {key}: got {text!r}; {remedy}") from None
 
