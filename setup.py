@@ -38,6 +38,12 @@ BENCH = [
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
     "onnx>=1.16",  # counts a graph's multiply-adds and bytes
+    "matplotlib>=3.8",  # charts of the report
+    "jinja2>=3.1",  # the report's page
+    "psutil>=5.9",  # memory, temperature and load of the machine
+    "py-cpuinfo>=9.0",  # the name and instruction sets of the CPU
+    "nvidia-ml-py>=12.535",  # the name, clock and power of the GPU
+    "msgspec>=0.18",  # result files as typed dataclasses
 ]
 PAPER = [
     "scikit-learn>=1.4",  # t-SNE of Figure 3
@@ -49,7 +55,8 @@ MQTT = ["paho-mqtt>=2.0"]  # verdicts to a broker, and triggers from it
 MODBUS = ["pymodbus>=3.10"]  # verdicts into a PLC's registers
 OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
 DASHBOARD = [
-    "starlette>=0.40",  # routes of the dashboard and its API
+    "fastapi>=0.115",  # routes, validation and the OpenAPI document of the dashboard, its API and the HTTP trigger
+    "pydantic>=2.7",  # the API's request and response models
     "uvicorn>=0.30",  # serves them
     "prometheus_client>=0.20",  # /metrics
 ]
@@ -60,6 +67,8 @@ DEV = [
     "scikit-learn>=1.4",  # holds our AUROC against another's
     "ruff>=0.9",
     "mypy>=1.11",
+    "import-linter>=2.0",  # the contracts about which package may import which
+    "pre-commit>=3.7",  # ruff and mypy before each commit
     "types-psutil>=5.9",
     "scipy-stubs>=1.14",
     "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
