@@ -15,7 +15,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## from nothing to verdicts in a few minutes, in demo/: draw parts, train, export, evaluate, inspect
-	$(BIN)/python -m stfpm_edge.demo --output demo
+	$(BIN)/python -m gears.demo --output demo
 
 test: lint  ## lint, then all tests: the fast ones, and those that take minutes
 	$(BIN)/python -m pytest -q
@@ -33,7 +33,7 @@ peers: $(READY)  ## our MODELS beside anomalib's methods, trained on DATA (an MV
 	@test -n "$(DATA)" -a -n "$(MODELS)" || { echo "expected: make peers DATA=data/bottle MODELS='a.onnx b.onnx'" >&2; exit 1; }
 	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/python benchmarks/peers/peers.py $(MODELS) --data $(DATA) \
 	  $(if $(TEACHER),--teacher $(TEACHER)) --work $(WORK) --results $(RESULTS)
-	$(BIN)/python -m stfpm_bench.recorded
+	$(BIN)/python -m benchmarks.experiments.recorded
 
 clean:  ## remove what make made: the environment, the demo, caches
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

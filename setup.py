@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+
+PACKAGES = {
+    "stfpm_edge": "stfpm_edge",
+    "stfpm_export": "export/stfpm_export",
+    "stfpm_runtime": "runtime/stfpm_runtime",
+    "stfpm_eval": "benchmarks/stfpm_eval",
+    "stfpm_bench": "benchmarks/stfpm_bench",
+}
 
 # Every dependency has a floor and a purpose. A bare install is the device's: no PyTorch, no engine it may not need.
 BASE = [
@@ -85,29 +93,15 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=[
-        "stfpm_edge",
-        "stfpm_export",
-        "stfpm_runtime",
-        "stfpm_runtime.engines",
-        "stfpm_runtime.line",
-        "stfpm_runtime.line.dashboard",
-        "stfpm_runtime.line.sinks",
-        "stfpm_runtime.plans",
-        "stfpm_runtime.sources",
-        "stfpm_bench",
-        "stfpm_bench.layouts",
-        "stfpm_bench.paper",
+        name
+        for package, folder in PACKAGES.items()
+        for name in [package, *(f"{package}.{child}" for child in find_packages(str(ROOT / folder)))]
     ],
-    package_dir={
-        "stfpm_edge": "stfpm_edge",
-        "stfpm_export": "export/stfpm_export",
-        "stfpm_runtime": "runtime/stfpm_runtime",
-        "stfpm_bench": "benchmarks/stfpm_bench",
-    },
+    package_dir=PACKAGES,
     package_data={
+        **{package: ["py.typed"] for package in PACKAGES},
         "stfpm_edge": ["py.typed", "weights/*.safetensors"],  # the teacher that ships, 5.6 MB
-        "stfpm_runtime.line.dashboard": ["static/*"],  # pages, hand-written: no build step
-        **{name: ["py.typed"] for name in ("stfpm_export", "stfpm_runtime", "stfpm_bench")},
+        "stfpm_runtime.line.web": ["static/*"],  # pages, hand-written: no build step
     },
     install_requires=BASE,
     extras_require={
@@ -130,14 +124,14 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "stfpm-train = stfpm_edge.train_cli:main",
-            "stfpm-pretrain = stfpm_edge.pretrain_cli:main",
+            "stfpm-train = stfpm_edge.cli:main",
+            "stfpm-pretrain = stfpm_edge.pretrain.cli:main",
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-selftest = stfpm_export.selftest_cli:main",
-            "stfpm-inspect = stfpm_runtime.inspect_cli:main",
-            "stfpm-journal = stfpm_runtime.line.journal_cli:main",
-            "stfpm-eval = stfpm_bench.eval_cli:main",
-            "stfpm-bench = stfpm_bench.bench_cli:main",
+            "stfpm-inspect = stfpm_runtime.batch.cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal.writer.writer.cli:main",
+            "stfpm-eval = stfpm_eval.cli:main",
+            "stfpm-bench = stfpm_bench.cli:main",
         ]
     },
 )

@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import atomic_path
-from stfpm_runtime.preprocessing import Image
-from stfpm_runtime.spec import METADATA_KEY, Spec
+from stfpm_runtime.imaging.preprocessing import Image
 
 from .backbone import Pyramid
-from .stfpm import Stfpm
+from .model import Stfpm
 from .teacher import fingerprint, load_weights
 
 
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     pyramids = []
     for name in ("teacher", "student"):
         pyramid = Pyramid(spec.backbone, spec.blocks)
-        load_weights(pyramid, below(tensors, f"{name}."), f"{path} ({name})")
+        load_weights(pyramid, strip_prefix(tensors, f"{name}."), f"{path} ({name})")
         pyramids.append(pyramid.eval().requires_grad_(False))
     teacher, student = pyramids
     if fingerprint(teacher) != spec.teacher_sha256:
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: its teacher has SHA-256 {fingerprint(teacher)[:12]}..., its metadata names "
             f"{spec.teacher_sha256[:12]}...; the file was changed after training, train again"
         )
-    images = [_decode(below(tensors, prefix), path) for prefix in ("image.train.", "image.held_out.")]
+    images = [_decode(strip_prefix(tensors, prefix), path) for prefix in ("image.train.", "image.held_out.")]
     return Checkpoint(spec, teacher, student, *images)
 
 
@@ -112,7 +112,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ArtifactError(f"{path}: damaged or cut off ({error}); copy it again, or train again") from None
 
 
-def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

@@ -17,8 +17,8 @@ from stfpm_runtime.errors import OptionError
 from .backbone import BACKBONES
 from .options import TrainOptions, parse_size
 from .resume import resume_path
-from .several import mean_and_deviation, products, train_each, with_seeds
-from .training import train
+from .train import train
+from .train_many import mean_and_deviation, products, train_each, with_seeds
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stfpm_runtime.errors import DataError, ImageError, OptionError
-from stfpm_runtime.images import find_images, read_image
-from stfpm_runtime.preprocessing import Image, preprocess
+from stfpm_runtime.imaging.images import find_images, read_image
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 MIN_TRAIN = 2
 """Training images that batch norm needs at the least."""

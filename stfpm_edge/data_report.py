@@ -19,8 +19,8 @@ from rich.table import Table
 
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.images import SUFFIXES, survey_folder, why_left_out
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.images import SUFFIXES, survey_folder, why_left_out
+from stfpm_runtime.imaging.preprocessing import Image
 
 from .data import find_good_images, read_images
 from .picture_facts import Picture, picture_facts
@@ -124,7 +124,7 @@ def read_good_images(
 ) -> tuple[Image, list[Path], DataReport]:
     """Read good pictures and inspect them: uint8 [N, height, width, 3], BGR, the paths of those read, and the report.
 
-    `bits` is the number of bits that the values of 16-bit pictures use, see `stfpm_runtime.preprocessing.to_bgr8`.
+    `bits` is the number of bits that the values of 16-bit pictures use, see `preprocessing.to_bgr8`.
     `paths` names the pictures; None searches `folder` for them. `report` gets the table, warnings and doubts as lines
     for a person. Raises DataError for pictures that cannot be read unless they may be skipped, and for doubtful data
     unless it is accepted. Fewer pictures than `least` are doubtful.

@@ -9,14 +9,14 @@ from typing import Protocol
 
 import torch
 
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
 from .backbone import Pyramid
 from .data import Split, batches
 from .features import TeacherFeatures
+from .model import distance, loss, normalise_images, unit
 from .options import TrainOptions
 from .resume import Progress, load_progress, resume_path, save_progress
-from .stfpm import distance, loss, normalise_images, unit
 
 EVAL_BATCH = 16
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from stfpm_runtime.conformal import check_false_alarm_rate
+from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.preprocessing import check_bits
+from stfpm_runtime.imaging.preprocessing import check_bits
 
 from .backbone import check_architecture
 from .data import check_fractions

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 from PIL.ImageFile import ImageFile
 
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
 SAMPLE_SIDE = 256
 """About so many rows and columns of a picture are looked at."""

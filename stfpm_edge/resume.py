@@ -15,7 +15,7 @@ from stfpm_runtime.errors import ArtifactError, OptionError
 from stfpm_runtime.files import atomic_path
 
 from .backbone import Pyramid
-from .checkpoint import below, load_metadata, load_tensors, save_tensors
+from .checkpoint import load_metadata, load_tensors, save_tensors, strip_prefix
 
 
 @dataclass
@@ -87,8 +87,8 @@ def load_progress(
     """
     figures = check_progress(path, identity)
     tensors, _ = load_tensors(path)
-    student.load_state_dict(below(tensors, "student."))
+    student.load_state_dict(strip_prefix(tensors, "student."))
     for name, parameter in student.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
             optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
-    return Progress(**figures, best=below(tensors, "best."))
+    return Progress(**figures, best=strip_prefix(tensors, "best."))

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from stfpm_runtime.conformal import Threshold, conformal_threshold
-from stfpm_runtime.preprocessing import Image
-from stfpm_runtime.spec import Spec
+from stfpm_runtime.artifact.conformal import Threshold, conformal_threshold
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.imaging.preprocessing import Image
 
-from .stfpm import Stfpm
+from .model import Stfpm
 
 KEPT_HELD_OUT_IMAGES = 200
 """Held-out images stored with a checkpoint, at the most: an exported graph's threshold is calibrated on them."""
@@ -105,7 +105,7 @@ def score_images(model: Stfpm, images: Image) -> list[float]:
     return scores
 
 
-def spread(indices: Sequence[int], most: int) -> list[int]:
+def subsample_evenly(indices: Sequence[int], most: int) -> list[int]:
     """At most `most` of the indices, evenly spread."""
     if len(indices) <= most:
         return list(indices)

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines.base import Maps, Scores, check_images
 from stfpm_runtime.errors import EngineError
-from stfpm_runtime.spec import Spec
 
 from .checkpoint import Checkpoint, load_checkpoint
-from .stfpm import Stfpm
+from .model import Stfpm
 
 
 class TorchEngine:

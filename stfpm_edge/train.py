@@ -10,22 +10,22 @@ from pathlib import Path
 import torch
 import torchvision
 
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import OutputError, TrainingError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.preprocessing import RESIZE, Image
-from stfpm_runtime.spec import Spec
+from stfpm_runtime.imaging.preprocessing import RESIZE, Image
 
 from .backbone import Pyramid, new_student
-from .calibration import KEPT_HELD_OUT_IMAGES, calibrated, spread
 from .checkpoint import Checkpoint, save_checkpoint
 from .data import Split, split_images
 from .data_report import read_good_images
+from .epochs import EVAL_BATCH, Reporter, fit
 from .features import TeacherFeatures
-from .fitting import EVAL_BATCH, Reporter, fit
+from .model import Stfpm
 from .options import TrainOptions, check_mixed_precision, pick_device
 from .resume import Progress, check_progress, resume_path
-from .stfpm import Stfpm
 from .teacher import fingerprint, load_teacher
+from .threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
 
 KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
@@ -112,8 +112,8 @@ def _calibrated(
         spec,
         teacher.cpu(),
         student.cpu().eval(),
-        train_images=[images[i] for i in spread(split.train, KEPT_TRAIN_IMAGES)],
-        held_out_images=[images[i] for i in spread(split.held_out, KEPT_HELD_OUT_IMAGES)],
+        train_images=[images[i] for i in subsample_evenly(split.train, KEPT_TRAIN_IMAGES)],
+        held_out_images=[images[i] for i in subsample_evenly(split.held_out, KEPT_HELD_OUT_IMAGES)],
     )
 
 

@@ -13,11 +13,11 @@ from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingErr
 from .checkpoint import load_checkpoint
 from .data import find_good_images
 from .data_report import files_sha256
-from .fitting import Reporter
+from .epochs import Reporter
 from .options import TrainOptions
 from .resume import differences, resume_path
 from .teacher import fingerprint, load_teacher
-from .training import options_record, product_name, train
+from .train import options_record, product_name, train
 
 WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
 """Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""

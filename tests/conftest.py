@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from stfpm_edge.checkpoint import Checkpoint, save_checkpoint
-from stfpm_export.exporting import ExportOptions, export
+from stfpm_export.export import ExportOptions, export
 from tiny_model import make_checkpoint, make_images
+
+pytest_plugins = ["known_answers"]
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from stfpm_bench.machine import Machine
-from stfpm_bench.results import (
-    Accuracy,
-    BenchReport,
-    ColdStart,
-    Idle,
-    Latency,
-    ModelResult,
-    ParityResult,
-    Throughput,
-)
+from stfpm_bench.results import Accuracy, BenchReport, ColdStart, Idle, Latency, ModelResult, ParityResult, Throughput
 from stfpm_bench.roofline import Group, Roofline
 from stfpm_bench.sensors import Reading
 

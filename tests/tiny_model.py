@@ -10,7 +10,7 @@ from torch import nn
 from stfpm_edge.backbone import Pyramid, new_student
 from stfpm_edge.checkpoint import Checkpoint
 from stfpm_edge.teacher import fingerprint
-from stfpm_runtime.spec import Spec
+from stfpm_runtime.artifact.spec import Spec
 
 SIZE = 64
 

@@ -1,6 +1,6 @@
 """Check in one run that no part is passed by mistake and no verdict is lost while everything around the line fails.
 
-    python -m stfpm_bench.endurance demo/gear.onnx demo/gear --kills 100 --json FILE
+    python -m benchmarks.experiments.endurance demo/gear.onnx demo/gear --kills 100 --json FILE
 
 A real `stfpm-inspect --config` with five outputs (MQTT, webhook, Modbus TCP, OPC UA, JSON lines), two cameras and
 triggers by HTTP and MQTT is killed again and again, at random times. Meanwhile frames are torn and damaged, triggers
@@ -34,19 +34,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stfpm_bench.machine import read_machine
+from stfpm_bench.report.text import markdown_table
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.files import atomic_path
-from stfpm_runtime.line.reading import open_for_reading
+from stfpm_runtime.line.journal.reader import open_for_reading
 
-from .bench_text import markdown_table
 from .endurance_audit import Check, audit
 from .endurance_plant import PATIENCE_S, Camera, Machine, Subscriber, choose_pictures
-from .machine import read_machine
 from .plant import free_port, peer, wait_for
 
 TOPIC = "plant/side/part"
-COMMAND = "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())"
+COMMAND = "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())"
 AHEAD_DAYS = 9000
 WRONG_CLOCK = f"""
 import time
@@ -103,7 +103,9 @@ class Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.endurance", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.endurance", description=(__doc__ or "").split("\n")[0]
+    )
     add = parser.add_argument
     add("model", type=Path, help="a .onnx file that stfpm-export wrote, its golden file beside it")
     add("data", type=Path, help="an MVTec-style category with parts that the model clearly passes and rejects")
@@ -127,7 +129,7 @@ def _endure(arguments: argparse.Namespace) -> int:
         tail = one.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
     result = {
         "schema": 1,
-        "command": f"python -m stfpm_bench.endurance MODEL DATA --kills {one.kills} --seed {one.seed} --json FILE",
+        "command": f"python -m benchmarks.experiments.endurance MODEL DATA --kills {one.kills} --seed {one.seed} --json FILE",
         "machine": dataclasses.asdict(read_machine()),
         "seconds": round(time.monotonic() - started, 1),
         "full_disk": one.disk,

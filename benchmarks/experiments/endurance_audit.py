@@ -1,4 +1,4 @@
-"""Check, after `stfpm_bench.endurance`, that the journal and the outputs account for each part and each verdict."""
+"""Check, after `experiments.endurance`, that the journal and the outputs account for each part and each verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stfpm_runtime.line.reading import open_for_reading
+from stfpm_runtime.line.journal.reader import open_for_reading
 
 from .endurance_plant import NEVER_PASSED, Part
 

@@ -1,4 +1,4 @@
-"""What stands around the line in `stfpm_bench.endurance`: a camera, parts, and a machine that asks for verdicts.
+"""What stands around the line in `experiments.endurance`: a camera, parts, and a machine that asks for verdicts.
 
 The camera is an HTTP server of Motion-JPEG. What it shows is known by construction: a good part, a defective one, or a
 good one whose frames are cut short or damaged. Every frame has noise of its own, as a sensor's has.
@@ -21,13 +21,12 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from stfpm_eval.data import read_category
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.images import read_image
-from stfpm_runtime.preprocessing import Image
-
-from .dataset import read_category
+from stfpm_runtime.imaging.images import read_image
+from stfpm_runtime.imaging.preprocessing import Image
 
 PERIOD_S = 0.05
 """Between two frames of the camera."""

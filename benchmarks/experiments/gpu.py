@@ -1,6 +1,6 @@
 """All that is to be known of a GPU in one go, in under ten minutes, wherever one turns up.
 
-    python -m stfpm_bench.gpu --json benchmarks/results/gpu.json
+    python -m benchmarks.experiments.gpu --json benchmarks/results/gpu.json
 
 PyTorch eager, compiled and in a CUDA graph; ONNX Runtime's CUDA provider with and without graphs; TensorRT, where it is
 installed: in fp32, fp16 and int8, for 1, 8 and 32 frames, by turns in one process, copies from and to the host
@@ -26,8 +26,8 @@ import numpy.typing as npt
 import torch
 
 from stfpm_edge.checkpoint import save_checkpoint
-from stfpm_edge.stfpm import Stfpm
-from stfpm_export.exporting import ExportOptions, export
+from stfpm_edge.model import Stfpm
+from stfpm_export.export import ExportOptions, export
 from stfpm_export.sample import sample_checkpoint
 from stfpm_export.selftest import describe_machine
 from stfpm_export.target import PRECISIONS
@@ -53,7 +53,7 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.gpu", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.gpu", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--json", type=Path, required=True, metavar="FILE", help="the results; written after every step")
     add("--batches", type=int, nargs="+", default=list(Options.batches), metavar="N")
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options = Options(device, tuple(arguments.batches), arguments.seconds, arguments.side, not arguments.no_compile)
-    return run("stfpm_bench.gpu", lambda: _benchmark(options, arguments.json))
+    return run("experiments.gpu", lambda: _benchmark(options, arguments.json))
 
 
 def _benchmark(options: Options, output: Path) -> int:
@@ -71,7 +71,7 @@ def _benchmark(options: Options, output: Path) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     results: dict[str, Any] = {
         "schema": 1,
-        "command": f"python -m stfpm_bench.gpu --json {output}",
+        "command": f"python -m benchmarks.experiments.gpu --json {output}",
         "machine": describe_machine(),
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(),
         "is_rehearsal": options.device == "cpu",

@@ -1,4 +1,4 @@
-"""What `stfpm_bench.gpu` lets run against each other: PyTorch in its several ways, and our engines."""
+"""What `experiments.gpu` lets run against each other: PyTorch in its several ways, and our engines."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stfpm_edge.stfpm import Stfpm
+from stfpm_edge.model import Stfpm
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.engines import Engine
+from stfpm_runtime.engines.tensorrt import PlanOptions
+from stfpm_runtime.engines.tensorrt.sidecar import load_sidecar
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.plans import PlanOptions
-from stfpm_runtime.plans.record import load_sidecar
-
-from .side_by_side import SideBySide
 
 Infer = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 """From images uint8 [N, H, W, 3] on the host to maps float32 [N, H, W] and scores float32 [N] there."""
@@ -38,14 +36,12 @@ def contenders(
     """
     yield EAGER, lambda: pytorch(model, device)
     yield "PyTorch eager fp16", lambda: pytorch(Autocast(model, device), device)
-    yield "PyTorch eager, side by side", lambda: pytorch(SideBySide(model).to(device), device)
     if compiles:
         yield "PyTorch compile", lambda: pytorch(torch.compile(model), device)
         if device == "cuda":
             yield "PyTorch compile max-autotune", lambda: pytorch(torch.compile(model, mode="max-autotune"), device)
     if device == "cuda":
         yield "PyTorch in a CUDA graph", lambda: _recorded(model)
-        yield "PyTorch in a CUDA graph, side by side", lambda: _recorded(SideBySide(model).to(device))
     for precision in PRECISIONS:
         file = folder / f"{precision}.onnx"
         if device == "cpu":
@@ -119,8 +115,8 @@ def _engine(stack: contextlib.ExitStack, kind: str, file: Path, graphs: bool = T
 
         engine = OnnxRuntimeGpuEngine(file, "CUDA", graphs)
     else:
-        from stfpm_runtime.engines.tensor_rt import TensorRtEngine
-        from stfpm_runtime.plans.building import build_plan
+        from stfpm_runtime.engines.tensorrt.build import build_plan
+        from stfpm_runtime.engines.tensorrt.engine import TensorRtEngine
 
         plan, batches = file.with_suffix(".engine"), (1, 1, most)
         if not _is_plan_of(plan, file, batches):

@@ -1,6 +1,6 @@
 """How fast the inspection loop is, and how long it lasts: latency, load, overhead, cold start, a soak.
 
-    python -m stfpm_bench.loop bottle_int8.onnx --json benchmarks/results/loop.json
+    python -m benchmarks.experiments.loop bottle_int8.onnx --json benchmarks/results/loop.json
 
 Latency is from the frame's arrival to the row in the journal, on the disk (synchronous = full). The camera is a fake
 of 1280x720 pixels, which costs no copying; regions, pictures and triggers are not in it, JSON lines are.
@@ -29,17 +29,17 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.files import atomic_path
-from stfpm_runtime.line.config import CameraOptions, JournalOptions, LineOptions, PictureOptions
-from stfpm_runtime.line.entry import Entry
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
+from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions, PictureOptions
+from stfpm_runtime.line.journal.rows import VerdictRow
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.loop import run as run_loop
+from stfpm_runtime.line.observers.summary import Summary
 from stfpm_runtime.line.service import open_line
-from stfpm_runtime.line.summary import Summary
-from stfpm_runtime.preprocessing import Image, preprocess
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
-COMMAND = "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())"
+COMMAND = "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())"
 TURNS = 10
 """Of everything that is compared, one after the other."""
 WARM_UP = 20
@@ -57,7 +57,7 @@ class Stopwatch(Summary):
         self._stop = stop
         self._at = at
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: VerdictRow) -> None:
         """The journal has it now."""
         super().take(entry)
         if self._at:
@@ -72,7 +72,9 @@ class Stopwatch(Summary):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.loop", description="How fast the inspection loop is.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.loop", description="How fast the inspection loop is."
+    )
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the figures we quote")
     parser.add_argument("--verdicts", type=int, default=1000, metavar="N", help="for each latency (1000)")
     parser.add_argument("--soak", type=int, default=100_000, metavar="N", help="frames of the soak (100000); 0: none")
@@ -86,7 +88,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         result: dict[str, object] = {
             "schema": 1,
-            "command": "python -m stfpm_bench.loop MODEL --json FILE",
+            "command": "python -m benchmarks.experiments.loop MODEL --json FILE",
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
             "cold_start": cold_start(arguments.model, folder / "cold"),
             **latency(arguments.model, arguments.verdicts, folder / "latency"),
@@ -197,7 +199,7 @@ def cold_start(model: Path, folder: Path, runs: int = 7) -> dict[str, object]:
 
 
 def _first_row_ns(journal: Path) -> int:
-    from stfpm_runtime.line.reading import JournalReader, Period
+    from stfpm_runtime.line.journal.reader import JournalReader, Period
 
     reader = JournalReader(journal)
     entry = next(reader.entries(Period()))

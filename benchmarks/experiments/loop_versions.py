@@ -1,9 +1,9 @@
 """The loop's latency in two versions of the source code, measured by turns on one machine.
 
-    python -m stfpm_bench.loop_versions OLD NEW MODEL --json FILE
+    python -m benchmarks.experiments.loop_versions OLD NEW MODEL --json FILE
 
 OLD and NEW are checkouts of this repository. Each turn is a process of its own that runs one version's own
-`stfpm_bench.loop`: with the model, below and above the rate that it sustains, and with an engine that costs nothing, so
+`experiments.loop`: with the model, below and above the rate that it sustains, and with an engine that costs nothing, so
 that only the loop's own work remains. The latencies of all turns of a version are pooled.
 """
 
@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from stfpm_bench.machine import read_machine
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 
 from .loop import show_result
-from .machine import read_machine
 
 TURN = """
 import json, sys, tempfile, time
 from pathlib import Path
-from stfpm_bench.loop import WARM_UP, _answer, _loop, picture
+from experiments.loop import WARM_UP, _answer, _loop, picture
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.engines.fake import FakeEngine
 model, verdicts = Path(sys.argv[1]), int(sys.argv[2])
@@ -52,7 +52,7 @@ FOLDERS = (".", "export", "runtime", "benchmarks")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     description = "The latency of two versions of the loop, by turns."
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.loop_versions", description=description)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.loop_versions", description=description)
     parser.add_argument("old", type=Path, help="a checkout of the version before the change")
     parser.add_argument("new", type=Path, help="a checkout of the version after it")
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote")
@@ -73,7 +73,7 @@ def _measure(arguments: argparse.Namespace) -> int:
                 pooled[version].setdefault(load, []).extend(latencies)
     result = {
         "schema": 1,
-        "command": "python -m stfpm_bench.loop_versions OLD NEW MODEL --json FILE",
+        "command": "python -m benchmarks.experiments.loop_versions OLD NEW MODEL --json FILE",
         "machine": dataclasses.asdict(read_machine()),
         "verdicts": arguments.turns * arguments.verdicts,
         "loads": {load: compare(pooled["old"][load], pooled["new"][load]) for load in pooled["old"]},

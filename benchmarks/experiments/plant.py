@@ -1,6 +1,6 @@
 """What a dashboard that is looked at, and sinks that are all on, cost the loop: frame to journalled verdict, by turns.
 
-    python -m stfpm_bench.plant bottle_int8.onnx --json benchmarks/results/plant.json
+    python -m benchmarks.experiments.plant bottle_int8.onnx --json benchmarks/results/plant.json
 
 One turn is the loop alone, the next the same loop with MQTT, webhook, Modbus TCP and OPC UA and a dashboard, and an
 onlooker who asks what its page asks. One part in fifty is a reject, whose pictures are kept in both. Brokers, servers
@@ -28,12 +28,12 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.errors import OptionError, StfpmError
-from stfpm_runtime.line.config import CameraOptions, JournalOptions, LineOptions, PictureOptions
-from stfpm_runtime.line.dashboard import DashboardOptions
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions, PictureOptions
+from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
 from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.service import open_line
-from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.line.web import DashboardOptions
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
@@ -48,7 +48,9 @@ REJECT_EVERY = 50
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.plant", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.plant", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote")
     parser.add_argument("--verdicts", type=int, default=1200, metavar="N", help="of each kind (1200)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -62,7 +64,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         result = {
             "schema": 1,
-            "command": "python -m stfpm_bench.plant MODEL --json FILE",
+            "command": "python -m benchmarks.experiments.plant MODEL --json FILE",
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
             **compare(arguments.model, arguments.verdicts, Path(name)),
         }
@@ -94,7 +96,7 @@ def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
 
 
 def _loop(
-    model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, folder: Path, tables: SinkTables | None
+    model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, folder: Path, tables: OutputTables | None
 ) -> Stopwatch:
     folder.mkdir(parents=True)
     good, bad = sorted((frame, frame[::-1, ::-1] // 2), key=lambda one: float(Detector(engine).inspect(one).score or 0))
@@ -125,7 +127,7 @@ def _loop(
 
 
 @contextlib.contextmanager
-def peers(folder: Path) -> Iterator[SinkTables]:
+def peers(folder: Path) -> Iterator[OutputTables]:
     """All other sides; gives the configuration's tables that reach them."""
     ports = {kind: free_port() for kind in ("mqtt", "webhook", "modbus", "opcua")}
     configuration = folder / "mosquitto.conf"
@@ -141,7 +143,7 @@ def peers(folder: Path) -> Iterator[SinkTables]:
             f"opc.tcp://127.0.0.1:{ports['opcua']}/", verdict=f"{node}Verdict", seq=f"{node}Seq",
             decision=f"{node}Decision", score=f"{node}Score", heartbeat=f"{node}Heartbeat",
         )  # fmt: skip
-        yield SinkTables(
+        yield OutputTables(
             MqttOptions("127.0.0.1", port=ports["mqtt"], topic="plant"),
             (WebhookOptions(f"http://127.0.0.1:{ports['webhook']}/"),),
             (ModbusOptions("127.0.0.1", port=ports["modbus"]),),
@@ -151,7 +153,7 @@ def peers(folder: Path) -> Iterator[SinkTables]:
 
 def peer(kind: str, port: int, *more: str) -> contextlib.AbstractContextManager[None]:
     """One of the other sides, as long as the context lasts."""
-    return _process([sys.executable, "-m", "stfpm_bench.plant_peers", kind, str(port), *more])
+    return _process([sys.executable, "-m", "experiments.plant_peers", kind, str(port), *more])
 
 
 @contextlib.contextmanager

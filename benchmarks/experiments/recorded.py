@@ -1,4 +1,4 @@
-"""The recorded results of this repository as a page: `python -m stfpm_bench.recorded` writes benchmarks/README.md.
+"""The recorded results of this repository as a page: `python -m benchmarks.experiments.recorded` writes benchmarks/README.md.
 
     benchmarks/results/<machine>/bench.json       stfpm-bench --json, of our exports
     benchmarks/results/<machine>/peers.json       make peers: ours beside anomalib's, in one run
@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stfpm_bench.report.charts import accuracy_over_latency
+from stfpm_bench.report.report_tables import conditions, megabytes, number, remarks
+from stfpm_bench.report.svg import standalone
+from stfpm_bench.report.text import markdown_table, sections
+from stfpm_bench.results import BenchReport, ModelResult, load_report
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError
-
-from .bench_text import markdown_table, sections
-from .figures import conditions, megabytes, number, remarks
-from .plots import accuracy_over_latency
-from .results import BenchReport, ModelResult, load_report
-from .svg import standalone
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 OURS = "ours, "
@@ -35,7 +34,7 @@ PEER_HELD = "anomalib Stfpm OpenVINO held to fp32"
 OPENING = """# Benchmarks
 
 Measured by `stfpm-bench` and `make peers`; what they measure and how: [docs/benchmarking.md](../docs/benchmarking.md).
-This page is made from `results/` by `python -m stfpm_bench.recorded`: to change it, measure again.
+This page is made from `results/` by `python -m benchmarks.experiments.recorded`: to change it, measure again.
 """
 
 
@@ -73,7 +72,9 @@ INSTALL_LIMIT = 0.1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_bench.recorded", description="Write benchmarks/README.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.recorded", description="Write benchmarks/README.md."
+    )
     parser.parse_args(argv)
     return run("recorded", _write)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from stfpm_eval.data import GOOD, PARTS, Category, find_categories
+from stfpm_eval.evaluate import evaluate
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.images import find_images
-from stfpm_runtime.spec import Spec
+from stfpm_runtime.imaging.images import find_images
 
-from .dataset import GOOD, PARTS, Category, find_categories
-from .evaluation import evaluate
 from .results import Accuracy
 
 SAMPLE = 8

@@ -11,8 +11,8 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError, ParityError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 
-from .bench_options import BenchOptions
-from .measuring import Plan
+from .options import BenchOptions
+from .session import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bench(options: BenchOptions) -> int:
-    from .bench_text import print_report, to_markdown
-    from .benching import bench
-    from .page import to_html
+    from .report.page import to_html
+    from .report.text import print_report, to_markdown
+    from .run import bench
 
     for path in options.outputs:
         check_writable(path, options.models)
@@ -49,8 +49,8 @@ def _bench(options: BenchOptions) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from .bench_text import print_comparison
-    from .comparison import compare
+    from .compare import compare
+    from .report.text import print_comparison
     from .results import load_report
 
     if arguments.models:

@@ -30,7 +30,7 @@ class Contender:
 
 def our_contender(path: Path, name: str, device: str, threads: int | None, frame: tuple[int, int]) -> Contender:
     """One of our models; `frame` is (width, height)."""
-    command = (sys.executable, "-m", "stfpm_bench.worker", str(path), device, str(threads or 0), *map(str, frame))
+    command = (sys.executable, "-m", "stfpm_bench.target", str(path), device, str(threads or 0), *map(str, frame))
     return Contender(name, command, (path,), {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
 
 

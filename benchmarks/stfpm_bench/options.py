@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stfpm_runtime.errors import OptionError
 
-from .measuring import Plan
+from .session import Plan
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import ArtifactError, MissingExtraError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, load_golden
-from stfpm_runtime.spec import Spec
 
 from .results import ParityResult
 

@@ -25,7 +25,7 @@ STAGES = ("resize", "copy_in", "network", "copy_out", "decision")
 STATUS = Path("/proc/self/status")
 
 
-class Subject(Protocol):
+class BenchTarget(Protocol):
     """What is measured."""
 
     def facts(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def make_frame(width: int, height: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(tiles[:height, :width])
 
 
-def serve(open_subject: Callable[[], Subject], describe: Callable[[Exception], dict[str, str] | None]) -> int:
+def serve(open_subject: Callable[[], BenchTarget], describe: Callable[[Exception], dict[str, str] | None]) -> int:
     """Open, judge once, and obey until stdin ends.
 
     `describe` makes an answer of an error that a user can mend, and None of any other, which keeps its traceback.
@@ -74,7 +74,7 @@ def serve(open_subject: Callable[[], Subject], describe: Callable[[Exception], d
     return 0
 
 
-def _obey(subject: Subject, request: dict[str, Any]) -> dict[str, Any]:
+def _obey(subject: BenchTarget, request: dict[str, Any]) -> dict[str, Any]:
     match request["do"]:
         case "frames":
             for _ in range(request["warm"]):
@@ -86,14 +86,14 @@ def _obey(subject: Subject, request: dict[str, Any]) -> dict[str, Any]:
             return {"peak_bytes": peak_bytes(), "installed_bytes": installed_bytes()}
 
 
-def _timed(subject: Subject) -> dict[str, float | None]:
+def _timed(subject: BenchTarget) -> dict[str, float | None]:
     started = time.perf_counter()
     stages = subject.judge()
     total = 1e3 * (time.perf_counter() - started)
     return {"total": total, **stages}
 
 
-def _batches(subject: Subject, size: int, count: int) -> dict[str, Any]:
+def _batches(subject: BenchTarget, size: int, count: int) -> dict[str, Any]:
     times = []
     try:
         for number in range(count + 1):

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from stfpm_eval.models import is_checkpoint, open_model
+from stfpm_runtime.artifact.golden import Golden
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden
 
 from .accuracy import Labelled, check_product, find_labelled, measure_accuracy
-from .bench_options import BenchOptions, unique_names
-from .fidelity import GOLDEN, PYTORCH, ask_pytorch, measure_parity, read_golden
+from .client import our_contender
 from .machine import read_machine
-from .measuring import INTERRUPTED, Session, Tally, measure
-from .models import is_checkpoint, open_model
+from .options import BenchOptions, unique_names
+from .parity import GOLDEN, PYTORCH, ask_pytorch, measure_parity, read_golden
 from .results import BenchReport, ModelResult
 from .roofline import measure_roofline
-from .sampling import noise
-from .workers import our_contender
+from .session import INTERRUPTED, Session, Tally, measure
+from .stats import noise
 
 Say = Callable[[str], None]
 ITSELF = "PyTorch itself: nothing to compare it with"
@@ -31,7 +31,7 @@ NO_THRESHOLD = "has no threshold: its decisions are timed with 0"
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchTarget:
     """A model and what it will be held against."""
 
     path: Path
@@ -60,7 +60,7 @@ def bench(options: BenchOptions, say: Say = lambda line: None) -> BenchReport:
     return assemble(session, results, options)
 
 
-def prepare_all(options: BenchOptions) -> list[Subject]:
+def prepare_all(options: BenchOptions) -> list[BenchTarget]:
     """Open every model once, and refuse what cannot be used before time is spent on it."""
     names = unique_names(options.models)
     return [_prepare(path, name, options) for path, name in zip(options.models, names, strict=True)]
@@ -83,7 +83,7 @@ def assemble(session: Session, results: Sequence[ModelResult], options: BenchOpt
     )
 
 
-def _prepare(path: Path, name: str, options: BenchOptions) -> Subject:
+def _prepare(path: Path, name: str, options: BenchOptions) -> BenchTarget:
     golden, against, notes = None, GOLDEN, []
     labelled = None
     with contextlib.closing(open_model(path, options.device, options.threads)) as engine:
@@ -98,7 +98,7 @@ def _prepare(path: Path, name: str, options: BenchOptions) -> Subject:
         if options.data is not None:
             labelled = find_labelled(options.data, engine.spec)
             check_product(engine, labelled, options.data)
-    return Subject(path, name, golden, against, labelled, tuple(notes))
+    return BenchTarget(path, name, golden, against, labelled, tuple(notes))
 
 
 def _checkpoint(options: BenchOptions, engine: Engine) -> Path | None:
@@ -112,7 +112,7 @@ def _checkpoint(options: BenchOptions, engine: Engine) -> Path | None:
     return None
 
 
-def result_of(tally: Tally, subject: Subject, session: Session) -> ModelResult:
+def result_of(tally: Tally, subject: BenchTarget, session: Session) -> ModelResult:
     """What was measured of a model."""
     facts = tally.facts
     return ModelResult(
@@ -136,7 +136,7 @@ def result_of(tally: Tally, subject: Subject, session: Session) -> ModelResult:
     )
 
 
-def measure_quality(result: ModelResult, subject: Subject, options: BenchOptions, say: Say) -> ModelResult:
+def measure_quality(result: ModelResult, subject: BenchTarget, options: BenchOptions, say: Say) -> ModelResult:
     """Add parity, accuracy and roofline, as far as they were asked for."""
     if subject.golden is not None or subject.labelled is not None:
         with contextlib.closing(open_model(subject.path, options.device, options.threads)) as engine:

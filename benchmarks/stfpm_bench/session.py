@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from .client import Contender, Worker
+from .protocol import STAGES
 from .results import ColdStart, Idle, Latency, Throughput
-from .sampling import NARROW, Rounds, estimate_percentiles, jitter, quantiles
 from .sensors import Reading, busy_seconds, read_energy, read_power, read_sensors
-from .serving import STAGES
-from .workers import Contender, Worker
+from .stats import NARROW, Rounds, estimate_percentiles, jitter, quantiles
 
 PAUSE_S = 0.05
 WARM, FRAMES = 2, 5

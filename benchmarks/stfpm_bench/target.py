@@ -1,4 +1,4 @@
-"""The process that measures one of our models: `python -m stfpm_bench.worker MODEL ...`; `stfpm-bench` starts it.
+"""The process that measures one of our models: `python -m stfpm_bench.target MODEL ...`; `stfpm-bench` starts it.
 
 It imports what a device's program imports and no more, so that its start and its memory are the device's.
 """
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stfpm_eval.models import open_model
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.errors import EngineError, StfpmError
 
-from .models import open_model
-from .serving import make_frame, serve
+from .protocol import make_frame, serve
 
 COPIES = ("copy_in", "copy_out")
 
 
-class ModelSubject:
+class ModelTarget:
     """A model behind the detector that ships, from a frame in memory to the decision."""
 
     def __init__(self, path: Path, device: str, threads: int | None, width: int, height: int) -> None:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """MODEL DEVICE THREADS WIDTH HEIGHT; threads 0 is the engine's choice."""
     path, device, *numbers = sys.argv[1:] if argv is None else argv
     threads, width, height = map(int, numbers)
-    return serve(lambda: ModelSubject(Path(path), device, threads or None, width, height), _describe)
+    return serve(lambda: ModelTarget(Path(path), device, threads or None, width, height), _describe)
 
 
 def _describe(error: Exception) -> dict[str, str] | None:

@@ -15,7 +15,7 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 
-from .dataset import find_categories
+from .data import find_categories
 from .models import open_model
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def evaluate_model(model_path: Path, data: Path) -> Report:
 
     Raises a StfpmError for a model or data that cannot be used. Images that cannot be read are listed in the report.
     """
-    from .evaluation import evaluate
+    from .evaluate import evaluate
     from .report import Model, Report
     from .terminal import image_bar
 

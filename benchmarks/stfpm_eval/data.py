@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.images import find_images
+from stfpm_runtime.imaging.images import find_images
 
 from .masks import Mask, read_mask, read_mask_frame
 

@@ -10,9 +10,9 @@ import numpy as np
 from stfpm_runtime.detector import Detector, Verdict
 from stfpm_runtime.engines.base import Engine, Maps
 from stfpm_runtime.errors import DataError, EngineError, ImageError
-from stfpm_runtime.images import read_image
+from stfpm_runtime.imaging.images import read_image
 
-from .dataset import GOOD, Category, Sample, sample_mask
+from .data import GOOD, Category, Sample, sample_mask
 from .masks import Mask, resize_mask
 from .metrics import auroc, pixel_auroc
 from .pro import pro

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.images import read_image
+from stfpm_runtime.imaging.images import read_image
 
 Mask = npt.NDArray[np.bool_]
 Levels = npt.NDArray[np.float32]

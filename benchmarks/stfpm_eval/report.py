@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .evaluation import CategoryResult
+from .evaluate import CategoryResult
 
 SCHEMA = 1
 """Version of the JSON."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from stfpm_runtime.errors import MissingExtraError
 
-from .evaluation import CategoryResult
+from .evaluate import CategoryResult
 from .report import Report
 
 try:

@@ -1,6 +1,6 @@
 """`make demo`: from nothing to verdicts, by the commands that a user types. Nothing is downloaded.
 
-    python -m stfpm_edge.demo --output demo
+    python -m gears.demo --output demo
 
 It draws pictures of a part, trains with the teacher that ships, exports, evaluates and inspects. Every step is a
 command of its own, echoed as it can be copied; the first that fails ends the demo with its exit code.
@@ -69,7 +69,7 @@ def plan(options: DemoOptions) -> list[Step]:
     short = ("--epochs", str(options.epochs), "--batch-size", "2", "--false-alarm-rate", "0.05")
     overlays = ("--save", str(output / "overlays"), "--json", str(output / "verdicts.jsonl"))
     return [
-        Step("draw pictures of a part", "stfpm_edge.demo_parts", draw),
+        Step("draw pictures of a part", "examples.gears.parts", draw),
         Step("train a student on good parts", "stfpm-train", train + short),
         Step("export one ONNX file", "stfpm-export", (checkpoint, "-o", model)),
         Step("measure its accuracy", "stfpm-eval", (model, data, "--json", str(output / "accuracy.json"))),
@@ -144,7 +144,7 @@ def _summary(output: Path, steps: Sequence[Step], seconds: Sequence[float]) -> s
 def _parser() -> argparse.ArgumentParser:
     defaults = DemoOptions()
     parser = argparse.ArgumentParser(
-        prog="python -m stfpm_edge.demo",
+        prog="python -m gears.demo",
         description="From nothing to verdicts: draw parts, train, export, evaluate, inspect.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -5,7 +5,7 @@ and a relief (its height); a lamp shades both. A defect changes outline, relief 
 it is lit like the rest, and its mask is where the picture changed visibly: outside the mask a defective part is, pixel
 for pixel, its own good twin.
 
-    python -m stfpm_edge.demo_parts demo/gear
+    python -m gears.parts demo/gear
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
-from .demo_scene import (
+from .scene import (
     SIZE,
     Field,
     Mask,
@@ -217,7 +217,7 @@ def _place_on(metal: Mask, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stfpm_edge.demo_parts", description="Draw the demo's pictures.")
+    parser = argparse.ArgumentParser(prog="python -m gears.parts", description="Draw the demo's pictures.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the data set goes")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")
     parser.add_argument("--train", type=int, default=Counts.train, metavar="N", help="good pictures to train on")

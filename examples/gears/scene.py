@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
 SIZE = 480
 """Height and width of a picture, in pixels. Lengths below are in such pixels too."""

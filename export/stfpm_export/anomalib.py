@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from stfpm_edge.backbone import BACKBONES, Pyramid
-from stfpm_edge.calibration import KEPT_HELD_OUT_IMAGES, calibrated, spread
-from stfpm_edge.checkpoint import Checkpoint, below
+from stfpm_edge.checkpoint import Checkpoint, strip_prefix
 from stfpm_edge.data_report import read_good_images
-from stfpm_edge.stfpm import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
 from stfpm_edge.teacher import fingerprint, load_weights
+from stfpm_edge.threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, DataError, OptionError
-from stfpm_runtime.spec import Spec
 
 from .inert_pickle import Inert, as_dict, read_inert
 
@@ -104,7 +104,7 @@ def _architecture(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[str,
 
 def _pyramid(path: Path, state: dict[str, Tensor], whose: str, backbone: str, blocks: tuple[int, ...]) -> Pyramid:
     pyramid = Pyramid(backbone, blocks)
-    weights = below(state, PREFIX.format(whose))
+    weights = strip_prefix(state, PREFIX.format(whose))
     if unknown := sorted(weights.keys() - pyramid.state_dict().keys()):
         raise ArtifactError(
             f"{path}: its {whose} has tensors that a {backbone} of blocks {blocks} has not, first {unknown[0]}; "
@@ -181,7 +181,7 @@ def _calibrated(
     )
     spec = dataclasses.replace(spec, training=spec.training | {"data": found.provenance()})
     spec = calibrated(spec, checkpoint.model(), images, false_alarm_rate, report, [str(path) for path in paths])
-    kept = spread(range(len(images)), KEPT_HELD_OUT_IMAGES)
+    kept = subsample_evenly(range(len(images)), KEPT_HELD_OUT_IMAGES)
     return dataclasses.replace(checkpoint, spec=spec, held_out_images=[images[i] for i in kept])
 
 

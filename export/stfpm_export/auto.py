@@ -13,16 +13,16 @@ import numpy as np
 import onnx
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.artifact.conformal import conformal_threshold
+from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.preprocessing import Image
-from stfpm_runtime.spec import METADATA_KEY, Spec
+from stfpm_runtime.imaging.preprocessing import Image
 
-from .arithmetic import Float16, Float32
-from .fused_graph import build_graph
+from .graph.backbones import build_graph
+from .graph.int8 import Int8
+from .graph.precision import Float16, Float32
+from .graph.ranges import first_overflow, measure_ranges
 from .parity import Parity, measure_parity
-from .quantisation import Int8
-from .ranges import first_overflow, measure_ranges
 from .reference import Reference
 from .target import Target
 
@@ -36,7 +36,7 @@ Accuracy = Callable[[Engine], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Material:
+class ExportInputs:
     """All that candidates of one checkpoint are made of and held against."""
 
     checkpoint: Checkpoint
@@ -59,7 +59,7 @@ class Candidate:
     parity: Parity
 
 
-def make_candidate(material: Material, precision: str, target: Target, path: Path) -> Candidate:
+def make_candidate(material: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
     """Write `path` and measure what it is worth; whether that is enough is the caller's to say."""
     checkpoint = material.checkpoint
     arithmetic = _arithmetic(material, precision, target)
@@ -110,13 +110,13 @@ def latencies(candidates: Sequence[Candidate], image: Image) -> list[float]:
     return [float(np.median(own)) for own in times]
 
 
-def _arithmetic(material: Material, precision: str, target: Target) -> Float32:
+def _arithmetic(material: ExportInputs, precision: str, target: Target) -> Float32:
     if precision == "int8":
         return Int8(measure_ranges(material.checkpoint, material.calibration), target)
     return Float16() if precision == "fp16" else Float32()
 
 
-def _overflow(model: onnx.ModelProto, arithmetic: Float32, material: Material) -> str:
+def _overflow(model: onnx.ModelProto, arithmetic: Float32, material: ExportInputs) -> str:
     where = (first_overflow(model, arithmetic.activations, image) for image in material.reference.images)
     name = next((name for name in where if name), "the frame")
     return f"its values overflow at {name}: a number above 65504 (export in fp32 or int8)"

@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.cli import run
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.golden import golden_path
 
-from .plan_cli import add_plan_options, build_beside, build_fastest, check_plan_options
+from .plans import add_plan_options, build_beside, build_fastest, check_plan_options
 from .target import AUTO, PRECISIONS, TARGETS
 
 if TYPE_CHECKING:
-    from stfpm_runtime.spec import Spec
+    from stfpm_runtime.artifact.spec import Spec
 
-    from .candidates import Accuracy
-    from .exporting import AnomalibOptions, ExportOptions
+    from .auto import Accuracy
+    from .export import AnomalibOptions, ExportOptions
     from .parity import Parity
 
 
@@ -47,7 +47,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.model.suffix.lower() == ".onnx":
         build_beside(arguments.model, arguments, _say)
         return 0
-    from .exporting import export
+    from .export import export
 
     options = _options(arguments)
     if arguments.engine and options.precision == AUTO:
@@ -99,7 +99,7 @@ def _describe(output: Path, spec: Spec, parity: Parity) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> ExportOptions:
-    from .exporting import ExportOptions
+    from .export import ExportOptions
 
     return ExportOptions(
         arguments.model,
@@ -120,8 +120,8 @@ def _accuracy(data: Path | None) -> Accuracy | None:
     """What `--evaluate` adds. The benchmark's house knows how; it is looked for only where it is asked."""
     if data is None:
         return None
-    from stfpm_bench.dataset import find_categories
-    from stfpm_bench.evaluation import evaluate
+    from stfpm_eval.data import find_categories
+    from stfpm_eval.evaluate import evaluate
 
     categories = find_categories(data)
     if len(categories) != 1:
@@ -139,7 +139,7 @@ def _anomalib(arguments: argparse.Namespace) -> AnomalibOptions | None:
     given = {name: getattr(arguments, name) for name in ("name", "false_alarm_rate")}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.from_anomalib:
-        from .exporting import AnomalibOptions
+        from .export import AnomalibOptions
 
         return AnomalibOptions(**given)
     for name in given:

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from stfpm_edge.calibration import calibrated, score_images
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
 from stfpm_edge.data import find_good_images, read_images
 from stfpm_edge.data_report import read_good_images
+from stfpm_edge.threshold import calibrated, score_images
 from stfpm_edge.torch_engine import TorchEngine
-from stfpm_runtime.conformal import check_false_alarm_rate
+from stfpm_runtime.artifact.conformal import check_false_alarm_rate
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import DataError, OptionError, ParityError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
-from stfpm_runtime.images import find_images
-from stfpm_runtime.preprocessing import Image, preprocess
-from stfpm_runtime.spec import Spec
+from stfpm_runtime.imaging.images import find_images
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
-from .candidates import Accuracy, Candidate, Material, latencies, make_candidate
-from .from_anomalib import read_anomalib
+from .anomalib import read_anomalib
+from .auto import Accuracy, Candidate, ExportInputs, latencies, make_candidate
 from .parity import Parity, require_parity
 from .reference import Reference, make_reference
 from .target import AUTO, PRECISIONS, TARGETS, Target
@@ -107,7 +107,7 @@ def export(
             raise DataError(f"{given}: no such file or folder; expected real images of the product")
     checkpoint = _resized(_read(options, report), options, report)
     images = _images(options, checkpoint, report)
-    material = Material(
+    material = ExportInputs(
         checkpoint,
         make_reference(checkpoint, images),
         _calibration(options, checkpoint, report) if options.precision in ("int8", AUTO) else [],
@@ -123,7 +123,7 @@ def export(
     return chosen.spec, chosen.parity
 
 
-def _choose(material: Material, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
+def _choose(material: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
     """The candidate that is asked for, or the fastest. Raises ParityError where none will do."""
     name = material.checkpoint.spec.name
     if options.precision != AUTO:

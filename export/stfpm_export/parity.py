@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import ParityError
-from stfpm_runtime.spec import Spec
 
 from .reference import Reference
 

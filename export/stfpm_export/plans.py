@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.engines.tensorrt import PlanOptions, load_sidecar, sidecar_path
 from stfpm_runtime.errors import EngineError, OptionError, ParityError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
-from stfpm_runtime.golden import golden_path, load_golden
-from stfpm_runtime.plans import PlanOptions, load_sidecar, sidecar_path
 
 if TYPE_CHECKING:
-    from .exporting import ExportOptions
+    from .export import ExportOptions
 
 ROUNDED = ("fp16", "int8")
 """What `--precision auto` builds on a device."""
@@ -93,7 +93,7 @@ def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> N
 
 def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report: Report) -> None:
     """Export and build fp16 and int8, and keep int8 only if it is faster here and both its proofs hold."""
-    from .exporting import export
+    from .export import export
 
     check_writable(options.output)
     with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
@@ -121,7 +121,7 @@ def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report:
 
 def plan_latencies(plans: list[Path]) -> list[float]:
     """Milliseconds for one frame, copies included, the median of each plan, all measured by turns."""
-    from stfpm_runtime.engines.tensor_rt import TensorRtEngine
+    from stfpm_runtime.engines.tensorrt.engine import TensorRtEngine
 
     engines = [TensorRtEngine(plan) for plan in plans]
     times: list[list[float]] = [[] for _ in engines]
@@ -141,7 +141,7 @@ def plan_latencies(plans: list[Path]) -> list[float]:
 
 def _build(onnx: Path, output: Path, options: PlanOptions, report: Report) -> None:
     load_golden(golden_path(onnx))  # tells that it is missing before TensorRT is looked for
-    from stfpm_runtime.plans.building import build_plan
+    from stfpm_runtime.engines.tensorrt.build import build_plan
 
     plan = build_plan(onnx, output, options, report)
     report(

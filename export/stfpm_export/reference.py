@@ -10,7 +10,7 @@ import torch
 
 from stfpm_edge.checkpoint import Checkpoint
 from stfpm_runtime.engines.base import Maps, Scores
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
 PATCH = (0.05, 0.2)
 """Sides of a pasted patch, as shares of the image's."""

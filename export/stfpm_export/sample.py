@@ -12,12 +12,12 @@ import copy
 import numpy as np
 import torch
 
-from stfpm_edge.calibration import calibrated
+from examples.gears.parts import draw_part
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.demo_parts import draw_part
 from stfpm_edge.teacher import PROCEDURAL, fingerprint, load_teacher
-from stfpm_runtime.preprocessing import preprocess
-from stfpm_runtime.spec import Spec
+from stfpm_edge.threshold import calibrated
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.imaging.preprocessing import preprocess
 
 BLOCKS = (2, 3, 4)
 SHAKE = 0.5

@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.artifact.parity import limit_of, require_plan_parity
 from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.engines.tensorrt_package import find_tensorrt
+from stfpm_runtime.engines.tensorrt import PlanOptions
+from stfpm_runtime.engines.tensorrt.package import find_tensorrt
 from stfpm_runtime.errors import StfpmError
-from stfpm_runtime.golden import Golden, golden_path, load_golden
-from stfpm_runtime.onnx_metadata import read_spec
-from stfpm_runtime.plans import PlanOptions
-from stfpm_runtime.plans.parity import limit_of, require_plan_parity
 
 PACKAGES = (
     "stfpm-edge", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
@@ -90,7 +90,7 @@ def describe_machine() -> dict[str, Any]:
         with contextlib.suppress(OSError):
             found[name] = Path(file).read_text(errors="replace").strip("\0\n").splitlines()[0]
     try:
-        from stfpm_runtime.engines.cuda import open_cuda
+        from stfpm_runtime.engines.tensorrt.cuda import open_cuda
 
         cuda = open_cuda()
         found["gpu"] = {**cuda.device()._asdict(), "free_mb": cuda.free_bytes() >> 20, "graphs": cuda.has_graphs}
@@ -147,14 +147,14 @@ def _gpu_engine(model: Path, provider: Literal["CUDA", "TensorRT"], graphs: bool
 
 
 def _built(model: Path, plan: Path, report: Report) -> Engine:
-    from stfpm_runtime.plans.building import build_plan
+    from stfpm_runtime.engines.tensorrt.build import build_plan
 
     build_plan(model, plan, PlanOptions(), report)
     return _plan_engine(plan, True)
 
 
 def _plan_engine(plan: Path, graphs: bool) -> Engine:
-    from stfpm_runtime.engines.tensor_rt import TensorRtEngine
+    from stfpm_runtime.engines.tensorrt.engine import TensorRtEngine
 
     return TensorRtEngine(plan, graphs)
 

@@ -72,7 +72,7 @@ def _make_models(folder: Path) -> tuple[Path, ...]:
         )
     from stfpm_edge.checkpoint import save_checkpoint
 
-    from .exporting import ExportOptions, export
+    from .export import ExportOptions, export
     from .sample import sample_checkpoint
 
     made = []

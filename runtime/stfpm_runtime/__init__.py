@@ -1,11 +1,11 @@
 """What runs on the device: an exported model in, verdicts out. Imports neither PyTorch nor anything that needs it."""
 
+from .artifact.spec import Spec
 from .detector import Detector, Timings, Verdict
 from .engines import Engine, open_engine
 from .errors import StfpmError
-from .images import read_image
-from .preprocessing import preprocess
-from .spec import Spec
+from .imaging.images import read_image
+from .imaging.preprocessing import preprocess
 
 __all__ = [
     "Detector",

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from .engines.base import Engine, Maps
 from .errors import ArtifactError, ImageError, OptionError, StfpmError
-from .images import read_image
-from .preprocessing import RESIZE, Image, preprocess
+from .imaging.images import read_image
+from .imaging.preprocessing import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
 Picture = npt.NDArray[Any] | str | os.PathLike[str]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import OutputError
-from .picture_header import looks_like_picture
+from .imaging.picture_header import looks_like_picture
 
 FILE_MODE = 0o640
 """Mode of journals, cursors, pictures and JSON lines: the owner may write, the group may read."""

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .artifact.golden import compare_with_golden, golden_path, load_golden
+from .artifact.parity import limit_of, verdict_flips
+from .artifact.spec import Spec
 from .detector import Detector
 from .engines.base import Engine
+from .engines.tensorrt.sidecar import Plan
 from .errors import ArtifactError, EngineError, OptionError
 from .files import sha256
-from .golden import compare_with_golden, golden_path, load_golden
-from .plans.parity import limit_of, verdict_flips
-from .plans.record import Plan
-from .spec import Spec
 
 LOG = logging.getLogger("stfpm.model")
 OpenEngine = Callable[[Path], Engine]

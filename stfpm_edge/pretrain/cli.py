@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stfpm_edge.backbone import BACKBONES
+from stfpm_edge.cli import TerminalReporter, parse_blocks
+from stfpm_edge.resume import resume_path
 from stfpm_runtime.cli import run
 
-from .backbone import BACKBONES
 from .labelled import SETS
-from .pretraining import PretrainOptions, pretrain
-from .resume import resume_path
-from .train_cli import TerminalReporter, parse_blocks
+from .train import PretrainOptions, pretrain
 
 
 def main(argv: Sequence[str] | None = None) -> int:

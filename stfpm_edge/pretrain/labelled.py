@@ -12,11 +12,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
+from stfpm_edge.model import normalise_images
 from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.images import find_images, read_image
-from stfpm_runtime.preprocessing import Image, preprocess
-
-from .stfpm import normalise_images
+from stfpm_runtime.imaging.images import find_images, read_image
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 SETS = ("mnist", "svhn", "cifar10", "cifar100")
 """The data sets of the paper's Table 4 that torchvision reads."""

@@ -94,8 +94,8 @@ class SceneFormulas:
         shape = (count, layers, 3, 1, 1)
         base, other = torch.randn(2, *shape, generator=generator, device=texture.device)
         grey = torch.randn(count, layers, 1, 1, 1, generator=generator, device=texture.device)
-        spread = 0.1 + 0.9 * torch.rand(count, layers, 1, 1, 1, generator=generator, device=texture.device)
-        colours: Tensor = 0.5 * base + 0.7 * grey + spread * fields * (0.4 * other + 0.5)
+        subsample_evenly = 0.1 + 0.9 * torch.rand(count, layers, 1, 1, 1, generator=generator, device=texture.device)
+        colours: Tensor = 0.5 * base + 0.7 * grey + subsample_evenly * fields * (0.4 * other + 0.5)
         return colours
 
     def _distance(self, contour: Tensor, uniform: _Uniform) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import Pyramid
+from stfpm_edge.backbone import Pyramid
+
 from .labelled import Labelled
 from .scenes import CONTOURS, TEXTURES, SceneFormulas, Scenes
 
@@ -23,7 +24,7 @@ COLOUR_WEIGHT = 0.5
 class Pretext(Protocol):
     """A source of pictures with the network and the loss that fit it."""
 
-    def model(self, pyramid: Pyramid) -> Student:
+    def model(self, pyramid: Pyramid) -> PretrainModel:
         """The pyramid with a head of random weights from torch's generator."""
 
     def losses(self, model: nn.Module, count: int, generator: torch.Generator) -> list[Tensor]:
@@ -33,13 +34,13 @@ class Pretext(Protocol):
         """What the trained model reaches on pictures it was not trained on, for the file's metadata."""
 
 
-class Student(nn.Module):
+class PretrainModel(nn.Module):
     """A pyramid that learns, and what stands on it."""
 
     pyramid: Pyramid
 
 
-class DenseClassifier(Student):
+class DenseClassifier(PretrainModel):
     """A pyramid with a head on each block."""
 
     def __init__(self, pyramid: Pyramid) -> None:
@@ -54,7 +55,7 @@ class DenseClassifier(Student):
         return [head(features) for head, features in zip(self.heads, self.pyramid(pictures), strict=True)]
 
 
-class Classifier(Student):
+class Classifier(PretrainModel):
     """A pyramid whose last block is pooled and named by one linear layer."""
 
     def __init__(self, pyramid: Pyramid, classes: int) -> None:
@@ -74,7 +75,7 @@ class ScenePretext:
     def __init__(self, formulas: SceneFormulas) -> None:
         self.formulas = formulas
 
-    def model(self, pyramid: Pyramid) -> Student:  # noqa: D102
+    def model(self, pyramid: Pyramid) -> PretrainModel:  # noqa: D102
         return DenseClassifier(pyramid)
 
     def losses(self, model: nn.Module, count: int, generator: torch.Generator) -> list[Tensor]:  # noqa: D102
@@ -94,7 +95,7 @@ class LabelPretext:
         self.labelled = labelled
         self.side = side
 
-    def model(self, pyramid: Pyramid) -> Student:  # noqa: D102
+    def model(self, pyramid: Pyramid) -> PretrainModel:  # noqa: D102
         return Classifier(pyramid, self.labelled.classes)
 
     def losses(self, model: nn.Module, count: int, generator: torch.Generator) -> list[Tensor]:  # noqa: D102

@@ -17,18 +17,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stfpm_edge.backbone import Pyramid, check_architecture
+from stfpm_edge.checkpoint import load_tensors, save_tensors, strip_prefix
+from stfpm_edge.options import check_seed, pick_device
+from stfpm_edge.resume import resume_path
+from stfpm_edge.teacher import PROCEDURAL, load_teacher
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
-from stfpm_runtime.images import find_images
+from stfpm_runtime.imaging.images import find_images
 
-from .backbone import Pyramid, check_architecture
-from .checkpoint import below, load_tensors, save_tensors
 from .labelled import SETS, open_labelled
-from .options import check_seed, pick_device
-from .pretext import LabelPretext, Pretext, ScenePretext, Student
-from .resume import resume_path
 from .scenes import SceneFormulas
-from .teacher import PROCEDURAL, load_teacher
+from .tasks import LabelPretext, Pretext, PretrainModel, ScenePretext
 
 WARM_UP, COOL_DOWN = 0.02, 0.3
 """Shares of the steps in which the learning rate rises from 0, and falls to 0 again; between them it stands still."""
@@ -150,7 +150,9 @@ def _pretext(options: PretrainOptions, device: torch.device) -> Pretext:
     return LabelPretext(open_labelled(options.images, options.root, options.download), options.side)
 
 
-def _start(options: PretrainOptions, pretext: Pretext, device: torch.device) -> tuple[Student, torch.optim.Optimizer]:
+def _start(
+    options: PretrainOptions, pretext: Pretext, device: torch.device
+) -> tuple[PretrainModel, torch.optim.Optimizer]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         if options.start:
@@ -167,7 +169,9 @@ def _rate(share: float) -> float:
     return min(1.0, share / WARM_UP, (1 - share) / COOL_DOWN + 1e-3)
 
 
-def _save(path: Path, model: Student, optimizer: torch.optim.Optimizer, options: PretrainOptions, step: int) -> None:
+def _save(
+    path: Path, model: PretrainModel, optimizer: torch.optim.Optimizer, options: PretrainOptions, step: int
+) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"{key}.{name}": value for key, value in optimizer.state[parameter].items()}
@@ -176,15 +180,15 @@ def _save(path: Path, model: Student, optimizer: torch.optim.Optimizer, options:
         save_tensors(kept, unfinished, {**options.identity(), "step": str(step)})
 
 
-def _load(path: Path, model: Student, optimizer: torch.optim.Optimizer, options: PretrainOptions) -> int:
+def _load(path: Path, model: PretrainModel, optimizer: torch.optim.Optimizer, options: PretrainOptions) -> int:
     """Bring model and optimizer to where they were saved; returns the steps done. OptionError where they differ."""
     tensors, metadata = load_tensors(path)
     if differing := [name for name, value in options.identity().items() if metadata.get(name) != value]:
         raise OptionError(
             f"{path}: is of a pre-training with other {', '.join(differing)}; use the same options, or delete it"
         )
-    model.load_state_dict(below(tensors, "model."))
-    states = {key: below(tensors, f"{key}.") for key in ("step", "exp_avg", "exp_avg_sq")}
+    model.load_state_dict(strip_prefix(tensors, "model."))
+    states = {key: strip_prefix(tensors, f"{key}.") for key in ("step", "exp_avg", "exp_avg_sq")}
     for name, parameter in model.named_parameters():
         device = parameter.device
         moments = {key: states[key][name].to(device) for key in ("exp_avg", "exp_avg_sq")}

@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 
 from stfpm_runtime import Detector, open_engine
-from stfpm_runtime.golden import compare_with_golden, golden_path, load_golden
-from stfpm_runtime.images import read_image
-from stfpm_runtime.plans.parity import verdict_flips
+from stfpm_runtime.artifact.golden import compare_with_golden, golden_path, load_golden
+from stfpm_runtime.artifact.parity import verdict_flips
+from stfpm_runtime.imaging.images import read_image
 
 
 def main(folder: Path, models: list[Path]) -> None:

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from aarch64.emulated import compare, missing
-from stfpm_export.exporting import ExportOptions, export
+from stfpm_export.export import ExportOptions, export
 from tiny_model import make_images
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "it can")]

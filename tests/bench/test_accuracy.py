@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from stfpm_bench.accuracy import NO_DEFECTS, NO_THRESHOLD, check_product, find_labelled, measure_accuracy
-from stfpm_bench.evaluation import NO_GROUND_TRUTH
+from stfpm_eval.evaluate import NO_GROUND_TRUTH
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import DataError
 

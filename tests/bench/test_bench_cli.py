@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from made_up_runs import latency, model, report
-from stfpm_bench.bench_cli import main
-from stfpm_bench.bench_options import unique_names
+from stfpm_bench.cli import main
+from stfpm_bench.options import unique_names
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
 
 QUICK = [
     "--time",
@@ -119,7 +119,7 @@ def test_model_without_a_threshold_is_measured_and_noted(make_model, tmp_path, c
 
 def test_noisy_machine_is_exit_1_unless_accepted(make_model, monkeypatch, tmp_path, capsys):
     """All the processor's time is somebody else's: the limit is set below what any run leaves."""
-    monkeypatch.setattr("stfpm_bench.sampling.LOAD", -1.0)
+    monkeypatch.setattr("stfpm_bench.stats.LOAD", -1.0)
     path = tmp_path / "run.json"
     quick = [flag for flag in QUICK if flag != "--allow-noise"]
     assert main([str(make_model()), *quick, "--json", str(path)]) == 1
@@ -134,7 +134,7 @@ def test_interrupted_run_is_written_and_marked(make_model, monkeypatch, tmp_path
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stfpm_bench.measuring._measure_idle", interrupt)
+    monkeypatch.setattr("stfpm_bench.session._measure_idle", interrupt)
     path, page = tmp_path / "run.json", tmp_path / "run.html"
     assert bench(make_model(), "--json", path, "--html", page) == 130
     out, err = capsys.readouterr()

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from made_up_runs import MACHINE, latency, model, report
-from stfpm_bench.comparison import BETTER, SAME, UNKNOWN, WORSE, compare
+from stfpm_bench.compare import BETTER, SAME, UNKNOWN, WORSE, compare
 from stfpm_bench.results import Accuracy, ColdStart, Idle, ParityResult, load_report
 from stfpm_runtime.errors import ArtifactError, OptionError
 

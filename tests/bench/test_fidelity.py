@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from stfpm_bench.fidelity import GOLDEN, PYTORCH, ask_pytorch, error_limit, measure_parity, read_golden
+from stfpm_bench.parity import GOLDEN, PYTORCH, ask_pytorch, error_limit, measure_parity, read_golden
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.engines.fake import FakeEngine, not_a_number
 from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
-from stfpm_runtime.spec import Spec
 
 SPEC = Spec("bottle", 8, 8, "resnet18", (2,), "none", "0", threshold=0.5)
 

@@ -58,7 +58,7 @@ def test_convolution_costs_what_it_says_in_the_types_that_are_stored(graph, kind
 
 
 def test_precisions_of_one_network_have_the_same_multiply_adds(tiny_checkpoint, tiny_onnx, tmp_path):
-    from stfpm_export.exporting import ExportOptions, export
+    from stfpm_export.export import ExportOptions, export
 
     int8 = tmp_path / "int8.onnx"
     export(ExportOptions(tiny_checkpoint, int8, precision="int8", allow_parity_loss=True), print)

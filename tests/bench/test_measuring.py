@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
-from stfpm_bench.measuring import INTERRUPTED, MEMORY_FRAMES, TIME_LIMIT, Plan, measure
-from stfpm_bench.serving import STAGES, make_frame
-from stfpm_bench.worker import last_copies
-from stfpm_bench.workers import Contender, Worker, our_contender
+from stfpm_bench.client import Contender, Worker, our_contender
+from stfpm_bench.protocol import STAGES, make_frame
+from stfpm_bench.session import INTERRUPTED, MEMORY_FRAMES, TIME_LIMIT, Plan, measure
+from stfpm_bench.target import last_copies
 from stfpm_runtime.errors import EngineError, StfpmError
 
 SHORT = Plan(time_limit_s=0.2, cold_starts=2, idle_s=(0.05,), idle_repeats=2, batches=(1, 3))
 SUBJECT = """
 import sys
-from stfpm_bench.serving import serve
+from stfpm_bench.protocol import serve
 
 class Subject:
     def facts(self): return {"provider": "test"}

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 import pytest
 
 from made_up_runs import latency, model, report
-from stfpm_bench.bench_text import print_report, sections, to_markdown
-from stfpm_bench.figures import remarks
-from stfpm_bench.page import to_html
-from stfpm_bench.plots import charts
+from stfpm_bench.report.charts import charts
+from stfpm_bench.report.page import to_html
+from stfpm_bench.report.report_tables import remarks
+from stfpm_bench.report.svg import Axis, Chart, linear_axis, log_axis
+from stfpm_bench.report.text import print_report, sections, to_markdown
 from stfpm_bench.results import Accuracy
-from stfpm_bench.svg import Axis, Chart, linear_axis, log_axis
 
 VOID = {"meta"}
 

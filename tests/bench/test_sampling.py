@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stfpm_bench.sampling import drift, estimate_percentiles, jitter, noise, quantiles
+from stfpm_bench.stats import drift, estimate_percentiles, jitter, noise, quantiles
 
 
 def steady(level: float, rounds: int = 60, spread: float = 0.05, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from drawn_parts import draw_striped, write_good
 from stfpm_edge.checkpoint import load_checkpoint
-from stfpm_edge.train_cli import main
+from stfpm_edge.cli import main
 
 
 @pytest.fixture(scope="module")

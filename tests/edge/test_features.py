@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from stfpm_edge.features import TeacherFeatures
-from stfpm_edge.stfpm import normalise_images, unit
+from stfpm_edge.model import normalise_images, unit
 from tiny_model import make_images
 
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from stfpm_edge import pretraining
-from stfpm_edge.labelled import open_labelled
-from stfpm_edge.pretext import LabelPretext
-from stfpm_edge.pretrain_cli import main
-from stfpm_edge.pretraining import PretrainOptions, pretrain
+from stfpm_edge.pretrain import train as pretraining
+from stfpm_edge.pretrain.cli import main
+from stfpm_edge.pretrain.labelled import open_labelled
+from stfpm_edge.pretrain.tasks import LabelPretext
+from stfpm_edge.pretrain.train import PretrainOptions, pretrain
 from stfpm_edge.teacher import load_teacher
 from stfpm_runtime.errors import DataError, OutputError
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from stfpm_edge.checkpoint import load_checkpoint
+from stfpm_edge.cli import main
 from stfpm_edge.options import has_bfloat16
-from stfpm_edge.train_cli import main
 from tiny_model import make_checkpoint
 
 QUICK = ["--teacher", "procedural", "--size", "64", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stfpm_edge.stfpm import IMAGENET_MEAN, IMAGENET_STD, Stfpm, anomaly_map, distance, loss, normalise_images, unit
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD, Stfpm, anomaly_map, distance, loss, normalise_images, unit
 
 
 def test_the_map_is_exactly_zero_where_the_student_is_the_teacher(tiny):

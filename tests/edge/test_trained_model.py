@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import save_file
 
 from drawn_parts import SIDE, draw_striped, write_good
-from stfpm_bench.metrics import auroc
 from stfpm_edge.backbone import new_student
-from stfpm_edge.calibration import find_outliers, score_images
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from stfpm_edge.data import split_images
+from stfpm_edge.model import distance, loss, normalise_images, unit
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.resume import resume_path
-from stfpm_edge.stfpm import distance, loss, normalise_images, unit
-from stfpm_edge.training import train
-from stfpm_export.exporting import ExportOptions, export
+from stfpm_edge.threshold import find_outliers, score_images
+from stfpm_edge.train import train
+from stfpm_eval.metrics import auroc
+from stfpm_export.export import ExportOptions, export
 from stfpm_runtime import open_engine
-from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.artifact.conformal import conformal_threshold
 
 GOOD = 40
 

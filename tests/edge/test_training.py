@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors
+from stfpm_edge.cli import main
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.resume import resume_path
-from stfpm_edge.train_cli import main
-from stfpm_edge.training import train
+from stfpm_edge.train import train
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 
 
@@ -236,7 +236,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(options, caps
 
 
 def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
-    run = [sys.executable, "-m", "stfpm_edge.train_cli", *command(options, "--epochs", "100000")]
+    run = [sys.executable, "-m", "stfpm_edge.cli", *command(options, "--epochs", "100000")]
     process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 300
     while not resume_path(options.output).exists() and process.poll() is None and time.monotonic() < deadline:

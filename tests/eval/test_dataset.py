@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stfpm_bench.dataset import Category, find_categories, read_category
+from known_answers import write
+from stfpm_eval.data import Category, find_categories, read_category
 from stfpm_runtime.errors import DataError
-
-from .conftest import write
 
 DATA = Path(os.environ.get("STFPM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

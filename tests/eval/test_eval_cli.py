@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from stfpm_bench.eval_cli import main
+from stfpm_eval.cli import main
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_checkpoint_is_run_by_pytorch(figures, make_category, tmp_path):
     from stfpm_edge.backbone import Pyramid
     from stfpm_edge.checkpoint import Checkpoint, save_checkpoint
     from stfpm_edge.teacher import fingerprint
-    from stfpm_runtime.spec import Spec
+    from stfpm_runtime.artifact.spec import Spec
 
     teacher, student = Pyramid("resnet18", (2,)), Pyramid("resnet18", (2,))
     student.load_state_dict(teacher.state_dict())

@@ -7,12 +7,11 @@ import contextlib
 import numpy as np
 import pytest
 
-from stfpm_bench.dataset import read_category
-from stfpm_bench.evaluation import NO_DEFECTIVE_PIXEL, NO_GROUND_TRUTH, DefectResult, Unreadable, evaluate
+from known_answers import BLUE, RED, SIDE, write
+from stfpm_eval.data import read_category
+from stfpm_eval.evaluate import NO_DEFECTIVE_PIXEL, NO_GROUND_TRUTH, DefectResult, Unreadable, evaluate
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, DataError, EngineError
-
-from .conftest import BLUE, RED, SIDE, write
 
 # Good images score 10 and 60 in all their 256 pixels; the other 240 of each defective one score 0.
 NORMAL_PIXELS = 2 * 256 + 3 * 240

@@ -7,12 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from stfpm_bench.dataset import sample_mask
-from stfpm_bench.layouts import find_products, list_layout
-from stfpm_bench.layouts.__main__ import main
+from known_answers import write
+from stfpm_eval.data import sample_mask
+from stfpm_eval.layouts import find_products, list_layout
+from stfpm_eval.layouts.__main__ import main
 from stfpm_runtime.errors import DataError, OptionError
-
-from .conftest import write
 
 PICTURE = np.full((6, 8), 90, np.uint8)
 
@@ -75,7 +74,7 @@ def shanghaitech(root):
 
 
 def cifar10(root):
-    from stfpm_bench.layouts.cifar import CLASSES
+    from stfpm_eval.layouts.cifar import CLASSES
 
     fill(root, *(f"{split}/{name}/00000.png" for split in ("train", "test") for name in CLASSES))
 

@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_bench.dataset import read_category, sample_mask
-from stfpm_bench.masks import read_mask, resize_mask
+from known_answers import SIDE, SQUARE, write
+from stfpm_eval.data import read_category, sample_mask
+from stfpm_eval.masks import read_mask, resize_mask
 from stfpm_runtime.errors import DataError
-
-from .conftest import SIDE, SQUARE, write
 
 EDGE = 64
 DEFECT = np.zeros((EDGE, EDGE), bool)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stfpm_bench.metrics import auroc, pixel_auroc, roc_area
+from stfpm_eval.metrics import auroc, pixel_auroc, roc_area
 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stfpm_bench.pro import pro, region_weights
+from stfpm_eval.pro import pro, region_weights
 
 
 def naive_pro(maps, masks, limit):

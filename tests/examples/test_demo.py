@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_edge import demo as demo_module
-from stfpm_edge.demo import DemoOptions, Step, demo, main, plan
+from examples.gears import demo as demo_module
+from examples.gears.demo import DemoOptions, Step, demo, main, plan
 
 TINY = ["--train-images", "12", "--test-images", "4", "--epochs", "1", "--size", "64"]
 
@@ -19,7 +19,7 @@ TINY = ["--train-images", "12", "--test-images", "4", "--epochs", "1", "--size",
 def test_each_step_is_named_and_uses_only_what_an_earlier_one_made(tmp_path: Path):
     programs = [step.program for step in plan(DemoOptions(tmp_path))]
     assert programs == [
-        "stfpm_edge.demo_parts",
+        "examples.gears.parts",
         "stfpm-train",
         "stfpm-export",
         "stfpm-eval",
@@ -28,15 +28,15 @@ def test_each_step_is_named_and_uses_only_what_an_earlier_one_made(tmp_path: Pat
 
 
 def test_demo_does_not_import_torch():
-    code = "import stfpm_edge.demo, sys; sys.exit('torch' in sys.modules)"
+    code = "import gears.demo, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_failing_step_ends_it_with_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    bad = Step("use it badly", "stfpm_edge.demo_parts", ("--no-such-option",))
-    good = Step("never come here", "stfpm_edge.demo_parts", (str(tmp_path / "never"),))
+    bad = Step("use it badly", "examples.gears.parts", ("--no-such-option",))
+    good = Step("never come here", "examples.gears.parts", (str(tmp_path / "never"),))
     monkeypatch.setattr(demo_module, "plan", lambda options: [bad, good])
     assert demo(DemoOptions(tmp_path)) == 2
     assert not (tmp_path / "never").exists()
@@ -55,7 +55,7 @@ def test_only_what_a_demo_made_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "gear" / "train").mkdir(parents=True)
     for name in ("gear.onnx", "verdicts.jsonl", "mine.txt"):
         (tmp_path / name).write_text("")
-    broken = Step("stop at once", "stfpm_edge.demo_parts", ("--no-such-option",))
+    broken = Step("stop at once", "examples.gears.parts", ("--no-such-option",))
     monkeypatch.setattr(demo_module, "plan", lambda options: [broken])
     demo(DemoOptions(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

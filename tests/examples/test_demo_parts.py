@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_edge.demo_parts import DEFECTS, SIZE, Counts, draw_part, main, write_parts
+from examples.gears.parts import DEFECTS, SIZE, Counts, draw_part, main, write_parts
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.images import find_images, read_image
+from stfpm_runtime.imaging.images import find_images, read_image
 
 COUNTS = Counts(train=3, test=2)
 

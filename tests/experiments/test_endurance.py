@@ -10,14 +10,14 @@ import time
 import numpy as np
 import pytest
 
-from stfpm_bench.endurance import main
-from stfpm_bench.endurance_audit import audit
-from stfpm_bench.endurance_plant import Part
+from benchmarks.experiments.endurance import main
+from benchmarks.experiments.endurance_audit import audit
+from benchmarks.experiments.endurance_plant import Part
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
-from stfpm_runtime.line.entry import Entry, Happening, utc
-from stfpm_runtime.line.journal import Journal
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
+from stfpm_runtime.line.journal.writer import Journal
 
 PARTS = [
     Part("good-1", "good", "http", is_accepted=True, answer="pass"),
@@ -35,13 +35,13 @@ def judge(tmp_path):
         journal = Journal(tmp_path / "line.sqlite", "normal")
         run = journal.begin_run("0" * 64)
         for number, (part, decision) in enumerate(decisions.items()):
-            journal.write(Entry(
+            journal.write(VerdictRow(
                 seq=0, time=utc(), monotonic_ns=time.monotonic_ns(), run=run, camera="top", region="frame",
                 source="fake", frame=number, part=part, decision=decision,
                 score=None if decision == "fault" else 0.5, p_value=None, threshold=0.5, reason="", model="0" * 64,
                 dropped=0, wait_ms=0.1, preprocess_ms=0.1, infer_ms=0.1, latency_ms=0.3,
             ))  # fmt: skip
-        journal.note([Happening(0, utc(), time.monotonic_ns(), run, "", "", "sink", detail) for detail in events])
+        journal.note([EventRow(0, utc(), time.monotonic_ns(), run, "", "", "sink", detail) for detail in events])
         journal.close()
         checks = audit(tmp_path / "line.sqlite", parts, {"modbus": list(told)}, exits)
         return {check.name.partition(" (")[0]: check.broken for check in checks if check.broken}

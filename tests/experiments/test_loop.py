@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 
-from stfpm_bench.loop import main
+from benchmarks.experiments.loop import main
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
 
 
 def test_all_figures_are_there(make_model, tmp_path, capsys):

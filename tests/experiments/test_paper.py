@@ -17,23 +17,23 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from stfpm_bench.paper.__main__ import main
-from stfpm_bench.paper.published import CATEGORIES, MEAN_PIXEL_AUROC, PIXEL_AUROC
-from stfpm_bench.paper.runs import (
+from benchmarks.experiments.paper.__main__ import main
+from benchmarks.experiments.paper.published import CATEGORIES, MEAN_PIXEL_AUROC, PIXEL_AUROC
+from benchmarks.experiments.paper.runs import (
     Job,
     Result,
+    assign_gpus,
     in_processes,
     in_turn,
     load_result,
     run_all,
     run_job,
     save_result,
-    spread,
 )
-from stfpm_bench.paper.tables import BLOCK_SETS, plan, render
+from benchmarks.experiments.paper.tables import BLOCK_SETS, plan, render
 from stfpm_edge.data import split_images
 from stfpm_edge.options import TrainOptions
-from stfpm_edge.training import train
+from stfpm_edge.train import train
 from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError
 from tiny_model import make_images
 
@@ -180,8 +180,8 @@ def test_damaged_result_is_named(job, tmp_path):
 
 def test_jobs_go_round_the_gpus_unless_they_name_one(job):
     jobs = [replace(job, device=device) for device in ("auto", "auto", "auto", "cpu")]
-    assert [placed.device for _, placed in spread(jobs, 2)] == ["cuda:0", "cuda:1", "cuda:0", "cpu"]
-    assert [placed.device for _, placed in spread(jobs, 0)] == ["auto", "auto", "auto", "cpu"]
+    assert [placed.device for _, placed in assign_gpus(jobs, 2)] == ["cuda:0", "cuda:1", "cuda:0", "cpu"]
+    assert [placed.device for _, placed in assign_gpus(jobs, 0)] == ["auto", "auto", "auto", "cpu"]
 
 
 def test_tables_take_the_papers_rows(job):
@@ -251,7 +251,7 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    from stfpm_bench.paper import cluster
+    from benchmarks.experiments.paper import cluster
 
     (tmp_path / "mvtec").symlink_to(root)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its workers import what this test does
@@ -271,7 +271,7 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
 
 
 def test_training_takes_named_images_alone(root, job, tmp_path):
-    from stfpm_bench.paper.runs import Silent
+    from benchmarks.experiments.paper.runs import Silent
 
     images = sorted((root / "bottle" / "train" / "good").iterdir())[:4]
     options = TrainOptions(

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stfpm_bench.recorded import BENCHMARKS
+from benchmarks.experiments.recorded import BENCHMARKS
+from known_answers import write
 from stfpm_edge.options import TrainOptions
-
-from .conftest import write
 
 PEERS = BENCHMARKS / "peers"
 

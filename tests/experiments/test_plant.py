@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from stfpm_bench.plant import main
+from benchmarks.experiments.plant import main
 
 
 @pytest.mark.slow

@@ -7,12 +7,12 @@ import json
 
 import pytest
 
+from benchmarks.experiments.recorded import BENCHMARKS, PEER, PEER_FP32, render
 from made_up_runs import latency, model, report
-from stfpm_bench.recorded import BENCHMARKS, PEER, PEER_FP32, render
 from stfpm_bench.results import ColdStart, load_report
 from stfpm_runtime.errors import DataError
 
-REMEDY = "python -m stfpm_bench.recorded writes it"
+REMEDY = "python -m benchmarks.experiments.recorded writes it"
 
 
 def test_page_matches_the_data():

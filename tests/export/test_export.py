@@ -11,8 +11,8 @@ import torch
 
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_export.cli import main
-from stfpm_export.exporting import ExportOptions, export
-from stfpm_export.fused_graph import build_graph
+from stfpm_export.export import ExportOptions, export
+from stfpm_export.graph.backbones import build_graph
 from stfpm_runtime import Spec, open_engine
 from stfpm_runtime.errors import OptionError, ParityError
 from tiny_model import make_checkpoint, make_images
@@ -124,7 +124,7 @@ def test_a_file_that_disagrees_is_not_kept(tiny_checkpoint, tmp_path, monkeypatc
         scale.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(scale), scale.name))
         return model
 
-    monkeypatch.setattr("stfpm_export.candidates.build_graph", wrong)
+    monkeypatch.setattr("stfpm_export.auto.build_graph", wrong)
     output = tmp_path / "model.onnx"
     output.write_bytes(b"the old model")
     with pytest.raises(ParityError, match=r"away from PyTorch's on 4 images, expected at most 1.0e-04"):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stfpm_edge.stfpm import normalise_images
-from stfpm_export.folding import fold_batch_norm, fold_normalisation, merge_convolutions, upsampling_matrix
+from stfpm_edge.model import normalise_images
+from stfpm_export.graph.folding import fold_batch_norm, fold_normalisation, merge_convolutions, upsampling_matrix
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ from torch import nn
 from torchvision.transforms import v2
 
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
-from stfpm_edge.stfpm import normalise_images
+from stfpm_edge.model import normalise_images
 from stfpm_edge.teacher import fingerprint
+from stfpm_export.anomalib import read_anomalib
 from stfpm_export.cli import main
-from stfpm_export.exporting import ExportOptions, export
-from stfpm_export.from_anomalib import read_anomalib
-from stfpm_export.fused_graph import build_graph
+from stfpm_export.export import ExportOptions, export
+from stfpm_export.graph.backbones import build_graph
 from stfpm_export.inert_pickle import read_inert
 from stfpm_runtime import open_engine
-from stfpm_runtime.conformal import conformal_threshold
+from stfpm_runtime.artifact.conformal import conformal_threshold
 from stfpm_runtime.errors import ArtifactError, DataError, OptionError
 from tiny_model import SIZE, make_checkpoint, make_images
 

@@ -11,20 +11,19 @@ import torch
 from onnx import numpy_helper
 from scipy.stats import spearmanr
 
-from stfpm_bench.rewrites import REWRITES
 from stfpm_edge.checkpoint import save_checkpoint
-from stfpm_export.arithmetic import Float16, Float32
 from stfpm_export.cli import main
-from stfpm_export.exporting import ExportOptions, export
-from stfpm_export.fused_graph import build_graph
+from stfpm_export.export import ExportOptions, export
+from stfpm_export.graph.backbones import build_graph
+from stfpm_export.graph.int8 import Int8, Range, quantise_weight
+from stfpm_export.graph.precision import Float16
+from stfpm_export.graph.ranges import measure_ranges
 from stfpm_export.parity import _rank_correlation
-from stfpm_export.quantisation import Int8, Range, quantise_weight
-from stfpm_export.ranges import measure_ranges
 from stfpm_export.reference import make_reference, paste_patch
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
+from stfpm_runtime.artifact.golden import compare_with_golden, golden_path, load_golden
 from stfpm_runtime.errors import OptionError, ParityError
-from stfpm_runtime.golden import compare_with_golden, golden_path, load_golden
 from tiny_model import make_checkpoint, make_images
 
 
@@ -115,15 +114,6 @@ def test_ranges_are_the_extremes_of_all_images(tiny):
     assert together["teacher/conv2_1/2"].low < 0
 
 
-@pytest.mark.parametrize("name", REWRITES)
-@pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_a_rewrite_leaves_the_function_alone(tiny, name, target):
-    images = make_images(2)
-    expected = tiny.model()(torch.from_numpy(images))[0].numpy()
-    maps, _ = run(build_graph(tiny, Float32(), target, writers=REWRITES[name]), images)
-    np.testing.assert_allclose(maps, expected, atol=2e-6)
-
-
 def test_a_student_that_is_blind_somewhere_is_far_from_its_teacher(tiny):
     """All zeros on one side: PyTorch's distance is 1/2 there, and a formula that divides by lengths gets 0 or NaN."""
     blind = make_checkpoint(blocks=(2,))
@@ -174,7 +164,7 @@ def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
 def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypatch):
     times = {"fp32": 3.0, "fp16": 9.0, "int8": 1.0}
     monkeypatch.setattr(
-        "stfpm_export.exporting.latencies", lambda candidates, image: [times[one.spec.precision] for one in candidates]
+        "stfpm_export.export.latencies", lambda candidates, image: [times[one.spec.precision] for one in candidates]
     )
     said: list[str] = []
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="auto")

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from stfpm_export.arithmetic import Float16, Float32
-from stfpm_export.fused_graph import build_graph
-from stfpm_export.quantisation import Int8
-from stfpm_export.ranges import measure_ranges
+from stfpm_export.graph.backbones import build_graph
+from stfpm_export.graph.int8 import Int8
+from stfpm_export.graph.precision import Float16, Float32
+from stfpm_export.graph.ranges import measure_ranges
 from tiny_model import make_checkpoint
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}

@@ -15,11 +15,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
+from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.engines.fake import FakeEngine, first_channel
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, save_golden
-from stfpm_runtime.spec import METADATA_KEY, Spec
 
 PARITY = {"map_max_error": 1e-7, "failures": []}
 HEIGHT, WIDTH = 8, 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stfpm_runtime.conformal import conformal_threshold, p_value
+from stfpm_runtime.artifact.conformal import conformal_threshold, p_value
 from stfpm_runtime.errors import DataError, OptionError
 
 

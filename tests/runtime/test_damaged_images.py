@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.images import decode_image, read_image
-from stfpm_runtime.picture_header import read_header
+from stfpm_runtime.imaging.images import decode_image, read_image
+from stfpm_runtime.imaging.picture_header import read_header
 
 JPEG = {
     "baseline": (),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.images import find_images, is_image, read_image
+from stfpm_runtime.imaging.images import find_images, is_image, read_image
 
 
 def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from stfpm_runtime import Detector, open_engine, read_image
-from stfpm_runtime.inspect_cli import main
+from stfpm_runtime.batch.cli import main
 
-COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
 KEYS = ["source", "frame", "decision", "score", "threshold", "reason", "preprocess_ms", "infer_ms", "latency_ms"]
 
 

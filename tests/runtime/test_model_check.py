@@ -14,15 +14,15 @@ import numpy as np
 import onnx
 import pytest
 
+from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden, save_golden
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import Golden, golden_path, load_golden, save_golden
 from stfpm_runtime.model_check import ModelRules, load_checked
 from tiny_model import make_images
 
-COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
 FLIPS = 36
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import onnx
 import pytest
 
-from stfpm_export.exporting import ExportOptions, export
+from stfpm_export.export import ExportOptions, export
 from stfpm_runtime import open_engine
+from stfpm_runtime.batch.cli import main
 from stfpm_runtime.errors import ArtifactError, EngineError
-from stfpm_runtime.inspect_cli import main
 from tiny_model import make_images
 
 pytest.importorskip("openvino")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.detector import Verdict
-from stfpm_runtime.overlay import COLOURS, WHITE, caption, contour, cover, draw_overlay, heat
+from stfpm_runtime.imaging.overlay import COLOURS, WHITE, caption, contour, cover, draw_overlay, heat
 
 GREY = 90
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.preprocessing import RESIZE, preprocess, shrink, to_bgr8
+from stfpm_runtime.imaging.preprocessing import RESIZE, preprocess, shrink, to_bgr8
 
 # Of pattern(height, width) brought to 4x6: the first channel, and the sum of each channel.
 GOLDEN = {

@@ -12,7 +12,7 @@ import pytest
 
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.sources import find_files, read_frames
-from stfpm_runtime.sources.clip import FileSource
+from stfpm_runtime.sources.file_source import FileSource
 
 
 @pytest.fixture

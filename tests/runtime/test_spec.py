@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from stfpm_runtime.artifact.spec import SCHEMA, Spec
 from stfpm_runtime.errors import ArtifactError
-from stfpm_runtime.spec import SCHEMA, Spec
 
 
 @pytest.fixture

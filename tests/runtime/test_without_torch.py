@@ -30,7 +30,7 @@ class Block:
             raise ModuleNotFoundError(name + " is blocked")
 
 sys.meta_path.insert(0, Block())
-from stfpm_runtime.inspect_cli import main
+from stfpm_runtime.batch.cli import main
 status = main()
 assert not {ABSENT!r} & set(sys.modules)
 sys.exit(status)

@@ -1,4 +1,4 @@
-"""`python -m stfpm_bench.paper TABLE --data ROOT`: one of the paper's tables or figures, ours beside theirs."""
+"""`python -m experiments.paper TABLE --data ROOT`: one of the paper's tables or figures, ours beside theirs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from stfpm_edge.teacher import IMAGENET, PROCEDURAL
+from stfpm_eval.layouts import LAYOUTS, find_products
+from stfpm_eval.layouts.base import Product
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import check_writable, sha256
 
-from ..layouts import LAYOUTS, find_products
-from ..layouts.base import Product
 from .runs import Job, Runner, in_processes, in_turn, load_result, run_all
 from .tables import Table, plan, render
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = _parser().parse_args(argv)
     action = _figure if arguments.what in FIGURES else _table
-    return run("stfpm_bench.paper", lambda: action(arguments))
+    return run("experiments.paper", lambda: action(arguments))
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -122,7 +122,7 @@ def _teachers(text: str) -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stfpm_bench.paper", description=__doc__,
+        prog="python -m experiments.paper", description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.stfpm import anomaly_map, distance, normalise_images, unit
+from stfpm_edge.model import anomaly_map, distance, normalise_images, unit
+from stfpm_eval.data import Sample, sample_mask
+from stfpm_eval.masks import Mask, resize_mask
 from stfpm_runtime.errors import MissingExtraError
-from stfpm_runtime.images import read_image
-from stfpm_runtime.preprocessing import Image, preprocess
-
-from ..dataset import Sample, sample_mask
-from ..masks import Mask, resize_mask
+from stfpm_runtime.imaging.images import read_image
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 try:
     from sklearn.manifold import TSNE

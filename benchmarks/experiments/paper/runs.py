@@ -17,12 +17,11 @@ import torch
 
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.torch_engine import TorchEngine
-from stfpm_edge.training import train
+from stfpm_edge.train import train
+from stfpm_eval.evaluate import evaluate
+from stfpm_eval.layouts import find_products
 from stfpm_runtime.errors import ArtifactError, StfpmError, TrainingError
 from stfpm_runtime.files import atomic_path
-
-from ..evaluation import evaluate
-from ..layouts import find_products
 
 PLACES = ("data", "layout", "device")
 """What of a job does not change its figures."""
@@ -181,7 +180,9 @@ def in_processes(workers: int) -> Runner:
     def runner(jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-            futures = {pool.submit(run_job, placed): job for job, placed in spread(jobs, torch.cuda.device_count())}
+            futures = {
+                pool.submit(run_job, placed): job for job, placed in assign_gpus(jobs, torch.cuda.device_count())
+            }
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield futures[future], future.result()
@@ -193,7 +194,7 @@ def in_processes(workers: int) -> Runner:
     return runner
 
 
-def spread(jobs: Sequence[Job], gpus: int) -> list[tuple[Job, Job]]:
+def assign_gpus(jobs: Sequence[Job], gpus: int) -> list[tuple[Job, Job]]:
     """Each job with itself placed on a GPU, in turn; left alone where it names its device or there is no GPU."""
     return [
         (job, replace(job, device=f"cuda:{number % gpus}") if gpus and job.device == "auto" else job)

@@ -104,8 +104,8 @@ def render(table: Table, results: Mapping[Job, Result]) -> str:
     A row whose trainings are not all done says how many are.
     """
     seeds = {job.seed for job in table.jobs}
-    spread = f"; ± is the standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
-    lines = [f"{table.name}: {table.title}{spread}"]
+    deviation = f"; ± is the standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
+    lines = [f"{table.name}: {table.title}{deviation}"]
     lines.append(f"{'':22}" + "".join(f"{NAMES[metric]:>14} {'paper':>7} {'diff':>8}" for metric in table.metrics))
     complete = []
     for row in table.rows:

@@ -7,7 +7,7 @@ does not tell it; `openvino-f32` does, by the inferencer's own option.
 
 From a uint8 frame in memory to anomalib's own decision, `pred_label`, by anomalib's own inferencer where it has one.
 OpenVINOInferencer does not resize, and an ONNX file has no inferencer: they get our resize, the fastest that does not
-alias, so that what differs is the rest. TorchInferencer resizes by itself. See `stfpm_bench.serving` for the protocol.
+alias, so that what differs is the rest. TorchInferencer resizes by itself. See `stfpm_bench.protocol` for the protocol.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -22,8 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stfpm_bench.serving import make_frame, serve
-from stfpm_runtime.preprocessing import shrink
+from stfpm_bench.protocol import make_frame, serve
+from stfpm_runtime.imaging.preprocessing import shrink
 
 SIDE = 256
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}

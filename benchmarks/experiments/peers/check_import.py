@@ -19,9 +19,9 @@ import torch
 from offline_stfpm import build_stfpm
 from scipy.stats import spearmanr
 
-from stfpm_export.from_anomalib import read_anomalib
-from stfpm_runtime.images import find_images, read_image
-from stfpm_runtime.preprocessing import Image, preprocess
+from stfpm_export.anomalib import read_anomalib
+from stfpm_runtime.imaging.images import find_images, read_image
+from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 
 def main() -> None:

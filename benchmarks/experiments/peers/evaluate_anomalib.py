@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
-from stfpm_bench.dataset import find_categories
-from stfpm_bench.evaluation import evaluate
+from stfpm_eval.data import find_categories
+from stfpm_eval.evaluate import evaluate
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines.base import Engine, Maps, Scores
-from stfpm_runtime.spec import Spec
 
 SIDE = 256
 ANOMALIB_THRESHOLD = 0.5

@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stfpm_bench.bench_options import BenchOptions
-from stfpm_bench.bench_text import print_report
-from stfpm_bench.benching import assemble, measure_quality, prepare_all, result_of
-from stfpm_bench.layouts import find_products
-from stfpm_bench.measuring import Plan, Session, Tally, measure
+from stfpm_bench.client import Contender, our_contender
+from stfpm_bench.options import BenchOptions
+from stfpm_bench.report.text import print_report
 from stfpm_bench.results import Accuracy, BenchReport, ModelResult
-from stfpm_bench.workers import Contender, our_contender
+from stfpm_bench.run import assemble, measure_quality, prepare_all, result_of
+from stfpm_bench.session import Plan, Session, Tally, measure
+from stfpm_eval.layouts import find_products
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import ArtifactError, DataError, StfpmError
 from stfpm_runtime.files import atomic_path, sha256

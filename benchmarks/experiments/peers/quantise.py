@@ -3,7 +3,7 @@
     python quantise.py onnxruntime model.onnx IMAGES out.onnx
     python quantise.py nncf model.onnx IMAGES out.xml
 
-What `stfpm_export.quantisation` has to beat. IMAGES is a folder of good pictures; NNCF comes with setup_anomalib.sh.
+What `stfpm_export.graph.int8` has to beat. IMAGES is a folder of good pictures; NNCF comes with setup_anomalib.sh.
 """
 
 from __future__ import annotations

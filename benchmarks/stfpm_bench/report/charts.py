@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from .figures import ROOFLINE_HEADINGS, roofline_rows
-from .results import BenchReport, ModelResult
+from stfpm_bench.results import BenchReport, ModelResult
+
+from .report_tables import ROOFLINE_HEADINGS, roofline_rows
 from .svg import Axis, Chart, linear_axis, log_axis
 
 Figure = tuple[str, str, str]

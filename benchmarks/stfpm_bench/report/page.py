@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from .bench_text import sections
-from .figures import conditions, remarks
-from .plots import charts, roofline_table
-from .results import BenchReport
+from stfpm_bench.results import BenchReport
+
+from .charts import charts, roofline_table
+from .report_tables import conditions, remarks
 from .svg import legend
+from .text import sections
 
 STYLE = """
 :root { --ink: #1d2a30; --soft: #5b6b73; --line: #d8e0e3; --paper: #fff; --shade: #f4f7f8; }

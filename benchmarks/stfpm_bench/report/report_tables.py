@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .comparison import best_throughput
-from .results import BenchReport, ModelResult
-from .roofline import Roofline
+from stfpm_bench.compare import best_throughput
+from stfpm_bench.results import BenchReport, ModelResult
+from stfpm_bench.roofline import Roofline
 
 NOT_MEASURED = "-"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stfpm_bench.compare import BETTER, SAME, WORSE, Comparison
+from stfpm_bench.results import BenchReport
 from stfpm_runtime.errors import MissingExtraError
 
-from .comparison import BETTER, SAME, WORSE, Comparison
-from .figures import (
+from .report_tables import (
     ROOFLINE_HEADINGS,
     STAGE_HEADINGS,
     conditions,
@@ -18,7 +19,6 @@ from .figures import (
     stage_rows,
     turned,
 )
-from .results import BenchReport
 
 try:
     from rich import box

@@ -10,7 +10,7 @@ from stfpm_runtime.errors import DataError, OptionError
 
 from .base import Listing, Product
 from .cifar import is_cifar10, list_cifar10
-from .industrial import (
+from .industrial import (  # fmt: skip
     is_btad,
     is_mvtec_ad,
     is_mvtec_ad2,
@@ -21,7 +21,7 @@ from .industrial import (
     list_mvtec_ad2,
     list_mvtec_loco,
     list_visa,
-)  # fmt: skip
+)
 from .shanghaitech import is_shanghaitech, list_shanghaitech
 
 LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Listing]]] = {

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stfpm_eval.data import GOOD, Category, Sample
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.images import is_image
-
-from ..dataset import GOOD, Category, Sample
+from stfpm_runtime.imaging.images import is_image
 
 SHOWN = 5
-"""Misfits that an error names; `python -m stfpm_bench.layouts ROOT` lists them all."""
+"""Misfits that an error names; `python -m stfpm_eval.layouts ROOT` lists them all."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Listing:
         """The products. Raises DataError, which names the first misfits, where there are any, or no product."""
         if self.misfits:
             shown, more = self.misfits[:SHOWN], len(self.misfits) - SHOWN
-            rest = f"; and {more} more, all listed by: python -m stfpm_bench.layouts {self.root}" if more > 0 else ""
+            rest = f"; and {more} more, all listed by: python -m stfpm_eval.layouts {self.root}" if more > 0 else ""
             raise DataError(
                 f"{self.root}: {len(self.misfits)} misfits in the layout {self.layout}: {'; '.join(shown)}{rest}"
             )

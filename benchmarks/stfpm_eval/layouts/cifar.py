@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cv2
 
+from stfpm_eval.data import GOOD, Sample
 from stfpm_runtime.errors import DataError
 
-from ..dataset import GOOD, Sample
 from .base import Listing, pictures
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -30,7 +30,7 @@ def list_cifar10(root: Path) -> Listing:
     if not (root / "train").is_dir() and (root / ARCHIVE).is_dir():
         listing.misfits.append(
             f"{root / ARCHIVE}: pickles, not pictures; unpack them with "
-            f"python -m stfpm_bench.layouts {root} --unpack-cifar10 FOLDER, and give that folder"
+            f"python -m stfpm_eval.layouts {root} --unpack-cifar10 FOLDER, and give that folder"
         )
         return listing
     test = {name: pictures(root / "test" / name) for name in CLASSES}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from stfpm_eval.data import GOOD, Sample
 from stfpm_runtime.errors import DataError
 
-from ..dataset import GOOD, Sample
 from .base import Listing, folders, good_samples, pair, pictures, stray
 
 VISA_SPLIT = Path("split_csv", "1cls.csv")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import GOOD, Sample
+from stfpm_eval.data import GOOD, Sample
+
 from .base import Listing, folders, pictures
 
 KIND = "abnormal"

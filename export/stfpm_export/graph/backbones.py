@@ -19,13 +19,13 @@ from torch import nn
 
 from stfpm_edge.backbone import Pyramid
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_runtime.spec import METADATA_KEY
+from stfpm_export.target import Target
+from stfpm_runtime.artifact.spec import METADATA_KEY
 
-from .arithmetic import Float32
+from .builder import FLOAT, UINT8, GraphBuilder, value_info
 from .folding import fold_batch_norm, fold_normalisation, merge_convolutions
-from .graph_builder import FLOAT, UINT8, GraphBuilder, value_info
 from .head import Head
-from .target import Target
+from .precision import Float32
 
 BATCH = "N"
 
@@ -127,7 +127,7 @@ class Backbones:
             x = self._convolution(x, *conv, f"{name}/{number}")
             if number < len(convolutions):
                 x = rectified(x, f"{name}/{number}/relu")
-        x = self.arithmetic.summand(self.builder, x)
+        x = self.arithmetic.residual_branch(self.builder, x)
         if isinstance(unit.downsample, nn.Sequential):
             shortcut = activation(
                 self._convolution(shortcut, unit.downsample[0], unit.downsample[1], f"{name}/shortcut")

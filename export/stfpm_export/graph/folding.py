@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from stfpm_edge.stfpm import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
 
 Array = npt.NDArray[np.float32]
 

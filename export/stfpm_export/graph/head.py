@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stfpm_runtime.spec import Spec
+from stfpm_export.target import Target
+from stfpm_runtime.artifact.spec import Spec
 
+from .builder import GraphBuilder
 from .folding import upsampling_matrix
-from .graph_builder import GraphBuilder
-from .target import Target
 
 EPSILON = 1e-12
 """The shortest length that a feature is divided by, PyTorch's F.normalize's."""

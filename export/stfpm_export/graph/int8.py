@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arithmetic import Float32
+from stfpm_export.target import Target
+
+from .builder import GraphBuilder
 from .folding import ConvWeights
-from .graph_builder import GraphBuilder
-from .target import Target
+from .precision import Float32
 
 
 class Range(NamedTuple):
@@ -85,7 +86,7 @@ class Int8(Float32):
             return super().rectified(builder, x, name)
         return self._requantise(builder, x, name, self._scale(self._ranges[name]))
 
-    def summand(self, builder: GraphBuilder, x: str) -> str:
+    def residual_branch(self, builder: GraphBuilder, x: str) -> str:
         """See Target."""
         return self.activation(builder, x) if self._target == "cpu" else x
 

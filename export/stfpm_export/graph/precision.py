@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .builder import FLOAT, FLOAT16, GraphBuilder
 from .folding import ConvWeights
-from .graph_builder import FLOAT, FLOAT16, GraphBuilder
 
 
 class Float32:
@@ -55,7 +55,7 @@ class Float32:
         """The activation max(x, 0)."""
         return self.activation(builder, builder.node("Relu", [x], name))
 
-    def summand(self, builder: GraphBuilder, x: str) -> str:
+    def residual_branch(self, builder: GraphBuilder, x: str) -> str:
         """A convolution's result that is added to a shortcut."""
         return self.activation(builder, x)
 

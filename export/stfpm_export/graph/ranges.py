@@ -9,12 +9,12 @@ import onnx
 import onnxruntime as ort
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_runtime.preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
-from .arithmetic import Float32
-from .fused_graph import Backbones, build_graph
+from .backbones import Backbones, build_graph
 from .head import Head
-from .quantisation import Range
+from .int8 import Range
+from .precision import Float32
 
 
 def measure_ranges(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import DataError, OptionError
+from stfpm_runtime.errors import DataError, OptionError
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engines.base import Engine, Maps, Scores, check_images
-from .errors import ArtifactError
-from .files import atomic_path
+from stfpm_runtime.engines.base import Engine, Maps, Scores, check_images
+from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.files import atomic_path
 
 MOST_BYTES = 1 << 29
 """The largest size of a golden file's arrays, unpacked, in bytes: more than four images of 2048x2048 need."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import ArtifactError
+from stfpm_runtime.errors import ArtifactError
+
 from .spec import METADATA_KEY, Spec
 
 METADATA_PROPS = 14

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..engines.base import Engine
-from ..errors import ParityError
-from ..golden import Golden, compare_with_golden
-from ..spec import Spec
+from stfpm_runtime.engines.base import Engine
+from stfpm_runtime.errors import ParityError
+
+from .golden import Golden, compare_with_golden
+from .spec import Spec
 
 FP32_TOLERANCE = 1e-4
 """The largest absolute error of a float32 plan's map, as for the ONNX file; or a hundredth of the threshold."""

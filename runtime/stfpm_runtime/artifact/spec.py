@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ArtifactError
-from .preprocessing import RESIZE
+from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.imaging.preprocessing import RESIZE
 
 METADATA_KEY = "stfpm"
 SCHEMA = 2

@@ -20,21 +20,22 @@ from typing import TYPE_CHECKING, TextIO, get_args
 
 import cv2
 
-from .cli import run
-from .detector import Detector, Verdict
-from .engines import DEVICES, Engine, open_engine
-from .errors import ArtifactError, OptionError, OutputError, StfpmError
-from .files import check_writable
-from .images import MAX_MEGAPIXELS
-from .model_check import ModelRules, load_checked
-from .plans import onnx_path
-from .preprocessing import check_bits
-from .sinks import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
-from .sources import Files, Frame, absolute, find_files, read_frames
-from .sources.files import summarise
+from stfpm_runtime.cli import run
+from stfpm_runtime.detector import Detector, Verdict
+from stfpm_runtime.engines import DEVICES, Engine, open_engine
+from stfpm_runtime.engines.tensorrt import onnx_path
+from stfpm_runtime.errors import ArtifactError, OptionError, OutputError, StfpmError
+from stfpm_runtime.files import check_writable
+from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
+from stfpm_runtime.imaging.preprocessing import check_bits
+from stfpm_runtime.model_check import ModelRules, load_checked
+from stfpm_runtime.sources import Files, Frame, absolute, find_files, read_frames
+from stfpm_runtime.sources.files import summarise
+
+from .outputs import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
 
 if TYPE_CHECKING:
-    from .line.dashboard import DashboardOptions
+    from stfpm_runtime.line.web import DashboardOptions
 
 COMMAND = "stfpm-inspect"
 LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
@@ -212,9 +213,9 @@ def _refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, flag: str
 
 def _serve(options: ServeOptions) -> int:
     """Run a line. Imported here: who inspects files needs no journal."""
-    from .line.config import line_of, read_config
-    from .line.logs import log_to_stderr
-    from .line.service import serve
+    from stfpm_runtime.line.config.line import line_of, read_config
+    from stfpm_runtime.line.observers.logs import log_to_stderr
+    from stfpm_runtime.line.service import serve
 
     _silence_opencv()
     log_to_stderr(options.json_logs)
@@ -233,8 +234,8 @@ def _serve(options: ServeOptions) -> int:
 
 def _dashboard(table: DashboardOptions | None, listen: str) -> DashboardOptions:
     """The table [dashboard], if there is one, as the command line and the environment have it."""
-    from .line.dashboard import DashboardOptions
-    from .line.toml_file import MistakeError
+    from stfpm_runtime.line.config.toml_file import MistakeError
+    from stfpm_runtime.line.web import DashboardOptions
 
     table = table or DashboardOptions()
     try:
@@ -295,7 +296,7 @@ def _open(options: InspectOptions) -> Engine:
     except ArtifactError:
         if not options.rebuild or options.model.suffix.lower() != ".engine":
             raise
-    from .plans.building import rebuild
+    from stfpm_runtime.engines.tensorrt.build import rebuild
 
     rebuild(options.model, onnx_path(options.model), _say)
     return open_engine(options.model, options.device, options.threads)

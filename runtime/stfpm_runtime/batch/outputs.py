@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol, TextIO
 import cv2
 import numpy as np
 
-from .detector import Verdict
-from .errors import OutputError
-from .overlay import draw_overlay
-from .preprocessing import Image
-from .sources import Frame, absolute
+from stfpm_runtime.detector import Verdict
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.sources import Frame, absolute
 
 SaveOnly = Literal["all", "pass", "reject", "fault"]
 

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
-from ..errors import ArtifactError, EngineError, MissingExtraError, OptionError
+from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, OptionError
+
 from .base import Engine
 
 __all__ = ["Engine", "open_engine"]
@@ -80,7 +81,7 @@ def _open_plan(path: Path, device: str) -> Engine:
         raise OptionError(
             f"got device {device!r} for the plan {path.name}; expected tensorrt or auto: no other runs it"
         )
-    from .tensor_rt import TensorRtEngine
+    from .tensorrt.engine import TensorRtEngine
 
     return TensorRtEngine(path)
 

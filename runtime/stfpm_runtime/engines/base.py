@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArtifactError, EngineError
-from ..spec import Spec
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.errors import ArtifactError, EngineError
 
 Maps = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
-from ..spec import Spec
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.errors import EngineError
+
 from .base import Maps, Scores, check_images
 
 Answer = Callable[[npt.NDArray[np.uint8]], tuple[Maps, Scores]]

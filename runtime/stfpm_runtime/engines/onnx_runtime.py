@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArtifactError, EngineError, MissingExtraError
-from ..spec import METADATA_KEY, Spec
+from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
+from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+
 from .base import Maps, Scores, check_graph, check_images, in_batches
 
 try:

@@ -16,12 +16,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArtifactError, EngineError, MissingExtraError
-from ..onnx_metadata import read_spec
-from ..plans.timing_cache import user_cache_folder
-from ..spec import Spec
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+
 from .base import Maps, Scores, check_images, in_batches
 from .onnx_runtime import first_line, open_session, read_and_check_spec, session_options
+from .tensorrt.timing_cache import user_cache_folder
 
 try:
     import onnxruntime as ort
@@ -71,7 +72,7 @@ class OnnxRuntimeGpuEngine:
     @property
     def provider(self) -> str:
         """What really executes the graph."""
-        return self._name + self._remark
+        return self._name + self._log_event
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
         """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
@@ -122,11 +123,11 @@ class OnnxRuntimeGpuEngine:
         """A session without the CPU; None, and a remark, where some operator finds no place on the GPU."""
         options = session_options()
         options.add_session_config_entry(*NO_FALLBACK)
-        self._remark = ""
+        self._log_event = ""
         try:
             session = open_session(path, options, self._providers(path))
         except ArtifactError:
-            self._remark, self._graphs = " (some operators on the CPU)", False
+            self._log_event, self._graphs = " (some operators on the CPU)", False
             return None
         return session
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import PIL.Image
 import simplejpeg
 
-from .errors import ImageError
+from stfpm_runtime.errors import ImageError
+
 from .jpeg_data import Header, HeaderError, check_jpeg_zeros
 from .picture_header import read_header
 from .preprocessing import Image, to_bgr8

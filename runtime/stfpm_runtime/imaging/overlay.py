@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .detector import Verdict
-from .engines.base import Maps
+from stfpm_runtime.detector import Verdict
+from stfpm_runtime.engines.base import Maps
+
 from .preprocessing import Image, to_bgr8
 
 OPACITY = 0.55

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ImageError, OptionError
+from stfpm_runtime.errors import ImageError, OptionError
 
 RESIZE = "halve-linear-halve"
 """Name of the resize, kept in every artifact: another resize would be another model."""

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..engines.base import Maps
-from ..errors import ImageError
-from ..overlay import cover
-from ..preprocessing import Image
-from .config import RegionOptions
+from stfpm_runtime.engines.base import Maps
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.line.config.line import RegionOptions
+
+from .overlay import cover
+from .preprocessing import Image
 
 Weights = npt.NDArray[np.float32]
 

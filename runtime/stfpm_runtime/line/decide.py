@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from ..conformal import PValues
-from ..detector import Decision
-from .inspector import Judged
+from stfpm_runtime.artifact.conformal import PValues
+from stfpm_runtime.detector import Decision
+
+from .inspect import Judged
 
 
 class Debounce:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..detector import Decision, Detector, Timings, Verdict
-from ..errors import ImageError
-from ..preprocessing import Image
-from .config import CameraOptions, RegionOptions
-from .regions import Cut, cut
-from .shots import Shot
+from stfpm_runtime.detector import Decision, Detector, Timings, Verdict
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.imaging.regions import Cut, cut
+
+from .cameras.mailbox import TriggeredFrame
+from .config.line import CameraOptions, RegionOptions
 
 LOG = logging.getLogger("stfpm.inspector")
 PROBE_S = 1.0
@@ -29,7 +30,7 @@ ThresholdOf = Callable[[str, str], float]
 class Judged:
     """One part of a frame, and the verdict on it alone: no frame before it had a say."""
 
-    shot: Shot
+    shot: TriggeredFrame
     region: RegionOptions
     verdict: Verdict
     taken_ns: int
@@ -51,7 +52,7 @@ class Inspector:
         self._works = True
         self._probe_s = 0.0
 
-    def judge(self, shots: Sequence[Shot]) -> list[Judged]:
+    def judge(self, shots: Sequence[TriggeredFrame]) -> list[Judged]:
         """A verdict for each region of each shot, in their order. Whatever breaks is a fault; nothing is raised.
 
         Even a bug: its traceback is logged, its frames are faults, and the line goes on.
@@ -89,12 +90,12 @@ class Inspector:
         self._probe_s = time.monotonic() + PROBE_S
         return verdicts
 
-    def refuse(self, shots: Sequence[Shot], reason: str) -> list[Judged]:
+    def refuse(self, shots: Sequence[TriggeredFrame], reason: str) -> list[Judged]:
         """Faults for all their regions, unseen."""
         taken_ns = time.monotonic_ns()
         return [self._fault(shot, region, reason, taken_ns) for shot in shots for region in shot.camera.regions]
 
-    def _judge(self, shots: Sequence[Shot], taken_ns: int) -> list[Judged]:
+    def _judge(self, shots: Sequence[TriggeredFrame], taken_ns: int) -> list[Judged]:
         parts = [(shot, region, self._cut(shot, region)) for shot in shots for region in shot.camera.regions]
         crops = [crop for _, _, found in parts if isinstance(found, Cut) for crop in found.crops]
         verdicts = iter(self._run(crops) if crops else ())
@@ -108,7 +109,7 @@ class Inspector:
             judged.append(Judged(shot, region, verdict, taken_ns, found.image, len(own)))
         return judged
 
-    def _cut(self, shot: Shot, region: RegionOptions) -> Cut | str:
+    def _cut(self, shot: TriggeredFrame, region: RegionOptions) -> Cut | str:
         """The region, or why there is none."""
         if shot.frame.image is None:
             return shot.frame.error or "the source gave a frame without pixels"
@@ -117,7 +118,7 @@ class Inspector:
         except ImageError as error:
             return str(error)
 
-    def _fault(self, shot: Shot, region: RegionOptions, reason: str, taken_ns: int) -> Judged:
+    def _fault(self, shot: TriggeredFrame, region: RegionOptions, reason: str, taken_ns: int) -> Judged:
         threshold = self._threshold(shot.camera, region)
         verdict = Verdict("fault", None, threshold, reason=reason)
         return Judged(shot, region, verdict, taken_ns, shot.frame.image)

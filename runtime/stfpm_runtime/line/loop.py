@@ -25,28 +25,29 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..detector import Decision
-from ..errors import TriggerError
-from .board import Board
-from .drift import DriftWatch
-from .entry import Entry, record, storable, utc
-from .guard import Guard
-from .heartbeat import Heartbeat
-from .inspector import Judged
-from .integrity import IntegrityCheck
-from .lines_file import JsonLinesFollower
-from .listeners import Listener
-from .ordering import take_orders
-from .part_id import check_part
-from .pictures import Pictures
-from .recorder import Recorder
-from .ruling import Ruling, Succession
-from .sd_notify import Notifier
-from .shadow import Shadow
-from .shots import Meeting, Shot
-from .sinks.follower import Follower
-from .station import POLL_S, Station
-from .summary import Summary
+from stfpm_runtime.detector import Decision
+from stfpm_runtime.errors import TriggerError
+
+from .cameras.mailbox import FrameMailbox, TriggeredFrame
+from .cameras.worker import POLL_S, CameraWorker
+from .inspect import Judged
+from .journal.integrity import IntegrityCheck
+from .journal.recorder import Recorder
+from .journal.rows import VerdictRow, record, storable, utc
+from .journal.threshold_orders import apply_threshold_changes
+from .models.swap import ActiveModel, ModelSwap
+from .observers.drift import DriftWatch
+from .observers.guard import Guard
+from .observers.heartbeat import Heartbeat
+from .observers.shadow import Shadow
+from .observers.status import LiveStatus
+from .observers.summary import Summary
+from .observers.systemd import Notifier
+from .outputs.follower import OutputWorker
+from .outputs.json_lines import JsonLinesOutput
+from .outputs.pictures import Pictures
+from .triggers.listeners import Listener
+from .triggers.part_id import check_part
 
 LOG = logging.getLogger("stfpm.line")
 STOPPING_S = 2.0
@@ -58,25 +59,25 @@ STOPPED = "the line stopped before it was judged"
 class Line:
     """All the parts of a line, ready to run."""
 
-    stations: tuple[Station, ...]
-    meeting: Meeting
-    ruling: Ruling
+    stations: tuple[CameraWorker, ...]
+    meeting: FrameMailbox
+    ruling: ActiveModel
     recorder: Recorder
     drift: DriftWatch
     guard: Guard
     """Calls everything that no verdict depends on."""
     pictures: Pictures | None = None
-    json_lines: JsonLinesFollower | None = None
-    followers: tuple[Follower, ...] = ()
+    json_lines: JsonLinesOutput | None = None
+    followers: tuple[OutputWorker, ...] = ()
     """Threads that tell others, each from the journal."""
     listeners: tuple[Listener, ...] = ()
     """Threads that receive triggers."""
     integrity: IntegrityCheck | None = None
     """Looks for damage in the whole journal."""
-    succession: Succession | None = None
+    succession: ModelSwap | None = None
     """Who may put another model in the ruling one's place."""
     shadow: Shadow | None = None
-    board: Board | None = None
+    board: LiveStatus | None = None
     """What is shown; None: nobody can look."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """What the sinks send while frames can be judged and journalled."""
@@ -97,8 +98,8 @@ def run(line: Line, stop: threading.Event) -> None:
             shots = line.meeting.take(POLL_S)
             if ended and not shots:
                 break
-            pass_on(line, line.ruling.inspector.judge(shots))
-            keep_up(line)
+            publish(line, line.ruling.inspector.judge(shots))
+            do_maintenance(line)
     finally:  # whatever happened: what was asked for is answered
         finish(line)
     for station in line.stations:
@@ -106,21 +107,21 @@ def run(line: Line, stop: threading.Event) -> None:
             raise station.failure
 
 
-def pass_on(line: Line, judged: Sequence[Judged]) -> None:
+def publish(line: Line, judged: Sequence[Judged]) -> None:
     """Write verdicts into the journal, one by one, and only then tell whoever waits for them."""
     for shot, parts in itertools.groupby(judged, key=lambda part: part.shot):
         kept = [(part, keep(line, part)) for part in parts]
         line.guard.call("answer", shot.firing.answer, [record(entry, line.recorder.id) for _, entry in kept])
-        look_on(line, kept)
+        notify_observers(line, kept)
     if judged:
         for follower in (line.json_lines, *line.followers):
             if follower:
                 line.guard.call("outputs", follower.wake)
 
 
-def keep(line: Line, judged: Judged) -> Entry:
+def keep(line: Line, judged: Judged) -> VerdictRow:
     """Write one verdict into the journal, with the names of the pictures that it will have."""
-    entry, job = make_entry(line, judged), None
+    entry, job = make_row(line, judged), None
     if line.pictures:
         promised = line.guard.call("pictures", line.pictures.promise, entry, judged, line.recorder.id)
         entry, job = promised or (entry, None)
@@ -134,7 +135,7 @@ def keep(line: Line, judged: Judged) -> Entry:
     return entry
 
 
-def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
+def notify_observers(line: Line, kept: Sequence[tuple[Judged, VerdictRow]]) -> None:
     """Pass the verdicts on to what they do not depend on: drift, the board, the shadow."""
     for judged, entry in kept:
         line.guard.call("drift", line.drift.take, entry, judged.looks)
@@ -144,7 +145,7 @@ def look_on(line: Line, kept: Sequence[tuple[Judged, Entry]]) -> None:
         line.guard.call("shadow", line.shadow.offer, kept)
 
 
-def make_entry(line: Line, judged: Judged) -> Entry:
+def make_row(line: Line, judged: Judged) -> VerdictRow:
     """Return the decision on one part, as the journal has it."""
     shot, verdict, now_ns = judged.shot, judged.verdict, time.monotonic_ns()
     seq, part = line.recorder.next_seq, shot.frame.part
@@ -153,7 +154,7 @@ def make_entry(line: Line, judged: Judged) -> Entry:
         check_part(part, shot.camera.part_length)
     except TriggerError as error:
         decision, reason, part = "fault", str(error), ""
-    return Entry(
+    return VerdictRow(
         seq=seq,
         time=utc(),
         monotonic_ns=now_ns,
@@ -187,12 +188,12 @@ def _decide(line: Line, judged: Judged, seq: int) -> tuple[Decision, str, float 
         return "fault", f"internal error: {type(error).__name__}: {error}", None
 
 
-def keep_up(line: Line) -> None:
+def do_maintenance(line: Line) -> None:
     """Do what is due between frames: another model or threshold, events, limits, signs of life. Raises nothing."""
     call = line.guard.call
     call("model", _take_over, line)
-    call("thresholds", take_orders, line.recorder, line.ruling)
-    call("journal", line.recorder.keep_up)
+    call("thresholds", apply_threshold_changes, line.recorder, line.ruling)
+    call("journal", line.recorder.do_maintenance)
     call("heartbeat", lambda: line.heartbeat.advance(line.ruling.inspector.engine_works() and line.recorder.works))
     if line.board:
         call("board", line.board.turned)
@@ -210,7 +211,7 @@ def finish(line: Line) -> None:
     """End the cameras' threads. Parts that somebody asked for and that were not judged any more become faults."""
     firings = [(station, firing) for station in line.stations for firing in station.close()]
     until = time.monotonic() + STOPPING_S
-    waiting: list[Shot] = []
+    waiting: list[TriggeredFrame] = []
     while not all(station.ended for station in line.stations) and time.monotonic() < until:
         waiting += line.meeting.take(0.01)
     waiting += line.meeting.close()
@@ -221,9 +222,9 @@ def finish(line: Line) -> None:
     _refuse(line, [station.shot_without_frame(firing, STOPPED) for station, firing in in_hand])
 
 
-def _refuse(line: Line, shots: Sequence[Shot]) -> None:
+def _refuse(line: Line, shots: Sequence[TriggeredFrame]) -> None:
     """Journal these parts as faults because the line stopped."""
-    pass_on(line, line.ruling.inspector.refuse(shots, STOPPED))
+    publish(line, line.ruling.inspector.refuse(shots, STOPPED))
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

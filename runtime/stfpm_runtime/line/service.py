@@ -10,40 +10,41 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..detector import Detector
-from ..engines import Engine
-from ..errors import StfpmError
-from ..files import check_writable, sha256
-from ..model_check import Model, for_swap, load_checked
-from ..sources import Source
-from ..sources.base import OnEvent
-from ..sources.clip import FileSource
-from .active_model import FileIdentity, absolute
-from .board import Board
-from .config import ADDRESS, CameraOptions, LineOptions, read_config
-from .deadline import Closable, close_all
-from .drift import DriftWatch
-from .first_model import FirstModel, first_model
-from .guard import Guard
-from .heartbeat import Heartbeat
-from .http_trigger import ANSWER_S, TriggerServer
-from .integrity import IntegrityCheck
-from .lines_file import JsonLinesFollower
-from .listeners import open_listeners
+from stfpm_runtime.detector import Detector
+from stfpm_runtime.engines import Engine
+from stfpm_runtime.errors import StfpmError
+from stfpm_runtime.files import check_writable, sha256
+from stfpm_runtime.model_check import Model, for_swap, load_checked
+from stfpm_runtime.sources import Source
+from stfpm_runtime.sources.base import OnEvent
+from stfpm_runtime.sources.file_source import FileSource
+
+from .cameras.mailbox import FrameMailbox
+from .cameras.worker import CameraWorker, OpenSource
+from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .journal.active_model import FileIdentity, absolute
+from .journal.integrity import IntegrityCheck
+from .journal.reader import JournalReader
+from .journal.recorder import Recorder
+from .journal.threshold_changes import Thresholds
+from .journal.threshold_orders import resume
+from .lifecycle import Closable, close_all
 from .loop import Line, run
-from .model_trial import answer_s
-from .ordering import resume
-from .pictures import Pictures
-from .reading import JournalReader
-from .recorder import Recorder
-from .ruling import Ruling, Succession, active_of, opener, rules_of
-from .sd_notify import Notifier
-from .shadow import Shadow
-from .shots import Meeting
-from .sinks import open_followers
-from .station import OpenSource, Station
-from .thresholds import Thresholds
-from .triggers import Posted, open_trigger
+from .models.first import FirstModel, first_model
+from .models.swap import ActiveModel, ModelSwap, active_of, opener, rules_of
+from .models.trial import answer_s
+from .observers.drift import DriftWatch
+from .observers.guard import Guard
+from .observers.heartbeat import Heartbeat
+from .observers.shadow import Shadow
+from .observers.status import LiveStatus
+from .observers.systemd import Notifier
+from .outputs import open_outputs
+from .outputs.json_lines import JsonLinesOutput
+from .outputs.pictures import Pictures
+from .triggers.base import QueuedTrigger, open_trigger
+from .triggers.http import ANSWER_S, TriggerServer
+from .triggers.listeners import open_listeners
 
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
@@ -70,12 +71,12 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
             model = f"model {first.model.spec.name} ({first.model.spec.precision}, {first.model.engine.provider})"
             model += f", {len(options.camera)} cameras"
             LOG.info("%s", model)
-            line.recorder.remark("started", model)
+            line.recorder.log_event("started", model)
             line.notifier.ready(model)
             with _reloading(line, options, config):
                 run(line, stop)
             line.notifier.stopping()
-            line.recorder.remark("stopped", line.summary.status())
+            line.recorder.log_event("stopped", line.summary.status())
             LOG.info("stopped; %s", line.summary.status())
     faults = line.summary.decisions["fault"]
     if faults and not stop.is_set():
@@ -104,20 +105,20 @@ def open_line(
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
         recorder = Recorder(options.journal, model.sha256, debounces=debounces)
         stack.callback(recorder.close)
-        integrity = IntegrityCheck(options.journal.path, recorder.remark)
+        integrity = IntegrityCheck(options.journal.path, recorder.log_event)
         threads: list[Closable] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S))
         json_lines = pictures = None
         if options.journal.json_lines:
             limit = options.journal.json_lines_mb * 1e6
-            json_lines = JsonLinesFollower(options.journal.path, options.journal.json_lines, limit, recorder.remark)
+            json_lines = JsonLinesOutput(options.journal.path, options.journal.json_lines, limit, recorder.log_event)
             threads.append(json_lines)
         if options.pictures:
-            pictures = Pictures(options.pictures, recorder.remark)
+            pictures = Pictures(options.pictures, recorder.log_event)
             threads.append(pictures)
-        meeting = Meeting()
+        meeting = FrameMailbox()
         stations = tuple(
-            Station(
+            CameraWorker(
                 dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
                 open_trigger(camera),
                 open_source or open_camera,
@@ -130,17 +131,17 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
         heartbeat = Heartbeat()
-        followers = tuple(open_followers(options.sinks, options.journal.path, recorder.remark, heartbeat))
+        followers = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
         threads += followers
         listeners = []
-        for listener in open_listeners(options, stations, recorder.remark):
+        for listener in open_listeners(options, stations, recorder.log_event):
             listeners.append(listener)
             threads.append(listener)
         if options.http:
             posted = {
                 s.camera.name: s.trigger
                 for s in stations
-                if isinstance(s.trigger, Posted) and s.camera.trigger == "http"
+                if isinstance(s.trigger, QueuedTrigger) and s.camera.trigger == "http"
             }
             longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
             server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
@@ -149,10 +150,10 @@ def open_line(
         ruling = _ruling(options, model)
         resume(recorder, ruling)
         recorder.use_model(active_of(ruling, first.who, first.configured))
-        if first.remark:
-            recorder.remark("model", first.remark)
+        if first.log_event:
+            recorder.log_event("model", first.log_event)
         stack.callback(lambda: None if ruling.model.engine is engine else ruling.model.engine.close())
-        drift = DriftWatch(options.drift, recorder.remark)
+        drift = DriftWatch(options.drift, recorder.log_event)
         stack.callback(drift.end, "the line stopped")
         drift.begin(engine.spec.held_out_scores)
         line = Line(
@@ -161,20 +162,20 @@ def open_line(
             ruling=ruling,
             recorder=recorder,
             drift=drift,
-            guard=Guard(recorder.remark),
+            guard=Guard(recorder.log_event),
             pictures=pictures,
             json_lines=json_lines,
             followers=followers,
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,
-            succession=Succession(ruling, options, recorder, first.configured),
+            succession=ModelSwap(ruling, options, recorder, first.configured),
             shadow=_open_shadow(options, ruling, recorder, threads),
             board=_open_board(options) if options.dashboard else None,
             notifier=notifier,
         )
         if options.dashboard:
-            from .dashboard import open_dashboard
+            from .web import open_dashboard
 
             dashboard = open_dashboard(options.dashboard, line, options)
             LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
@@ -182,35 +183,37 @@ def open_line(
         yield line
 
 
-def _ruling(options: LineOptions, model: Model) -> Ruling:
+def _ruling(options: LineOptions, model: Model) -> ActiveModel:
     thresholds = Thresholds(options.camera, options.threshold, model.detector.threshold)
-    return Ruling(model, options.batch, thresholds, rules_of(options))
+    return ActiveModel(model, options.batch, thresholds, rules_of(options))
 
 
-def _open_shadow(options: LineOptions, ruling: Ruling, recorder: Recorder, threads: list[Closable]) -> Shadow | None:
+def _open_shadow(
+    options: LineOptions, ruling: ActiveModel, recorder: Recorder, threads: list[Closable]
+) -> Shadow | None:
     """The second model, checked as a successor is. Raises StfpmError before the first frame."""
     if options.shadow is None:
         return None
     rules = dataclasses.replace(for_swap(ruling.rules, ruling.model.spec), sha256="", thresholds=())
-    shadow = Shadow(load_checked(options.shadow, opener(options), rules), options.batch, recorder.remark)
+    shadow = Shadow(load_checked(options.shadow, opener(options), rules), options.batch, recorder.log_event)
     threads.append(shadow)
     return shadow
 
 
-def _open_board(options: LineOptions) -> Board:
+def _open_board(options: LineOptions) -> LiveStatus:
     """With what earlier runs have left in the journal."""
     try:
         with contextlib.closing(JournalReader(options.journal.path)) as reader:
-            return Board(options.camera, reader.newest(SHOWN_AT_FIRST))
+            return LiveStatus(options.camera, reader.newest(SHOWN_AT_FIRST))
     except StfpmError as error:
         LOG.error("the dashboard begins without earlier verdicts: %s", error)
-        return Board(options.camera)
+        return LiveStatus(options.camera)
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     """The source that a camera's options name. Raises StfpmError."""
-    from ..sources.live import open_source
-    from ..sources.options import SourceOptions
+    from stfpm_runtime.sources.live import open_source
+    from stfpm_runtime.sources.options import SourceOptions
 
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
@@ -233,7 +236,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
             read = read_config(config) if config else options
         except StfpmError as error:
             LOG.error("the model stays: %s", error)
-            line.recorder.remark("model", f"refused, by SIGHUP: {error}")
+            line.recorder.log_event("model", f"refused, by SIGHUP: {error}")
             return
         with contextlib.suppress(StfpmError):  # it has been said
             line.succession.succeed(read.model, "SIGHUP", read)
@@ -255,7 +258,7 @@ def _check_places(options: LineOptions) -> None:
         check_writable(options.pictures.folder / "picture")
 
 
-def _close_cameras(stations: tuple[Station, ...], meeting: Meeting) -> None:
+def _close_cameras(stations: tuple[CameraWorker, ...], meeting: FrameMailbox) -> None:
     for station in stations:
         station.close()
     meeting.close()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import OptionError
+from stfpm_runtime.errors import OptionError
 
 Kind = Literal["v4l2", "stream", "gstreamer", "aravis", "watched", "files"]
 

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import ImageError, OptionError
-from .addresses import Address
-from .aravis import CONTROL_LOST, LIBRARY, Aravis, AravisError
-from .camera import CameraLostError, OpenCamera, Pixels, Shot
+from stfpm_runtime.errors import ImageError, OptionError
+
+from .address import Address
+from .aravis_library import CONTROL_LOST, LIBRARY, Aravis, AravisError
+from .camera import CameraLostError, OpenCamera, Pixels, RawFrame
 from .options import SourceOptions
 from .pixel_formats import to_picture
 
@@ -81,7 +82,7 @@ class AravisCamera:
             library.arv_stream_push_buffer(self._stream, library.arv_buffer_new_allocate(payload))
         library.call("arv_camera_start_acquisition", self._camera)
 
-    def read(self) -> Shot | None:
+    def read(self) -> RawFrame | None:
         """The next frame that came; one that is not whole has no pixels, but the reason, when developed."""
         buffer = self._library.arv_stream_timeout_pop_buffer(self._stream, POLL_US)
         if buffer is None:
@@ -93,17 +94,17 @@ class AravisCamera:
         finally:
             self._library.arv_stream_push_buffer(self._stream, buffer)
 
-    def _shot(self, buffer: int) -> Shot | None:
+    def _shot(self, buffer: int) -> RawFrame | None:
         library, status = self._library, self._library.arv_buffer_get_status(buffer)
         if status in (_UNKNOWN, _CLEARED, _ABORTED):
             return None
         if status != _SUCCESS:
-            return Shot(np.empty(0, np.uint8), partial(_broken, _STATUS.get(status, f"status {status}")), "0x0")
+            return RawFrame(np.empty(0, np.uint8), partial(_broken, _STATUS.get(status, f"status {status}")), "0x0")
         width, height = library.arv_buffer_get_image_width(buffer), library.arv_buffer_get_image_height(buffer)
         data = np.frombuffer(library.copy_data(buffer), np.uint8)
         code, padding = library.arv_buffer_get_image_pixel_format(buffer), library.row_padding(buffer)
         develop = partial(to_picture, code=code, height=height, width=width, row_padding=padding)
-        return Shot(data, develop, f"{width}x{height}", number=library.frame_number(buffer))
+        return RawFrame(data, develop, f"{width}x{height}", number=library.frame_number(buffer))
 
     def close(self) -> None:
         """Stop and give the camera back; takes seconds where it does not answer any more."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
 
 
 @dataclass(frozen=True, eq=False)

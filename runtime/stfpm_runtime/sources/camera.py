@@ -19,7 +19,7 @@ class CameraLostError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class RawFrame:
     """One frame as it came: little work was done on it, as it may be dropped."""
 
     raw: Pixels
@@ -44,7 +44,7 @@ class Camera(Protocol):
     unchecked: str
     """What damage of its frames cannot be found, and the remedy; empty if none is known."""
 
-    def read(self) -> Shot | None:
+    def read(self) -> RawFrame | None:
         """The next frame; None where none came for a moment. Raises CameraLostError where none will."""
         ...
 
@@ -57,7 +57,7 @@ OpenCamera = Callable[[], Camera]
 """Opens it, or raises CameraLostError."""
 
 
-class RecentFrames:
+class FreezeDetector:
     """The last different frames of a camera, to find one that is given again. One thread uses it.
 
     Real frames have noise: one that equals an earlier one to the last bit shows the past, be the camera frozen or a

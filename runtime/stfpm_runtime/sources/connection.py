@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from .camera import CameraLostError, OpenCamera, RecentFrames, Shot
+from .camera import CameraLostError, FreezeDetector, OpenCamera, RawFrame
 from .options import SourceOptions
 
 LOG = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ WANTED_S = 0.1
 class Taken:
     """A frame as it is taken from its place."""
 
-    shot: Shot
+    shot: RawFrame
     index: int
     """Its number since the start, from 0."""
     arrived_ns: int
@@ -44,7 +44,7 @@ class Newest:
         self._wanted = False
         self._closed = False
 
-    def put(self, shot: Shot, arrived_ns: int, repeated: bool) -> None:
+    def put(self, shot: RawFrame, arrived_ns: int, repeated: bool) -> None:
         """Take in a frame."""
         with self._changed:
             self._dropped += self._waiting is not None
@@ -94,7 +94,7 @@ class Connection:
         self,
         open_camera: OpenCamera,
         newest: Newest,
-        recent: RecentFrames,
+        recent: FreezeDetector,
         wake: threading.Event,
         options: SourceOptions,
         name: str,
@@ -166,7 +166,7 @@ class Connection:
         finally:
             camera.close()
 
-    def _bring(self, shot: Shot, now_ns: int) -> None:
+    def _bring(self, shot: RawFrame, now_ns: int) -> None:
         content = shot.raw if shot.content is None else shot.content
         watched = self._options.frozen_after_s > 0
         repeated = watched and self._recent.is_repeated(content, shot.number)

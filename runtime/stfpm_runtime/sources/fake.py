@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..preprocessing import Image
+from stfpm_runtime.imaging.preprocessing import Image
+
 from .base import Event, Frame, OnEvent
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import cv2
 
-from ..errors import DataError, ImageError
-from ..images import MAX_MEGAPIXELS, is_image, read_image, survey_folder, why_left_out
-from ..preprocessing import Image
-from .addresses import parse_address
+from stfpm_runtime.errors import DataError, ImageError
+from stfpm_runtime.imaging.images import MAX_MEGAPIXELS, is_image, read_image, survey_folder, why_left_out
+from stfpm_runtime.imaging.preprocessing import Image
+
+from .address import parse_address
 from .base import Frame
 from .video_file import breaks_off
 

@@ -14,9 +14,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from .addresses import Address
-from .camera import Camera, CameraLostError, OpenCamera, Shot
-from .jpeg_shot import NOT_WHOLE, damaged_shot, jpeg_shot
+from .address import Address
+from .camera import Camera, CameraLostError, OpenCamera, RawFrame
+from .jpeg_frame import NOT_WHOLE, damaged_frame, jpeg_frame
 from .multipart import CHUNK, MOST_BYTES, MultipartReader
 from .options import SourceOptions
 
@@ -54,7 +54,7 @@ class HttpCamera:
         self._client = _Client(address.target)
         self._requested_s = time.monotonic()
         self._answer = self._client.request(options.open_timeout_s)
-        self._first: Shot | None = None
+        self._first: RawFrame | None = None
         kind = self._answer.headers.get_content_type()
         self.on_demand = kind in ("image/jpeg", "image/jpg", "image/pjpeg")
         if self.on_demand:
@@ -67,7 +67,7 @@ class HttpCamera:
             self._answer.close()
             raise NoPicturesError
 
-    def read(self) -> Shot | None:
+    def read(self) -> RawFrame | None:
         """Return the next picture. A snapshot is dated when it was asked for: it may have been taken at that time."""
         if not self.on_demand:
             return self._read_part()
@@ -84,7 +84,7 @@ class HttpCamera:
         with contextlib.suppress(OSError):
             self._answer.close()
 
-    def _read_part(self) -> Shot | None:
+    def _read_part(self) -> RawFrame | None:
         try:
             kind, data = self._parts.next()
         except TimeoutError:
@@ -94,10 +94,10 @@ class HttpCamera:
         if not kind.startswith("image/"):
             return None
         if self._parts.holds_boundary(data):  # its length was wrong: the rest did not come
-            return damaged_shot(f"the frame is not whole: the next one begins within it; {NOT_WHOLE}")
-        return jpeg_shot(data, self._options.max_megapixels)
+            return damaged_frame(f"the frame is not whole: the next one begins within it; {NOT_WHOLE}")
+        return jpeg_frame(data, self._options.max_megapixels)
 
-    def _snapshot(self, timeout_s: float) -> Shot:
+    def _snapshot(self, timeout_s: float) -> RawFrame:
         """Return the picture in the answer, or what came of it before the connection ended."""
         until_s = time.monotonic() + timeout_s
         data = bytearray()
@@ -109,7 +109,7 @@ class HttpCamera:
                         raise CameraLostError(f"a picture takes more than {MOST_BYTES >> 20} MiB or {timeout_s:g} s")
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CameraLostError(_explain(error)) from None
-        return jpeg_shot(bytes(data), self._options.max_megapixels, round(self._requested_s * 1e9))
+        return jpeg_frame(bytes(data), self._options.max_megapixels, round(self._requested_s * 1e9))
 
 
 class _Client:

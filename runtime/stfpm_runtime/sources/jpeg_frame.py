@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import ImageError
-from ..images import decode_image
-from ..jpeg_data import jpeg_segments
-from .camera import Pixels, Shot
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.images import decode_image
+from stfpm_runtime.imaging.jpeg_data import jpeg_segments
+
+from .camera import Pixels, RawFrame
 
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN = 0xDA
@@ -18,7 +19,7 @@ NOT_WHOLE = "check cable, network and the load of the bus"
 """The remedy for a frame that did not come whole."""
 
 
-def jpeg_shot(data: bytes, max_megapixels: float, arrived_ns: int = 0) -> Shot:
+def jpeg_frame(data: bytes, max_megapixels: float, arrived_ns: int = 0) -> RawFrame:
     """Return the frame of these bytes. When developed, it raises ImageError if they are no whole picture.
 
     Repeated frames are found by the coded pixels: a time in a JPEG's header or comment makes no other picture.
@@ -32,12 +33,14 @@ def jpeg_shot(data: bytes, max_megapixels: float, arrived_ns: int = 0) -> Shot:
             scan = start
             break
     raw = np.frombuffer(data, np.uint8)
-    return Shot(raw, partial(_decode, max_megapixels=max_megapixels), size, content=raw[scan:], arrived_ns=arrived_ns)
+    return RawFrame(
+        raw, partial(_decode, max_megapixels=max_megapixels), size, content=raw[scan:], arrived_ns=arrived_ns
+    )
 
 
-def damaged_shot(reason: str, arrived_ns: int = 0) -> Shot:
+def damaged_frame(reason: str, arrived_ns: int = 0) -> RawFrame:
     """Return a frame without pixels, which raises ImageError with the reason when it is developed."""
-    return Shot(np.empty(0, np.uint8), partial(_raise, reason), "0x0", arrived_ns=arrived_ns)
+    return RawFrame(np.empty(0, np.uint8), partial(_raise, reason), "0x0", arrived_ns=arrived_ns)
 
 
 def _decode(raw: Pixels, max_megapixels: float) -> Pixels:

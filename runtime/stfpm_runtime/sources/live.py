@@ -13,13 +13,14 @@ from typing import Literal
 
 import cv2
 
-from ..errors import ImageError
-from ..preprocessing import to_bgr8
-from .addresses import Address, parse_address
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.preprocessing import to_bgr8
+
+from .address import Address, parse_address
 from .base import Event, Frame, OnEvent, Source
-from .camera import OpenCamera, RecentFrames
-from .clip import FileSource
+from .camera import FreezeDetector, OpenCamera
 from .connection import Connection, Newest
+from .file_source import FileSource
 from .options import SourceOptions
 from .watched import WatchedFolder
 
@@ -50,7 +51,7 @@ def open_source(address: str, *, on_event: OnEvent, options: SourceOptions | Non
 
 def _opener(address: Address, options: SourceOptions) -> OpenCamera:
     if address.kind == "aravis":
-        from .aravis_camera import aravis_opener
+        from .aravis import aravis_opener
 
         return aravis_opener(address, options)
     if address.kind != "stream":
@@ -58,7 +59,7 @@ def _opener(address: Address, options: SourceOptions) -> OpenCamera:
     open_video = _video_opener(address, options)
     if not address.target.startswith("http"):
         return open_video
-    from .http_camera import http_opener
+    from .http import http_opener
 
     return http_opener(address, options, open_video)
 
@@ -73,7 +74,7 @@ def _video_opener(address: Address, options: SourceOptions) -> OpenCamera:
 
 
 def _opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
-    from .opencv_camera import opencv_opener
+    from .opencv import opencv_opener
 
     return opencv_opener(address, options)
 
@@ -89,7 +90,7 @@ class LiveSource:
         self._on_event = on_event
         self._options = options
         self._newest = Newest()
-        self._recent = RecentFrames()
+        self._recent = FreezeDetector()
         self._wake = threading.Event()
         self._closing = False
         self._seen = False  # whether anything was told of the camera yet

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import cv2
 
-from ..errors import OptionError
-from .addresses import Address
-from .camera import CameraLostError, OpenCamera, Pixels, Shot
-from .jpeg_shot import jpeg_shot
+from stfpm_runtime.errors import OptionError
+
+from .address import Address
+from .camera import CameraLostError, OpenCamera, Pixels, RawFrame
+from .jpeg_frame import jpeg_frame
 from .options import SourceOptions
 
 _NEVER_MS = 3_600_000
@@ -60,7 +61,7 @@ class OpenCvCamera:
         _set_up(self._capture, address, options)
         self._coded = address.kind == "v4l2" and _gives_jpeg(self._capture)
 
-    def read(self) -> Shot | None:
+    def read(self) -> RawFrame | None:
         """The next frame, waited for as long as `silent_after_s` says."""
         began = time.monotonic()
         try:
@@ -73,8 +74,8 @@ class OpenCvCamera:
             silent = silent_after_s and waited_s > 0.9 * silent_after_s
             raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
         if self._coded:
-            return jpeg_shot(pixels.tobytes().rstrip(b"\0"), self._options.max_megapixels)
-        return Shot(pixels, _as_it_is, f"{pixels.shape[1]}x{pixels.shape[0]}")
+            return jpeg_frame(pixels.tobytes().rstrip(b"\0"), self._options.max_megapixels)
+        return RawFrame(pixels, _as_it_is, f"{pixels.shape[1]}x{pixels.shape[0]}")
 
     def close(self) -> None:
         """Release the device."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from ..errors import OptionError
-from ..images import MAX_MEGAPIXELS
-from ..preprocessing import check_bits
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
+from stfpm_runtime.imaging.preprocessing import check_bits
 
 _ZERO_IS_FINE = ("settle_s", "jitter", "silent_after_s", "frozen_after_s")
 

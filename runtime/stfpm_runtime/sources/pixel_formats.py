@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ImageError
+from stfpm_runtime.errors import ImageError
 
 Pixels = npt.NDArray[Any]
 

@@ -15,12 +15,13 @@ import av
 import av.error
 import numpy as np
 
-from ..errors import ImageError
-from ..images import decode_image
-from ..preprocessing import Image
-from .addresses import Address
-from .camera import CameraLostError, Pixels, Shot
-from .jpeg_shot import NOT_WHOLE, damaged_shot, jpeg_shot
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.images import decode_image
+from stfpm_runtime.imaging.preprocessing import Image
+
+from .address import Address
+from .camera import CameraLostError, Pixels, RawFrame
+from .jpeg_frame import NOT_WHOLE, damaged_frame, jpeg_frame
 from .options import SourceOptions
 
 NEVER_S = 3600.0
@@ -130,7 +131,7 @@ class VideoCamera:
             raise CameraLostError(f"cannot be opened, after {after_s:.1f} s; {remedy}") from None
         self._frames = iter(self._reader)
 
-    def read(self) -> Shot | None:
+    def read(self) -> RawFrame | None:
         """Return the next frame, which is waited for as long as `silent_after_s` says."""
         began_s = time.monotonic()
         try:
@@ -143,10 +144,10 @@ class VideoCamera:
             raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
         if decoded.error or decoded.frame is None:
             if decoded.jpeg:
-                return jpeg_shot(decoded.jpeg, self._options.max_megapixels)
-            return damaged_shot(decoded.error)
+                return jpeg_frame(decoded.jpeg, self._options.max_megapixels)
+            return damaged_frame(decoded.error)
         frame = decoded.frame
-        return Shot(_luma(frame), partial(_develop, frame), f"{frame.width}x{frame.height}", number=frame.pts)
+        return RawFrame(_luma(frame), partial(_develop, frame), f"{frame.width}x{frame.height}", number=frame.pts)
 
     def close(self) -> None:
         """Close the connection."""

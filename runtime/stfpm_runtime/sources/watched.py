@@ -11,8 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ImageError
-from ..images import decode_image, is_image, walk_files, why_left_out
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.images import decode_image, is_image, walk_files, why_left_out
+
 from .base import Event, Frame, OnEvent
 from .options import SourceOptions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.sources.addresses import parse_address
+from stfpm_runtime.sources.address import parse_address
 from stfpm_runtime.sources.options import SourceOptions
 
 

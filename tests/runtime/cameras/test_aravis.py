@@ -7,7 +7,8 @@ import ctypes
 import pytest
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.sources import aravis, aravis_camera
+from stfpm_runtime.sources import aravis as aravis_camera
+from stfpm_runtime.sources import aravis_library as aravis
 
 from .conftest import wait_for
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.images import read_image
-from stfpm_runtime.preprocessing import to_bgr8
+from stfpm_runtime.imaging.images import read_image
+from stfpm_runtime.imaging.preprocessing import to_bgr8
 from stfpm_runtime.sources.pixel_formats import NAMES, to_picture
 
 CODES = {name: code for code, name in NAMES.items()}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.sources.addresses import Address
-from stfpm_runtime.sources.opencv_camera import OpenCvCamera
+from stfpm_runtime.sources.address import Address
+from stfpm_runtime.sources.opencv import OpenCvCamera
 from stfpm_runtime.sources.options import SourceOptions
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.sources import files, live, read_frames
-from stfpm_runtime.sources.addresses import parse_address
+from stfpm_runtime.sources.address import parse_address
 from stfpm_runtime.sources.camera import CameraLostError
-from stfpm_runtime.sources.clip import FileSource
+from stfpm_runtime.sources.file_source import FileSource
 from stfpm_runtime.sources.options import SourceOptions
 
 from .conftest import wait_for

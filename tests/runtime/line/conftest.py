@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.engines.fake import FakeEngine, first_channel
-from stfpm_runtime.line.config import CameraOptions, JournalOptions, LineOptions
-from stfpm_runtime.line.entry import Entry, Happening
+from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions
+from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow
 from stfpm_runtime.line.loop import Line, run
-from stfpm_runtime.line.reading import JournalReader, Period
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.fake import FakeCamera
 
@@ -35,11 +35,11 @@ class Journalled:
 
     path: Path
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[VerdictRow]:
         with contextlib.closing(JournalReader(self.path)) as reader:
             return list(reader.entries(Period()))
 
-    def events(self) -> list[Happening]:
+    def events(self) -> list[EventRow]:
         with contextlib.closing(JournalReader(self.path)) as reader:
             return list(reader.events(Period()))
 
@@ -65,7 +65,7 @@ class Running:
     thread: threading.Thread
     errors: list[BaseException] = field(default_factory=list)
 
-    def finish(self) -> list[Entry]:
+    def finish(self) -> list[VerdictRow]:
         """Stop it, or wait for its end; gives all entries."""
         self.stop.set()
         self.thread.join(120)

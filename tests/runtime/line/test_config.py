@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.errors import ConfigError
-from stfpm_runtime.line.config import LineOptions, RegionOptions, read_config
+from stfpm_runtime.line.config.line import LineOptions, RegionOptions, read_config
 
 PAGES = [Path(__file__).parents[3] / "docs" / name for name in ("inspection.md", "plant.md", "dashboard.md")]
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

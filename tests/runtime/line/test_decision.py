@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stfpm_runtime.conformal import PValues, p_value
-from stfpm_runtime.line.decision import Debounce
+from stfpm_runtime.artifact.conformal import PValues, p_value
+from stfpm_runtime.line.decide import Debounce
 
 LETTERS = {"p": "pass", "r": "reject", "f": "fault"}
 

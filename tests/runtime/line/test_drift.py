@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stfpm_runtime.line.drift import DriftOptions, DriftWatch, ks_p_value, ks_statistic
-from stfpm_runtime.line.entry import Entry
+from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.line.observers.drift import DriftOptions, DriftWatch, ks_p_value, ks_statistic
 
 from .conftest import wait_until
 
 RNG = np.random.default_rng(0)
 HELD_OUT = tuple(float(value) for value in np.linspace(0.1, 0.4, 60))
-GOOD = Entry(1, "", 0, 1, "left", "frame", "", 0, "", "pass", 0.2, None, 0.5, "", "", 0, 0, 0, 0, 0)
+GOOD = VerdictRow(1, "", 0, 1, "left", "frame", "", 0, "", "pass", 0.2, None, 0.5, "", "", 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 8), (200, 42), (50, 50), (1000, 300)])

@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
-from stfpm_runtime.line.config import CameraOptions
-from stfpm_runtime.line.heartbeat import Heartbeat
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 from .conftest import wait_until
 
@@ -60,7 +60,7 @@ def test_an_engine_that_hangs_stops_it(run_line):
 def test_an_engine_that_fails_stops_it_until_it_works_again_without_a_frame(
     run_line, make_options, monkeypatch, broken
 ):
-    monkeypatch.setattr("stfpm_runtime.line.inspector.PROBE_S", 0.05)
+    monkeypatch.setattr("stfpm_runtime.line.inspect.PROBE_S", 0.05)
     answers = [broken]
     running = run_line(make_options(ONCE), answer=lambda images: answers[0](images))
     wait_until(lambda: running.journal.decisions == ["fault"])

@@ -14,11 +14,11 @@ import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.line.config import CameraOptions, HttpOptions, RegionOptions
-from stfpm_runtime.line.connections import MOST_CONNECTIONS
-from stfpm_runtime.line.entry import record
-from stfpm_runtime.line.http_trigger import TriggerServer
-from stfpm_runtime.line.triggers import WAITING, Posted
+from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, RegionOptions
+from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
+from stfpm_runtime.line.triggers.http import TriggerServer
+from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
 
 from .conftest import wait_until
 
@@ -42,8 +42,8 @@ def serve():
     """A server without a line; nobody waits for its triggers."""
     servers = []
 
-    def serve(answer_s: float = 0.05, **options) -> tuple[int, Posted]:
-        trigger = Posted()
+    def serve(answer_s: float = 0.05, **options) -> tuple[int, QueuedTrigger]:
+        trigger = QueuedTrigger()
         servers.append(TriggerServer(HttpOptions("127.0.0.1:0", **options), {"left": trigger}, answer_s))
         return servers[-1].port, trigger
 
@@ -219,13 +219,13 @@ def test_silent_connections_leave_room_for_a_trigger(serve):
 
 @pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
 def test_a_request_that_does_not_end_is_closed(serve, monkeypatch, request_):
-    monkeypatch.setattr("stfpm_runtime.line.connections.HEADERS_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.connections.HEADERS_S", 0.5)
     port, _ = serve()
     assert drips(port, request_) < 15.0
 
 
 def test_a_body_that_does_not_end_is_closed(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.http_trigger.BODY_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.triggers.http.BODY_S", 0.5)
     port, trigger = serve()
     head = (
         b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"

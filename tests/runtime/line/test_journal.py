@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line import recorder as recording
-from stfpm_runtime.line.clock import Clock
-from stfpm_runtime.line.config import JournalOptions
-from stfpm_runtime.line.entry import Entry, utc
-from stfpm_runtime.line.journal import SCHEMA, DamagedJournalError, Journal
-from stfpm_runtime.line.recorder import Recorder
+from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.line.journal import recorder as recording
+from stfpm_runtime.line.journal.clock import Clock
+from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.rows import VerdictRow, utc
+from stfpm_runtime.line.journal.writer import SCHEMA, DamagedJournalError, Journal
 from stfpm_runtime.sources import Event
 
 MODEL = "5" * 64
 
 
-def make_entry(**changes) -> Entry:
+def make_row(**changes) -> VerdictRow:
     fields = {
         "seq": 0, "time": utc(), "monotonic_ns": time.monotonic_ns(), "run": 1, "camera": "left", "region": "frame",
         "source": "fake", "frame": 7, "part": "A-1", "decision": "pass", "score": 0.25, "p_value": 0.5,
         "threshold": 0.5, "reason": "", "model": MODEL, "dropped": 0, "wait_ms": 0.1, "preprocess_ms": 0.2,
         "infer_ms": 0.3, "latency_ms": 0.6,
     }  # fmt: skip
-    return Entry(**{**fields, **changes})
+    return VerdictRow(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def fill(folder: Path) -> Path:
 
 def test_verdict_is_on_the_disk_when_it_returns(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
-        kept = writer.write(make_entry())
+        kept = writer.write(make_row())
         assert kept.seq == 1
         assert journal.entries() == [kept]  # read over a connection of its own
-        assert writer.write(make_entry(decision="fault", score=None, p_value=None, reason="dark")).seq == 2
+        assert writer.write(make_row(decision="fault", score=None, p_value=None, reason="dark")).seq == 2
         assert journal.decisions == ["pass", "fault"]
 
 
@@ -88,17 +88,19 @@ def test_pragmas_are_what_the_options_say(journal, synchronous, expected):
 def test_numbers_go_on_and_are_never_used_again(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         for _ in range(3):
-            writer.write(make_entry(time="2020-01-01T00:00:00.000Z"))
+            writer.write(make_row(time="2020-01-01T00:00:00.000Z"))
         identity = writer.id
         assert writer.forget("2021", None) == 3
     with contextlib.closing(Journal(journal.path)) as writer:
-        assert writer.write(make_entry()).seq == 4
+        assert writer.write(make_row()).seq == 4
         assert writer.id == identity
     assert [entry.seq for entry in journal.entries()] == [4]
 
 
 def test_two_processes_on_one_journal_are_refused(journal):
-    code = "import sys, pathlib; from stfpm_runtime.line.journal import Journal; Journal(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib; from stfpm_runtime.line.journal.writer import Journal; Journal(pathlib.Path(sys.argv[1]))"
+    )
     with contextlib.closing(Journal(journal.path)):
         done = subprocess.run([sys.executable, "-c", code, journal.path], capture_output=True, text=True, check=False)
     assert f"another stfpm-inspect writes this journal (process {os.getpid()}); stop it" in done.stderr
@@ -129,7 +131,7 @@ def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
 def test_damaged_journal_is_set_aside_and_said_loudly(journal, open_recorder, caplog, damage):
     with contextlib.closing(Journal(journal.path)) as writer:
         for _ in range(100):
-            writer.write(make_entry())
+            writer.write(make_row())
     data = bytearray(journal.path.read_bytes())
     if damage == "header":
         data[:100] = b"?" * 100
@@ -137,8 +139,8 @@ def test_damaged_journal_is_set_aside_and_said_loudly(journal, open_recorder, ca
         data[100:] = os.urandom(len(data) - 100)
     journal.path.write_bytes(data)
     recorder = open_recorder()
-    recorder.keep(make_entry())
-    recorder.keep_up()
+    recorder.keep(make_row())
+    recorder.do_maintenance()
     (aside,) = journal.path.parent.glob("line.sqlite.damaged-*")
     assert aside.read_bytes() == data
     assert len(journal.entries()) == 1
@@ -148,18 +150,18 @@ def test_damaged_journal_is_set_aside_and_said_loudly(journal, open_recorder, ca
 
 def test_journal_that_is_damaged_while_it_is_written_is_replaced(journal, open_recorder):
     recorder = open_recorder()
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     first = recorder.id
     recorder._journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     recorder._journal._connection.execute("PRAGMA cache_size = 0")
     with journal.path.open("r+b") as file:
         file.seek(100)
         file.write(os.urandom(journal.path.stat().st_size - 100))
-    told = [recorder.keep(make_entry())]
+    told = [recorder.keep(make_row())]
     assert told[0].decision == "fault"
     recorder._retry_s = 0
-    assert recorder.keep(make_entry()).decision == "pass"
-    recorder.keep_up()
+    assert recorder.keep(make_row()).decision == "pass"
+    recorder.do_maintenance()
     assert recorder.id != first
     assert journal.decisions == ["fault", "pass"]  # the late one, and the new one
     assert len(list(journal.path.parent.glob("line.sqlite.damaged-*"))) == 1
@@ -168,34 +170,34 @@ def test_journal_that_is_damaged_while_it_is_written_is_replaced(journal, open_r
 def test_moved_journal_is_begun_anew(journal, open_recorder, monkeypatch):
     monkeypatch.setattr(recording, "UPKEEP_S", 0)
     recorder = open_recorder()
-    recorder.keep(make_entry())
-    recorder.keep_up()
+    recorder.keep(make_row())
+    recorder.do_maintenance()
     journal.path.rename(journal.path.with_name("elsewhere"))
-    recorder.keep_up()
+    recorder.do_maintenance()
     recorder._retry_s = 0
-    assert recorder.keep(make_entry()).seq == 1
-    recorder.keep_up()
+    assert recorder.keep(make_row()).seq == 1
+    recorder.do_maintenance()
     assert any("was moved or deleted" in event.detail for event in journal.events())
 
 
 def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_recorder, caplog):
     recorder = open_recorder(small_disk / "line.sqlite")
-    assert recorder.keep(make_entry()).seq == 1
+    assert recorder.keep(make_row()).seq == 1
     ballast = fill(small_disk)
     told = []
     while not told or told[-1].decision == "pass":  # SQLite has some room left in its own files
-        told.append(recorder.keep(make_entry()))
+        told.append(recorder.keep(make_row()))
         assert len(told) < 2000, "the disk does not fill"
-    told += [recorder.keep(make_entry(part=f"B-{number}")) for number in range(5)]
-    recorder.keep_up()
+    told += [recorder.keep(make_row(part=f"B-{number}")) for number in range(5)]
+    recorder.do_maintenance()
     faults = [entry for entry in told if entry.decision == "fault"]
     assert {(entry.seq, entry.score, entry.picture) for entry in faults} == {(0, None, "")}
     assert all("the verdict could not be journalled: " in entry.reason for entry in faults)
     assert "until then every verdict is a fault" in caplog.text
     ballast.unlink()
     recorder._retry_s = 0
-    assert recorder.keep(make_entry(part="C")).decision == "pass"
-    recorder.keep_up()
+    assert recorder.keep(make_row(part="C")).decision == "pass"
+    recorder.do_maintenance()
     with contextlib.closing(sqlite3.connect(small_disk / "line.sqlite")) as connection:
         rows = connection.execute("SELECT seq, part, decision FROM verdicts ORDER BY seq").fetchall()
         events = connection.execute("SELECT kind, detail FROM events").fetchall()
@@ -208,9 +210,9 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
 
 def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, journal):
     recorder = open_recorder()
-    told = recorder.keep(make_entry(score=None))  # a pass that nobody judged
+    told = recorder.keep(make_row(score=None))  # a pass that nobody judged
     assert (told.decision, told.seq) == ("fault", 1)
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     assert journal.decisions == ["fault", "pass"]
     assert "IntegrityError" in journal.entries()[0].reason
 
@@ -225,8 +227,8 @@ def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, jo
 def test_row_that_cannot_be_written_is_a_fault_without_the_value_and_holds_up_no_other(open_recorder, journal, value):
     recorder = open_recorder()
     for number in range(3):
-        told = recorder.keep(make_entry(**(value if number == 1 else {})))
-        recorder.keep_up()
+        told = recorder.keep(make_row(**(value if number == 1 else {})))
+        recorder.do_maintenance()
     assert recorder.works
     assert told.decision == "pass"
     assert journal.decisions in (["pass", "fault", "pass"], ["pass", "pass", "pass"] if "picture" in value else [])
@@ -238,25 +240,25 @@ def test_row_that_cannot_be_written_is_a_fault_without_the_value_and_holds_up_no
 def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_recorder, journal, monkeypatch):
     monkeypatch.setattr(recording, "RETRY_S", 0)
     recorder = open_recorder()
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     journal.path.rename(journal.path.with_name("away"))
     recorder._upkeep_s = 0
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert not recorder.works
     recorder._retry_s = time.monotonic() + 60
-    recorder.keep(make_entry(part="\ud800"))
+    recorder.keep(make_row(part="\ud800"))
     recorder._retry_s = 0
-    assert recorder.keep(make_entry()).decision == "pass"
+    assert recorder.keep(make_row()).decision == "pass"
     assert journal.decisions == ["fault", "pass"]
 
 
 def test_event_that_cannot_be_written_holds_up_no_other(open_recorder, journal):
     recorder = open_recorder()
     recorder.note("left", Event(7, "lost", "cable"))  # a driver's bug
-    recorder.keep_up()
-    recorder.remark("started", "all of it")
-    recorder.keep_up()
-    recorder.keep_up()
+    recorder.do_maintenance()
+    recorder.log_event("started", "all of it")
+    recorder.do_maintenance()
+    recorder.do_maintenance()
     assert [event.kind for event in journal.events()][-2:] in (["journal", "started"], ["started", "journal"])
     assert recorder.works
 
@@ -266,10 +268,10 @@ def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatc
     recorder = open_recorder()
     recorder._fail(JournalError("gone"))
     for _ in range(5):
-        assert recorder.keep(make_entry()).decision == "fault"
+        assert recorder.keep(make_row()).decision == "fault"
     recorder._retry_s = 0
-    recorder.keep(make_entry())
-    recorder.keep_up()
+    recorder.keep(make_row())
+    recorder.do_maintenance()
     assert journal.decisions == ["fault"] * 3 + ["pass"]
     assert journal.events()[-1].detail == "can be written again; 3 faults were added late, 2 more were lost"
 
@@ -277,9 +279,9 @@ def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatc
 def test_events_are_written_between_verdicts(open_recorder, journal):
     recorder = open_recorder()
     recorder.note("left", Event("cam://left", "lost", "no frame for 5 s"))
-    recorder.remark("started", "all of it")
+    recorder.log_event("started", "all of it")
     assert journal.events() == []
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert [(e.seq, e.camera, e.source, e.kind, e.detail, e.run) for e in journal.events()] == [
         (1, "left", "cam://left", "lost", "no frame for 5 s", 1), (2, "", "", "started", "all of it", 1),
     ]  # fmt: skip
@@ -290,8 +292,8 @@ def test_old_verdicts_are_forgotten(open_recorder, journal, monkeypatch):
     recorder = open_recorder(keep_days=2)
     now = time.time()
     for days in (3, 2.1, 1.9, 0):
-        recorder.keep(make_entry(time=utc(now - days * 86400)))
-    recorder.keep_up()
+        recorder.keep(make_row(time=utc(now - days * 86400)))
+    recorder.do_maintenance()
     assert [entry.seq for entry in journal.entries()] == [3, 4]
 
 
@@ -299,9 +301,9 @@ def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
     monkeypatch.setattr(recording, "UPKEEP_S", 0)
     recorder = open_recorder(max_mb=1, synchronous="normal")
     for number in range(6000):
-        recorder.keep(make_entry(reason="x" * 200))
+        recorder.keep(make_row(reason="x" * 200))
         if number % 50 == 0:
-            recorder.keep_up()
+            recorder.do_maintenance()
     recorder.close()
     assert journal.path.stat().st_size < 1.3e6
     seqs = [entry.seq for entry in journal.entries()]
@@ -324,20 +326,20 @@ def test_clock_that_jumps_is_an_event_and_costs_no_verdict(open_recorder, journa
     monkeypatch.setattr(recording, "UPKEEP_S", 0)
     clocks = Clocks()
     recorder = open_recorder(keep_days=1, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
-    recorder.keep(make_entry(time=utc(clocks.wall)))
+    recorder.keep(make_row(time=utc(clocks.wall)))
     clocks.pass_by(60)
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert journal.events() == []
     clocks.wall += 3 * 365 * 86400
-    recorder.keep_up()
-    recorder.keep_up()
+    recorder.do_maintenance()
+    recorder.do_maintenance()
     assert [(event.kind, event.detail) for event in journal.events()] == [("clock", "jumped by 94608000.0 s")]
     assert len(journal.entries()) == 1
     clocks.wall -= 3 * 365 * 86400
     for _ in range(8):
         clocks.pass_by(6 * 3600)
-        recorder.keep(make_entry(time=utc(clocks.wall)))
-    recorder.keep_up()
+        recorder.keep(make_row(time=utc(clocks.wall)))
+    recorder.do_maintenance()
     assert [entry.seq for entry in journal.entries()] == [5, 6, 7, 8, 9]  # time that really passed
     assert "jumped by -94608000.0 s" not in [event.detail for event in journal.events()[1:]]  # events age too
 
@@ -354,18 +356,18 @@ def filled(journal):
     """60 days of verdicts, one an hour, until now."""
     with contextlib.closing(Journal(journal.path, "normal")) as writer:
         for moment in hours(60 * 24, time.time()):
-            writer.write(make_entry(time=utc(moment)))
+            writer.write(make_row(time=utc(moment)))
     return journal
 
 
 def judge_for(recorder: Recorder, clocks: Clocks, hours: int) -> None:
     """A verdict an hour, and an upkeep each minute of the last one."""
     for _ in range(hours):
-        recorder.keep(make_entry(time=utc(clocks.wall)))
-        recorder.keep_up()
+        recorder.keep(make_row(time=utc(clocks.wall)))
+        recorder.do_maintenance()
         clocks.pass_by(3600)
     for _ in range(20):
-        recorder.keep_up()
+        recorder.do_maintenance()
 
 
 @pytest.mark.parametrize("days", [40, 9000])
@@ -399,13 +401,13 @@ def test_more_than_a_day_goes_only_when_the_clock_was_steady_for_an_hour(filled,
     clocks = Clocks()
     recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
     clocks.pass_by(3500)
-    recorder.keep(make_entry(time=utc(clocks.wall)))
+    recorder.keep(make_row(time=utc(clocks.wall)))
     for _ in range(10):
-        recorder.keep_up()
+        recorder.do_maintenance()
     assert len(filled.entries()) == 60 * 24 + 1
     clocks.pass_by(200)
     for _ in range(10):
-        recorder.keep_up()
+        recorder.do_maintenance()
     assert 30 * 24 - 2 <= len(filled.entries()) <= 30 * 24 + 2
     details = [event.detail for event in filled.events()]
     assert any("are deleted when the clock has been steady for an hour" in detail for detail in details)
@@ -416,7 +418,7 @@ def test_journal_is_not_for_everybody(journal):
     umask = os.umask(0)
     try:
         with contextlib.closing(Journal(journal.path)) as writer:
-            writer.write(make_entry())
+            writer.write(make_row())
             modes = {path.name: oct(path.stat().st_mode & 0o777) for path in journal.path.parent.glob("line.sqlite*")}
     finally:
         os.umask(umask)
@@ -436,13 +438,13 @@ def test_clock_that_is_slewed_has_not_jumped():
 def test_damage_is_told_from_a_bug(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         with pytest.raises(sqlite3.IntegrityError):
-            writer.write(make_entry(decision="perhaps"))
-        assert writer.write(make_entry()).seq == 1
+            writer.write(make_row(decision="perhaps"))
+        assert writer.write(make_row()).seq == 1
     assert not issubclass(sqlite3.IntegrityError, DamagedJournalError)
 
 
 def test_entries_read_are_those_written(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
-        entry = make_entry(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
+        entry = make_row(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
         kept = writer.write(entry)
     assert journal.entries() == [kept] == [dataclasses.replace(entry, seq=1)]

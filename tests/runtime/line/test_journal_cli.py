@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from stfpm_runtime.line.entry import COLUMNS, utc
-from stfpm_runtime.line.journal import Journal
-from stfpm_runtime.line.journal_cli import main
+from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.rows import COLUMNS, utc
+from stfpm_runtime.line.journal.writer import Journal
 
-from .test_journal import make_entry
+from .test_journal import make_row
 
 HOUR = 3600
 
@@ -37,7 +37,7 @@ def show(journal, tmp_path, monkeypatch, capsys):
     ]
     with contextlib.closing(Journal(journal.path)) as writer:
         for number, row in enumerate(rows):
-            writer.write(make_entry(**row, time=utc(now - (5 - number) * HOUR - 60)))
+            writer.write(make_row(**row, time=utc(now - (5 - number) * HOUR - 60)))
     (tmp_path / "pictures" / "day").mkdir(parents=True)
     (tmp_path / "pictures" / "day" / "1.png").touch()
 
@@ -89,13 +89,13 @@ def test_rejects_with_their_pictures(show, tmp_path):
 def test_a_debounced_decision_is_shown_with_its_true_comparison_and_its_frames(show, journal):
     reason = "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
     with contextlib.closing(Journal(journal.path)) as writer:
-        writer.write(make_entry(decision="reject", score=0.25, reason=reason))
+        writer.write(make_row(decision="reject", score=0.25, reason=reason))
     assert show("--rejects")[-1].endswith(f"7 reject left/frame A-1 0.25 <= 0.5; {reason}")
 
 
 def test_text_of_others_cannot_forge_a_line(show, journal):
     with contextlib.closing(Journal(journal.path)) as writer:
-        writer.write(make_entry(decision="reject", score=0.75, part="A\x1dB", reason="x\n2026-11-24 pass\x1b[2K"))
+        writer.write(make_row(decision="reject", score=0.75, part="A\x1dB", reason="x\n2026-11-24 pass\x1b[2K"))
     assert show("--rejects")[-1].endswith(r"A\x1dB 0.75 > 0.5; x\n2026-11-24 pass\x1b[2K")
 
 
@@ -108,8 +108,8 @@ def test_a_camera_that_the_journal_does_not_know_is_an_error(show, journal, caps
 @pytest.mark.parametrize("show_what", ["--csv", "--rejects"])
 def test_a_reader_that_has_enough_ends_the_command_quietly(journal, show_what):
     with contextlib.closing(Journal(journal.path, "normal")) as writer:
-        writer.write_late([make_entry(decision="reject", score=0.75)] * 3000)
-    code = "import sys; from stfpm_runtime.line.journal_cli import main; sys.exit(main())"
+        writer.write_late([make_row(decision="reject", score=0.75)] * 3000)
+    code = "import sys; from stfpm_runtime.line.journal.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, str(journal.path), show_what]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
@@ -120,7 +120,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(journal, show_what):
 def test_csv_cells_are_no_formulas(journal, show):
     with contextlib.closing(Journal(journal.path)) as writer:
         for part in ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "A-1"):
-            writer.write(make_entry(part=part, score=-0.5))
+            writer.write(make_row(part=part, score=-0.5))
     rows = list(csv.DictReader(io.StringIO("\n".join(show("--csv")))))[-6:]
     assert [row["part"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "A-1"]
     assert {row["score"] for row in rows} == {"-0.5"}
@@ -135,13 +135,13 @@ def test_csv_is_read_by_others(show, journal):
 
 
 def test_events(show, journal):
-    from stfpm_runtime.line.entry import Happening
+    from stfpm_runtime.line.journal.rows import EventRow
 
     with contextlib.closing(Journal(journal.path)) as writer:
         writer.note(
             [
-                Happening(0, utc(), 1, 1, "left", "cam", "lost", "cable"),
-                Happening(0, utc(), 1, 1, "", "", "started", ""),
+                EventRow(0, utc(), 1, 1, "left", "cam", "lost", "cable"),
+                EventRow(0, utc(), 1, 1, "", "", "started", ""),
             ]
         )
     first, second = show("--events")
@@ -152,7 +152,7 @@ def test_events(show, journal):
 
 def test_journal_is_read_while_it_is_written(show, journal):
     with contextlib.closing(Journal(journal.path)) as writer:
-        writer.write(make_entry())
+        writer.write(make_row())
         assert show()[1].split()[2] == "3"
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_runtime.line.config import JournalOptions
-from stfpm_runtime.line.entry import record
-from stfpm_runtime.line.lines_file import JsonLinesFollower
-from stfpm_runtime.line.recorder import Recorder
+from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 
 from .conftest import read_lines, wait_until
-from .test_journal import make_entry
+from .test_journal import make_row
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def follow(journal, lines, recorder):
 
     @contextlib.contextmanager
     def follow(max_bytes: float = 1e9):
-        follower = JsonLinesFollower(journal.path, lines, max_bytes, recorder.remark)
+        follower = JsonLinesOutput(journal.path, lines, max_bytes, recorder.log_event)
         try:
             yield follower
         finally:
@@ -54,7 +54,7 @@ def assert_agree(lines: Path, journal) -> None:
 def test_lines_are_the_journal_s_rows_at_once(recorder, follow, lines, journal):
     with follow() as follower:
         for number in range(3):
-            recorder.keep(make_entry(part=f"A-{number}"))
+            recorder.keep(make_row(part=f"A-{number}"))
             follower.wake()
             wait_until(lambda: lines.exists() and len(read_lines(lines)) == number + 1)  # noqa: B023 (called at once)
     assert_agree(lines, journal)
@@ -65,10 +65,10 @@ def test_lines_are_the_journal_s_rows_at_once(recorder, follow, lines, journal):
 def test_lines_are_completed_after_a_crash(recorder, follow, lines, journal, cut):
     """Of a file of about 6 kB, so much is lost at its end."""
     for _ in range(10):
-        recorder.keep(make_entry())
+        recorder.keep(make_row())
     with follow():
         pass
-    recorder.keep(make_entry(part="while nobody followed"))
+    recorder.keep(make_row(part="while nobody followed"))
     data = lines.read_bytes()
     lines.write_bytes(data[: max(0, len(data) - cut)])
     with follow():
@@ -78,12 +78,12 @@ def test_lines_are_completed_after_a_crash(recorder, follow, lines, journal, cut
 
 def test_file_that_is_full_is_renamed_and_the_cursor_found_there(recorder, follow, lines, journal):
     for _ in range(4):
-        recorder.keep(make_entry())
+        recorder.keep(make_row())
     with follow(max_bytes=100):
         pass
     assert lines.read_bytes() == b""
     assert len(read_lines(lines.with_name("line.jsonl.1"))) == 4
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     with follow():
         pass
     assert [line["seq"] for line in read_lines(lines)] == [5]
@@ -91,13 +91,13 @@ def test_file_that_is_full_is_renamed_and_the_cursor_found_there(recorder, follo
 
 
 def test_new_journal_begins_again_at_one_in_the_same_file(recorder, follow, lines, journal):
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     with follow():
         pass
     recorder.close()
     journal.path.unlink()
     with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as second:
-        second.keep(make_entry(part="new"))
+        second.keep(make_row(part="new"))
         with follow():
             pass
     assert [(line["seq"], line["part"]) for line in read_lines(lines)] == [(1, "A-1"), (1, "new")]
@@ -107,57 +107,57 @@ def test_new_journal_begins_again_at_one_in_the_same_file(recorder, follow, line
 @pytest.mark.parametrize("content", ["precious notes\n", "precious notes without an end", '{"decision": "pass"}\n'])
 def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content, caplog):
     lines.write_text(content)
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     with follow():
         wait_until(lambda: "holds no verdicts of ours" in caplog.text)
     assert lines.read_text() == content
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert journal.events()[0].kind == "json_lines"
 
 
 def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journal, monkeypatch):
     """A folder stands in the way, and is removed later."""
-    monkeypatch.setattr("stfpm_runtime.line.lines_file.RETRY_S", 0.01)
+    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.RETRY_S", 0.01)
     lines.mkdir()
     with follow() as follower:
         for _ in range(3):
-            recorder.keep(make_entry())
+            recorder.keep(make_row())
             follower.wake()
         wait_until(lambda: follower.failure)
         lines.rmdir()
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert [event.detail for event in journal.events()][-1] == "follow the journal again"
     assert_agree(lines, journal)
 
 
 def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.lines_file.RETRY_S", 0.01)
+    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.RETRY_S", 0.01)
     with follow() as follower:
-        recorder.keep(make_entry())
+        recorder.keep(make_row())
         follower.wake()
         wait_until(lambda: lines.exists() and lines.stat().st_size)
         lines.unlink()  # by logrotate, say
         wait_until(lines.exists)
-        recorder.keep(make_entry())
+        recorder.keep(make_row())
         follower.wake()
         wait_until(lambda: lines.read_text().count("\n") == 2)  # complete: all that the journal holds
     assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == [1, 2]
 
 
 def test_verdicts_that_were_deleted_before_they_were_written_are_an_event(recorder, follow, lines, journal):
-    recorder.keep(make_entry())
+    recorder.keep(make_row())
     with follow():
         pass
     for _ in range(9):
-        recorder.keep(make_entry())
+        recorder.keep(make_row())
     with contextlib.closing(sqlite3.connect(journal.path)) as other, other:
         other.execute("DELETE FROM verdicts WHERE seq <= 8")
     with follow() as follower:
         pass
     assert [line["seq"] for line in read_lines(lines)] == [1, 9, 10]
     assert follower.deleted.total == 7
-    recorder.keep_up()
+    recorder.do_maintenance()
     assert "7 verdicts (2 to 8) deleted from the journal before they were written" in [
         event.detail for event in journal.events()
     ]
@@ -165,8 +165,8 @@ def test_verdicts_that_were_deleted_before_they_were_written_are_an_event(record
 
 def test_numbers_that_are_used_again_are_noticed(recorder, follow, lines, journal):
     for _ in range(3):
-        recorder.keep(make_entry(time="2026-11-24T06:00:00.000Z"))
-    recorder.keep(make_entry(time="2026-11-24T07:00:00.000Z"))
+        recorder.keep(make_row(time="2026-11-24T06:00:00.000Z"))
+    recorder.keep(make_row(time="2026-11-24T07:00:00.000Z"))
     with follow():
         pass
     recorder.close()
@@ -175,9 +175,9 @@ def test_numbers_that_are_used_again_are_noticed(recorder, follow, lines, journa
         other.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'verdicts'")
     with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as again:
         for _ in range(2):
-            again.keep(make_entry(time="2026-11-24T08:00:00.000Z", part="new"))
-        follower = JsonLinesFollower(journal.path, lines, 1e9, again.remark)
+            again.keep(make_row(time="2026-11-24T08:00:00.000Z", part="new"))
+        follower = JsonLinesOutput(journal.path, lines, 1e9, again.log_event)
         follower.close()
-        again.keep_up()
+        again.do_maintenance()
     assert [(line["seq"], line["part"]) for line in read_lines(lines)][4:] == [(4, "new"), (5, "new")]
     assert any("restored from a copy" in event.detail for event in journal.events())

@@ -12,16 +12,16 @@ import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config import CameraOptions, HttpOptions, PictureOptions, RegionOptions
-from stfpm_runtime.line.dashboard.options import DashboardOptions
-from stfpm_runtime.line.entry import record
-from stfpm_runtime.line.journal import Journal
+from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.line.config.dashboard import DashboardOptions
+from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera
-from stfpm_runtime.line.shots import Firing
-from stfpm_runtime.sources.clip import FileSource
+from stfpm_runtime.sources.file_source import FileSource
 
 from .conftest import read_lines, wait_until
-from .test_journal import fill, make_entry, small_disk  # noqa: F401 (a fixture)
+from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
 
 
 def levels(*values: int):
@@ -178,8 +178,8 @@ def test_sinks_that_hang_cost_the_loop_nothing(run_line, make_options, tmp_path,
     def hang(*arguments):
         assert go_on.wait(120)
 
-    monkeypatch.setattr("stfpm_runtime.line.pictures.PictureKeeper.keep", hang)
-    from stfpm_runtime.line import lines_file
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", hang)
+    from stfpm_runtime.line.outputs import json_lines as lines_file
 
     write = lines_file.LinesFile.write
     monkeypatch.setattr(lines_file.LinesFile, "write", lambda self, records: hang() or write(self, records))
@@ -275,7 +275,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     running = run_line(options)
     trigger = running.line.stations[0].trigger
     for number in range(20):
-        assert trigger.put(Firing(time.monotonic_ns(), f"A-{number}", answers.append))
+        assert trigger.put(TriggerRequest(time.monotonic_ns(), f"A-{number}", answers.append))
         wait_until(lambda number=number: len(answers) > number)
     entries = running.finish()
     assert running.errors == []
@@ -293,7 +293,7 @@ def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, m
     camera = CameraOptions("left", "0", trigger="http", delay_ms=5000, timeout_ms=5000)
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
     trigger = running.line.stations[0].trigger
-    assert all(trigger.put(Firing(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
+    assert all(trigger.put(TriggerRequest(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
 
     def broken(*arguments):
         raise RuntimeError("a bug of the loop itself")
@@ -321,7 +321,7 @@ def test_part_in_the_hands_of_a_driver_that_hangs_is_a_fault(run_line, make_opti
     running = run_line(
         make_options(camera, http=HttpOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
     )
-    running.line.stations[0].trigger.put(Firing(time.monotonic_ns(), "A-1", answers.append))
+    running.line.stations[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
     assert hanging.wait(20)
     entries = running.finish()
     go_on.set()
@@ -336,7 +336,7 @@ def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_l
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
     trigger = running.line.stations[0].trigger
     for number, each in enumerate((part, "A-2")):
-        assert trigger.put(Firing(time.monotonic_ns(), each, answers.append))
+        assert trigger.put(TriggerRequest(time.monotonic_ns(), each, answers.append))
         wait_until(lambda number=number: len(answers) > number)
     entries = running.finish()
     assert running.errors == []
@@ -349,7 +349,7 @@ def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("told to fail")
 
-    monkeypatch.setattr("stfpm_runtime.line.decision.Decider.p_value", broken)
+    monkeypatch.setattr("stfpm_runtime.line.decide.Decider.p_value", broken)
     running = run_line()
     wait_until(lambda: len(running.journal.entries()) >= 2)
     entries = running.finish()
@@ -363,8 +363,8 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
     """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
     monkeypatch.setattr("stfpm_runtime.line.service.STOP_S", 1.0)
     go_on = threading.Event()
-    monkeypatch.setattr("stfpm_runtime.line.pictures.PictureKeeper.keep", lambda *arguments: go_on.wait(30))
-    monkeypatch.setattr("stfpm_runtime.line.lines_file.LinesFile.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.LinesFile.write", lambda *arguments: go_on.wait(30))
     options = make_options(
         journal_options={"json_lines": tmp_path / "line.jsonl"},
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
@@ -381,14 +381,14 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
 def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, journal):
     with contextlib.closing(Journal(journal.path, "normal")) as writer:
         for _ in range(3000):
-            writer.write(make_entry(reason="x" * 100))
+            writer.write(make_row(reason="x" * 100))
     pages = journal.path.stat().st_size // 4096
     with journal.path.open("r+b") as file:
         file.seek(pages // 2 * 4096)
         file.write(b"\xff" * 4096)
     running = run_line(make_options(dashboard=DashboardOptions("127.0.0.1:0")))
     wait_until(lambda: running.line.integrity.problem)
-    from stfpm_runtime.line.dashboard.api import Api
+    from stfpm_runtime.line.web.api import Api
 
     assert any("is damaged inside" in problem for problem in Api(running.line, make_options()).health()[0])
     wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))

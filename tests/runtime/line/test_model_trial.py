@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.errors import ArtifactError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.golden import golden_path
-from stfpm_runtime.line import model_trial
-from stfpm_runtime.line.ordering import is_taken, place_order
-from stfpm_runtime.line.thresholds import new_order
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
+from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold
+from stfpm_runtime.line.models import trial as model_trial
 
 from .conftest import wait_until
 from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
@@ -108,7 +108,7 @@ def test_a_file_that_changes_between_its_two_checks_is_refused(line, make_model,
         make_model("next.onnx", threshold=0.3)
         return digest
 
-    monkeypatch.setattr("stfpm_runtime.line.ruling.try_model", then_change)
+    monkeypatch.setattr("stfpm_runtime.line.models.swap.try_model", then_change)
     with pytest.raises(ArtifactError, match="was changed while it was loaded"):
         line.line.succession.succeed(path, "Ada")
 
@@ -215,7 +215,7 @@ def test_a_threshold_of_the_model_before_does_not_come_back(served, journal, mak
     make_model()
     path = make_model("next.onnx", threshold=0.45)
     process, post = served()
-    number = place_order(journal.path, new_order(0.3, "Ada"))
+    number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     assert post("next.onnx") == 200
     wait_until(lambda: journal.entries()[-1].threshold == 0.45)

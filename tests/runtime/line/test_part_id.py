@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.part_id import check_part, parse_part
+from stfpm_runtime.line.triggers.part_id import check_part, parse_part
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.detector import Verdict
-from stfpm_runtime.line import pictures as picturing
-from stfpm_runtime.line.config import CameraOptions, PictureOptions, RegionOptions
-from stfpm_runtime.line.inspector import Judged
-from stfpm_runtime.line.pictures import PictureKeeper, Pictures
-from stfpm_runtime.line.shots import Firing, Shot
+from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.config.line import CameraOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.outputs import pictures as picturing
+from stfpm_runtime.line.outputs.pictures import PictureKeeper, Pictures
 from stfpm_runtime.sources import Frame
 
-from .test_journal import fill, make_entry, small_disk  # noqa: F401 (a fixture)
+from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
 
 DAY = "2026-11-24"
 JOURNAL = "a48490c9"
@@ -40,7 +40,7 @@ def open_pictures(folder, remarks):
 
     def open_pictures(**options) -> Pictures:
         options = {"folder": folder, "save": "all", "free_mb": 0, **options}
-        opened.append(Pictures(PictureOptions(**options), lambda *remark: remarks.append(remark)))
+        opened.append(Pictures(PictureOptions(**options), lambda *log_event: remarks.append(log_event)))
         return opened[-1]
 
     yield open_pictures
@@ -50,13 +50,13 @@ def open_pictures(folder, remarks):
 
 def judged(decision: str = "reject", image: np.ndarray | None = None) -> Judged:
     image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3) if image is None else image
-    shot = Shot(CameraOptions("left", "0"), Frame("fake", 0, image), Firing())
+    shot = TriggeredFrame(CameraOptions("left", "0"), Frame("fake", 0, image), TriggerRequest())
     anomaly_map = np.zeros((8, 8), np.float32)
     return Judged(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
 
 
 def entry(seq: int, decision: str = "reject"):
-    return make_entry(seq=seq, decision=decision, time=f"{DAY}T02:00:00.000Z", region="cap")
+    return make_row(seq=seq, decision=decision, time=f"{DAY}T02:00:00.000Z", region="cap")
 
 
 def take(pictures: Pictures, seq: int, decision: str = "reject"):
@@ -149,7 +149,7 @@ def test_picture_that_cannot_be_written_costs_no_other(open_pictures, folder, re
 def keep(folder, remarks):
     """Keeps files of 100 kB in a folder of at most 1 MB."""
     options = PictureOptions(folder, quota_mb=1, free_mb=0)
-    keeper = PictureKeeper(options, lambda *remark: remarks.append(remark))
+    keeper = PictureKeeper(options, lambda *log_event: remarks.append(log_event))
     keeper.measure()
     return lambda name, size=100_000: keeper.keep(name, bytes(size))
 
@@ -168,7 +168,7 @@ def test_what_was_there_before_counts_and_what_is_not_ours_stays(folder, keep, r
     for name in (f"{DAY}/000000000001.png", f"{DAY}/000000000002.png.unfinished", "notes/precious.txt", "precious.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(950_000))
-    keeper = PictureKeeper(PictureOptions(folder, quota_mb=1, free_mb=0), lambda *remark: remarks.append(remark))
+    keeper = PictureKeeper(PictureOptions(folder, quota_mb=1, free_mb=0), lambda *log_event: remarks.append(log_event))
     keeper.measure()
     assert files(folder) == sorted([f"{DAY}/000000000001.png", "notes/precious.txt", "precious.png"])
     assert keeper.keep(f"{DAY}/000000000003.png", bytes(100_000))
@@ -186,7 +186,9 @@ def test_picture_larger_than_the_quota_is_refused_once(keep, folder, remarks):
 def test_disk_is_never_filled(small_disk, remarks):  # noqa: F811 (the fixture)
     """1 MB, of which 0.3 are to be left free."""
     folder = small_disk / "pictures"
-    keeper = PictureKeeper(PictureOptions(folder, quota_mb=100, free_mb=0.3), lambda *remark: remarks.append(remark))
+    keeper = PictureKeeper(
+        PictureOptions(folder, quota_mb=100, free_mb=0.3), lambda *log_event: remarks.append(log_event)
+    )
     for seq in range(30):
         assert keeper.keep(f"{DAY}/{seq:012}.png", bytes(100_000))
     assert files(folder)[-1] == f"{DAY}/{29:012}.png"

@@ -8,10 +8,10 @@ import pytest
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.line.config import CameraOptions, RegionOptions
-from stfpm_runtime.line.inspector import Inspector
-from stfpm_runtime.line.regions import blend, cut, lay_tiles
-from stfpm_runtime.line.shots import Firing, Shot
+from stfpm_runtime.imaging.regions import blend, cut, lay_tiles
+from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.inspect import Inspector
 from stfpm_runtime.sources import Frame
 
 SIDE = 32
@@ -24,7 +24,7 @@ def judge(make_spec):
     def judge(frames, *regions, batch=16, answer=None, **options):
         engine = FakeEngine(make_spec(height=SIDE, width=SIDE), *([answer] if answer else []))
         camera = CameraOptions("left", "0", region=regions, **options)
-        shots = [Shot(camera, Frame("left", image=frame), Firing()) for frame in frames]
+        shots = [TriggeredFrame(camera, Frame("left", image=frame), TriggerRequest()) for frame in frames]
         return Inspector(Detector(engine), batch).judge(shots), engine
 
     return judge

@@ -19,13 +19,13 @@ import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line.entry import record
-from stfpm_runtime.line.lines_file import RETRY_S
+from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.loop import STOPPED
+from stfpm_runtime.line.outputs.json_lines import RETRY_S
 
 from .conftest import Journalled, read_lines, wait_until
 
-COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
 UNIT = Path(__file__).parents[3] / "runtime" / "stfpm-inspect@.service"
 CONFIG = """
 model = "model.onnx"
@@ -242,7 +242,7 @@ def test_systemd_hears_nothing_of_a_loop_that_hangs(run_line, systemd, tmp_path,
 
 
 def test_abstract_socket_and_nobody_there(monkeypatch):
-    from stfpm_runtime.line.sd_notify import Notifier
+    from stfpm_runtime.line.observers.systemd import Notifier
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0stfpm-test")
@@ -280,7 +280,7 @@ def test_unit_is_one_that_systemd_accepts(tmp_path):
     ],
 )
 def test_bad_usage_is_status_2(argv, capsys):
-    from stfpm_runtime.inspect_cli import main
+    from stfpm_runtime.batch.cli import main
 
     with pytest.raises(SystemExit) as caught:
         main(argv)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import DataError, OptionError
-from stfpm_runtime.line import station as stationing
-from stfpm_runtime.line.config import CameraOptions
-from stfpm_runtime.line.shots import Firing, Meeting, Shot
-from stfpm_runtime.line.station import Station
-from stfpm_runtime.line.triggers import WAITING, Every, Posted, open_trigger
+from stfpm_runtime.line.cameras import worker as stationing
+from stfpm_runtime.line.cameras.mailbox import FrameMailbox, TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.cameras.worker import CameraWorker
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.triggers.base import WAITING, Every, QueuedTrigger, open_trigger
 from stfpm_runtime.sources import Frame
-from stfpm_runtime.sources.clip import FileSource
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.sources.file_source import FileSource
 from stfpm_runtime.sources.live import open_source
 from stfpm_runtime.sources.options import SourceOptions
 from stfpm_runtime.sources.watched import WatchedFolder
@@ -29,12 +29,14 @@ from .conftest import wait_until
 CAMERA = CameraOptions("left", "0")
 
 
-def shot(index: int = 0, camera: CameraOptions = CAMERA, droppable: bool = True, dropped: int = 0) -> Shot:
-    return Shot(camera, Frame("fake", index, np.zeros((8, 8, 3), np.uint8), dropped=dropped), Firing(), droppable)
+def shot(index: int = 0, camera: CameraOptions = CAMERA, droppable: bool = True, dropped: int = 0) -> TriggeredFrame:
+    return TriggeredFrame(
+        camera, Frame("fake", index, np.zeros((8, 8, 3), np.uint8), dropped=dropped), TriggerRequest(), droppable
+    )
 
 
 def test_newest_frame_takes_the_place_and_the_others_are_counted():
-    meeting = Meeting()
+    meeting = FrameMailbox()
     for index in range(5):
         assert meeting.bring(shot(index, dropped=1))
     (taken,) = meeting.take(1)
@@ -43,7 +45,7 @@ def test_newest_frame_takes_the_place_and_the_others_are_counted():
 
 
 def test_frames_of_several_cameras_meet():
-    meeting = Meeting()
+    meeting = FrameMailbox()
     right = dataclasses.replace(CAMERA, name="right")
     meeting.bring(shot())
     meeting.bring(shot(camera=right))
@@ -52,7 +54,7 @@ def test_frames_of_several_cameras_meet():
 
 @pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (False, False)])
 def test_what_must_not_be_dropped_is_waited_for(first, second):
-    meeting = Meeting()
+    meeting = FrameMailbox()
     meeting.bring(shot(0, droppable=first))
     thread = threading.Thread(target=meeting.bring, args=(shot(1, droppable=second),))
     thread.start()
@@ -63,7 +65,7 @@ def test_what_must_not_be_dropped_is_waited_for(first, second):
 
 
 def test_closed_meeting_lets_nobody_wait():
-    meeting = Meeting()
+    meeting = FrameMailbox()
     meeting.bring(shot(0, droppable=False))
     brought = []
     thread = threading.Thread(target=lambda: brought.append(meeting.bring(shot(1, droppable=False))))
@@ -88,19 +90,19 @@ def test_clock_fires_in_its_rhythm_and_leaves_out_what_was_missed():
 
 
 def test_no_more_may_wait_than_there_is_room_for():
-    trigger = Posted()
-    assert all(trigger.put(Firing(1, str(number))) for number in range(WAITING))
-    assert not trigger.put(Firing(1))
+    trigger = QueuedTrigger()
+    assert all(trigger.put(TriggerRequest(1, str(number))) for number in range(WAITING))
+    assert not trigger.put(TriggerRequest(1))
     assert trigger.wait(0).part == "0"
-    assert trigger.put(Firing(1, "last"))
+    assert trigger.put(TriggerRequest(1, "last"))
     assert [firing.part for firing in trigger.close()] == [*map(str, range(1, WAITING)), "last"]
-    assert not trigger.put(Firing(1))
+    assert not trigger.put(TriggerRequest(1))
 
 
 def test_part_id_that_does_not_fit_becomes_a_fault_without_it():
-    trigger = Posted(part_length=8)
+    trigger = QueuedTrigger(part_length=8)
     for part in ("A" * 9, "A\nB", "\ud800", "A\x1dB"):
-        assert trigger.put(Firing(1, part))
+        assert trigger.put(TriggerRequest(1, part))
     firings = [trigger.wait(0) for _ in range(4)]
     assert [firing.part for firing in firings] == ["", "", "", "A\x1dB"]
     assert [bool(firing.error) for firing in firings] == [True, True, True, False]
@@ -113,14 +115,14 @@ def start(black):
 
     def start(open_source=None, fps=200.0, paint=black, frames=None, **options):
         camera = CameraOptions("left", "0", **options)
-        opened, events, meeting = [], [], Meeting()
+        opened, events, meeting = [], [], FrameMailbox()
 
         def open_fake(camera, on_event):
             opened.append(FakeCamera(paint, fps, "fake", frames, on_event))
             return opened[-1]
 
         note = lambda name, event: events.append((name, event.kind, event.detail))  # noqa: E731
-        station = Station(camera, open_trigger(camera), open_source or open_fake, meeting, note)
+        station = CameraWorker(camera, open_trigger(camera), open_source or open_fake, meeting, note)
         station.start()
         stations.append((station, meeting))
         if open_source is None:
@@ -134,14 +136,14 @@ def start(black):
         wait_until(lambda: station.ended)  # noqa: B023 (called at once)
 
 
-def take(meeting: Meeting) -> Shot:
-    taken: list[Shot] = []
+def take(meeting: FrameMailbox) -> TriggeredFrame:
+    taken: list[TriggeredFrame] = []
     wait_until(lambda: taken.extend(meeting.take(0.05)) or taken)
     assert len(taken) == 1
     return taken[0]
 
 
-def take_until(meeting: Meeting, condition) -> Shot:
+def take_until(meeting: FrameMailbox, condition) -> TriggeredFrame:
     for _ in range(500):
         if condition(found := take(meeting)):
             return found
@@ -163,7 +165,7 @@ def test_frame_for_a_trigger_is_younger_than_it_and_the_delay(start):
     station, meeting, _, _ = start(trigger="http", delay_ms=50)
     time.sleep(0.05)
     at_ns = time.monotonic_ns()
-    station.trigger.put(Firing(at_ns, "A-1"))
+    station.trigger.put(TriggerRequest(at_ns, "A-1"))
     taken = take(meeting)
     assert taken.frame.part == "A-1"
     assert not taken.droppable
@@ -174,7 +176,7 @@ def test_frame_for_a_trigger_is_younger_than_it_and_the_delay(start):
 def test_trigger_without_a_frame_is_a_fault(start):
     station, meeting, camera, _ = start(trigger="http", timeout_ms=50)
     camera.lose()
-    station.trigger.put(Firing(time.monotonic_ns(), "A-1"))
+    station.trigger.put(TriggerRequest(time.monotonic_ns(), "A-1"))
     taken = take(meeting)
     assert (taken.frame.image, taken.frame.part) == (None, "A-1")
     assert taken.frame.error == "no frame within 50 ms of the trigger"
@@ -261,7 +263,7 @@ def test_trigger_before_the_source_is_open_is_a_fault(start):
         raise DataError("parts: no such folder")
 
     station, meeting, _, _ = start(open_source, trigger="http")
-    station.trigger.put(Firing(time.monotonic_ns(), "A-1"))
+    station.trigger.put(TriggerRequest(time.monotonic_ns(), "A-1"))
     assert take(meeting).frame.error == "the source was not opened yet"
 
 
@@ -303,7 +305,7 @@ def test_files_are_given_each_once_and_then_it_ends(start, tmp_path, write, pain
 def test_source_that_has_ended_answers_triggers_with_faults(start):
     station, meeting, _, _ = start(fps=None, frames=1, trigger="http")
     for part, error in (("A", ""), ("B", "the source has ended"), ("C", "the source has ended")):
-        station.trigger.put(Firing(time.monotonic_ns(), part))
+        station.trigger.put(TriggerRequest(time.monotonic_ns(), part))
         taken = take(meeting)
         assert (taken.frame.part, taken.frame.error) == (part, error)
 
@@ -332,9 +334,9 @@ def put_picture(folder, name: str, level: int) -> None:
     (folder / f"{name}.tmp").rename(folder / f"{name}.png")
 
 
-def pulled(station, meeting, part: str) -> Shot:
+def pulled(station, meeting, part: str) -> TriggeredFrame:
     """Fire for the part, and take what comes of it."""
-    station.trigger.put(Firing(time.monotonic_ns(), part))
+    station.trigger.put(TriggerRequest(time.monotonic_ns(), part))
     return take(meeting)
 
 
@@ -345,7 +347,7 @@ def test_picture_from_before_the_trigger_is_a_fault_and_not_the_parts(start_watc
     assert (stray.frame.image, stray.frame.part) == (None, "")
     assert stray.frame.source.endswith("stray.png")
     assert "no trigger asked for this picture" in stray.frame.error
-    station.trigger.put(Firing(time.monotonic_ns(), "A"))
+    station.trigger.put(TriggerRequest(time.monotonic_ns(), "A"))
     time.sleep(0.05)
     put_picture(folder, "a", 20)
     first = take(meeting)
@@ -354,7 +356,7 @@ def test_picture_from_before_the_trigger_is_a_fault_and_not_the_parts(start_watc
 
 def test_damaged_picture_that_comes_too_late_is_a_fault_with_its_reason(start_watching):
     station, meeting, folder = start_watching(timeout_ms=200, give_up_s=0.5)
-    station.trigger.put(Firing(time.monotonic_ns(), "A"))
+    station.trigger.put(TriggerRequest(time.monotonic_ns(), "A"))
     (folder / "a.png").write_bytes(cv2.imencode(".png", np.full((16, 32, 3), 9, np.uint8))[1].tobytes()[:-20])
     assert take(meeting).frame.error == "no frame within 200 ms of the trigger"
     late = take(meeting).frame
@@ -368,7 +370,7 @@ def test_picture_just_before_the_trigger_is_not_taken_for_it_however_late_it_is_
     for number in range(10):
         put_picture(folder, f"stray{number}", 10 + number)
         time.sleep(0.02)  # more than the grain of a file's time
-        station.trigger.put(Firing(time.monotonic_ns(), "A"))
+        station.trigger.put(TriggerRequest(time.monotonic_ns(), "A"))
         shots = [take(meeting), take(meeting)]
         assert all(taken.frame.image is None for taken in shots), number
 
@@ -380,7 +382,7 @@ def test_stray_or_missing_picture_does_not_shift_those_of_later_parts(start_watc
         if number == 1:
             put_picture(folder, "stray", 99)
             time.sleep(0.1)
-        station.trigger.put(Firing(time.monotonic_ns(), str(number)))
+        station.trigger.put(TriggerRequest(time.monotonic_ns(), str(number)))
         time.sleep(0.1)
         if number != 3:  # its picture is lost
             put_picture(folder, str(number), 10 + number)
@@ -402,7 +404,7 @@ def test_picture_that_is_written_while_the_trigger_comes_is_from_before(start_wa
         file.write(whole[: len(whole) // 2])
         file.flush()
         time.sleep(0.2)
-        station.trigger.put(Firing(time.monotonic_ns(), "A"))
+        station.trigger.put(TriggerRequest(time.monotonic_ns(), "A"))
         file.write(whole[len(whole) // 2 :])
     shots = [take(meeting), take(meeting)]
     assert all(taken.frame.image is None for taken in shots)
@@ -413,7 +415,7 @@ def test_same_picture_again_is_a_fault_for_a_part(start_watching):
     station, meeting, folder = start_watching()
     errors = []
     for number, level in enumerate((10, 20, 10, 30)):
-        station.trigger.put(Firing(time.monotonic_ns(), str(number)))
+        station.trigger.put(TriggerRequest(time.monotonic_ns(), str(number)))
         time.sleep(0.05)
         put_picture(folder, str(number), level)
         errors.append(take(meeting).frame.error)
@@ -444,12 +446,12 @@ def test_dead_camera_thread_answers_what_was_accepted_and_refuses_what_comes(sta
 
     station, meeting, _, events = start(lambda camera, on_event: Buggy(painted), trigger="http")
     for part in "ABC":
-        assert station.trigger.put(Firing(time.monotonic_ns(), part))
+        assert station.trigger.put(TriggerRequest(time.monotonic_ns(), part))
     shots = [take(meeting) for _ in range(3)]
     assert [taken.frame.part for taken in shots] == ["A", "B", "C"]
     assert {taken.frame.error for taken in shots} == {"internal error: the camera's thread has ended"}
     wait_until(lambda: station.ended)
-    assert not station.trigger.put(Firing(time.monotonic_ns(), "D"))
+    assert not station.trigger.put(TriggerRequest(time.monotonic_ns(), "D"))
     assert station.state == "lost"
     assert events == [("left", "lost", "internal error: the camera's thread has ended")]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.config import CameraOptions, RegionOptions
-from stfpm_runtime.line.journal_cli import main
-from stfpm_runtime.line.ordering import is_taken, place_order, wait_for_result
-from stfpm_runtime.line.thresholds import Thresholds, new_order
-from stfpm_runtime.line.what_if import what_if
+from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.threshold_changes import Thresholds, new_threshold_change
+from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.what_if import what_if
 
 from .conftest import wait_until
 
@@ -45,8 +45,8 @@ def test_the_innermost_holds_and_the_operators_word_before_all():
 
 def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
     wait_until(lambda: len(journal.entries()) > 20)
-    order = new_order(0.3, "Ada")
-    number = place_order(journal.path, order)
+    order = new_threshold_change(0.3, "Ada")
+    number = request_threshold(journal.path, order)
     wait_until(lambda: is_taken(journal.path, number))
     before = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > before + 20)
@@ -61,7 +61,7 @@ def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
 
 
 def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
-    number = place_order(journal.path, new_order(0.3, "Ada"))
+    number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     line.finish()
     again = run_line()
@@ -79,7 +79,7 @@ def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, 
 def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run_line):
     wait_until(lambda: journal.path.is_file() and journal.entries())
     line.finish()
-    number = place_order(journal.path, new_order(0.4, "Ada", "left"))
+    number = request_threshold(journal.path, new_threshold_change(0.4, "Ada", "left"))
     assert not is_taken(journal.path, number)
     run_line()
     wait_until(lambda: is_taken(journal.path, number))
@@ -87,7 +87,7 @@ def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run
 
 def test_as_configured_again(line, journal):
     for threshold, expected in ((0.3, 0.3), (None, 0.5)):
-        number = place_order(journal.path, new_order(threshold, "Ada"))
+        number = request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
         wait_until(lambda number=number: is_taken(journal.path, number))
         assert line.line.ruling.thresholds.of("left", "frame") == expected
     assert not line.line.ruling.thresholds.is_held("left", "frame")
@@ -132,19 +132,19 @@ def test_what_it_would_have_done_counts_debounced_decisions(make_options, run_li
                                                 (0.1, "a" * 81)])  # fmt: skip
 def test_orders_that_make_no_sense(line, journal, threshold, who):
     with pytest.raises(OptionError, match="expected"):
-        place_order(journal.path, new_order(threshold, who))
+        request_threshold(journal.path, new_threshold_change(threshold, who))
 
 
 def test_a_file_that_is_no_journal(tmp_path):
     with pytest.raises(JournalError, match="no such file"):
-        place_order(tmp_path / "none.sqlite", new_order(0.1, "a"))
+        request_threshold(tmp_path / "none.sqlite", new_threshold_change(0.1, "a"))
     (tmp_path / "text").write_text("hello, this is no database at all" * 10)
     with pytest.raises(JournalError, match="cannot be used as a journal"):
-        place_order(tmp_path / "text", new_order(0.1, "a"))
+        request_threshold(tmp_path / "text", new_threshold_change(0.1, "a"))
     with contextlib.closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE a (b)")
     with pytest.raises(JournalError, match="no journal of ours"):
-        place_order(tmp_path / "other", new_order(0.1, "a"))
+        request_threshold(tmp_path / "other", new_threshold_change(0.1, "a"))
 
 
 def test_the_command(line, journal, capsys):
@@ -261,7 +261,7 @@ def test_a_table_of_other_columns_costs_no_verdict(line, journal, run_line):
 def test_a_threshold_out_of_bounds_cannot_be_ordered(line, journal, capsys, threshold):
     wait_until(lambda: journal.entries())
     with pytest.raises(OptionError, match=r"expected 0\.25 to 1; the key threshold_bounds"):
-        place_order(journal.path, new_order(threshold, "Ada"))
+        request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
     assert main([str(journal.path), f"--threshold={threshold}", "--by", "Ada"]) == 1
     assert "expected 0.25 to 1" in capsys.readouterr().err
     assert states(journal.path) == []
@@ -270,7 +270,7 @@ def test_a_threshold_out_of_bounds_cannot_be_ordered(line, journal, capsys, thre
 def test_the_bounds_are_configured(run_line, make_options, journal):
     line = run_line(make_options(threshold_bounds=(0.1, 10.0)))
     wait_until(lambda: journal.entries())
-    number = place_order(journal.path, new_order(4.9, "Ada"))
+    number = request_threshold(journal.path, new_threshold_change(4.9, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     assert line.line.ruling.thresholds.of("left", "frame") == 4.9
     line.finish()

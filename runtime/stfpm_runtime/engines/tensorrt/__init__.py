@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .options import PlanOptions
-from .record import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command, save_sidecar, sidecar_path
+from .sidecar import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command, save_sidecar, sidecar_path
 
 __all__ = [
     "Machine",

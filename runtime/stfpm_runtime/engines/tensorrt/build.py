@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..engines.cuda import open_cuda
-from ..engines.tensor_rt import Log, TensorRtEngine, deserialise, this_machine
-from ..engines.tensorrt_package import find_tensorrt, is_lean
-from ..errors import ArtifactError, EngineError
-from ..files import atomic_path, check_writable, sha256
-from ..golden import golden_path, load_golden
-from ..onnx_metadata import read_spec
+from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.artifact.parity import require_plan_parity
+from stfpm_runtime.errors import ArtifactError, EngineError
+from stfpm_runtime.files import atomic_path, check_writable, sha256
+
 from .audit import audit, convolution_types
 from .builder import PlanBuilder, Report
+from .cuda import open_cuda
+from .engine import Log, TensorRtEngine, deserialise, this_machine
 from .options import PlanOptions
-from .parity import require_plan_parity
-from .record import Plan, load_sidecar, save_sidecar, sidecar_path
+from .package import find_tensorrt, is_lean
+from .sidecar import Plan, load_sidecar, save_sidecar, sidecar_path
 
 try:
     import tensorrt as trt

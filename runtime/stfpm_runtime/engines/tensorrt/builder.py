@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..engines.tensor_rt import Log, start
-from ..engines.tensorrt_package import find_tensorrt
-from ..errors import ArtifactError, EngineError, OptionError
-from ..files import sha256
-from ..spec import Spec
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.errors import ArtifactError, EngineError, OptionError
+from stfpm_runtime.files import sha256
+
+from .engine import Log, start
 from .monitor import Monitor
 from .options import PlanOptions
-from .record import Machine, Plan
+from .package import find_tensorrt
+from .sidecar import Machine, Plan
 from .timing_cache import TimingCache
 
 try:

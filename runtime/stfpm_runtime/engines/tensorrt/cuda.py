@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError, MissingExtraError
+from stfpm_runtime.errors import EngineError, MissingExtraError
 
 NO_DEVICE = "is an NVIDIA driver installed, and a GPU there? nvidia-smi (on Jetson: tegrastats) tells"
 

@@ -16,12 +16,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArtifactError, EngineError
-from ..plans import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command
-from ..spec import Spec
-from .base import Maps, Scores, check_graph, check_images
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.engines.base import Maps, Scores, check_graph, check_images
+from stfpm_runtime.errors import ArtifactError, EngineError
+
+from . import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command
 from .cuda import NO_DEVICE, Cuda, Graph, open_cuda
-from .tensorrt_package import find_tensorrt, is_lean, version_of
+from .package import find_tensorrt, is_lean, version_of
 
 try:
     import tensorrt as trt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import SupportsInt
 
-from ..engines.tensorrt_package import find_tensorrt
+from .package import find_tensorrt
 
 try:
     import tensorrt as trt

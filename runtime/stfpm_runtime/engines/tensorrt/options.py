@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OptionError
+from stfpm_runtime.errors import OptionError
 
 
 @dataclass(frozen=True)

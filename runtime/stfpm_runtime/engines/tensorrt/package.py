@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
-from ..errors import EngineError, MissingExtraError
+from stfpm_runtime.errors import EngineError, MissingExtraError
 
 PACKAGES = ("tensorrt", "tensorrt_lean", "tensorrt_lean_bindings")
 """In the order of preference; the last is the lean runtime's wheel without the package around it."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError
-from ..files import atomic_path, sha256
-from ..spec import Spec
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.files import atomic_path, sha256
 
 SCHEMA = 1
 AMPERE = 8

@@ -7,9 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from ..errors import OutputError
-from ..files import atomic_path
-from .record import Machine
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.files import atomic_path
+
+from .sidecar import Machine
 
 
 class TimingCache:

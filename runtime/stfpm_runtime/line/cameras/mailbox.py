@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..sources import Frame
-from .config import CameraOptions
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.sources import Frame
 
 Record = dict[str, Any]
 """A verdict as JSON has it."""
@@ -20,7 +20,7 @@ def _nobody(records: Sequence[Record]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Firing:
+class TriggerRequest:
     """A trigger has fired: somebody wants one frame judged."""
 
     at_ns: int = 0
@@ -39,25 +39,25 @@ class Firing:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class TriggeredFrame:
     """A frame, and what asked for it. A frame without pixels says why, and becomes a fault."""
 
     camera: CameraOptions
     frame: Frame
-    firing: Firing
+    firing: TriggerRequest
     droppable: bool = False
     """Whether a newer one may take its place before the loop has seen it."""
 
 
-class Meeting:
+class FrameMailbox:
     """One place for each camera: a new frame replaces one that may be dropped, and waits for one that may not."""
 
     def __init__(self) -> None:
-        self._shots: dict[str, Shot] = {}
+        self._shots: dict[str, TriggeredFrame] = {}
         self._changed = threading.Condition()
         self._closed = False
 
-    def bring(self, shot: Shot) -> bool:
+    def bring(self, shot: TriggeredFrame) -> bool:
         """Put it in its camera's place, waiting where another must not be dropped; False when the loop has ended."""
         name = shot.camera.name
         with self._changed:
@@ -72,7 +72,7 @@ class Meeting:
             self._changed.notify_all()
             return True
 
-    def take(self, timeout_s: float) -> list[Shot]:
+    def take(self, timeout_s: float) -> list[TriggeredFrame]:
         """All that are there, at most one of each camera; none if none came in time."""
         with self._changed:
             if not self._shots:
@@ -82,7 +82,7 @@ class Meeting:
             self._changed.notify_all()
             return shots
 
-    def close(self) -> list[Shot]:
+    def close(self) -> list[TriggeredFrame]:
         """Let nobody wait any more; gives what nobody took."""
         with self._changed:
             self._closed = True

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..errors import MissingExtraError, OptionError, StfpmError
-from ..sources import Event, Frame, Source
-from ..sources.base import OnEvent
-from ..sources.camera import RecentFrames
-from .config import CameraOptions
-from .shots import Firing, Meeting, Shot
-from .triggers import Trigger
+from stfpm_runtime.errors import MissingExtraError, OptionError, StfpmError
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.triggers.base import Trigger
+from stfpm_runtime.sources import Event, Frame, Source
+from stfpm_runtime.sources.base import OnEvent
+from stfpm_runtime.sources.camera import FreezeDetector
+
+from .mailbox import FrameMailbox, TriggeredFrame, TriggerRequest
 
 LOG = logging.getLogger("stfpm.camera")
 POLL_S = 0.1
@@ -30,7 +31,7 @@ Note = Callable[[str, Event], None]
 """Takes a camera's name and what befell it; it must not block."""
 
 
-class Station:
+class CameraWorker:
     """One camera, from its trigger to the meeting. It opens the source itself, and tries again where that fails.
 
     A camera that is lost or frozen while every frame counts gives one fault for it; a frozen one's frames are faults.
@@ -38,7 +39,7 @@ class Station:
     """
 
     def __init__(
-        self, camera: CameraOptions, trigger: Trigger, open_source: OpenSource, meeting: Meeting, note: Note
+        self, camera: CameraOptions, trigger: Trigger, open_source: OpenSource, meeting: FrameMailbox, note: Note
     ) -> None:
         self.camera = camera
         self.trigger = trigger
@@ -58,28 +59,30 @@ class Station:
         """Why the camera saw nothing: each becomes a fault of its own."""
         self._by_parts = camera.trigger in ("http", "mqtt", "gpio")
         """Whether each firing is a part, so that each picture of a watched folder belongs to one or to none."""
-        self._firing: Firing | None = None
+        self._firing: TriggerRequest | None = None
         """The firing that has no frame yet."""
-        self._next_firing: Firing | None = None
+        self._next_firing: TriggerRequest | None = None
         """The firing after it, where it came already."""
         self._next_frame: Frame | None = None
         """The picture that came after it."""
-        self._recent = RecentFrames()
+        self._recent = FreezeDetector()
         self._thread = threading.Thread(target=self._work, name=f"camera {camera.name}", daemon=True)
 
     def start(self) -> None:
         """Begin; the source is opened by the thread, so that several open at a time."""
         self._thread.start()
 
-    def close(self) -> list[Firing]:
+    def close(self) -> list[TriggerRequest]:
         """Tell the thread to end, without waiting for it; gives the firings that had no frame yet."""
         self._closing.set()
         return self.trigger.close()
 
-    def shot_without_frame(self, firing: Firing, reason: str) -> Shot:
+    def shot_without_frame(self, firing: TriggerRequest, reason: str) -> TriggeredFrame:
         """What becomes a fault."""
         arrived_ns = firing.at_ns or time.monotonic_ns()
-        return Shot(self.camera, Frame(self.camera.name, error=reason, arrived_ns=arrived_ns, part=firing.part), firing)
+        return TriggeredFrame(
+            self.camera, Frame(self.camera.name, error=reason, arrived_ns=arrived_ns, part=firing.part), firing
+        )
 
     def _work(self) -> None:
         try:
@@ -98,7 +101,7 @@ class Station:
         except Exception:
             LOG.exception("camera %s: a bug ended its thread", self.camera.name)
             self.on_event(Event(self.camera.name, "lost", DEAD))
-            firing, self._firing = self._firing or Firing(), None
+            firing, self._firing = self._firing or TriggerRequest(), None
             self._meeting.bring(self.shot_without_frame(firing, DEAD))
         finally:
             self._refuse_the_rest()
@@ -183,13 +186,13 @@ class Station:
         return True
 
     def _bring_unasked(self, frame: Frame) -> None:
-        self._bring(Firing(), dataclasses.replace(frame, image=None, error=frame.error or UNASKED))
+        self._bring(TriggerRequest(), dataclasses.replace(frame, image=None, error=frame.error or UNASKED))
 
-    def _from_ns(self, firing: Firing) -> int:
+    def _from_ns(self, firing: TriggerRequest) -> int:
         """Return when the earliest picture of this firing may arrive."""
         return firing.at_ns + self.camera.delay_ms * 1_000_000
 
-    def _frame_for(self, firing: Firing, source: Source) -> Frame:
+    def _frame_for(self, firing: TriggerRequest, source: Source) -> Frame:
         """Return the first frame after the firing and the delay; one with an error if none comes in time.
 
         Of a watched folder, pictures from before are faults of their own, and one that came after the next firing is
@@ -242,16 +245,16 @@ class Station:
         watched = self.camera.watch and self._by_parts and self.camera.frozen_after_s > 0
         return watched and frame.image is not None and self._recent.is_repeated(frame.image)
 
-    def _bring(self, firing: Firing, frame: Frame, droppable: bool = False) -> bool:
+    def _bring(self, firing: TriggerRequest, frame: Frame, droppable: bool = False) -> bool:
         if not frame.arrived_ns:
             frame = dataclasses.replace(frame, arrived_ns=firing.at_ns or time.monotonic_ns())
-        shot = Shot(self.camera, frame, firing, droppable and frame.image is not None)
+        shot = TriggeredFrame(self.camera, frame, firing, droppable and frame.image is not None)
         return self._meeting.bring(shot)
 
     def _bring_unseen(self) -> bool:
         """A fault for each time the camera was lost or frozen."""
         while self._unseen:
-            if not self._bring(Firing(), Frame(self.camera.name, error=self._unseen.pop(0))):
+            if not self._bring(TriggerRequest(), Frame(self.camera.name, error=self._unseen.pop(0))):
                 return False
         return True
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..listening import ListenOptions
+from .server import ServerOptions
 
 
 @dataclass(frozen=True)
-class DashboardOptions(ListenOptions):
+class DashboardOptions(ServerOptions):
     """`[dashboard]`: pages, pictures and an API for people and machines. Changes need a token, also on this machine."""
 
     listen: str = "127.0.0.1:8766"

@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..engines import DEVICES
-from ..errors import OptionError
-from ..images import MAX_MEGAPIXELS
-from ..model_check import BOUNDS
-from ..preprocessing import MIN_SIDE
-from ..sinks import SaveOnly
+from stfpm_runtime.batch.outputs import SaveOnly
+from stfpm_runtime.engines import DEVICES
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
+from stfpm_runtime.imaging.preprocessing import MIN_SIDE
+from stfpm_runtime.line.observers.drift import DriftOptions
+from stfpm_runtime.line.triggers.part_id import PART_LENGTH
+from stfpm_runtime.model_check import BOUNDS
+
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
-from .dashboard.options import DashboardOptions
-from .drift import DriftOptions
-from .listening import ListenOptions
-from .part_id import PART_LENGTH
-from .sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions, check_sinks
+from .dashboard import DashboardOptions
+from .outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions, check_outputs
+from .server import ServerOptions
 from .toml_file import MistakeError, read_toml
 
 Synchronous = Literal["full", "normal"]
@@ -224,7 +225,7 @@ class PictureOptions:
 
 
 @dataclass(frozen=True)
-class HttpOptions(ListenOptions):
+class HttpOptions(ServerOptions):
     """Where triggers are taken by HTTP: `[http]`."""
 
     listen: str = "127.0.0.1:8765"
@@ -280,7 +281,7 @@ class LineOptions:
         if not self.camera:
             raise MistakeError("camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])
-        check_sinks(self.sinks)
+        check_outputs(self.sinks)
         if self.mqtt is None and any(camera.trigger == "mqtt" for camera in self.camera):
             raise MistakeError("camera", 'a trigger is "mqtt"; expected a table [mqtt] too')
         posted = any(camera.trigger == "http" for camera in self.camera)
@@ -290,9 +291,9 @@ class LineOptions:
             raise MistakeError("http", 'nothing listens to it; expected a camera with trigger = "http"')
 
     @property
-    def sinks(self) -> SinkTables:
+    def sinks(self) -> OutputTables:
         """Whom verdicts are told."""
-        return SinkTables(self.mqtt, self.webhook, self.modbus, self.opcua)
+        return OutputTables(self.mqtt, self.webhook, self.modbus, self.opcua)
 
 
 def read_config(path: Path) -> LineOptions:

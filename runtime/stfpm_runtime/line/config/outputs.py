@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..checks import check_least, check_name, check_range, check_unique
-from ..toml_file import MistakeError
+from .checks import check_least, check_name, check_range, check_unique
+from .toml_file import MistakeError
 
 LONGEST_S = 3600.0
 """The longest time that may be configured, in seconds."""
@@ -173,7 +173,7 @@ class OpcUaOptions:
 
 
 @dataclass(frozen=True)
-class SinkTables:
+class OutputTables:
     """All sinks of a line."""
 
     mqtt: MqttOptions | None = None
@@ -182,7 +182,7 @@ class SinkTables:
     opcua: tuple[OpcUaOptions, ...] = ()
 
 
-def check_sinks(tables: SinkTables) -> None:
+def check_outputs(tables: OutputTables) -> None:
     """Raise MistakeError for two sinks of one name: they would share a cursor."""
     names = [tables.mqtt.name] if tables.mqtt else []
     for table, own in (

@@ -11,7 +11,7 @@ TOKEN_LENGTH = 16
 
 
 @dataclass(frozen=True)
-class ListenOptions:
+class ServerOptions:
     """HOST:PORT and a token. What others can reach is not opened without one."""
 
     listen: str = "127.0.0.1:0"

@@ -14,7 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ..errors import ConfigError
+from stfpm_runtime.errors import ConfigError
 
 if sys.version_info >= (3, 11):
     import tomllib

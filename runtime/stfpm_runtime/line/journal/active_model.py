@@ -28,7 +28,7 @@ class FileIdentity:
 
 
 @dataclass(frozen=True)
-class ActiveModel:
+class ActiveModelRow:
     """The one row of the table."""
 
     time: str
@@ -51,11 +51,11 @@ class ActiveModel:
     """The highest threshold that may be set."""
 
 
-FIELDS = tuple(item.name for item in dataclasses.fields(ActiveModel))
+FIELDS = tuple(item.name for item in dataclasses.fields(ActiveModelRow))
 REPLACE = f"INSERT OR REPLACE INTO active_model (id, {', '.join(FIELDS)}) VALUES (1, {', '.join('?' * len(FIELDS))})"
 
 
-def read_active_model(connection: sqlite3.Connection) -> ActiveModel | None:
+def read_active_model(connection: sqlite3.Connection) -> ActiveModelRow | None:
     """Return the row; None where there is none, or where its values are not of the kinds that the line writes."""
     with contextlib.suppress(sqlite3.Error):  # an older journal has no such table; any client may have changed it
         row = connection.execute(f"SELECT {', '.join(FIELDS)} FROM active_model WHERE id = 1").fetchone()
@@ -63,11 +63,11 @@ def read_active_model(connection: sqlite3.Connection) -> ActiveModel | None:
             return None
         are_texts = all(isinstance(value, str) and value.isprintable() for value in row[:-2])
         if are_texts and all(type(value) is float and math.isfinite(value) for value in row[-2:]):
-            return ActiveModel(*row)
+            return ActiveModelRow(*row)
     return None
 
 
-def write_active_model(connection: sqlite3.Connection, active: ActiveModel) -> None:
+def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -> None:
     """Replace the row, within the caller's transaction; thresholds that hold for another model are past."""
     connection.execute(TABLE)
     connection.execute(REPLACE, dataclasses.astuple(active))

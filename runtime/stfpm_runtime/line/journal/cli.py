@@ -20,12 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..cli import printable, run
-from .entry import COLUMNS, Entry, Happening, record, utc, values_of
-from .ordering import check_place, place_order, places_of, wait_for_result
-from .reading import Count, JournalReader, Period
-from .sinks.dead_letters import mark_for_resending
-from .thresholds import new_order
+from stfpm_runtime.cli import printable, run
+from stfpm_runtime.line.outputs.dead_letters import mark_for_resending
+
+from .reader import Count, JournalReader, Period
+from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
+from .threshold_changes import new_threshold_change
+from .threshold_orders import check_place, places_of, request_threshold, wait_for_result
 from .what_if import what_if
 
 COMMAND = "stfpm-journal"
@@ -146,7 +147,7 @@ def change(options: ThresholdOptions) -> int:
     effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
     said: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
-        number = place_order(options.journal, new_order(options.threshold, options.who, *place))
+        number = request_threshold(options.journal, new_threshold_change(options.threshold, options.who, *place))
         said |= {"order": number, "taken": wait_for_result(options.journal, number, TAKEN_S) == "taken"}
     if options.json:
         print(json.dumps(said, indent=1))
@@ -203,7 +204,7 @@ def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
         print(f"{count.camera:15} {count.region:15} {numbers}{share:>9}")
 
 
-def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal: str) -> None:
+def _print_rejects(entries: Iterable[VerdictRow], options: JournalCliOptions, journal: str) -> None:
     for entry in entries:
         pictures = [_picture(options.pictures, name) for name in (entry.picture, entry.overlay)]
         if options.json:
@@ -214,7 +215,7 @@ def _print_rejects(entries: Iterable[Entry], options: JournalCliOptions, journal
         print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{line}")
 
 
-def _why(entry: Entry) -> str:
+def _why(entry: VerdictRow) -> str:
     """Return in words what the decision follows from."""
     if entry.score is None:
         return entry.reason
@@ -222,7 +223,7 @@ def _why(entry: Entry) -> str:
     return f"{entry.score:.6g} {sign} {entry.threshold:.6g}" + (f"; {entry.reason}" if entry.reason else "")
 
 
-def _print_events(events: Iterable[Happening], as_json: bool) -> None:
+def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
     for event in events:
         if as_json:
             print(json.dumps(dataclasses.asdict(event)))
@@ -230,7 +231,7 @@ def _print_events(events: Iterable[Happening], as_json: bool) -> None:
             print(printable(f"{_local(event.time)} {event.camera or 'line'}: {event.kind} {event.detail}"))
 
 
-def _print_csv(entries: Iterable[Entry]) -> None:
+def _print_csv(entries: Iterable[VerdictRow]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:

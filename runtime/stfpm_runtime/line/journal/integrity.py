@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .reading import open_for_reading
+from .reader import open_for_reading
 
 LOG = logging.getLogger("stfpm.journal")
 EVERY_S = 86_400.0
@@ -27,10 +27,10 @@ DAMAGED = "the journal is damaged inside ({}); copy it, and begin a new one"
 class IntegrityCheck:
     """Runs SQLite's quick_check on a journal; `problem` is what the last one found, and empty for a sound journal."""
 
-    def __init__(self, journal: Path, remark: Callable[[str, str], None], every_s: float = EVERY_S) -> None:
+    def __init__(self, journal: Path, log_event: Callable[[str, str], None], every_s: float = EVERY_S) -> None:
         self.problem = ""
         self._journal = journal
-        self._remark = remark
+        self._log_event = log_event
         self._every_s = every_s
         self._closing = threading.Event()
         self._connection: sqlite3.Connection | None = None
@@ -56,7 +56,7 @@ class IntegrityCheck:
                 return
             if problem and problem != self.problem:
                 LOG.error("%s: %s", self._journal, problem)
-                self._remark("journal", problem)
+                self._log_event("journal", problem)
             self.problem = problem
             while time.monotonic() < due_s and not self._closing.wait(min(POLL_S, self._every_s)):
                 pass

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import JournalError, OptionError
-from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening
-from .journal import check_version
+from stfpm_runtime.errors import JournalError, OptionError
+
+from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow
+from .writer import check_version
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class JournalReader:
         sql = f"SELECT camera, region, {sums} FROM verdicts {where} GROUP BY camera, region ORDER BY camera, region"
         return [Count(*row) for row in self._rows(sql, values)]
 
-    def entries(self, period: Period, not_passed: bool = False) -> Iterator[Entry]:
+    def entries(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
         """Verdicts in the order of their numbers; of those that were not passed alone, where asked for."""
         where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
-            yield Entry(*row)
+            yield VerdictRow(*row)
 
     def check_camera(self, camera: str) -> None:
         """Raise OptionError where the journal holds neither a verdict nor an event of this camera."""
@@ -96,26 +97,26 @@ class JournalReader:
         known = ", ".join(name for (name,) in found if name)
         raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")
 
-    def newest(self, count: int) -> list[Entry]:
+    def newest(self, count: int) -> list[VerdictRow]:
         """The last verdicts, the oldest first."""
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY seq DESC LIMIT ?", [count])
-        return [Entry(*row) for row in rows][::-1]
+        return [VerdictRow(*row) for row in rows][::-1]
 
-    def entry(self, seq: int) -> Entry | None:
+    def entry(self, seq: int) -> VerdictRow | None:
         """The verdict of that number; None where there is none."""
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq = ?", [seq])
-        return next((Entry(*row) for row in rows), None)
+        return next((VerdictRow(*row) for row in rows), None)
 
-    def newest_events(self, count: int) -> list[Happening]:
+    def newest_events(self, count: int) -> list[EventRow]:
         """The last events, the newest first."""
         rows = self._rows(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events ORDER BY seq DESC LIMIT ?", [count])
-        return [Happening(*row) for row in rows]
+        return [EventRow(*row) for row in rows]
 
-    def events(self, period: Period) -> Iterator[Happening]:
+    def events(self, period: Period) -> Iterator[EventRow]:
         """What befell cameras and line, in order."""
         where, values = period.where()
         for row in self._rows(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY seq", values):
-            yield Happening(*row)
+            yield EventRow(*row)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import JournalError
-from ..sources import Event
-from .active_model import ActiveModel
+from stfpm_runtime.errors import JournalError
+from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.sources import Event
+
+from .active_model import ActiveModelRow
 from .clock import Clock
-from .config import JournalOptions
-from .entry import Entry, Happening, fault_of, seconds_of, storable, utc
-from .journal import DamagedJournalError, Journal, set_aside
-from .thresholds import Order
+from .rows import EventRow, VerdictRow, fault_of, seconds_of, storable, utc
+from .threshold_changes import ThresholdChange
+from .writer import DamagedJournalError, Journal, set_aside
 
 LOG = logging.getLogger("stfpm.journal")
 RETRY_S = 0.5
@@ -61,7 +62,7 @@ class Recorder:
         self._options = options
         self._model, self._debounces = model, debounces
         self._clock = clock or Clock()
-        self._late: deque[Entry] = deque()
+        self._late: deque[VerdictRow] = deque()
         self._lost = 0
         self._events: deque[tuple[str, int, str, Event | tuple[str, str]]] = deque(maxlen=EVENTS)
         self._error: JournalError | None = None
@@ -69,7 +70,7 @@ class Recorder:
         self._begun_in = ""
         self._age_state = ""
         """Why verdicts that are too old were not deleted at the last look, or that many are deleted."""
-        self._active: ActiveModel | None = None
+        self._active: ActiveModelRow | None = None
         self._unread = ""
         self._journal: Journal | None = self._open()
 
@@ -88,7 +89,7 @@ class Recorder:
         """Whether the last write went well."""
         return self._error is None
 
-    def keep(self, entry: Entry) -> Entry:
+    def keep(self, entry: VerdictRow) -> VerdictRow:
         """The verdict as it is in the journal; a fault with `seq` 0 if it could not be kept."""
         try:
             journal = self._working()
@@ -100,10 +101,10 @@ class Recorder:
             return self._keep_as_fault(entry, error)
         return entry
 
-    def _keep_as_fault(self, entry: Entry, error: Exception) -> Entry:
+    def _keep_as_fault(self, entry: VerdictRow, error: Exception) -> VerdictRow:
         """Write the verdict as a fault without the value that broke it."""
         text = f"{type(error).__name__}: {error}"
-        self.remark("journal", f"a verdict could not be written as it was, and is a fault: {text}")
+        self.log_event("journal", f"a verdict could not be written as it was, and is a fault: {text}")
         try:
             fault = fault_of(entry, f"the verdict could not be journalled: {text}")
             return self._working().write(dataclasses.replace(fault, run=self.run))
@@ -114,16 +115,16 @@ class Recorder:
         """Remember what befell a camera; the loop writes it down. For any thread."""
         self._events.append((utc(), time.monotonic_ns(), camera, event))
 
-    def remark(self, kind: str, detail: str = "") -> None:
+    def log_event(self, kind: str, detail: str = "") -> None:
         """Remember what befell the line as a whole. For any thread."""
         self._events.append((utc(), time.monotonic_ns(), "", (kind, detail)))
 
-    def keep_up(self) -> None:
+    def do_maintenance(self) -> None:
         """What is to be done between verdicts: write events down, look at the clock, forget what is too old."""
         try:
             if jump_s := self._clock.jump_s():
                 LOG.warning("the wall clock jumped by %.1f s; the order of the journal is that of its numbers", jump_s)
-                self.remark("clock", f"jumped by {jump_s:.1f} s")
+                self.log_event("clock", f"jumped by {jump_s:.1f} s")
             self._write_events()
             if time.monotonic() >= self._upkeep_s:
                 self._upkeep_s = time.monotonic() + UPKEEP_S
@@ -133,24 +134,24 @@ class Recorder:
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)
 
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ThresholdChange]:
         """Thresholds that were ordered since the last call; none while they or the journal cannot be read."""
         return self._thresholds(Journal.orders)
 
-    def held(self) -> list[Order]:
+    def held(self) -> list[ThresholdChange]:
         """Thresholds that held when the line was last run; none where they cannot be read."""
         return self._thresholds(Journal.held)
 
-    def use_model(self, active: ActiveModel) -> None:
+    def use_model(self, active: ActiveModelRow) -> None:
         """Keep which model is used from now on, also in a journal that is begun later."""
         self._active = active
         try:
             self._working().use_model(active)
         except (JournalError, sqlite3.Error) as error:
             LOG.error("the journal does not keep which model is used; a restart may use another: %s", error)
-            self.remark("model", f"the journal does not keep which model is used: {error}")
+            self.log_event("model", f"the journal does not keep which model is used: {error}")
 
-    def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
+    def settle(self, held: Sequence[ThresholdChange], past: Sequence[int]) -> None:
         """Keep which thresholds hold. While the journal does not work they hold all the same, until the line stops."""
         try:
             self._working().settle(held, past)
@@ -160,13 +161,13 @@ class Recorder:
     def close(self) -> None:
         """Write what waits, if that is possible, and give the file back."""
         self._retry_s = 0.0
-        self.keep_up()
+        self.do_maintenance()
         if self._journal:
             self._journal.close()
         if self._late or self._lost:
             LOG.error("%d faults could not be journalled any more", len(self._late) + self._lost)
 
-    def _thresholds(self, read: Callable[[Journal], list[Order]]) -> list[Order]:
+    def _thresholds(self, read: Callable[[Journal], list[ThresholdChange]]) -> list[ThresholdChange]:
         """Read thresholds; that they cannot be read is said once, and is no reason to stop journalling verdicts."""
         if self._journal is None:
             return []
@@ -176,7 +177,7 @@ class Recorder:
             if str(error) != self._unread:
                 self._unread = str(error)
                 LOG.error("thresholds cannot be read: %s", error)
-                self.remark("threshold", f"cannot be read: {error}")
+                self.log_event("threshold", f"cannot be read: {error}")
             return []
 
     def _open(self) -> Journal:
@@ -188,7 +189,7 @@ class Recorder:
         except DamagedJournalError as error:
             aside = set_aside(options.path)
             LOG.error("%s; it was set aside as %s, and a new one is begun", error, aside.name)
-            self.remark("journal", f"a damaged one was set aside as {aside.name}")
+            self.log_event("journal", f"a damaged one was set aside as {aside.name}")
             journal = Journal(options.path, options.synchronous)
         if journal.id != self._begun_in:
             self._compare_clock(journal, written_s)
@@ -210,12 +211,12 @@ class Recorder:
             self._journal.write_late([dataclasses.replace(entry, run=self.run) for entry in self._late])
         lost = f", {self._lost} more were lost" if self._lost else ""
         LOG.warning("the journal can be written again; %d faults were added%s", len(self._late), lost)
-        self.remark("journal", f"can be written again; {len(self._late)} faults were added late{lost}")
+        self.log_event("journal", f"can be written again; {len(self._late)} faults were added late{lost}")
         self._late.clear()
         self._lost, self._error = 0, None
         return self._journal
 
-    def _keep_late(self, entry: Entry, error: Exception) -> Entry:
+    def _keep_late(self, entry: VerdictRow, error: Exception) -> VerdictRow:
         self._fail(error)
         reason = f"the verdict could not be journalled: {error}"
         fault = dataclasses.replace(fault_of(entry, reason), seq=0)
@@ -229,7 +230,7 @@ class Recorder:
         """The journal does not work: say so once, and try again a little later with a new connection."""
         if self._error is None:
             LOG.error("%s; until then every verdict is a fault", error)
-            self.remark("journal", str(error))
+            self.log_event("journal", str(error))
         if error is not self._error:
             self._error = error if isinstance(error, JournalError) else JournalError(f"internal error: {error}")
             self._retry_s = time.monotonic() + RETRY_S
@@ -248,7 +249,7 @@ class Recorder:
             raise
         except Exception:  # one of them cannot be written, and would keep the others from being written
             LOG.exception("internal error: %d events could not be written into the journal", len(waiting))
-            self.remark("journal", f"{len(waiting)} events could not be written")
+            self.log_event("journal", f"{len(waiting)} events could not be written")
         for _ in waiting:
             self._events.popleft()
 
@@ -290,7 +291,7 @@ class Recorder:
             text = f"deletes the verdicts from {oldest} to {last}: they are older than keep_days"
         if state != self._age_state and state:
             LOG.warning("the journal: %s", text)
-            self.remark("journal", text)
+            self.log_event("journal", text)
         self._age_state = state
         return None if is_gap or state == "wait" else before
 
@@ -304,7 +305,7 @@ class Recorder:
             place = "ahead of" if ahead_days > 0 else "behind"
             text = f"is {abs(ahead_days):.1f} days {place} what was last written into the journal; check the clock"
             LOG.warning("the wall clock %s", text)
-            self.remark("clock", text)
+            self.log_event("clock", text)
 
 
 def _written_s(path: Path) -> float:
@@ -316,6 +317,6 @@ def _written_s(path: Path) -> float:
     return max(times)
 
 
-def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> Happening:
+def _happening(run: int, moment: str, monotonic_ns: int, camera: str, event: Event | tuple[str, str]) -> EventRow:
     source, kind, detail = (event.source, event.kind, event.detail) if isinstance(event, Event) else ("", *event)
-    return Happening(0, moment, monotonic_ns, run, camera, storable(source), kind, storable(detail))
+    return EventRow(0, moment, monotonic_ns, run, camera, storable(source), kind, storable(detail))

@@ -11,12 +11,12 @@ from datetime import datetime, timezone
 from typing import Any
 from unicodedata import category
 
-from ..detector import Decision
-from .part_id import GS1_SEPARATOR
+from stfpm_runtime.detector import Decision
+from stfpm_runtime.line.triggers.part_id import GS1_SEPARATOR
 
 
 @dataclass(frozen=True)
-class Entry:
+class VerdictRow:
     """A verdict as it is journalled. The fields are the columns, their order the order of the CSV."""
 
     seq: int
@@ -62,7 +62,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Happening:
+class EventRow:
     """An event as it is journalled."""
 
     seq: int
@@ -78,13 +78,13 @@ class Happening:
     detail: str
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
-EVENT_COLUMNS = tuple(field.name for field in dataclasses.fields(Happening))
+COLUMNS = tuple(field.name for field in dataclasses.fields(VerdictRow))
+EVENT_COLUMNS = tuple(field.name for field in dataclasses.fields(EventRow))
 values_of = operator.attrgetter(*COLUMNS)
 event_values_of = operator.attrgetter(*EVENT_COLUMNS)
 
 
-def record(entry: Entry, journal: str) -> dict[str, Any]:
+def record(entry: VerdictRow, journal: str) -> dict[str, Any]:
     """A verdict as JSON lines and answers have it: the row, and which journal its number belongs to."""
     return {"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))}
 
@@ -99,11 +99,13 @@ def storable(text: str) -> str:
     return "".join(c if c.isprintable() or category(c) == "Zs" or c == GS1_SEPARATOR else ascii(c)[1:-1] for c in text)
 
 
-def fault_of(entry: Entry, reason: str) -> Entry:
+def fault_of(entry: VerdictRow, reason: str) -> VerdictRow:
     """Return the verdict as a fault without pictures and without any value that a journal cannot hold."""
-    kept = {field.name: _writable(getattr(entry, field.name), str(field.type)) for field in dataclasses.fields(Entry)}
+    kept = {
+        field.name: _writable(getattr(entry, field.name), str(field.type)) for field in dataclasses.fields(VerdictRow)
+    }
     fault: dict[str, Any] = {"decision": "fault", "score": None, "p_value": None, "picture": "", "overlay": ""}
-    return Entry(**{**kept, **fault, "reason": storable(reason)})
+    return VerdictRow(**{**kept, **fault, "reason": storable(reason)})
 
 
 def _writable(value: object, kind: str) -> Any:  # noqa: ANN401 (of that kind)

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import OptionError
-from ..model_check import ThresholdBounds
-from .config import CameraOptions
-from .entry import utc
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.model_check import ThresholdBounds
+
+from .rows import utc
 
 NAME_LENGTH = 80
 """Characters of the name of who changes a threshold."""
@@ -34,7 +35,7 @@ CREATE TABLE IF NOT EXISTS thresholds (
 
 
 @dataclass(frozen=True)
-class Order:
+class ThresholdChange:
     """A threshold that somebody wants, as its row has it."""
 
     seq: int
@@ -56,24 +57,24 @@ class Order:
     state: State = "ordered"
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Order))
+FIELDS = tuple(field.name for field in dataclasses.fields(ThresholdChange))
 SELECT = f"SELECT {', '.join(FIELDS)} FROM thresholds WHERE state = ? ORDER BY seq"
 INSERT = f"INSERT INTO thresholds ({', '.join(FIELDS[1:])}) VALUES ({', '.join('?' * (len(FIELDS) - 1))})"
 
 
-def rows_of(connection: sqlite3.Connection, state: State) -> list[Order]:
+def rows_of(connection: sqlite3.Connection, state: State) -> list[ThresholdChange]:
     """Return all orders in that state, the oldest first.
 
     Any SQLite client may have written them: their values can be of any type, see `problem_of`.
     """
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
-        return [Order(*row) for row in connection.execute(SELECT, (state,))]
+        return [ThresholdChange(*row) for row in connection.execute(SELECT, (state,))]
     finally:
         connection.text_factory = str
 
 
-def problem_of(order: Order, bounds: ThresholdBounds | None = None) -> str:
+def problem_of(order: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
     """Return why an order cannot be followed, in one line without control characters; empty where it can be."""
     for key in ("time", "who", "camera", "region", "model"):
         if not isinstance(value := getattr(order, key), str) or not (value.isprintable() and len(value) <= TEXT_LENGTH):
@@ -92,14 +93,14 @@ def problem_of(order: Order, bounds: ThresholdBounds | None = None) -> str:
     return ""
 
 
-def insert(connection: sqlite3.Connection, orders: Iterable[Order]) -> None:
+def insert(connection: sqlite3.Connection, orders: Iterable[ThresholdChange]) -> None:
     """Add rows, within the caller's transaction."""
     connection.executemany(INSERT, [dataclasses.astuple(order)[1:] for order in orders])
 
 
-def new_order(threshold: float | None, who: str, camera: str = "", region: str = "") -> Order:
+def new_threshold_change(threshold: float | None, who: str, camera: str = "", region: str = "") -> ThresholdChange:
     """An order of this moment."""
-    return Order(0, utc(), who, camera, region, threshold)
+    return ThresholdChange(0, utc(), who, camera, region, threshold)
 
 
 class Thresholds:

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from ..errors import JournalError, OptionError
-from ..model_check import ThresholdBounds
+from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.line.models.swap import ActiveModel
+from stfpm_runtime.model_check import ThresholdBounds
+
 from .active_model import read_active_model
-from .journal import check_version
-from .reading import open_for_reading
+from .reader import open_for_reading
 from .recorder import Recorder
-from .ruling import Ruling
-from .thresholds import TABLE, Order, State, insert, problem_of
+from .threshold_changes import TABLE, State, ThresholdChange, insert, problem_of
+from .writer import check_version
 
 LOG = logging.getLogger("stfpm.threshold")
 Result = Literal["waiting", "taken", "refused"]
@@ -31,7 +32,7 @@ def places_of(journal: Path) -> list[tuple[str, str]]:
         return sorted((str(camera), str(region)) for camera, region in file.execute(sql))
 
 
-def place_order(journal: Path, order: Order) -> int:
+def request_threshold(journal: Path, order: ThresholdChange) -> int:
     """Write an order into a journal, whose line may run; returns its number.
 
     Raises OptionError for an order that makes no sense or lies outside the bounds of the model that the journal's line
@@ -82,7 +83,7 @@ def wait_for_result(journal: Path, number: int, timeout_s: float) -> Result:
     return result
 
 
-def take_orders(recorder: Recorder, ruling: Ruling) -> None:
+def apply_threshold_changes(recorder: Recorder, ruling: ActiveModel) -> None:
     """Let what was ordered hold from the next frame on; for the loop, between two frames.
 
     An order that cannot be followed is an event, and is not looked at again.
@@ -96,11 +97,11 @@ def take_orders(recorder: Recorder, ruling: Ruling) -> None:
         if problem:
             text = f"order {order.seq} is refused: {problem}"
             LOG.error("threshold: %s", text)
-            recorder.remark("threshold", text)
+            recorder.log_event("threshold", text)
         recorder.settle(held, [order.seq])
 
 
-def _follow(order: Order, recorder: Recorder, ruling: Ruling) -> tuple[list[Order], str]:
+def _follow(order: ThresholdChange, recorder: Recorder, ruling: ActiveModel) -> tuple[list[ThresholdChange], str]:
     """Return the rows for the places where an order holds from now on, or why it is refused."""
     if problem := problem_of(order, ruling.bounds):
         return [], problem
@@ -117,13 +118,13 @@ def _follow(order: Order, recorder: Recorder, ruling: Ruling) -> tuple[list[Orde
         new = ruling.thresholds.of(camera, region)
         text = f"{camera}/{region}: {old:.6g} -> {new:.6g}, by {order.who} at {order.time}"
         LOG.warning("threshold of %s", text)
-        recorder.remark("threshold", text)
+        recorder.log_event("threshold", text)
         place = dataclasses.replace(order, camera=camera, region=region, old=old, configured=configured)
         held.append(dataclasses.replace(place, model=ruling.model.sha256, state=_state(order)))
     return held, ""
 
 
-def resume(recorder: Recorder, ruling: Ruling) -> None:
+def resume(recorder: Recorder, ruling: ActiveModel) -> None:
     """Let hold what held when the line was last run; not what was for another model or another configuration.
 
     A row that cannot be followed is an event, and is past.
@@ -139,12 +140,12 @@ def resume(recorder: Recorder, ruling: Ruling) -> None:
         what = f"{order.camera}/{order.region}: {order.threshold}, by {order.who}," if is_sound else f"row {order.seq}"
         text = f"{what} holds no more: {why}"
         LOG.warning("threshold of %s", text)
-        recorder.remark("threshold", text)
+        recorder.log_event("threshold", text)
     if past:
         recorder.settle([], past)
 
 
-def _why_not_again(order: Order, ruling: Ruling) -> str:
+def _why_not_again(order: ThresholdChange, ruling: ActiveModel) -> str:
     """Return why a threshold of the run before does not hold in this one; empty where it does."""
     if (order.camera, order.region) not in ruling.thresholds.places(order.camera, order.region):
         return "it is configured anew"
@@ -162,7 +163,7 @@ def check_place(places: Sequence[tuple[str, str]], camera: str, region: str) -> 
         raise OptionError(f"got {camera or '*'}/{region or '*'}; expected one of {known}")
 
 
-def _state(order: Order) -> State:
+def _state(order: ThresholdChange) -> State:
     return "past" if order.threshold is None else "holds"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..detector import Decision
-from .decision import Debounce
-from .journal import read_debounces
-from .ordering import opened
+from stfpm_runtime.detector import Decision
+from stfpm_runtime.line.decide import Debounce
+
+from .threshold_orders import opened
+from .writer import read_debounces
 
 PARTS = 1000
 """How many of the newest parts a threshold is tried on."""

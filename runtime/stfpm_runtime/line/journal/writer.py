@@ -19,13 +19,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
-from ..errors import JournalError
-from ..files import file_identity, private_opener
-from .active_model import ActiveModel, write_active_model
-from .config import Synchronous
-from .entry import COLUMNS, EVENT_COLUMNS, Entry, Happening, event_values_of, utc, values_of
-from .thresholds import TABLE as THRESHOLDS
-from .thresholds import Order, insert, rows_of
+from stfpm_runtime.errors import JournalError
+from stfpm_runtime.files import file_identity, private_opener
+from stfpm_runtime.line.config.line import Synchronous
+
+from .active_model import ActiveModelRow, write_active_model
+from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
+from .threshold_changes import TABLE as THRESHOLDS
+from .threshold_changes import ThresholdChange, insert, rows_of
 
 SCHEMA = 1
 """Version of the tables, kept as `user_version`. A newer one is refused by name."""
@@ -102,7 +103,7 @@ class Journal:
         """The number that the next verdict will have."""
         return self._last + 1
 
-    def write(self, entry: Entry) -> Entry:
+    def write(self, entry: VerdictRow) -> VerdictRow:
         """Keep the verdict, in one transaction; returns it with its number."""
         entry = dataclasses.replace(entry, seq=self._last + 1)
         with _named(self.path), self._transaction():
@@ -110,14 +111,14 @@ class Journal:
         self._last = entry.seq
         return entry
 
-    def write_late(self, entries: Sequence[Entry]) -> None:
+    def write_late(self, entries: Sequence[VerdictRow]) -> None:
         """Keep verdicts that could not be written when they were made, all in one transaction."""
         numbered = [dataclasses.replace(entry, seq=self._last + number) for number, entry in enumerate(entries, 1)]
         with _named(self.path), self._transaction():
             self._connection.executemany(INSERT, map(values_of, numbered))
         self._last += len(numbered)
 
-    def note(self, happenings: Sequence[Happening]) -> None:
+    def note(self, happenings: Sequence[EventRow]) -> None:
         """Keep events, all in one transaction."""
         numbered = [
             dataclasses.replace(happening, seq=self._last_event + number)
@@ -127,7 +128,7 @@ class Journal:
             self._connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
         self._last_event += len(numbered)
 
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ThresholdChange]:
         """Thresholds that were ordered and not taken over yet; without a look where nobody else has written."""
         with _named(self.path):
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
@@ -137,12 +138,12 @@ class Journal:
             self._version = version
         return found
 
-    def held(self) -> list[Order]:
+    def held(self) -> list[ThresholdChange]:
         """Thresholds that held when the line was last run."""
         with _named(self.path):
             return rows_of(self._connection, "holds")
 
-    def settle(self, held: Sequence[Order], past: Sequence[int]) -> None:
+    def settle(self, held: Sequence[ThresholdChange], past: Sequence[int]) -> None:
         """Keep thresholds that hold from now on, and mark the orders of these numbers as past."""
         with _named(self.path), self._transaction():
             self._connection.executemany("UPDATE thresholds SET state = 'past' WHERE seq = ?", [(n,) for n in past])
@@ -172,7 +173,7 @@ class Journal:
             row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
-    def use_model(self, active: ActiveModel) -> None:
+    def use_model(self, active: ActiveModelRow) -> None:
         """Keep which model is used from now on; thresholds that hold for another one are past."""
         with _named(self.path), self._transaction():
             write_active_model(self._connection, active)

@@ -9,13 +9,14 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ArtifactError, StfpmError
-from ..files import sha256
-from ..model_check import Model, load_checked
-from .active_model import ActiveModel, FileIdentity, absolute, read_active_model
-from .config import LineOptions
-from .reading import open_for_reading
-from .ruling import load_tried, opener, rules_of
+from stfpm_runtime.errors import ArtifactError, StfpmError
+from stfpm_runtime.files import sha256
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.active_model import ActiveModelRow, FileIdentity, absolute, read_active_model
+from stfpm_runtime.line.journal.reader import open_for_reading
+from stfpm_runtime.model_check import Model, load_checked
+
+from .swap import load_tried, opener, rules_of
 
 LOG = logging.getLogger("stfpm.model")
 
@@ -29,7 +30,7 @@ class FirstModel:
     """The file that the configuration names."""
     who: str = ""
     """The name of who chose the model; empty for the configuration."""
-    remark: str = ""
+    log_event: str = ""
     """The text of an event, where the model is another one than the configured one; empty otherwise."""
 
 
@@ -41,7 +42,7 @@ def first_model(options: LineOptions) -> FirstModel:
     """
     rules, active = rules_of(options), _active_model(options.journal.path)
     configured = FileIdentity(absolute(options.model), _sha256(options.model))
-    remark = ""
+    log_event = ""
     if active and active.path not in (active.configured_path, configured.path):
         try:
             if (active.configured_path, active.configured_sha256) != (configured.path, configured.sha256):
@@ -52,17 +53,17 @@ def first_model(options: LineOptions) -> FirstModel:
                 raise ArtifactError("it is not the file that the key sha256 of the configuration names")
             model = load_tried(Path(active.path), options, dataclasses.replace(rules, sha256=active.sha256))
         except StfpmError as error:
-            remark = f"{active.path}, which {active.who} chose at {active.time}, is not used again: {error}"
-            LOG.error("%s", remark)
+            log_event = f"{active.path}, which {active.who} chose at {active.time}, is not used again: {error}"
+            LOG.error("%s", log_event)
         else:
-            remark = f"{model.describe()} is used again: {active.who} chose it at {active.time}"
-            LOG.warning("%s", remark)
-            return FirstModel(model, configured, active.who, remark)
+            log_event = f"{model.describe()} is used again: {active.who} chose it at {active.time}"
+            LOG.warning("%s", log_event)
+            return FirstModel(model, configured, active.who, log_event)
     if active and not rules.product:
         rules = dataclasses.replace(rules, product=active.product)
     try:
         return FirstModel(
-            load_checked(options.model, opener(options), rules, options.threshold), configured, "", remark
+            load_checked(options.model, opener(options), rules, options.threshold), configured, "", log_event
         )
     except StfpmError as error:
         if active and not options.product and "is for the product" in str(error):
@@ -73,7 +74,7 @@ def first_model(options: LineOptions) -> FirstModel:
         raise
 
 
-def _active_model(journal: Path) -> ActiveModel | None:
+def _active_model(journal: Path) -> ActiveModelRow | None:
     """Return what the journal says of the model in use; None where it says nothing or cannot be read."""
     with contextlib.suppress(sqlite3.Error, OSError):
         if journal.is_file():

@@ -14,17 +14,18 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engines import open_engine
-from ..errors import ArtifactError, OptionError, StfpmError
-from ..model_check import Model, ModelRules, OpenEngine, ThresholdBounds, for_swap, load_checked
-from .active_model import ActiveModel, FileIdentity, absolute
-from .config import LineOptions
-from .decision import Decider
-from .entry import utc
-from .inspector import Inspector
-from .model_trial import answer_s, try_model
-from .recorder import Recorder
-from .thresholds import Thresholds
+from stfpm_runtime.engines import open_engine
+from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.decide import Decider
+from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.journal.active_model import ActiveModelRow, FileIdentity, absolute
+from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.threshold_changes import Thresholds
+from stfpm_runtime.model_check import Model, ModelRules, OpenEngine, ThresholdBounds, for_swap, load_checked
+
+from .trial import answer_s, try_model
 
 LOG = logging.getLogger("stfpm.model")
 DEMANDS = ("product", "sha256", "allow_missing_golden", "threshold_bounds")
@@ -33,7 +34,7 @@ TAKE_OVER_S = 30.0
 """Within which the loop has to take a successor over."""
 
 
-class Ruling:
+class ActiveModel:
     """What judges, at this moment. The loop's thread alone changes it; all of it may be read from any."""
 
     def __init__(self, model: Model, batch: int, thresholds: Thresholds, rules: ModelRules) -> None:
@@ -61,7 +62,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, eq=False)
-class _Successor:
+class _PendingModel:
     """A model that waits for the loop to take it over."""
 
     model: Model
@@ -100,10 +101,10 @@ def opener(options: LineOptions) -> OpenEngine:
     return lambda path: open_engine(path, options.device, options.threads)
 
 
-def active_of(ruling: Ruling, who: str, configured: FileIdentity) -> ActiveModel:
+def active_of(ruling: ActiveModel, who: str, configured: FileIdentity) -> ActiveModelRow:
     """Return the row that keeps the model in use."""
     model, bounds = ruling.model, ruling.bounds
-    return ActiveModel(
+    return ActiveModelRow(
         time=utc(),
         who=who,
         path=absolute(model.path),
@@ -116,10 +117,10 @@ def active_of(ruling: Ruling, who: str, configured: FileIdentity) -> ActiveModel
     )
 
 
-class Succession:
+class ModelSwap:
     """Changes the model of a running line. `succeed` may be called from any thread but the loop's."""
 
-    def __init__(self, ruling: Ruling, options: LineOptions, recorder: Recorder, configured: FileIdentity) -> None:
+    def __init__(self, ruling: ActiveModel, options: LineOptions, recorder: Recorder, configured: FileIdentity) -> None:
         self._ruling = ruling
         self._options = options
         self._recorder = recorder
@@ -127,7 +128,7 @@ class Succession:
         self._busy = threading.Lock()
         self._handing_over = threading.Lock()
         """Held while the successor is put up, taken, or withdrawn: nobody takes what is being withdrawn."""
-        self._successor: _Successor | None = None
+        self._successor: _PendingModel | None = None
         self._taken = threading.Event()
 
     def candidates(self) -> list[str]:
@@ -154,7 +155,7 @@ class Succession:
         except Exception as error:
             text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
             LOG.error("the model stays: %s", text)
-            self._recorder.remark("model", f"refused, by {who}: {text}")
+            self._recorder.log_event("model", f"refused, by {who}: {text}")
             raise
         finally:
             self._busy.release()
@@ -172,7 +173,7 @@ class Succession:
             self._configured = successor.configured
             self._successor = None
         note = f"; the operator's threshold of {gone} places is gone with it" if gone else ""
-        self._recorder.remark("model", f"{before.describe()} -> {model.describe()}, by {successor.who}{note}")
+        self._recorder.log_event("model", f"{before.describe()} -> {model.describe()}, by {successor.who}{note}")
         self._recorder.use_model(active_of(self._ruling, successor.who, successor.configured))
         self._taken.set()
         return model
@@ -184,7 +185,7 @@ class Succession:
         configured = FileIdentity(absolute(path), model.sha256) if options else self._configured
         try:
             self._taken.clear()
-            self._successor = _Successor(model, who, rules, configured)
+            self._successor = _PendingModel(model, who, rules, configured)
             if not self._taken.wait(TAKE_OVER_S):
                 with self._handing_over:
                     self._successor = None

@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..engines import open_engine
-from ..errors import ArtifactError, StfpmError
-from ..model_check import ModelRules, load_checked
+from stfpm_runtime.engines import open_engine
+from stfpm_runtime.errors import ArtifactError, StfpmError
+from stfpm_runtime.model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
 """The longest time to load and check a model, in seconds."""
@@ -29,7 +29,7 @@ KILLED_S = 5.0
 MARK = "stfpm-model-check: "
 """Begins the line with the answer: an engine may print lines of its own."""
 NICENESS = 10
-COMMAND = "from stfpm_runtime.line.model_trial import main; main()"
+COMMAND = "from stfpm_runtime.line.models.trial import main; main()"
 
 
 def answer_s(path: Path, device: str) -> float:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .checks import check_least
-from .entry import Entry
-from .toml_file import MistakeError
+from stfpm_runtime.line.config.checks import check_least
+from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.journal.rows import VerdictRow
 
-Remark = Callable[[str, str], None]
+LogEvent = Callable[[str, str], None]
 LEAST = 8
 """Held-out scores; with fewer no window could ever be told from them."""
 STEPS = 10
@@ -87,11 +87,11 @@ def ks_p_value(statistic: float, n: int, m: int) -> float:
 class DriftWatch:
     """Watches all places. `take` belongs to the loop's thread; `found` may be read from any."""
 
-    def __init__(self, options: DriftOptions, remark: Remark) -> None:
+    def __init__(self, options: DriftOptions, log_event: LogEvent) -> None:
         self.found: dict[tuple[str, str], Drift] = {}
         """The newest comparison of each place; a place is not in it before its first window is full."""
         self._options = options
-        self._remark = remark
+        self._log_event = log_event
         self._held_out: npt.NDArray[np.float64] = np.zeros(0)
         self._windows: dict[tuple[str, str], deque[float]] = {}
         self._due: dict[tuple[str, str], int] = {}
@@ -109,9 +109,9 @@ class DriftWatch:
         self.found = {place: drift for place, drift in self.found.items() if drift not in ended}
         for drift in ended:
             if drift.alarm:
-                self._remark("drift", f"over: {drift.camera}/{drift.region}: {why}")
+                self._log_event("drift", f"over: {drift.camera}/{drift.region}: {why}")
 
-    def take(self, entry: Entry, looks: int = 1) -> None:
+    def take(self, entry: VerdictRow, looks: int = 1) -> None:
         """One more verdict; `looks` is how many pictures its score is the highest of."""
         if entry.decision != "pass" or entry.score is None or looks != 1:
             return
@@ -145,7 +145,7 @@ class DriftWatch:
         )
         self.found = {**self.found, place: drift}
         if alarm != was:
-            self._remark("drift", describe(drift))
+            self._log_event("drift", describe(drift))
 
 
 def describe(drift: Drift) -> str:

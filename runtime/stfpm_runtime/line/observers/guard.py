@@ -19,10 +19,10 @@ T = TypeVar("T")
 class Guard:
     """Calls functions by a name and catches what they raise. For the loop's thread; `failures` may be read from any."""
 
-    def __init__(self, remark: Callable[[str, str], None]) -> None:
+    def __init__(self, log_event: Callable[[str, str], None]) -> None:
         self.failures: Counter[str] = Counter()
         """How often each named call has raised an exception."""
-        self._remark = remark
+        self._log_event = log_event
         self._due_s: dict[str, float] = {}
 
     def call(self, name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -36,5 +36,5 @@ class Guard:
                 self._due_s[name] = now_s + LOG_EVERY_S
                 LOG.exception("%s: internal error, %d so far; verdicts go on without it", name, self.failures[name])
                 text = f"{name}: {type(error).__name__}: {error} ({self.failures[name]} so far)"
-                self._remark("internal error", text)
+                self._log_event("internal error", text)
             return None

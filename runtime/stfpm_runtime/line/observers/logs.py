@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 
-from ..cli import printable
-from .entry import utc
+from stfpm_runtime.cli import printable
+from stfpm_runtime.line.journal.rows import utc
 
 
 class ForPeople(logging.Formatter):

@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..model_check import Model
-from .entry import Entry
-from .inspector import Inspector, Judged
+from stfpm_runtime.line.inspect import Inspector, Judged
+from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.model_check import Model
 
 LOG = logging.getLogger("stfpm.shadow")
 WAITING = 8
 """Frames that may wait for the shadow; those beyond are left out."""
 POLL_S = 0.1
 
-Remark = Callable[[str, str], None]
+LogEvent = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class ShadowCounts:
 class Shadow:
     """Judges what the line judged, and compares."""
 
-    def __init__(self, model: Model, batch: int, remark: Remark) -> None:
+    def __init__(self, model: Model, batch: int, log_event: LogEvent) -> None:
         self.model = model
         self.counts = ShadowCounts()
         self._left_out = 0
-        self._remark = remark
+        self._log_event = log_event
         threshold = model.detector.threshold
         self._inspector = Inspector(model.detector, batch, lambda camera, region: threshold)
-        self._waiting: deque[list[tuple[Judged, Entry]]] = deque()
+        self._waiting: deque[list[tuple[Judged, VerdictRow]]] = deque()
         self._woken = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
-    def offer(self, parts: Sequence[tuple[Judged, Entry]]) -> None:
+    def offer(self, parts: Sequence[tuple[Judged, VerdictRow]]) -> None:
         """One frame's verdicts; faults are nothing to compare with. For the loop: it never waits."""
         if any(judged.verdict.score is None for judged, _ in parts):
             return
@@ -78,7 +78,7 @@ class Shadow:
                 return
             self._woken.wait(POLL_S)
 
-    def _compare(self, parts: Sequence[tuple[Judged, Entry]]) -> None:
+    def _compare(self, parts: Sequence[tuple[Judged, VerdictRow]]) -> None:
         counts = self.counts
         compared, disagreed, would_reject = counts.compared, counts.disagreed, counts.would_reject
         for (ours, entry), theirs in zip(parts, self._inspector.judge([parts[0][0].shot]), strict=True):
@@ -87,11 +87,11 @@ class Shadow:
                 continue
             disagreed += 1
             would_reject += ours.verdict.decision == "pass"
-            self._remark("shadow", _describe(entry, ours, theirs))
+            self._log_event("shadow", _describe(entry, ours, theirs))
         self.counts = ShadowCounts(compared, disagreed, would_reject, self._left_out)
 
 
-def _describe(entry: Entry, ours: Judged, theirs: Judged) -> str:
+def _describe(entry: VerdictRow, ours: Judged, theirs: Judged) -> str:
     mine, other = ours.verdict, theirs.verdict
     score = other.reason if other.score is None else f"{other.score:.4g}, threshold {other.threshold:.4g}"
     return (

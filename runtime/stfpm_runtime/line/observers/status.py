@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..detector import Verdict
-from ..preprocessing import Image
-from .config import CameraOptions
-from .entry import Entry
-from .inspector import Judged
+from stfpm_runtime.detector import Verdict
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.journal.rows import VerdictRow
 
 RECENT = 1000
 """Verdicts of each place that are remembered, for charts and percentiles."""
@@ -29,27 +29,27 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Glimpse:
+class LatestVerdict:
     """The newest verdict of a place, with what it was made from; the pixels are the camera's own, not a copy."""
 
-    entry: Entry
+    entry: VerdictRow
     image: Image | None
     verdict: Verdict
 
 
 @dataclass(eq=False)
-class PlaceBoard:
+class PlaceStatus:
     """One region of one camera."""
 
     decisions: Counter[str] = field(default_factory=Counter)
     """Of this run."""
     dropped: int = 0
     """Frames of this run that were passed over."""
-    newest: Glimpse | None = None
+    newest: LatestVerdict | None = None
     """Of this run."""
-    pictured: Glimpse | None = None
+    pictured: LatestVerdict | None = None
     """The newest verdict of this run that has an image: `newest`, or an older one where that has none."""
-    recent: deque[Entry] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[VerdictRow] = field(default_factory=lambda: deque(maxlen=RECENT))
     """The newest ones, of runs before too."""
 
     def latency_ms(self) -> tuple[float, float] | None:
@@ -61,26 +61,26 @@ class PlaceBoard:
         return float(p50), float(p99)
 
 
-class Board:
+class LiveStatus:
     """All places of a line. `take` and `turned` belong to the loop's thread, the rest to any."""
 
-    def __init__(self, cameras: Iterable[CameraOptions], before: Iterable[Entry] = ()) -> None:
+    def __init__(self, cameras: Iterable[CameraOptions], before: Iterable[VerdictRow] = ()) -> None:
         """`before` are verdicts of earlier runs, the oldest first: charts do not begin empty."""
-        self.places: dict[Place, PlaceBoard] = {
-            (camera.name, region.name): PlaceBoard() for camera in cameras for region in camera.regions
+        self.places: dict[Place, PlaceStatus] = {
+            (camera.name, region.name): PlaceStatus() for camera in cameras for region in camera.regions
         }
-        self.rejects: deque[Entry] = deque(maxlen=REJECTS)
+        self.rejects: deque[VerdictRow] = deque(maxlen=REJECTS)
         self.started_s = self.turned_s = time.monotonic()
         """When the loop was begun, and when it last turned, `time.monotonic()`."""
         for entry in before:
             self._remember(entry)
 
-    def take(self, entry: Entry, judged: Judged) -> None:
+    def take(self, entry: VerdictRow, judged: Judged) -> None:
         """The journal has it: show it from now on."""
         place = self.places[entry.camera, entry.region]
         place.decisions[entry.decision] += 1
         place.dropped += entry.dropped
-        place.newest = Glimpse(entry, judged.image, judged.verdict)
+        place.newest = LatestVerdict(entry, judged.image, judged.verdict)
         if judged.image is not None:
             place.pictured = place.newest
         self._remember(entry)
@@ -89,7 +89,7 @@ class Board:
         """The loop is alive."""
         self.turned_s = time.monotonic()
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, entry: VerdictRow) -> None:
         if place := self.places.get((entry.camera, entry.region)):
             place.recent.append(entry)
         if entry.decision != "pass":

@@ -8,7 +8,7 @@ from collections import Counter, deque
 
 import numpy as np
 
-from .entry import Entry
+from stfpm_runtime.line.journal.rows import VerdictRow
 
 LOG = logging.getLogger("stfpm.line")
 EVERY_S = 60.0
@@ -28,7 +28,7 @@ class Summary:
         self._due_s = time.monotonic() + EVERY_S
         self._told = 0
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: VerdictRow) -> None:
         """Count it; log a fault whose reason is another than that of the last one at this place, and each reject."""
         self.decisions[entry.decision] += 1
         self._latencies_ms.append(entry.latency_ms)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Record = dict[str, Any]
-Remark = Callable[[str, str], None]
+LogEvent = Callable[[str, str], None]
 
 
-class SinkError(Exception):
+class OutputUnavailableError(Exception):
     """The other side cannot be reached, or refuses for now: try again later. The text has no secrets in it."""
 
 
-class Sink(Protocol):
+class OutputDriver(Protocol):
     """Delivers to one other side, over a connection that is opened once and made anew after each SinkError.
 
     Each call ends within a time that the sink's options bound.
@@ -51,11 +51,11 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class SinkPlan:
+class OutputPlan:
     """The function that makes a sink, and the times that it is served by."""
 
     name: str
-    make: Callable[[], Sink]
+    make: Callable[[], OutputDriver]
     heartbeat_s: float = 0.0
     """Between two heartbeats; 0: the sink has none."""
     max_age_s: float = 0.0

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import JournalError, OptionError
-from ..entry import utc
+from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.line.journal.rows import utc
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS refused (

@@ -20,15 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError, StfpmError
-from ...files import file_identity
-from ..entry import COLUMNS, EVENT_COLUMNS
-from ..heartbeat import STEP_S, Heartbeat
-from ..reading import open_for_reading
+from stfpm_runtime.errors import OutputError, StfpmError
+from stfpm_runtime.files import file_identity
+from stfpm_runtime.line.journal.reader import open_for_reading
+from stfpm_runtime.line.journal.rows import COLUMNS, EVENT_COLUMNS
+from stfpm_runtime.line.observers.heartbeat import STEP_S, Heartbeat
+
 from .age import age_ms
-from .base import Record, SinkPlan
-from .base import Remark as Remark
-from .base import SinkError as SinkError
+from .base import LogEvent as LogEvent
+from .base import OutputPlan, Record
+from .base import OutputUnavailableError as OutputUnavailableError
 from .cursor import CursorFile, Position, compare, cursor_path, first_undelivered, newest
 from .dead_letters import DeadLetters
 from .health import EVENT_INTERVAL_S, Backlog, CountedEvent
@@ -53,14 +54,14 @@ FOLLOW_EVENTS = (
 )
 
 
-class Follower:
+class OutputWorker:
     """Keeps one sink up to date. A sink that is new begins with the verdicts made from now on."""
 
-    def __init__(self, journal: Path, plan: SinkPlan, remark: Remark, heartbeat: Heartbeat) -> None:
+    def __init__(self, journal: Path, plan: OutputPlan, log_event: LogEvent, heartbeat: Heartbeat) -> None:
         self.name = plan.name
         self.failures = 0
         """Errors since the start."""
-        self._journal, self._plan, self._remark, self._heartbeat = journal, plan, remark, heartbeat
+        self._journal, self._plan, self._log_event, self._heartbeat = journal, plan, log_event, heartbeat
         self._sink = plan.make()
         self._file = CursorFile(cursor_path(journal, plan.name))
         self._dead_letters = DeadLetters(journal, plan.name)
@@ -261,7 +262,7 @@ class Follower:
             until_s = time.monotonic() + self._patience_s()
             while (left_s := until_s - time.monotonic()) > 0:
                 if self._closing.wait(min(left_s, self._until_beat_s())):
-                    raise SinkError(f"verdict {record['seq']} is refused ({refusal})")
+                    raise OutputUnavailableError(f"verdict {record['seq']} is refused ({refusal})")
                 self._beat()
             if self._is_too_old(record):
                 break
@@ -351,12 +352,12 @@ class Follower:
     def _say(self, text: str) -> None:
         """Report an event of this sink in the log and in the journal."""
         LOG.warning("%s: %s", self.name, text)
-        self._remark("sink", f"{self.name}: {text}")
+        self._log_event("sink", f"{self.name}: {text}")
 
     def _lost(self, error: Exception) -> None:
         """Keep why it does not work; the log and an event say so once, and once a minute at most."""
         self.failures += 1
-        expected = isinstance(error, (SinkError, StfpmError, OSError, sqlite3.Error))
+        expected = isinstance(error, (OutputUnavailableError, StfpmError, OSError, sqlite3.Error))
         self._failure = str(error) if expected else f"internal error: {type(error).__name__}"
         if not self._is_reported and time.monotonic() - self._reported_s >= EVENT_INTERVAL_S:
             self._is_reported, self._reported_s = True, time.monotonic()

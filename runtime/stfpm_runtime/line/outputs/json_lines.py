@@ -17,11 +17,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ..files import file_identity, private_opener
-from .entry import COLUMNS
-from .reading import open_for_reading
-from .sinks.cursor import Position, compare, first_undelivered
-from .sinks.health import Backlog, CountedEvent
+from stfpm_runtime.files import file_identity, private_opener
+from stfpm_runtime.line.journal.reader import open_for_reading
+from stfpm_runtime.line.journal.rows import COLUMNS
+
+from .cursor import Position, compare, first_undelivered
+from .health import Backlog, CountedEvent
 
 LOG = logging.getLogger("stfpm.json_lines")
 BATCH = 500
@@ -33,17 +34,17 @@ BEGINNING = b'{"journal": "'
 """Of each line: half a line is known by it."""
 FOLLOW = f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?"
 
-Remark = Callable[[str, str], None]
+LogEvent = Callable[[str, str], None]
 
 
-class JsonLinesFollower:
+class JsonLinesOutput:
     """Writes each verdict of the journal as a line, once; renames the file to FILE.1 when it is `max_bytes` long."""
 
-    def __init__(self, journal: Path, path: Path, max_bytes: float, remark: Remark) -> None:
+    def __init__(self, journal: Path, path: Path, max_bytes: float, log_event: LogEvent) -> None:
         self._journal = journal
         self._path = path
         self._max_bytes = max_bytes
-        self._remark = remark
+        self._log_event = log_event
         self.name = "json_lines"
         self.failure = ""
         """Why verdicts cannot be written; empty where they can."""
@@ -76,7 +77,7 @@ class JsonLinesFollower:
 
     def _say(self, text: str) -> None:
         LOG.warning("%s: %s", self._path, text)
-        self._remark("json_lines", text)
+        self._log_event("json_lines", text)
 
     def _work(self) -> None:
         while True:
@@ -88,7 +89,7 @@ class JsonLinesFollower:
                     if not isinstance(error, (OSError, sqlite3.Error, ValueError)):
                         LOG.exception("%s: internal error", self._path)
                     LOG.error("%s: cannot follow the journal (%s); trying again", self._path, error)
-                    self._remark("json_lines", f"cannot follow the journal: {error}")
+                    self._log_event("json_lines", f"cannot follow the journal: {error}")
                 self.failure = f"cannot follow the journal: {error}"
             if closing or self._closing:
                 return
@@ -113,7 +114,7 @@ class JsonLinesFollower:
                     self.deleted.report()
                     if self.failure:
                         self.failure = ""
-                        self._remark("json_lines", "follow the journal again")
+                        self._log_event("json_lines", "follow the journal again")
                     if closing or file_identity(self._journal) != identity or not lines.in_place:
                         self.deleted.report(at_once=closing)
                         return

@@ -29,10 +29,11 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import MissingExtraError
-from .base import Record, Remark, SinkError
+from stfpm_runtime.errors import MissingExtraError
+from stfpm_runtime.line.config.outputs import ModbusOptions
+
+from .base import LogEvent, OutputUnavailableError, Record
 from .health import CountedEvent
-from .options import ModbusOptions
 
 try:
     from pymodbus.client import ModbusTcpClient
@@ -72,17 +73,17 @@ def encode(record: Record, drifting: int = 0, part_length: int = 24) -> list[int
     return list(struct.unpack(f">{len(data) // 2}H", data))
 
 
-class ModbusSink:
+class ModbusOutput:
     """Writes to one PLC."""
 
     batch = 1
 
-    def __init__(self, options: ModbusOptions, remark: Remark) -> None:
+    def __init__(self, options: ModbusOptions, log_event: LogEvent) -> None:
         self._options = options
         self._where = f"the PLC {options.host}"
-        self._remark = remark
+        self._log_event = log_event
         text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
-        self._misfits = CountedEvent(lambda said: remark("sink", f"{options.name}: {said}"), text)
+        self._misfits = CountedEvent(lambda said: log_event("sink", f"{options.name}: {said}"), text)
         self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
         self._drift = PART + options.part_length // 2
@@ -95,7 +96,7 @@ class ModbusSink:
         options = self._options
         self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
         if not self._client.connect():
-            raise SinkError(f"{self._where}:{options.port} cannot be reached")
+            raise OutputUnavailableError(f"{self._where}:{options.port} cannot be reached")
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Write the first; with the handshake, wait until the PLC has dealt with it."""
@@ -118,7 +119,7 @@ class ModbusSink:
     def beat(self, count: int) -> None:
         """Write the count."""
         if refusal := self._write(0, [count & 0xFFFF]):
-            raise SinkError(refusal)
+            raise OutputUnavailableError(refusal)
 
     def close(self) -> None:
         """Close the connection."""
@@ -137,9 +138,9 @@ class ModbusSink:
             self._has_age = False
             last = self._options.address + self._age
             text = f"{self._where} has no registers {last} and {last + 1}; verdicts are written without their age"
-            self._remark("sink", f"{self._options.name}: {text}")
+            self._log_event("sink", f"{self._options.name}: {text}")
         elif refusal := self._refusal(answer, self._age):
-            raise SinkError(refusal)
+            raise OutputUnavailableError(refusal)
 
     def _await(self, seq: int) -> None:
         """Wait until the PLC acknowledges. Raises SinkError when it does not in time."""
@@ -147,14 +148,16 @@ class ModbusSink:
         while True:
             answer = self._call("read_holding_registers", self._acknowledge, count=2)
             if refusal := self._refusal(answer, self._acknowledge):
-                raise SinkError(refusal)
+                raise OutputUnavailableError(refusal)
             if len(answer.registers) != 2:
-                raise SinkError(f"{self._where} answers with {len(answer.registers)} registers; expected 2")
+                raise OutputUnavailableError(
+                    f"{self._where} answers with {len(answer.registers)} registers; expected 2"
+                )
             high, low = answer.registers
             if high << 16 | low == seq:
                 return
             if time.monotonic() > until_s:
-                raise SinkError(f"{self._where} did not acknowledge verdict {seq}")
+                raise OutputUnavailableError(f"{self._where} did not acknowledge verdict {seq}")
             time.sleep(POLL_S)
 
     def _write(self, offset: int, registers: list[int]) -> str:
@@ -163,7 +166,7 @@ class ModbusSink:
         if refusal := self._refusal(answer, offset):
             return refusal
         if answer.count != len(registers):
-            raise SinkError(f"{self._where} acknowledges {answer.count} of {len(registers)} registers")
+            raise OutputUnavailableError(f"{self._where} acknowledges {answer.count} of {len(registers)} registers")
         return ""
 
     def _refusal(self, answer: Any, offset: int) -> str:  # noqa: ANN401
@@ -173,14 +176,14 @@ class ModbusSink:
         text = f"{self._where} refuses registers from {self._options.address + offset} on: {answer}"
         if answer.exception_code in REFUSALS:
             return text
-        raise SinkError(text)
+        raise OutputUnavailableError(text)
 
     def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401
         address = self._options.address + offset
         try:
             return getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
         except (ModbusException, OSError) as error:
-            raise SinkError(f"{self._where} does not answer ({error})") from None
+            raise OutputUnavailableError(f"{self._where} does not answer ({error})") from None
 
 
 def _float32(value: float | None) -> float:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import MissingExtraError, OptionError
-from .base import Record, SinkError
-from .options import MqttOptions
+from stfpm_runtime.errors import MissingExtraError, OptionError
+from stfpm_runtime.line.config.outputs import MqttOptions
+
+from .base import OutputUnavailableError, Record
 
 try:
     import paho.mqtt.client as paho
@@ -93,12 +94,12 @@ def connect(
             session = {"clean_start": not session_s, "properties": properties}
         client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10, **session)
     except (OSError, ValueError) as error:
-        raise SinkError(f"the broker {where} cannot be reached ({error})") from None
+        raise OutputUnavailableError(f"the broker {where} cannot be reached ({error})") from None
     client.loop_start()
     if not answered.wait(ACKNOWLEDGE_S):
-        raise SinkError(f"the broker {where} does not answer")
+        raise OutputUnavailableError(f"the broker {where} does not answer")
     if answers[0]:
-        raise SinkError(f"the broker {where} refuses us: {answers[0]}")
+        raise OutputUnavailableError(f"the broker {where} refuses us: {answers[0]}")
     return batch[0]
 
 
@@ -110,7 +111,7 @@ def tls_context(options: MqttOptions) -> ssl.SSLContext:
     return context
 
 
-class MqttSink:
+class MqttOutput:
     """Publishes to one broker. Raises OptionError for certificates that cannot be read."""
 
     def __init__(self, options: MqttOptions) -> None:
@@ -164,7 +165,7 @@ class MqttSink:
         """Publish the count."""
         assert self._client is not None, "opened"
         if self._gone.is_set():
-            raise SinkError(f"the broker {self._options.host} is gone")
+            raise OutputUnavailableError(f"the broker {self._options.host} is gone")
         self._client.publish(self._topic("heartbeat"), str(count), qos=0)
 
     def close(self) -> None:
@@ -197,14 +198,14 @@ class MqttSink:
             except (RuntimeError, ValueError) as error:
                 if refusals:
                     break
-                raise SinkError(f"the broker {self._options.host} takes nothing more ({error})") from None
+                raise OutputUnavailableError(f"the broker {self._options.host} takes nothing more ({error})") from None
             if not answered:
                 if refusals:
                     break
-                raise SinkError(f"the broker {self._options.host} is gone")
+                raise OutputUnavailableError(f"the broker {self._options.host} is gone")
             code, words = self._refusals.pop(message.mid, (0, ""))
             if code == QUOTA_EXCEEDED:
-                raise SinkError(f"the broker {self._options.host} refuses for now: {words}")
+                raise OutputUnavailableError(f"the broker {self._options.host} refuses for now: {words}")
             refusals.append(f"the broker {self._options.host} refuses: {words}" if code else "")
         return refusals
 

@@ -24,9 +24,10 @@ import math
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ...errors import MissingExtraError, OptionError
-from .base import Record, SinkError
-from .options import OpcUaOptions
+from stfpm_runtime.errors import MissingExtraError, OptionError
+from stfpm_runtime.line.config.outputs import OpcUaOptions
+
+from .base import OutputUnavailableError, Record
 
 try:
     from asyncua import ua
@@ -66,7 +67,7 @@ MAY_WRITE = 2
 """Bit of the access level."""
 
 
-class OpcUaSink:
+class OpcUaOutput:
     """Writes to one server. Raises OptionError for a node that is no node."""
 
     batch = BATCH
@@ -96,7 +97,7 @@ class OpcUaSink:
         except (*FAILURES, RuntimeError) as error:
             self._client = None
             client.tloop.stop()
-            raise SinkError(f"the OPC UA server cannot be reached ({_words(error)})") from None
+            raise OutputUnavailableError(f"the OPC UA server cannot be reached ({_words(error)})") from None
         self._kinds = self._call(self._read_kinds())
 
     def tell(self, records: Sequence[Record]) -> list[str]:
@@ -111,7 +112,7 @@ class OpcUaSink:
         """Write the count."""
         kind = self._kinds.get("heartbeat")
         if kind and (refusal := self._call(self._write({"heartbeat": count % (LARGEST[kind] + 1)}))):
-            raise SinkError(refusal)
+            raise OutputUnavailableError(refusal)
 
     def close(self) -> None:
         """Disconnect, and end the library's thread."""
@@ -138,17 +139,17 @@ class OpcUaSink:
                     await node.read_attribute(ua.attribute_ids.AttributeIds.UserAccessLevel, raise_on_bad_status=False)
                 ).Value
             except (UaError, ValueError) as error:
-                raise SinkError(f"the OPC UA server refuses {text} ({_words(error)})") from None
+                raise OutputUnavailableError(f"the OPC UA server refuses {text} ({_words(error)})") from None
             known = TYPES[key]
             if kind is Kind.Variant:
                 kind = known[0]
             expected = f"expected {', '.join(dict.fromkeys(kind.name for kind in known))}"
             if kind not in known:
-                raise SinkError(f"{key}: the node {text} is of type {kind.name}; {expected}")
+                raise OutputUnavailableError(f"{key}: the node {text} is of type {kind.name}; {expected}")
             if rank is not None and rank.Value is not None and rank.Value >= 0:
-                raise SinkError(f"{key}: the node {text} is an array; {expected}")
+                raise OutputUnavailableError(f"{key}: the node {text} is an array; {expected}")
             if access is not None and access.Value is not None and not access.Value & MAY_WRITE:
-                raise SinkError(f"{key}: the node {text} cannot be written; allow it to this user")
+                raise OutputUnavailableError(f"{key}: the node {text} cannot be written; allow it to this user")
             kinds[key] = kind
         return kinds
 
@@ -196,7 +197,7 @@ class OpcUaSink:
         except FAILURES as error:
             if isinstance(error, ThreadLoopNotRunning):
                 work.close()
-            raise SinkError(f"the OPC UA server does not answer ({_words(error)})") from None
+            raise OutputUnavailableError(f"the OPC UA server does not answer ({_words(error)})") from None
 
 
 def _age(age_ms: int | None, kind: ua.VariantType) -> int:

@@ -22,14 +22,15 @@ from pathlib import Path
 
 import cv2
 
-from ..detector import Verdict
-from ..files import private_opener
-from ..overlay import draw_overlay
-from ..preprocessing import Image
-from .config import PictureOptions
-from .entry import Entry
-from .inspector import Judged
-from .sinks.health import Backlog
+from stfpm_runtime.detector import Verdict
+from stfpm_runtime.files import private_opener
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.line.config.line import PictureOptions
+from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.journal.rows import VerdictRow
+
+from .health import Backlog
 
 LOG = logging.getLogger("stfpm.pictures")
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -40,7 +41,7 @@ UNFINISHED = ".unfinished"
 RETRY_DELETION_S = 60.0
 """Seconds before a file that could not be deleted is tried again."""
 
-Remark = Callable[[str, str], None]
+LogEvent = Callable[[str, str], None]
 """Takes an event's kind and detail, from any thread."""
 
 
@@ -61,7 +62,7 @@ class Pictures:
     `dropped` counts verdicts that found no room, `failed` those whose pictures could not be written.
     """
 
-    def __init__(self, options: PictureOptions, remark: Remark) -> None:
+    def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
         self.name = "pictures"
         self.failure = ""
         """Why the last picture could not be written; empty where it was."""
@@ -69,15 +70,15 @@ class Pictures:
         self.failed = 0
         self._backlog = Backlog()
         self._options = options
-        self._remark = remark
+        self._log_event = log_event
         self._jobs: queue.Queue[tuple[Job, float] | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(options.queue)
         self._overflowing = False
-        self._keeper = PictureKeeper(options, remark)
+        self._keeper = PictureKeeper(options, log_event)
         self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
         self._thread.start()
 
-    def promise(self, entry: Entry, judged: Judged, journal: str) -> tuple[Entry, Job | None]:
+    def promise(self, entry: VerdictRow, judged: Judged, journal: str) -> tuple[VerdictRow, Job | None]:
         """The verdict with the names that its pictures will have, and the job; without, where there will be none.
 
         `journal` is the id of the journal that the verdict's number belongs to: another one never takes its names.
@@ -87,11 +88,11 @@ class Pictures:
         if not self._room.acquire(blocking=False):
             self.dropped += 1
             if not self._overflowing:
-                self._remark("pictures", "come faster than they can be written; verdicts go on without")
+                self._log_event("pictures", "come faster than they can be written; verdicts go on without")
             self._overflowing = True
             return entry, None
         if self._overflowing:
-            self._remark("pictures", f"are written again; {self.dropped} verdicts in all have none")
+            self._log_event("pictures", f"are written again; {self.dropped} verdicts in all have none")
             self._overflowing = False
         stem = f"{entry.time[:10]}/{journal}-{entry.seq:012d}-{entry.camera}-{entry.region}"
         picture = stem + SUFFIXES[self._options.format] if self._options.original else ""
@@ -130,7 +131,7 @@ class Pictures:
         except OSError as error:
             self.failure = f"the folder cannot be read: {error}"
             LOG.error("pictures: %s", self.failure)
-            self._remark("pictures", self.failure)
+            self._log_event("pictures", self.failure)
         while (waiting := self._jobs.get()) is not None:
             job, since_s = waiting
             self._backlog.set_age(time.monotonic() - since_s)
@@ -140,7 +141,7 @@ class Pictures:
             except Exception as error:  # whatever it is, it costs this picture alone
                 if not self.failed:
                     LOG.error("a picture cannot be written (%s); verdicts go on without", error)
-                    self._remark("pictures", f"one cannot be written: {error}")
+                    self._log_event("pictures", f"one cannot be written: {error}")
                 self.failed += 1
                 self.failure = f"one cannot be written: {error}"
             finally:
@@ -160,11 +161,11 @@ class Pictures:
 class PictureKeeper:
     """Files in a folder that never exceed the quota nor the disk: the oldest give way. For one thread."""
 
-    def __init__(self, options: PictureOptions, remark: Remark) -> None:
+    def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
         self._folder = options.folder
         self._quota = options.quota_mb * 1e6
         self._floor = options.free_mb * 1e6
-        self._remark = remark
+        self._log_event = log_event
         self._used = 0
         self._oldest: deque[Path] = deque()
         self._journal = ""
@@ -250,7 +251,7 @@ class PictureKeeper:
             self._undeletable_until_s = time.monotonic() + RETRY_DELETION_S
             if not self._told_undeletable:
                 LOG.error("pictures: %s cannot be deleted (%s); others are deleted in its place", path, error.strerror)
-                self._remark("pictures", f"{path.name} cannot be deleted ({error.strerror}); check its permissions")
+                self._log_event("pictures", f"{path.name} cannot be deleted ({error.strerror}); check its permissions")
             self._told_undeletable = True
         self._undeletable.add(path)
 
@@ -285,4 +286,4 @@ class PictureKeeper:
             self._refused = refused
             self.refusal = what if refused else ""
             LOG.log(logging.ERROR if refused else logging.WARNING, "pictures %s", what)
-            self._remark("pictures", what)
+            self._log_event("pictures", what)

@@ -13,14 +13,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from .base import Record, SinkError
-from .options import WebhookOptions
+from stfpm_runtime.line.config.outputs import WebhookOptions
+
+from .base import OutputUnavailableError, Record
 
 RETRIED = (408, 429)
 """Statuses of 4xx that may change by themselves: a timeout, and too many requests."""
 
 
-class WebhookSink:
+class WebhookOutput:
     """Posts to one address, over one connection."""
 
     def __init__(self, options: WebhookOptions) -> None:
@@ -42,7 +43,7 @@ class WebhookSink:
         try:
             self._connection.connect()
         except OSError as error:
-            raise SinkError(f"{self._host} cannot be reached ({_words(error)})") from None
+            raise OutputUnavailableError(f"{self._host} cannot be reached ({_words(error)})") from None
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Post them in one request, and read the answer to its end."""
@@ -82,18 +83,18 @@ class WebhookSink:
         except (OSError, http.client.HTTPException) as error:
             late = expired.is_set() or isinstance(error, TimeoutError)
             what = f"no whole answer within {self._options.timeout_s:g} s" if late else _words(error)
-            raise SinkError(f"{self._host}: the request broke off ({what})") from None
+            raise OutputUnavailableError(f"{self._host}: the request broke off ({what})") from None
         finally:
             timer.cancel()
         if expired.is_set():
-            raise SinkError(
+            raise OutputUnavailableError(
                 f"{self._host}: the request broke off (no whole answer within {self._options.timeout_s:g} s)"
             )
         said = f"{self._host} answers {answer.status} {_printable(answer.reason)}; expected 2xx"
         if 400 <= answer.status < 500 and answer.status not in RETRIED:
             return said
         if not 200 <= answer.status < 300:
-            raise SinkError(said)
+            raise OutputUnavailableError(said)
         return ""
 
 

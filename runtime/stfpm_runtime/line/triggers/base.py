@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import TriggerError
-from .config import CameraOptions
+from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.config.line import CameraOptions
+
 from .part_id import PART_LENGTH, check_part
-from .shots import Firing, Record
 
 WAITING = 64
 """Firings of one camera that may wait for their frames; more are refused."""
@@ -23,15 +24,15 @@ NOT_TAKEN = "too many wait, the camera has ended, or the line is stopping"
 class Trigger(Protocol):
     """Belongs to one camera, whose thread waits for it."""
 
-    def wait(self, timeout_s: float) -> Firing | None:
+    def wait(self, timeout_s: float) -> TriggerRequest | None:
         """The next firing, each once; None if there is none in time."""
         ...
 
-    def close(self) -> list[Firing]:
+    def close(self) -> list[TriggerRequest]:
         """Fire no more, and give those that nobody waited for."""
         ...
 
-    def unanswered(self) -> list[Firing]:
+    def unanswered(self) -> list[TriggerRequest]:
         """Return the firings that somebody asked for and that have no verdict yet."""
         ...
 
@@ -39,15 +40,15 @@ class Trigger(Protocol):
 class Continuous:
     """Each frame that comes is judged."""
 
-    def wait(self, timeout_s: float) -> Firing | None:
+    def wait(self, timeout_s: float) -> TriggerRequest | None:
         """At once."""
-        return Firing()
+        return TriggerRequest()
 
-    def close(self) -> list[Firing]:
+    def close(self) -> list[TriggerRequest]:
         """Nothing waits."""
         return []
 
-    def unanswered(self) -> list[Firing]:
+    def unanswered(self) -> list[TriggerRequest]:
         """Return an empty list: no answer is expected."""
         return []
 
@@ -60,7 +61,7 @@ class Every:
         self._due_s = time.monotonic()
         self._closed = threading.Event()
 
-    def wait(self, timeout_s: float) -> Firing | None:
+    def wait(self, timeout_s: float) -> TriggerRequest | None:
         """When it is time."""
         if self._closed.wait(max(0.0, min(self._due_s - time.monotonic(), timeout_s))):
             return None
@@ -68,31 +69,31 @@ class Every:
         if now_s < self._due_s:
             return None
         self._due_s += self._interval_s * max(1, 1 + (now_s - self._due_s) // self._interval_s)
-        return Firing(time.monotonic_ns())
+        return TriggerRequest(time.monotonic_ns())
 
-    def close(self) -> list[Firing]:
+    def close(self) -> list[TriggerRequest]:
         """Nothing waits."""
         self._closed.set()
         return []
 
-    def unanswered(self) -> list[Firing]:
+    def unanswered(self) -> list[TriggerRequest]:
         """Return an empty list: no answer is expected."""
         return []
 
 
-class Posted:
+class QueuedTrigger:
     """Fires when somebody puts a firing in: an HTTP request, a message, an edge. For any thread."""
 
     def __init__(self, part_length: int = PART_LENGTH) -> None:
         self.part_length = part_length
         """Characters of a part id, at most."""
-        self._waiting: deque[Firing] = deque()
-        self._unanswered: dict[int, Firing] = {}
+        self._waiting: deque[TriggerRequest] = deque()
+        self._unanswered: dict[int, TriggerRequest] = {}
         self._accepted = 0
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, firing: Firing) -> bool:
+    def put(self, firing: TriggerRequest) -> bool:
         """Accept a firing and return True: it is answered in any case. False: see `NOT_TAKEN`.
 
         One whose part id `check_part` refuses is accepted as a fault without the id.
@@ -118,14 +119,14 @@ class Posted:
             self._changed.notify()
             return True
 
-    def wait(self, timeout_s: float) -> Firing | None:
+    def wait(self, timeout_s: float) -> TriggerRequest | None:
         """Return the one that has waited longest; None if there is none in time."""
         with self._changed:
             if not self._waiting:
                 self._changed.wait(timeout_s)
             return self._waiting.popleft() if self._waiting else None
 
-    def close(self) -> list[Firing]:
+    def close(self) -> list[TriggerRequest]:
         """Take no more, and return those that nobody has waited for."""
         with self._changed:
             self._closed = True
@@ -133,17 +134,17 @@ class Posted:
             self._waiting.clear()
             return firings
 
-    def unanswered(self) -> list[Firing]:
+    def unanswered(self) -> list[TriggerRequest]:
         """Return the firings that were accepted and have no verdict yet, the oldest first."""
         with self._changed:
             return list(self._unanswered.values())
 
 
-def open_trigger(camera: CameraOptions) -> Continuous | Every | Posted:
+def open_trigger(camera: CameraOptions) -> Continuous | Every | QueuedTrigger:
     """What the camera's options name."""
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
         return Every(camera.every_ms / 1e3)
     if camera.trigger == "continuous":
         return Continuous()
-    return Posted(camera.part_length)  # into which others put what they hear
+    return QueuedTrigger(camera.part_length)  # into which others put what they hear

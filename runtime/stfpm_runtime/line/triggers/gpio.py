@@ -7,10 +7,11 @@ import threading
 import time
 from datetime import timedelta
 
-from ..errors import MissingExtraError, OptionError
-from .shots import Firing
-from .sinks.follower import Remark
-from .triggers import NOT_TAKEN, Posted
+from stfpm_runtime.errors import MissingExtraError, OptionError
+from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.line.outputs.follower import LogEvent
+
+from .base import NOT_TAKEN, QueuedTrigger
 
 try:
     import gpiod
@@ -27,12 +28,12 @@ BOUNCE = timedelta(milliseconds=1)
 class GpioTrigger:
     """Waits in a thread for edges of one line. Raises OptionError where it cannot be had."""
 
-    def __init__(self, address: str, trigger: Posted, remark: Remark) -> None:
+    def __init__(self, address: str, trigger: QueuedTrigger, log_event: LogEvent) -> None:
         """`address` is CHIP:LINE, say /dev/gpiochip0:17."""
         self.failure = ""
         """Why no edge can be received; empty where they can."""
         self._name = f"gpio {address}"
-        self._remark = remark
+        self._log_event = log_event
         chip, _, line = address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
         try:
@@ -60,18 +61,18 @@ class GpioTrigger:
             try:
                 if self._request.wait_edge_events(timedelta(milliseconds=100)):
                     for _ in self._request.read_edge_events():
-                        fire(self._trigger, self._name, self._remark)
+                        fire(self._trigger, self._name, self._log_event)
                 self.failure = ""
             except Exception as error:  # the chip is gone, say: it is shown, and tried again
                 if not self.failure:
                     LOG.exception("%s: no triggers are received", self._name)
-                    self._remark("trigger", f"{self._name}: {error}")
+                    self._log_event("trigger", f"{self._name}: {error}")
                 self.failure = f"{self._name}: {error}"
                 self._closing.wait(RETRY_S)
 
 
-def fire(trigger: Posted, name: str, remark: Remark) -> None:
+def fire(trigger: QueuedTrigger, name: str, log_event: LogEvent) -> None:
     """Ask for a verdict; a trigger that cannot be taken is logged and an event."""
-    if not trigger.put(Firing(time.monotonic_ns())):
+    if not trigger.put(TriggerRequest(time.monotonic_ns())):
         LOG.error("%s: a trigger was not taken: %s", name, NOT_TAKEN)
-        remark("trigger", f"{name}: not taken: {NOT_TAKEN}")
+        log_event("trigger", f"{name}: not taken: {NOT_TAKEN}")

@@ -21,10 +21,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ..errors import OutputError, TriggerError
-from .access import Access, AccessError
-from .config import HttpOptions
-from .connections import (
+from stfpm_runtime.errors import OutputError, TriggerError
+from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.observers.logs import limit_repeats
+from stfpm_runtime.line.web.authorizer import AuthorizationError, Authorizer
+from stfpm_runtime.line.web.connections import (
     BODY_S,
     BUSY,
     IDLE_S,
@@ -33,10 +35,9 @@ from .connections import (
     connections_per_port,
     raise_descriptor_limit,
 )
-from .logs import limit_repeats
+
+from .base import NOT_TAKEN, QueuedTrigger
 from .part_id import parse_part
-from .shots import Firing, Record
-from .triggers import NOT_TAKEN, Posted
 
 LOG = logging.getLogger("stfpm.http")
 MOST_BYTES = 4096
@@ -57,9 +58,9 @@ class _RefusedError(Exception):
 class TriggerServer:
     """Listens in a thread of its own, and answers each request in one more. Raises OutputError where it cannot."""
 
-    def __init__(self, options: HttpOptions, triggers: Mapping[str, Posted], answer_s: float = ANSWER_S) -> None:
+    def __init__(self, options: HttpOptions, triggers: Mapping[str, QueuedTrigger], answer_s: float = ANSWER_S) -> None:
         limit_repeats(LOG)
-        fields = {"access": Access(options, LOG), "triggers": triggers, "answer_s": answer_s}
+        fields = {"access": Authorizer(options, LOG), "triggers": triggers, "answer_s": answer_s}
         try:
             self._server = _Server((options.host, options.port), type("Handler", (_Handler,), fields))
         except OSError as error:
@@ -126,8 +127,8 @@ def _break_off(connection: socket.socket) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    access: Access
-    triggers: Mapping[str, Posted]
+    access: Authorizer
+    triggers: Mapping[str, QueuedTrigger]
     answer_s: float
     protocol_version = "HTTP/1.1"
 
@@ -136,9 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._expect(BODY_S)
         try:
             answer = self._fire()
-        except (_RefusedError, AccessError) as refused:
+        except (_RefusedError, AuthorizationError) as refused:
             self.close_connection = True  # its body may not have been read
-            if isinstance(refused, AccessError):
+            if isinstance(refused, AuthorizationError):
                 time.sleep(refused.delay_s)
             self._send(refused.status, {"error": str(refused)})
         else:
@@ -157,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         part = self._part()
         self._expect(self.answer_s + BODY_S, answering=True)
         answers: queue.SimpleQueue[Sequence[Record]] = queue.SimpleQueue()
-        if not trigger.put(Firing(at_ns, part, answers.put)):
+        if not trigger.put(TriggerRequest(at_ns, part, answers.put)):
             raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"{NOT_TAKEN}; not judged")
         try:
             verdicts = answers.get(timeout=self.answer_s)
@@ -167,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         decisions = {verdict["decision"] for verdict in verdicts}
         return {"decision": next(worst for worst in WORST_FIRST if worst in decisions), "verdicts": verdicts}
 
-    def _trigger(self) -> Posted:
+    def _trigger(self) -> QueuedTrigger:
         path, question_mark, _ = self.path.partition("?")
         place, _, camera = path.rpartition("/")
         if place != "/trigger" or camera not in self.triggers:

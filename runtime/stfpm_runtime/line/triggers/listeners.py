@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from .config import LineOptions
-from .sinks.follower import Remark
-from .station import Station
-from .triggers import Posted
+from stfpm_runtime.line.cameras.worker import CameraWorker
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.outputs.follower import LogEvent
+
+from .base import QueuedTrigger
 
 
 class Listener(Protocol):
@@ -22,19 +23,19 @@ class Listener(Protocol):
         ...
 
 
-def open_listeners(options: LineOptions, stations: Sequence[Station], remark: Remark) -> Iterator[Listener]:
+def open_listeners(options: LineOptions, stations: Sequence[CameraWorker], log_event: LogEvent) -> Iterator[Listener]:
     """Whatever the cameras' triggers need. Raises StfpmError for a package or a line that is not there."""
-    posted = {s.camera: s.trigger for s in stations if isinstance(s.trigger, Posted)}
-    topics: dict[str, list[Posted]] = {}
+    posted = {s.camera: s.trigger for s in stations if isinstance(s.trigger, QueuedTrigger)}
+    topics: dict[str, list[QueuedTrigger]] = {}
     for camera, trigger in posted.items():
         if camera.trigger == "mqtt":
             topics.setdefault(camera.topic, []).append(trigger)
     if topics and options.mqtt:
-        from .mqtt_trigger import MqttTriggers
+        from .mqtt import MqttTriggers
 
-        yield MqttTriggers(options.mqtt, topics, options.journal.path, remark)
+        yield MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
     for camera, trigger in posted.items():
         if camera.trigger == "gpio":
-            from .gpio_trigger import GpioTrigger
+            from .gpio import GpioTrigger
 
-            yield GpioTrigger(camera.gpio, trigger, remark)
+            yield GpioTrigger(camera.gpio, trigger, log_event)

@@ -19,13 +19,14 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
-from ..errors import TriggerError
+from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.config.outputs import MqttOptions
+from stfpm_runtime.line.outputs.follower import PATIENCE_S, LogEvent, OutputUnavailableError
+from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT, connect, make_client
+
+from .base import NOT_TAKEN, QueuedTrigger
 from .part_id import parse_part
-from .shots import Firing, Record
-from .sinks.follower import PATIENCE_S, Remark, SinkError
-from .sinks.mqtt import IN_FLIGHT, connect, make_client
-from .sinks.options import MqttOptions
-from .triggers import NOT_TAKEN, Posted
 
 LOG = logging.getLogger("stfpm.mqtt")
 SESSION_S = 86_400
@@ -46,11 +47,11 @@ class MqttTriggers:
     """
 
     def __init__(
-        self, options: MqttOptions, topics: Mapping[str, Sequence[Posted]], journal: Path, remark: Remark
+        self, options: MqttOptions, topics: Mapping[str, Sequence[QueuedTrigger]], journal: Path, log_event: LogEvent
     ) -> None:
         self.failure = ""
         """Why no trigger can be received; empty where they can."""
-        self._options, self._topics, self._remark = options, topics, remark
+        self._options, self._topics, self._log_event = options, topics, log_event
         line = f"{socket.gethostname()}:{journal.absolute()}"
         self._client_id = f"stfpm-trigger-{hashlib.sha256(line.encode('utf-8', 'replace')).hexdigest()[:16]}"
         self._held_back_until_s = 0.0
@@ -80,16 +81,20 @@ class MqttTriggers:
                 connect(self._options, client, SESSION_S, self._on_connect)
                 self._subscribe(client)
                 if self.failure:
-                    self._remark("trigger", "the broker is reached again")
+                    self._log_event("trigger", "the broker is reached again")
                 attempts, self.failure = 0, ""
                 while not (self._closing.wait(0.1) or gone.is_set()):
                     pass
                 if gone.is_set() and not self._closing.is_set():
-                    raise SinkError(f"the broker {self._options.host} is gone")
+                    raise OutputUnavailableError(f"the broker {self._options.host} is gone")
             except Exception as error:  # whatever it is: it is shown, and tried again
-                if not isinstance(error, SinkError):
+                if not isinstance(error, OutputUnavailableError):
                     LOG.exception("triggers by MQTT: internal error")
-                self._fail(str(error) if isinstance(error, SinkError) else f"internal error: {type(error).__name__}")
+                self._fail(
+                    str(error)
+                    if isinstance(error, OutputUnavailableError)
+                    else f"internal error: {type(error).__name__}"
+                )
             finally:
                 client.disconnect()
                 client.loop_stop()
@@ -109,16 +114,18 @@ class MqttTriggers:
         topics = list(self._topics)
         client.subscribe([(topic, 1) for topic in topics])
         if not answered.wait(SUBSCRIBED_S):
-            raise SinkError(f"the broker {self._options.host} does not answer the subscription")
+            raise OutputUnavailableError(f"the broker {self._options.host} does not answer the subscription")
         for topic, code in zip(topics, codes, strict=False):
             if code.is_failure:
-                raise SinkError(f"the broker {self._options.host} refuses the subscription to {topic}: {code}")
+                raise OutputUnavailableError(
+                    f"the broker {self._options.host} refuses the subscription to {topic}: {code}"
+                )
 
     def _fail(self, reason: str) -> None:
         """Show why nothing is received; log and journal say it once for each reason."""
         if reason != self.failure:
             LOG.error("no triggers by MQTT: %s; trying again", reason)
-            self._remark("trigger", f"no triggers by MQTT: {reason}")
+            self._log_event("trigger", f"no triggers by MQTT: {reason}")
         self.failure = reason
 
     def _on_connect(self, session_present: bool) -> None:
@@ -154,9 +161,9 @@ class MqttTriggers:
             answered()
         at_ns = time.monotonic_ns()
         for trigger in triggers:
-            if not trigger.put(Firing(at_ns, part, answered, error)):
+            if not trigger.put(TriggerRequest(at_ns, part, answered, error)):
                 LOG.error("%s: a trigger was not taken (part %a): %s", message.topic, part, NOT_TAKEN)
-                self._remark("trigger", f"{message.topic}, part {part!a}: not taken: {NOT_TAKEN}")
+                self._log_event("trigger", f"{message.topic}, part {part!a}: not taken: {NOT_TAKEN}")
                 answered()
 
     def _why_late(self, message: paho.MQTTMessage) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from ..errors import TriggerError
+from stfpm_runtime.errors import TriggerError
 
 PART_LENGTH = 200
 """Characters of a part id, at most, where the configuration does not say otherwise."""

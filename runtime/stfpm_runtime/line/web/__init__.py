@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .options import DashboardOptions
+from stfpm_runtime.line.config.dashboard import DashboardOptions
 
 if TYPE_CHECKING:
-    from ..config import LineOptions
-    from ..loop import Line
+    from stfpm_runtime.line.config.line import LineOptions
+    from stfpm_runtime.line.loop import Line
+
     from .server import Dashboard
 
 __all__ = ["DashboardOptions", "open_dashboard"]

@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import OptionError, StfpmError
-from ..board import Board, Glimpse, PlaceBoard
-from ..config import LineOptions
-from ..entry import Entry, utc
-from ..loop import Line
-from ..ordering import check_place, place_order, wait_for_result
-from ..reading import JournalReader
-from ..ruling import fields_of
-from ..sinks.health import Output, problem_of
-from ..thresholds import new_order
-from ..what_if import what_if
+from stfpm_runtime.errors import OptionError, StfpmError
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.reader import JournalReader
+from stfpm_runtime.line.journal.rows import VerdictRow, utc
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
+from stfpm_runtime.line.journal.threshold_orders import check_place, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.what_if import what_if
+from stfpm_runtime.line.loop import Line
+from stfpm_runtime.line.models.swap import fields_of
+from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
+from stfpm_runtime.line.outputs.health import Output, problem_of
+
 from .contract import RefusedError
-from .drawing import Artist
+from .jpeg_cache import JpegCache
 
 HANGS_S = 30.0
 """A loop that has not turned for so long is not healthy."""
@@ -42,10 +43,10 @@ class Api:
 
     def __init__(self, line: Line, options: LineOptions) -> None:
         assert line.board is not None, "a dashboard has one"
-        self.board: Board = line.board
+        self.board: LiveStatus = line.board
         self.line = line
         self._options = options
-        self._artist = Artist()
+        self._artist = JpegCache()
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
@@ -138,7 +139,7 @@ class Api:
         path = self._options.journal.path
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
-            number = place_order(path, new_order(threshold, who, camera, region))
+            number = request_threshold(path, new_threshold_change(threshold, who, camera, region))
             taken = wait_for_result(path, number, TAKEN_S) == "taken"
         except OptionError as error:
             raise RefusedError(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
@@ -162,7 +163,7 @@ class Api:
         except StfpmError as error:
             raise RefusedError(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
 
-    def _place(self, camera: str, region: str, place: PlaceBoard) -> dict[str, Any]:
+    def _place(self, camera: str, region: str, place: PlaceStatus) -> dict[str, Any]:
         counts, newest, pictured = place.decisions, place.newest, place.pictured
         latency = place.latency_ms()
         return {
@@ -180,7 +181,7 @@ class Api:
             "pictured": _newest(pictured),
         }
 
-    def _known(self, camera: str, region: str) -> PlaceBoard:
+    def _known(self, camera: str, region: str) -> PlaceStatus:
         if place := self.board.places.get((camera, region)):
             return place
         known = ", ".join("/".join(names) for names in self.board.places)
@@ -206,12 +207,12 @@ class Api:
             yield reader
 
 
-def _record(entry: Entry) -> dict[str, Any]:
+def _record(entry: VerdictRow) -> dict[str, Any]:
     kept = {"picture": bool(entry.picture), "overlay": bool(entry.overlay)}
     return {**{key: getattr(entry, key) for key in ENTRY}, **kept}
 
 
-def _newest(glimpse: Glimpse | None) -> dict[str, Any] | None:
+def _newest(glimpse: LatestVerdict | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
 
 

@@ -11,15 +11,16 @@ from importlib import resources
 from typing import Any
 from urllib.parse import unquote
 
-from ...errors import MissingExtraError, StfpmError
-from ..access import Access, AccessError
-from ..connections import BODY_S
+from stfpm_runtime.errors import MissingExtraError, StfpmError
+from stfpm_runtime.line.config.dashboard import DashboardOptions
+
 from .api import Api
+from .authorizer import AuthorizationError, Authorizer
+from .connections import BODY_S
 from .contract import BODY_BYTES, RefusedError, from_body, from_query
 from .endpoints import ENDPOINTS
 from .metrics import MEDIA_TYPE, Metrics
 from .openapi import Endpoint, document
-from .options import DashboardOptions
 
 try:
     from starlette.applications import Starlette
@@ -57,7 +58,7 @@ HEADERS = {
 
 def make_app(api: Api, options: DashboardOptions) -> Starlette:
     """The application of one line."""
-    access = Access(options, LOG)
+    access = Authorizer(options, LOG)
     metrics = Metrics(api, access)
     routes = [Route(path, _page(*page), methods=["GET"]) for path, page in PAGES.items()]
     routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
@@ -72,7 +73,7 @@ def make_app(api: Api, options: DashboardOptions) -> Starlette:
     return app
 
 
-def _check_access(request: Request, endpoint: Endpoint, access: Access) -> None:
+def _check_access(request: Request, endpoint: Endpoint, access: Authorizer) -> None:
     """Raise AccessError unless the request is allowed. Without a token nothing can be changed."""
     if endpoint.is_open:
         return
@@ -80,11 +81,13 @@ def _check_access(request: Request, endpoint: Endpoint, access: Access) -> None:
     header = request.headers.get
     access.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
     if endpoint.changes and not access.has_token:
-        raise AccessError(HTTPStatus.FORBIDDEN, "changes need a token; set the key token in the table [dashboard]")
+        raise AuthorizationError(
+            HTTPStatus.FORBIDDEN, "changes need a token; set the key token in the table [dashboard]"
+        )
 
 
 def _endpoint(
-    endpoints: list[Endpoint], api: Api, metrics: Metrics, access: Access
+    endpoints: list[Endpoint], api: Api, metrics: Metrics, access: Authorizer
 ) -> Callable[[Request], Awaitable[Response]]:
     """What answers all methods of one address."""
     by_method = {endpoint.method: endpoint for endpoint in endpoints}
@@ -97,7 +100,7 @@ def _endpoint(
             if endpoint.name == "healthz":
                 return _health(api)  # without a thread: it does not wait for those that draw pictures
             return await run_in_threadpool(_answer, endpoint, values, api, metrics, access)
-        except AccessError as refused:
+        except AuthorizationError as refused:
             await asyncio.sleep(refused.delay_s)
             return _error(refused.status, str(refused))
         except RefusedError as refused:
@@ -138,7 +141,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, access: Access) -> Response:
+def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, access: Authorizer) -> Response:
     """In a thread of the server's pool: it may read files and draw."""
     if endpoint.name == "metrics":
         return Response(metrics.text(), headers={**HEADERS, "Content-Type": MEDIA_TYPE})

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from .listening import ListenOptions
+from stfpm_runtime.line.config.server import ServerOptions
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 FIRST_DELAY_S = 0.1
@@ -22,7 +22,7 @@ FORGOTTEN_S = 600.0
 """Seconds without a failure after which the count of an address begins again at 0."""
 
 
-class AccessError(Exception):
+class AuthorizationError(Exception):
     """A request that is not allowed, answered with this status and message after `delay_s` seconds."""
 
     def __init__(self, status: HTTPStatus, message: str, delay_s: float = 0.0) -> None:
@@ -31,10 +31,10 @@ class AccessError(Exception):
         self.delay_s = delay_s
 
 
-class Access:
+class Authorizer:
     """Checks requests of one server. All methods are for any thread."""
 
-    def __init__(self, options: ListenOptions, log: logging.Logger) -> None:
+    def __init__(self, options: ServerOptions, log: logging.Logger) -> None:
         self.has_token = bool(options.token)
         self.failed_tokens = 0
         """Requests with a wrong token since the start."""
@@ -50,16 +50,20 @@ class Access:
         """
         if not self.has_token:
             if origin and urlsplit(origin).netloc.lower() != host.lower():  # no page of another site knows the token
-                raise AccessError(HTTPStatus.FORBIDDEN, "the request comes from another site's page; expected our own")
+                raise AuthorizationError(
+                    HTTPStatus.FORBIDDEN, "the request comes from another site's page; expected our own"
+                )
             if _host_name(host) not in LOCAL_NAMES:  # another site's name that leads to this machine
-                raise AccessError(HTTPStatus.FORBIDDEN, "expected the address 127.0.0.1 or localhost, or a token")
+                raise AuthorizationError(
+                    HTTPStatus.FORBIDDEN, "expected the address 127.0.0.1 or localhost, or a token"
+                )
             return
         if hmac.compare_digest(self._expected, authorization.encode("utf-8", "replace")):
             with self._lock:
                 self._failures.pop(address, None)
             return
         message = "expected the header Authorization: Bearer TOKEN"
-        raise AccessError(HTTPStatus.UNAUTHORIZED, message, self._failed(address) if authorization else 0.0)
+        raise AuthorizationError(HTTPStatus.UNAUTHORIZED, message, self._failed(address) if authorization else 0.0)
 
     def _failed(self, address: str) -> float:
         """Count and log a wrong token, and return how long its answer has to wait, in seconds."""

@@ -9,9 +9,9 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
-from ...overlay import draw_overlay
-from ...preprocessing import Image
-from ..board import Glimpse
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.line.observers.status import LatestVerdict
 
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]
 KEPT = 32
@@ -20,14 +20,14 @@ Key = tuple[str, str, int, bool, int]
 """Camera, region, the verdict's number, whether with the map, width."""
 
 
-class Artist:
+class JpegCache:
     """Draws one picture at a time: whoever looks must not take the line's cores."""
 
     def __init__(self) -> None:
         self._one = threading.Lock()  # the loop has no part in it
         self._drawn: OrderedDict[Key, bytes] = OrderedDict()
 
-    def draw(self, glimpse: Glimpse, with_map: bool, width: int) -> bytes:
+    def draw(self, glimpse: LatestVerdict, with_map: bool, width: int) -> bytes:
         """The newest picture of a place, at most so wide, with its map or without."""
         entry = glimpse.entry
         key = entry.camera, entry.region, entry.seq, with_map, width
@@ -54,7 +54,7 @@ def fit(image: Image, width: int) -> Image:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _draw(glimpse: Glimpse, with_map: bool, width: int) -> bytes:
+def _draw(glimpse: LatestVerdict, with_map: bool, width: int) -> bytes:
     assert glimpse.image is not None, "asked before"
     small = fit(glimpse.image, width)  # first: the rest is cheap then
     if not with_map:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ...errors import MissingExtraError
-from ..access import Access
+from stfpm_runtime.errors import MissingExtraError
+
 from .api import Api
+from .authorizer import Authorizer
 
 try:
     from prometheus_client import CollectorRegistry
@@ -25,7 +26,7 @@ MEDIA_TYPE: str = CONTENT_TYPE_LATEST
 class LineCollector(Collector):
     """All metrics of a line."""
 
-    def __init__(self, api: Api, access: Access) -> None:
+    def __init__(self, api: Api, access: Authorizer) -> None:
         self._api = api
         self._access = access
 
@@ -76,7 +77,7 @@ class LineCollector(Collector):
 class Metrics:
     """The text that a scrape gets."""
 
-    def __init__(self, api: Api, access: Access) -> None:
+    def __init__(self, api: Api, access: Authorizer) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(LineCollector(api, access))
 

@@ -11,14 +11,15 @@ import threading
 import time
 from typing import Any
 
-from ...errors import MissingExtraError, OutputError
-from ..config import LineOptions
-from ..connections import BUSY, IDLE_S, Connection, Connections, connections_per_port, raise_descriptor_limit
-from ..logs import limit_repeats
-from ..loop import Line
+from stfpm_runtime.errors import MissingExtraError, OutputError
+from stfpm_runtime.line.config.dashboard import DashboardOptions
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.loop import Line
+from stfpm_runtime.line.observers.logs import limit_repeats
+
 from .api import Api
 from .app import LOG, make_app
-from .options import DashboardOptions
+from .connections import BUSY, IDLE_S, Connection, Connections, connections_per_port, raise_descriptor_limit
 
 try:
     import uvicorn

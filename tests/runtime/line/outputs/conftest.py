@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_runtime.line.entry import Entry, utc
-from stfpm_runtime.line.heartbeat import Heartbeat
-from stfpm_runtime.line.journal import Journal
-from stfpm_runtime.line.sinks import open_followers
-from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions
+from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.journal.rows import VerdictRow, utc
+from stfpm_runtime.line.journal.writer import Journal
+from stfpm_runtime.line.observers.heartbeat import Heartbeat
+from stfpm_runtime.line.outputs import open_outputs
 
 HERE = Path(__file__).parent
 KINDS = ("mqtt", "webhook", "modbus", "opcua")
@@ -77,17 +77,17 @@ class Peer:
         return [line["seq"] for line in lines]
 
     @property
-    def options(self) -> SinkTables:
+    def options(self) -> OutputTables:
         if self.kind == "webhook":
             url = f"http://127.0.0.1:{self.port}/verdicts"
-            return SinkTables(webhook=(WebhookOptions(url, token="token", timeout_s=0.5, batch=7),))
+            return OutputTables(webhook=(WebhookOptions(url, token="token", timeout_s=0.5, batch=7),))
         if self.kind == "modbus":
-            return SinkTables(
+            return OutputTables(
                 modbus=(ModbusOptions("127.0.0.1", port=self.port, heartbeat_s=0.1, timeout_s=1.0, max_age_s=0),)
             )
         names = ("verdict", "seq", "decision", "score", "part", "age", "heartbeat")
         nodes = {name: f"ns=2;s=Line.{name.capitalize()}" for name in names}
-        return SinkTables(
+        return OutputTables(
             opcua=(OpcUaOptions(f"opc.tcp://127.0.0.1:{self.port}/", heartbeat_s=0.1, max_age_s=0, **nodes),)
         )
 
@@ -127,8 +127,8 @@ class Broker(Peer):
         return [line["payload"]["seq"] for line in self.lines() if "/verdict/" in line.get("topic", "")]
 
     @property
-    def options(self) -> SinkTables:
-        return SinkTables(mqtt=MqttOptions("127.0.0.1", port=self.port, topic="plant", heartbeat_s=0.1))
+    def options(self) -> OutputTables:
+        return OutputTables(mqtt=MqttOptions("127.0.0.1", port=self.port, topic="plant", heartbeat_s=0.1))
 
     def close(self) -> None:
         super().close()
@@ -177,7 +177,7 @@ class Writer:
                 "score": 0.75, "p_value": 0.01, "threshold": 0.5, "reason": "", "model": "0" * 64, "dropped": 0,
                 "wait_ms": 0.1, "preprocess_ms": 0.2, "infer_ms": 0.3, "latency_ms": 0.6, **changes,
             }  # fmt: skip
-            self.journal.write(Entry(**fields))
+            self.journal.write(VerdictRow(**fields))
 
 
 @pytest.fixture
@@ -192,14 +192,14 @@ def follow(writer):
     """Opens the followers of sinks; gives them, and what they remarked beside that they are new to the journal."""
     opened = []
 
-    def follow(options: SinkTables, heartbeat: Heartbeat | None = None):
+    def follow(options: OutputTables, heartbeat: Heartbeat | None = None):
         remarks: list[str] = []
 
-        def remark(kind: str, text: str) -> None:
+        def log_event(kind: str, text: str) -> None:
             if "has no cursor yet" not in text:
                 remarks.append(text)
 
-        followers = open_followers(options, writer.path, remark, heartbeat or Heartbeat())
+        followers = open_outputs(options, writer.path, log_event, heartbeat or Heartbeat())
         opened.extend(followers)
         return followers, remarks
 

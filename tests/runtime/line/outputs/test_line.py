@@ -15,16 +15,16 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from runtime.line.sinks.conftest import KINDS, Broker, wait_until
+from runtime.line.outputs.conftest import KINDS, Broker, wait_until
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config import CameraOptions
-from stfpm_runtime.line.mqtt_trigger import HELD_BACK_S, LATE
-from stfpm_runtime.line.reading import JournalReader, Period
-from stfpm_runtime.line.sinks.mqtt import IN_FLIGHT
-from stfpm_runtime.line.sinks.options import MqttOptions
-from stfpm_runtime.line.triggers import NOT_TAKEN, WAITING, Posted
+from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.outputs import MqttOptions
+from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT
+from stfpm_runtime.line.triggers.base import NOT_TAKEN, WAITING, QueuedTrigger
+from stfpm_runtime.line.triggers.mqtt import HELD_BACK_S, LATE
 
-COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
 CONFIG = """
 model = "model.onnx"
 threads = 1
@@ -253,20 +253,20 @@ def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):
 
 def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
-    from stfpm_runtime.line.gpio_trigger import fire
+    from stfpm_runtime.line.triggers.gpio import fire
 
-    posted, remarks = Posted(), []
+    posted, remarks = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        fire(posted, "gpio /dev/gpiochip0:17", lambda *remark: remarks.append(remark))
+        fire(posted, "gpio /dev/gpiochip0:17", lambda *log_event: remarks.append(log_event))
     assert remarks == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
 def test_a_gpio_line_that_is_not_there():
     pytest.importorskip("gpiod")
-    from stfpm_runtime.line.gpio_trigger import GpioTrigger
+    from stfpm_runtime.line.triggers.gpio import GpioTrigger
 
     with pytest.raises(OptionError, match=r"gpio /dev/none:3: cannot be used .*; expected CHIP:LINE of a line that is"):
-        GpioTrigger("/dev/none:3", Posted(), print)
+        GpioTrigger("/dev/none:3", QueuedTrigger(), print)
 
 
 def test_an_edge_asks_for_a_verdict():
@@ -274,7 +274,7 @@ def test_an_edge_asks_for_a_verdict():
     pytest.importorskip("gpiod")
     if not Path("/sys/kernel/config/gpio-sim").is_dir():
         pytest.skip("the kernel has no gpio-sim: modprobe gpio-sim, and mount configfs")
-    from stfpm_runtime.line.gpio_trigger import GpioTrigger
+    from stfpm_runtime.line.triggers.gpio import GpioTrigger
 
     root = Path("/sys/kernel/config/gpio-sim/stfpm")
     (root / "bank0").mkdir(parents=True)
@@ -283,7 +283,7 @@ def test_an_edge_asks_for_a_verdict():
         (root / "live").write_text("1")
         chip = (root / "bank0" / "chip_name").read_text().strip()
         device = (root / "dev_name").read_text().strip()
-        posted = Posted()
+        posted = QueuedTrigger()
         trigger = GpioTrigger(f"/dev/{chip}:2", posted, print)
         pull = Path(f"/sys/devices/platform/{device}/{chip}/sim_gpio2/pull")
         pull.write_text("pull-up")

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from runtime.line.sinks.conftest import wait_until
-from stfpm_runtime.line.sinks.modbus import encode
-from stfpm_runtime.line.sinks.options import ModbusOptions, SinkTables
-from stfpm_runtime.line.toml_file import MistakeError
+from runtime.line.outputs.conftest import wait_until
+from stfpm_runtime.line.config.outputs import ModbusOptions, OutputTables
+from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.outputs.modbus import encode
 
 RECORD = {
     "seq": 1,
@@ -65,7 +65,7 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("acknowledge-30")
     options = ModbusOptions("127.0.0.1", port=peer.port, part_length=30, handshake=True)
-    (follower,), remarks = follow(SinkTables(modbus=(options,)))
+    (follower,), remarks = follow(OutputTables(modbus=(options,)))
     for part in (*LONG, "x" * 31):
         writer.write(1, part=part)
     follower.wake()
@@ -118,7 +118,7 @@ def terse_plc():
 
 def test_a_plc_that_answers_one_register_is_shown_and_asked_again(terse_plc, writer, follow):
     options = ModbusOptions("127.0.0.1", port=terse_plc, handshake=True, timeout_s=1.0)
-    (follower,), remarks = follow(SinkTables(modbus=(options,)))
+    (follower,), remarks = follow(OutputTables(modbus=(options,)))
     writer.write(2)
     follower.wake()
     wait_until(lambda: follower.failures >= 2)

@@ -7,10 +7,10 @@ import logging
 import pytest
 
 from stfpm_runtime.errors import ConfigError, OptionError
-from stfpm_runtime.line.config import read_config
-from stfpm_runtime.line.sinks import unencrypted_secrets
-from stfpm_runtime.line.sinks.mqtt import MqttSink
-from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables, WebhookOptions
+from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.outputs import unencrypted_secrets
+from stfpm_runtime.line.outputs.mqtt import MqttOutput
 
 LINE = """
 model = "model.onnx"
@@ -57,12 +57,12 @@ def test_a_value_that_no_request_can_hold_is_refused(tmp_path, table, message):
 
 def test_a_certificate_that_is_not_there_is_refused_at_the_start(tmp_path):
     with pytest.raises(OptionError, match=r"mqtt: the certificates cannot be read .*; expected PEM files"):
-        MqttSink(MqttOptions("broker", tls=True, ca=tmp_path / "none.pem"))
+        MqttOutput(MqttOptions("broker", tls=True, ca=tmp_path / "none.pem"))
 
 
 def test_secrets_in_the_clear_are_warned_of(follow, caplog):
     opcua = OpcUaOptions("opc.tcp://127.0.0.1:9/", decision="i=1", user="line", password="hunter2")
-    tables = SinkTables(
+    tables = OutputTables(
         MqttOptions("127.0.0.1", port=9, user="line", password="hunter2"),
         (WebhookOptions("http://127.0.0.1:9/", token="hunter2"), WebhookOptions("https://h/", "safe", token="hunter2")),
         (ModbusOptions("127.0.0.1", port=9),),
@@ -70,6 +70,6 @@ def test_secrets_in_the_clear_are_warned_of(follow, caplog):
     )
     assert unencrypted_secrets(tables) == ["mqtt", "webhook", "opcua"]
     with caplog.at_level(logging.WARNING):
-        follow(SinkTables(opcua=(opcua,)))
+        follow(OutputTables(opcua=(opcua,)))
     assert "opcua: the secret is sent over an unencrypted connection" in caplog.text
     assert "hunter2" not in caplog.text

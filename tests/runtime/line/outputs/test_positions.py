@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from runtime.line.sinks.conftest import Writer, wait_until
-from stfpm_runtime.line.deadline import close_all
-from stfpm_runtime.line.entry import utc
-from stfpm_runtime.line.heartbeat import Heartbeat
-from stfpm_runtime.line.sinks import open_followers
-from stfpm_runtime.line.sinks.age import age_ms
-from stfpm_runtime.line.sinks.base import SinkPlan
-from stfpm_runtime.line.sinks.cursor import CursorFile, Position, cursor_path
-from stfpm_runtime.line.sinks.follower import Follower
-from stfpm_runtime.line.sinks.options import ModbusOptions, OpcUaOptions, SinkTables
+from runtime.line.outputs.conftest import Writer, wait_until
+from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.lifecycle import close_all
+from stfpm_runtime.line.observers.heartbeat import Heartbeat
+from stfpm_runtime.line.outputs import open_outputs
+from stfpm_runtime.line.outputs.age import age_ms
+from stfpm_runtime.line.outputs.base import OutputPlan
+from stfpm_runtime.line.outputs.cursor import CursorFile, Position, cursor_path
+from stfpm_runtime.line.outputs.follower import OutputWorker
 
 
 def cursor_of(writer, name: str = "webhook") -> Path:
@@ -45,7 +45,7 @@ def test_deleted_verdicts_are_an_event_with_their_count(make_peer, writer, follo
     follower.wake()
     wait_until(lambda: not follower.works)
     writer.journal.forget(None, 0, 1000)
-    wait_until(lambda: any("deleted" in remark for remark in remarks))
+    wait_until(lambda: any("deleted" in log_event for log_event in remarks))
     assert "webhook: 1000 verdicts (1 to 1000) deleted from the journal before delivery" in remarks
     writer.journal.forget(None, 0, 2000)
     wait_until(lambda: follower.deleted.total == 3000)
@@ -122,7 +122,7 @@ def test_a_damaged_cursor_delivers_everything_again_and_says_so(make_peer, write
 def test_a_sink_without_a_cursor_is_an_event(make_peer, writer):
     remarks: list[str] = []
     options = make_peer("webhook").options
-    (follower,) = open_followers(options, writer.path, lambda kind, text: remarks.append(text), Heartbeat())
+    (follower,) = open_outputs(options, writer.path, lambda kind, text: remarks.append(text), Heartbeat())
     follower.close()
     assert remarks[0] == "webhook: has no cursor yet; begins with the verdicts made from now on"
 
@@ -144,7 +144,7 @@ def test_old_verdicts_are_no_commands(make_peer, writer, follow, kind):
     cursor_of(writer, kind).write_bytes(b"")  # a power cut
     modbus = ModbusOptions("127.0.0.1", port=peer.port)
     opcua = OpcUaOptions(f"opc.tcp://127.0.0.1:{peer.port}/", seq="ns=2;s=Line.Seq", decision="ns=2;s=Line.Decision")
-    tables = SinkTables(modbus=(modbus,)) if kind == "modbus" else SinkTables(opcua=(opcua,))
+    tables = OutputTables(modbus=(modbus,)) if kind == "modbus" else OutputTables(opcua=(opcua,))
     (follower,), remarks = follow(tables)
     wait_until(lambda: peer.seqs() == [5, 6], 30)
     assert f"{kind}: 4 verdicts (1 to 4) older than max_age_s = 60 and not written" in remarks
@@ -233,8 +233,8 @@ def fail(records):
 @pytest.mark.parametrize(("answer", "name"), [(nothing, "RuntimeError"), (fail, "ValueError")])
 def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answer, name, caplog):
     sink, remarks = Faulty(answer), []
-    plan = SinkPlan("faulty", lambda: sink)
-    follower = Follower(writer.path, plan, lambda kind, text: remarks.append(text), Heartbeat())
+    plan = OutputPlan("faulty", lambda: sink)
+    follower = OutputWorker(writer.path, plan, lambda kind, text: remarks.append(text), Heartbeat())
     writer.write(3)
     follower.wake()
     wait_until(lambda: follower.failures >= 3)
@@ -258,7 +258,7 @@ def test_all_end_within_one_budget(writer):
         return [""] * len(records)
 
     followers = [
-        Follower(writer.path, SinkPlan(name, lambda: Faulty(wait)), lambda kind, text: None, Heartbeat())
+        OutputWorker(writer.path, OutputPlan(name, lambda: Faulty(wait)), lambda kind, text: None, Heartbeat())
         for name in ("first", "second", "third")
     ]
     writer.write(1)

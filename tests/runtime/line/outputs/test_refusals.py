@@ -8,10 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from runtime.line.sinks.conftest import wait_until
-from stfpm_runtime.line.journal_cli import main
-from stfpm_runtime.line.sinks import dead_letters
-from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, OpcUaOptions, SinkTables
+from runtime.line.outputs.conftest import wait_until
+from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables
+from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.outputs import dead_letters
 
 
 def kept(writer) -> list[tuple[str, int, str]]:
@@ -110,7 +110,7 @@ def test_what_the_brokers_rules_drop_is_not_delivered(tmp_path, make_peer, write
     configuration.write_text(configuration.read_text() + f"acl_file {rules}\n")
     peer.start()
     options = MqttOptions("127.0.0.1", port=peer.port, topic="plant", version=version)
-    (follower,), _ = follow(SinkTables(mqtt=options))
+    (follower,), _ = follow(OutputTables(mqtt=options))
     writer.write(30)
     writer.write(1, region="secret")
     writer.write(30)
@@ -185,7 +185,7 @@ def test_a_verdict_beyond_the_nodes_type_is_refused_alone(make_peer, writer, fol
 def test_a_flapping_side_makes_one_event_a_minute(make_peer, writer, follow):
     peer = make_peer("modbus")
     options = ModbusOptions("127.0.0.1", port=peer.port, timeout_s=0.3, max_age_s=0)
-    (follower,), remarks = follow(SinkTables(modbus=(options,)))
+    (follower,), remarks = follow(OutputTables(modbus=(options,)))
     for _ in range(3):
         peer.start()
         before = len(peer.seqs())
@@ -197,8 +197,8 @@ def test_a_flapping_side_makes_one_event_a_minute(make_peer, writer, follow):
         follower.wake()
         wait_until(lambda: not follower.works)
     time.sleep(0.3)
-    assert sum("trying again" in remark for remark in remarks) == 1
-    assert sum("reached again" in remark for remark in remarks) == 1
+    assert sum("trying again" in log_event for log_event in remarks) == 1
+    assert sum("reached again" in log_event for log_event in remarks) == 1
 
 
 def test_an_opcua_node_that_is_no_node_is_refused_at_the_start(writer, follow):
@@ -206,4 +206,4 @@ def test_an_opcua_node_that_is_no_node_is_refused_at_the_start(writer, follow):
 
     options = OpcUaOptions("opc.tcp://127.0.0.1:9/", decision="Line.Decision")
     with pytest.raises(OptionError, match=r"opcua: decision: got 'Line.Decision'; expected a node's id"):
-        follow(SinkTables(opcua=(options,)))
+        follow(OutputTables(opcua=(options,)))

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from runtime.line.sinks.conftest import floats, wait_until
-from stfpm_runtime.line.heartbeat import Heartbeat
-from stfpm_runtime.line.sinks.options import ModbusOptions, MqttOptions, SinkTables, WebhookOptions
+from runtime.line.outputs.conftest import floats, wait_until
+from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 
 def numbers(first: int, last: int) -> list[int]:
@@ -47,7 +47,7 @@ def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
     peer.start()
     wait_until(lambda: set(numbers(1, 50)) <= set(peer.seqs()), 30)
     assert without_doubles(peer.seqs()) == numbers(1, 50)
-    wait_until(lambda: any("reached again" in remark for remark in remarks))
+    wait_until(lambda: any("reached again" in log_event for log_event in remarks))
     assert len(remarks) == 2, "one for the loss, one for the return"
 
 
@@ -140,7 +140,7 @@ def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("plain")  # a PLC that acknowledges nothing
     options = ModbusOptions("127.0.0.1", port=peer.port, handshake=True, timeout_s=0.3)
-    (follower,), remarks = follow(SinkTables(modbus=(options,)))
+    (follower,), remarks = follow(OutputTables(modbus=(options,)))
     writer.write(3)
     follower.wake()
     wait_until(lambda: remarks)
@@ -215,7 +215,7 @@ def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, fol
     )
     peer.start("closed")
     options = MqttOptions("127.0.0.1", port=peer.port, user="line", password="hunter2", heartbeat_s=0.1)
-    _, remarks = follow(SinkTables(mqtt=options))
+    _, remarks = follow(OutputTables(mqtt=options))
     wait_until(lambda: remarks)
     assert "refuses us: Not authorized" in remarks[0]
     assert "hunter2" not in "".join(remarks) + repr(options)
@@ -223,7 +223,7 @@ def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, fol
 
 def test_a_webhooks_secret_is_never_shown(writer, follow):
     options = WebhookOptions("http://user:secret@127.0.0.1:9/x?token=secret", token="secret")
-    _, remarks = follow(SinkTables(webhook=(options,)))
+    _, remarks = follow(OutputTables(webhook=(options,)))
     wait_until(lambda: remarks)
     assert "secret" not in "".join(remarks) + repr(options)
 
@@ -232,7 +232,7 @@ def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
     slow, quick = make_peer("webhook"), make_peer("modbus")
     slow.start("hang")
     quick.start()
-    tables = SinkTables(webhook=slow.options.webhook, modbus=quick.options.modbus)
+    tables = OutputTables(webhook=slow.options.webhook, modbus=quick.options.modbus)
     followers, _ = follow(tables)
     writer.write(50)
     for follower in followers:

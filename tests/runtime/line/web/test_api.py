@@ -18,15 +18,15 @@ import pytest
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.line.board import Glimpse
-from stfpm_runtime.line.config import CameraOptions, RegionOptions
-from stfpm_runtime.line.connections import MOST_CONNECTIONS
-from stfpm_runtime.line.dashboard import DashboardOptions
-from stfpm_runtime.line.dashboard.drawing import QUALITY, Artist
-from stfpm_runtime.line.dashboard.endpoints import ENDPOINTS
-from stfpm_runtime.line.dashboard.server import Dashboard
-from stfpm_runtime.line.toml_file import MistakeError
-from stfpm_runtime.overlay import draw_overlay
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.observers.status import LatestVerdict
+from stfpm_runtime.line.web import DashboardOptions
+from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.endpoints import ENDPOINTS
+from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
+from stfpm_runtime.line.web.server import Dashboard
 
 from ..conftest import wait_until
 from .conftest import TOKEN
@@ -114,7 +114,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 
 
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.access.LONGEST_DELAY_S", 0.001)
+    monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
     for endpoint in GUARDED:
         for given in WRONG:
@@ -282,7 +282,7 @@ def test_silent_connections_leave_room_for_health(serve):
 
 
 def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.connections.HEADERS_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.connections.HEADERS_S", 0.5)
     client = serve()
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as silent:
         assert silent.recv(1) == b""
@@ -292,7 +292,7 @@ def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):
 
 
 def test_a_body_that_does_not_end_is_answered(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.dashboard.app.BODY_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.app.BODY_S", 0.5)
     client = serve()
     headers = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as slow:
@@ -309,7 +309,7 @@ def test_health_waits_for_nobody_who_has_pictures_drawn(serve, monkeypatch):
         return cv2.imencode(".jpg", image)[1].tobytes()
 
     client = serve()
-    monkeypatch.setattr("stfpm_runtime.line.dashboard.drawing._jpeg", draw)
+    monkeypatch.setattr("stfpm_runtime.line.web.jpeg_cache._jpeg", draw)
     with concurrent.futures.ThreadPoolExecutor(60) as pool:  # the server has 40 threads
         pictures = [pool.submit(client.ask, f"/api/live/left/frame?width={64 + number}") for number in range(60)]
         try:
@@ -358,7 +358,7 @@ def test_a_picture_is_drawn_with_the_decision_after_the_debounce(serve):
     entry = client.running.finish()[0]
     image, heat_map = np.zeros((32, 64, 3), np.uint8), np.full((8, 16), 0.9, np.float32)
     frames_own = Verdict("reject", 0.9, 0.5, heat_map)
-    drawn = Artist().draw(Glimpse(dataclasses.replace(entry, decision="pass"), image, frames_own), True, 640)
+    drawn = JpegCache().draw(LatestVerdict(dataclasses.replace(entry, decision="pass"), image, frames_own), True, 640)
     passed = dataclasses.replace(frames_own, decision="pass")
     assert drawn == cv2.imencode(".jpg", draw_overlay(image, passed), QUALITY)[1].tobytes()
     assert drawn != cv2.imencode(".jpg", draw_overlay(image, frames_own), QUALITY)[1].tobytes()

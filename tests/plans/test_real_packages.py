@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines import has_nvidia_gpu
+from stfpm_runtime.engines.tensorrt import Machine, Plan, save_sidecar
 from stfpm_runtime.files import sha256
-from stfpm_runtime.onnx_metadata import read_spec
-from stfpm_runtime.plans import Machine, Plan, save_sidecar
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +22,7 @@ pytestmark = [
     ),
 ]
 REPOSITORY = Path(__file__).parents[2]
-INSPECT = "import sys; from stfpm_runtime.inspect_cli import main; sys.exit(main())"
+INSPECT = "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())"
 PACKAGES = ("onnxruntime-gpu", "tensorrt-lean-cu13-bindings", "tensorrt-lean-cu13-libs", "cuda-bindings", "numpy",
             "opencv-python-headless", "pillow", "simplejpeg")  # fmt: skip
 
@@ -90,7 +90,9 @@ def test_a_corrupt_plan_is_refused_before_any_driver_is_asked(run, plan, good_im
 def test_tensorrt_without_a_driver_is_an_error_and_no_crash(run):
     """Its Runtime is then an object around nothing: to touch it, or to let go of it, ends the process."""
     start = "t.start(t.trt.Runtime, t.Log())"
-    done = run("-c", f"import stfpm_runtime.engines.tensor_rt as t\ntry:\n {start}\nexcept Exception as e:\n print(e)")
+    done = run(
+        "-c", f"import stfpm_runtime.engines.tensorrt.engine as t\ntry:\n {start}\nexcept Exception as e:\n print(e)"
+    )
     assert done.returncode == 0
     assert done.stdout.startswith("TensorRT 11.")
     assert "cannot start" in done.stdout

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from plans.stand_in_cuda import StandInCuda
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.engines.tensorrt import Machine, Plan, check_machine, load_sidecar, save_sidecar, sidecar_path
+from stfpm_runtime.engines.tensorrt.audit import audit, convolution_types
 from stfpm_runtime.errors import ArtifactError
-from stfpm_runtime.onnx_metadata import read_spec
-from stfpm_runtime.plans import Machine, Plan, check_machine, load_sidecar, save_sidecar, sidecar_path
-from stfpm_runtime.plans.audit import audit, convolution_types
 
 ORIN = Machine("10.3.0", "12.6", "Orin", "8.7")
 

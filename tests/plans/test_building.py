@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from plans.stand_in_cuda import StandInCuda
-from stfpm_runtime.engines.cuda import CudaPython
+from stfpm_runtime.batch.cli import main as inspect
+from stfpm_runtime.engines.tensorrt import PlanOptions
+from stfpm_runtime.engines.tensorrt.cuda import CudaPython
 from stfpm_runtime.errors import ArtifactError, EngineError, OptionError, ParityError
-from stfpm_runtime.inspect_cli import main as inspect
-from stfpm_runtime.plans import PlanOptions
 
 
 def test_a_plan_built_in_another_precision_is_a_failed_build(install, half, copy):
@@ -81,7 +81,7 @@ def test_the_timing_cache_is_used_again_on_the_same_kind_of_device(install, full
 
 
 def test_a_file_of_a_fixed_batch_has_its_own(install, tiny_checkpoint, tmp_path):
-    from stfpm_export.exporting import ExportOptions, export
+    from stfpm_export.export import ExportOptions, export
 
     model = tmp_path / "two.onnx"
     export(ExportOptions(tiny_checkpoint, model, target="tensorrt", batch=2), print)
@@ -192,7 +192,7 @@ def test_no_driver_is_one_line():
 def golden_belongs_again(model):
     from dataclasses import replace
 
+    from stfpm_runtime.artifact.golden import golden_path, load_golden, save_golden
     from stfpm_runtime.files import sha256
-    from stfpm_runtime.golden import golden_path, load_golden, save_golden
 
     save_golden(replace(load_golden(golden_path(model)), sha256=sha256(model)), golden_path(model))

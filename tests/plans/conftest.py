@@ -12,9 +12,9 @@ import pytest
 
 from plans.stand_in_cuda import StandInCuda
 from plans.stand_in_tensorrt import stand_in
-from stfpm_export.exporting import ExportOptions, export
-from stfpm_runtime.engines import cuda as cuda_module
-from stfpm_runtime.plans import PlanOptions
+from stfpm_export.export import ExportOptions, export
+from stfpm_runtime.engines.tensorrt import PlanOptions
+from stfpm_runtime.engines.tensorrt import cuda as cuda_module
 
 IMPORTERS = ("engines.tensor_rt", "plans.building", "plans.builder", "plans.monitor")
 

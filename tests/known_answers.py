@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from stfpm_runtime.spec import METADATA_KEY, Spec
+from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 
 SIDE, MAP_SIDE = 32, 16
 """Of the pictures and of the anomaly map: the resize is one exact halving."""

@@ -1,0 +1,1 @@
+"""Experiments and one-off measurements: scripts, not installed."""

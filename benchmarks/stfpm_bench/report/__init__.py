@@ -1,0 +1,1 @@
+"""Reports of a benchmark run: tables, charts, terminal text, Markdown and an HTML page."""

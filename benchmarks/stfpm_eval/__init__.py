@@ -1,0 +1,1 @@
+"""Accuracy of a deployed model file on labelled data sets."""

@@ -1,0 +1,1 @@
+"""The demo: a drawn product, from pictures to verdicts."""

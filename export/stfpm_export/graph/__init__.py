@@ -1,0 +1,1 @@
+"""The fused ONNX graph: backbones, head, folding and precisions."""

@@ -1,0 +1,1 @@
+"""`stfpm-inspect` on files: pictures and videos in, one verdict for each frame out."""

@@ -1,0 +1,1 @@
+"""Pictures: reading files, the one preprocessing, regions and tiles, overlays."""

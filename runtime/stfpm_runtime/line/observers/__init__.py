@@ -1,0 +1,1 @@
+"""Observers of verdicts: status, drift, shadow model, logs. An observer cannot end the loop."""

@@ -1,0 +1,1 @@
+"""Pre-training of a teacher where no ImageNet weights are available."""
