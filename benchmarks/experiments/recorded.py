@@ -1,4 +1,4 @@
-"""The recorded results of this repository as a page: `python -m benchmarks.experiments.recorded` writes benchmarks/README.md.
+"""The recorded results as a page: `python -m benchmarks.experiments.recorded` writes benchmarks/README.md.
 
     benchmarks/results/<machine>/bench.json       stfpm-bench --json, of our exports
     benchmarks/results/<machine>/peers.json       make peers: ours beside anomalib's, in one run

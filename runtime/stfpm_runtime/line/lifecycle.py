@@ -1,17 +1,76 @@
-"""One budget of time for the whole stop, which everything that has a thread shares."""
+"""The life-cycle of everything that owns a thread, and the one time budget that a stop has."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 EACH_S = 5.0
-"""The longest wait for one of them, in seconds."""
+"""The longest wait for the end of one worker, in seconds."""
+
+Self = TypeVar("Self", bound="Worker")
+
+
+class Worker:
+    """Owns one thread. The constructor only stores; nothing runs before `start`.
+
+    A subclass writes `run`, which returns soon after `self.stopping` is set, and overrides `wake` where `run` waits
+    for something other than `self.stopping`. Methods may be called from any thread except the worker's own.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Store the thread's name, which the log shows."""
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+
+    def run(self) -> None:
+        """Do the work, in the worker's thread, until `self.stopping` is set."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Make `run` notice that `self.stopping` is set."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Tell the thread to end, without waiting for it."""
+        self.stopping.set()
+        self.wake()
+
+    def stop(self, deadline_s: float) -> None:
+        """Tell the thread to end, and wait for it until `deadline_s` on `time.monotonic()`. May be called twice."""
+        self.request_stop()
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
+
+    def __enter__(self: Self) -> Self:
+        """Start the thread."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the thread."""
+        self.stop(time.monotonic() + EACH_S)
+
+
+def stop_all(workers: Sequence[Worker], budget_s: float) -> None:
+    """Tell all workers to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
+    deadline_s = time.monotonic() + budget_s
+    for worker in reversed(workers):
+        worker.request_stop()
+    for worker in reversed(workers):
+        worker.stop(deadline_s)
 
 
 class Closable(Protocol):
-    """Something with a thread, which `close` tells to end and waits for; it may be called twice."""
+    """Has a thread that `close` tells to end. Replaced by `Worker`, class by class."""
 
     def close(self, timeout_s: float) -> None:
         """End, and wait for the end for `timeout_s` seconds at most."""

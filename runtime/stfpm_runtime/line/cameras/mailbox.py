@@ -6,13 +6,10 @@ import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.sources import Frame
-
-Record = dict[str, Any]
-"""A verdict as JSON has it."""
 
 
 def _nobody(records: Sequence[Record]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import operator
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -13,6 +14,11 @@ from unicodedata import category
 
 from stfpm_runtime.detector import Decision
 from stfpm_runtime.line.triggers.part_id import GS1_SEPARATOR
+
+Record = dict[str, Any]
+"""A verdict or an event as JSON has it."""
+LogEvent = Callable[[str, str], None]
+"""Writes an event into the journal: its kind, and its detail in words."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from .base import Record
+from stfpm_runtime.line.journal.rows import Record
 
 
 def age_ms(record: Record, run: int, started_ns: int) -> int | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-Record = dict[str, Any]
-LogEvent = Callable[[str, str], None]
+from stfpm_runtime.line.journal.rows import Record
 
 
 class OutputUnavailableError(Exception):

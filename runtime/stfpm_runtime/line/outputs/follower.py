@@ -23,12 +23,11 @@ from typing import Any
 from stfpm_runtime.errors import OutputError, StfpmError
 from stfpm_runtime.files import file_identity
 from stfpm_runtime.line.journal.reader import open_for_reading
-from stfpm_runtime.line.journal.rows import COLUMNS, EVENT_COLUMNS
+from stfpm_runtime.line.journal.rows import COLUMNS, EVENT_COLUMNS, LogEvent, Record
 from stfpm_runtime.line.observers.heartbeat import STEP_S, Heartbeat
 
 from .age import age_ms
-from .base import LogEvent as LogEvent
-from .base import OutputPlan, Record
+from .base import OutputPlan
 from .base import OutputUnavailableError as OutputUnavailableError
 from .cursor import CursorFile, Position, compare, cursor_path, first_undelivered, newest
 from .dead_letters import DeadLetters

@@ -31,8 +31,9 @@ from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError
 from stfpm_runtime.line.config.outputs import ModbusOptions
+from stfpm_runtime.line.journal.rows import LogEvent, Record
 
-from .base import LogEvent, OutputUnavailableError, Record
+from .base import OutputUnavailableError
 from .health import CountedEvent
 
 try:

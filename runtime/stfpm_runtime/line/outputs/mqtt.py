@@ -18,8 +18,9 @@ from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError, OptionError
 from stfpm_runtime.line.config.outputs import MqttOptions
+from stfpm_runtime.line.journal.rows import Record
 
-from .base import OutputUnavailableError, Record
+from .base import OutputUnavailableError
 
 try:
     import paho.mqtt.client as paho

@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from stfpm_runtime.errors import MissingExtraError, OptionError
 from stfpm_runtime.line.config.outputs import OpcUaOptions
+from stfpm_runtime.line.journal.rows import Record
 
-from .base import OutputUnavailableError, Record
+from .base import OutputUnavailableError
 
 try:
     from asyncua import ua

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from stfpm_runtime.line.config.outputs import WebhookOptions
+from stfpm_runtime.line.journal.rows import Record
 
-from .base import OutputUnavailableError, Record
+from .base import OutputUnavailableError
 
 RETRIED = (408, 429)
 """Statuses of 4xx that may change by themselves: a timeout, and too many requests."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.journal.rows import Record
 
 from .part_id import PART_LENGTH, check_part
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from stfpm_runtime.errors import MissingExtraError, OptionError
 from stfpm_runtime.line.cameras.mailbox import TriggerRequest
-from stfpm_runtime.line.outputs.follower import LogEvent
+from stfpm_runtime.line.journal.rows import LogEvent
 
 from .base import NOT_TAKEN, QueuedTrigger
 

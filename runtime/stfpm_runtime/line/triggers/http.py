@@ -22,8 +22,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from stfpm_runtime.errors import OutputError, TriggerError
-from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.line.observers.logs import limit_repeats
 from stfpm_runtime.line.web.authorizer import AuthorizationError, Authorizer
 from stfpm_runtime.line.web.connections import (

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from stfpm_runtime.line.cameras.worker import CameraWorker
 from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.outputs.follower import LogEvent
+from stfpm_runtime.line.journal.rows import LogEvent
 
 from .base import QueuedTrigger
 
