@@ -20,9 +20,9 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.cameras.mailbox import Record, TriggerRequest
+from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.outputs import MqttOptions
-from stfpm_runtime.line.journal.rows import LogEvent
+from stfpm_runtime.line.journal.rows import LogEvent, Record
 from stfpm_runtime.line.outputs.follower import PATIENCE_S, OutputUnavailableError
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT, connect, make_client
 
