@@ -1,6 +1,6 @@
 """`make demo`: from nothing to verdicts, by the commands that a user types. Nothing is downloaded.
 
-    python -m gears.demo --output demo
+    python -m examples.gears.demo --output demo
 
 It draws pictures of a part, trains with the teacher that ships, exports, evaluates and inspects. Every step is a
 command of its own, echoed as it can be copied; the first that fails ends the demo with its exit code.
@@ -49,7 +49,7 @@ class Step:
 
     title: str
     program: str
-    """A console script of ours, or a module `stfpm_edge.NAME` that is run with `python -m`."""
+    """A console script of ours, or a module `examples.gears.NAME` that is run with `python -m`."""
     arguments: tuple[str, ...]
 
 
@@ -109,7 +109,7 @@ def _clear(output: Path) -> None:
 def _command(step: Step) -> list[str]:
     """The step as a command line that runs from here, with or without the virtual environment activated."""
     python = Path(sys.executable)
-    if step.program.startswith("stfpm_edge."):
+    if step.program.startswith("examples."):
         return [_short(python), "-m", step.program, *step.arguments]
     script = shutil.which(step.program, path=str(python.parent))
     if script is None:
@@ -144,7 +144,7 @@ def _summary(output: Path, steps: Sequence[Step], seconds: Sequence[float]) -> s
 def _parser() -> argparse.ArgumentParser:
     defaults = DemoOptions()
     parser = argparse.ArgumentParser(
-        prog="python -m gears.demo",
+        prog="python -m examples.gears.demo",
         description="From nothing to verdicts: draw parts, train, export, evaluate, inspect.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

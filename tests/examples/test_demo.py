@@ -28,7 +28,7 @@ def test_each_step_is_named_and_uses_only_what_an_earlier_one_made(tmp_path: Pat
 
 
 def test_demo_does_not_import_torch():
-    code = "import gears.demo, sys; sys.exit('torch' in sys.modules)"
+    code = "import examples.gears.demo, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,7 +15,7 @@ from benchmarks.experiments.recorded import BENCHMARKS
 from known_answers import write
 from stfpm_edge.options import TrainOptions
 
-PEERS = BENCHMARKS / "peers"
+PEERS = BENCHMARKS / "experiments" / "peers"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from stfpm_export.export import ExportOptions, export
 from stfpm_runtime.engines.tensorrt import PlanOptions
 from stfpm_runtime.engines.tensorrt import cuda as cuda_module
 
-IMPORTERS = ("engines.tensor_rt", "plans.building", "plans.builder", "plans.monitor")
+IMPORTERS = tuple(f"engines.tensorrt.{name}" for name in ("engine", "build", "builder", "monitor"))
 
 
 @pytest.fixture

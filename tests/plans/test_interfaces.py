@@ -21,7 +21,7 @@ def files_that_use_tensorrt() -> list[Path]:
 
 def test_there_are_such_files():
     names = {path.name for path in files_that_use_tensorrt()}
-    assert {"tensor_rt.py", "builder.py", "building.py", "monitor.py"} <= names
+    assert {"build.py", "builder.py", "engine.py", "monitor.py"} <= names
 
 
 @pytest.mark.skipif(not (INTERFACES / "check").is_file(), reason="TensorRT's type stubs are not here")

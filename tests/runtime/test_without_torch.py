@@ -18,7 +18,7 @@ RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
 ALLOWED = {
     "PIL", "asyncua", "av", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho",
-    "prometheus_client", "pycuda", "pymodbus", "simplejpeg", "starlette", "tensorrt", "tomli", "uvicorn",
+    "prometheus_client", "pycuda", "pymodbus", "simplejpeg", "starlette", "stfpm_runtime", "tensorrt", "tomli", "uvicorn",
 }  # fmt: skip
 
 BLOCK_AND_INSPECT = f"""
@@ -60,7 +60,7 @@ def test_module_imports_nothing_but_the_standard_library_and_what_the_device_has
         ("openvino", {"openvino.py"}),
         ("cuda", {"cuda.py"}),
         ("pycuda", {"cuda.py"}),
-        ("tensorrt", {"tensor_rt.py", "builder.py", "building.py", "monitor.py"}),
+        ("tensorrt", {"build.py", "builder.py", "engine.py", "monitor.py"}),
     ],
 )
 def test_packages_of_engines_are_imported_where_they_are_used_alone(package, modules):
