@@ -129,7 +129,7 @@ def _endure(arguments: argparse.Namespace) -> int:
         tail = one.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
     result = {
         "schema": 1,
-        "command": f"python -m benchmarks.experiments.endurance MODEL DATA --kills {one.kills} --seed {one.seed} --json FILE",
+        "command": f"python -m benchmarks.experiments.endurance MODEL DATA --kills {one.kills} --seed {one.seed}",
         "machine": dataclasses.asdict(read_machine()),
         "seconds": round(time.monotonic() - started, 1),
         "full_disk": one.disk,

@@ -260,8 +260,9 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
         raise RuntimeError("told to fail")
 
     for name in (
-        "drift.DriftWatch.take", "board.Board.take", "board.Board.turned", "summary.Summary.log_now_and_then",
-        "loop.take_orders", "ruling.Succession.take_over", "sd_notify.Notifier.alive", "pictures.Pictures.promise",
+        "observers.drift.DriftWatch.take", "observers.status.LiveStatus.take", "observers.status.LiveStatus.turned",
+        "observers.summary.Summary.log_now_and_then", "loop.apply_threshold_changes", "models.swap.ModelSwap.take_over",
+        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.promise",
     ):  # fmt: skip
         monkeypatch.setattr(f"stfpm_runtime.line.{name}", broken)
     answers = []
@@ -298,7 +299,7 @@ def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, m
     def broken(*arguments):
         raise RuntimeError("a bug of the loop itself")
 
-    monkeypatch.setattr("stfpm_runtime.line.loop.keep_up", broken)
+    monkeypatch.setattr("stfpm_runtime.line.loop.do_maintenance", broken)
     running.thread.join(20)
     assert [str(error) for error in running.errors] == ["a bug of the loop itself"]
     assert sorted(records[0]["part"] for records in answers) == ["A-1", "A-2"]

@@ -48,7 +48,7 @@ def trials() -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            is_trial = b"model_trial" in (folder / "cmdline").read_bytes()
+            is_trial = b"models.trial" in (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, IndexError):
             continue
