@@ -14,6 +14,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
+from stfpm_runtime.lifecycle import Closable, close_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import Source
 from stfpm_runtime.sources.base import OnEvent
@@ -28,7 +29,6 @@ from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .journal.threshold_changes import Thresholds
 from .journal.threshold_orders import resume
-from .lifecycle import Closable, close_all
 from .loop import Line, run
 from .models.first import FirstModel, first_model
 from .models.swap import ActiveModel, ModelSwap, active_of, opener, rules_of

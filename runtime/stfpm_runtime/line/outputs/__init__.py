@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stfpm_runtime.lifecycle import close_all
 from stfpm_runtime.line.config.outputs import OutputTables
 from stfpm_runtime.line.journal.rows import LogEvent
-from stfpm_runtime.line.lifecycle import close_all
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 from .base import OutputPlan

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from runtime.line.outputs.conftest import Writer, wait_until
+from stfpm_runtime.lifecycle import close_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
 from stfpm_runtime.line.journal.rows import utc
-from stfpm_runtime.line.lifecycle import close_all
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 from stfpm_runtime.line.outputs import open_outputs
 from stfpm_runtime.line.outputs.age import age_ms

@@ -1,0 +1,111 @@
+"""The life-cycle of everything that owns a thread, the one time budget of a stop, and the one back-off.
+
+It stands outside `line/`, because sources of frames own threads, too.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+EACH_S = 5.0
+"""The longest wait for the end of one worker, in seconds."""
+
+Self = TypeVar("Self", bound="Worker")
+
+
+class Worker:
+    """Owns one thread. The constructor only stores; nothing runs before `start`.
+
+    A subclass writes `run`, which returns soon after `self.stopping` is set, and overrides `wake` where `run` waits
+    for something other than `self.stopping`. Methods may be called from any thread except the worker's own.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Store the thread's name, which the log shows."""
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+
+    def run(self) -> None:
+        """Do the work, in the worker's thread, until `self.stopping` is set."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Make `run` notice that `self.stopping` is set."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Tell the thread to end, without waiting for it."""
+        self.stopping.set()
+        self.wake()
+
+    def stop(self, deadline_s: float) -> None:
+        """Tell the thread to end, and wait for it until `deadline_s` on `time.monotonic()`. May be called twice."""
+        self.request_stop()
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
+
+    def __enter__(self: Self) -> Self:
+        """Start the thread."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the thread."""
+        self.stop(time.monotonic() + EACH_S)
+
+
+def stop_all(workers: Sequence[Worker], budget_s: float) -> None:
+    """Tell all workers to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
+    deadline_s = time.monotonic() + budget_s
+    for worker in reversed(workers):
+        worker.request_stop()
+    for worker in reversed(workers):
+        worker.stop(deadline_s)
+
+
+class Backoff:
+    """Computes growing waits between attempts to reach something that does not answer. For one thread."""
+
+    def __init__(self, first_s: float = 0.25, most_s: float = 5.0, jitter: float = 0.0) -> None:
+        """Store the first and the longest wait, and the share of each wait (0 to 1) that is drawn at random."""
+        self._first_s = first_s
+        self._most_s = most_s
+        self._jitter = jitter
+        self._attempts = 0
+
+    def next_s(self) -> float:
+        """Return the wait before the next attempt, in seconds. It doubles with each call, up to the longest one."""
+        longest_s: float = min(self._most_s, self._first_s * 2 ** min(self._attempts, 30))
+        self._attempts += 1
+        return longest_s * (1 - self._jitter * random.random())
+
+    def reset(self) -> None:
+        """Begin again with the first wait: the last attempt succeeded."""
+        self._attempts = 0
+
+
+class Closable(Protocol):
+    """Has a thread that `close` tells to end. Replaced by `Worker`, class by class."""
+
+    def close(self, timeout_s: float) -> None:
+        """End, and wait for the end for `timeout_s` seconds at most."""
+        ...
+
+
+def close_all(closables: Sequence[Closable], budget_s: float) -> None:
+    """Tell all of them to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
+    until_s = time.monotonic() + budget_s
+    for closable in reversed(closables):
+        closable.close(0.0)
+    for closable in reversed(closables):
+        closable.close(max(0.0, min(EACH_S, until_s - time.monotonic())))

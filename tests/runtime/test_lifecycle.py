@@ -1,0 +1,55 @@
+"""The life-cycle of a thread's owner, the one budget of a stop, and the back-off."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from stfpm_runtime.lifecycle import Backoff, Worker, stop_all
+
+
+class Counter(Worker):
+    """Counts until it is told to stop, and then for `last_s` seconds more."""
+
+    def __init__(self, last_s: float = 0.0) -> None:
+        super().__init__("counter")
+        self.last_s = last_s
+        self.ended_s = 0.0
+
+    def run(self) -> None:
+        self.stopping.wait()
+        time.sleep(self.last_s)
+        self.ended_s = time.monotonic()
+
+
+def test_worker_runs_between_start_and_stop_which_may_be_called_twice():
+    with Counter() as worker:
+        assert not worker.ended_s
+    assert worker.ended_s
+    worker.stop(0.0)
+    Counter().stop(0.0)  # never started
+
+
+def test_workers_stop_together_within_one_budget():
+    workers = [Counter(0.1), Counter(5.0), Counter(0.1)]
+    for worker in workers:
+        worker.start()
+    began_s = time.monotonic()
+    stop_all(workers, 0.5)
+    assert time.monotonic() - began_s < 3.0
+    assert [bool(worker.ended_s) for worker in workers] == [True, False, True]
+
+
+def test_waits_double_up_to_the_longest_and_begin_again_after_a_success():
+    backoff = Backoff(0.5, 3.0)
+    assert [backoff.next_s() for _ in range(4)] == [0.5, 1.0, 2.0, 3.0]
+    backoff.reset()
+    assert backoff.next_s() == 0.5
+
+
+def test_jitter_shortens_a_wait_by_its_share_at_most():
+    backoff = Backoff(8.0, 8.0, jitter=0.5)
+    waits_s = [backoff.next_s() for _ in range(100)]
+    assert 4.0 <= min(waits_s) < max(waits_s) <= 8.0
+    assert sum(waits_s) / 100 == pytest.approx(6.0, abs=1.0)
