@@ -14,7 +14,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all
+from stfpm_runtime.lifecycle import Closable, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import Source
 from stfpm_runtime.sources.base import OnEvent
@@ -40,8 +40,6 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
 from .triggers.listeners import open_listeners
@@ -108,14 +106,6 @@ def open_line(
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
         threads: list[Closable] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S))
-        json_lines = pictures = None
-        if options.journal.json_lines:
-            limit = options.journal.json_lines_mb * 1e6
-            json_lines = JsonLinesOutput(options.journal.path, options.journal.json_lines, limit, recorder.log_event)
-            threads.append(json_lines)
-        if options.pictures:
-            pictures = Pictures(options.pictures, recorder.log_event)
-            threads.append(pictures)
         meeting = FrameMailbox()
         stations = tuple(
             CameraWorker(
@@ -131,8 +121,10 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, stations, meeting)
         heartbeat = Heartbeat()
-        followers = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
-        threads += followers
+        outputs = open_outputs(options, recorder.log_event, heartbeat)
+        stack.callback(lambda: stop_all(outputs, STOP_S))
+        for output in outputs:
+            output.start()
         listeners = []
         for listener in open_listeners(options, stations, recorder.log_event):
             listeners.append(listener)
@@ -163,9 +155,7 @@ def open_line(
             recorder=recorder,
             drift=drift,
             guard=Guard(recorder.log_event),
-            pictures=pictures,
-            json_lines=json_lines,
-            followers=followers,
+            outputs=tuple(outputs),
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,
