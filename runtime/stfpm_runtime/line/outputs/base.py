@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stfpm_runtime.lifecycle import Worker
-from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.cursor import Position
 from stfpm_runtime.line.journal.rows import Record, VerdictRow
 
@@ -29,7 +29,7 @@ class Output(Worker):
         """Return why it does not work; an empty text where it does."""
         raise NotImplementedError
 
-    def prepare(self, row: VerdictRow, judged: Judged, journal: str) -> VerdictRow:
+    def prepare(self, row: VerdictRow, judged: JudgedPart, journal: str) -> VerdictRow:
         """Return the row with the names of the files that will be written for it.
 
         Called by the loop before the row is written into the journal with the id `journal`.

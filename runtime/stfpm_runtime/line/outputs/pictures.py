@@ -28,7 +28,7 @@ from stfpm_runtime.files import private_opener
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.line import PictureOptions
-from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.health import Backlog
 from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
 
@@ -93,7 +93,7 @@ class Pictures(Output):
         """Return for how many seconds the oldest unwritten picture has waited; 0 where there is none."""
         return self._backlog.lag_s
 
-    def prepare(self, row: VerdictRow, judged: Judged, journal: str) -> VerdictRow:
+    def prepare(self, row: VerdictRow, judged: JudgedPart, journal: str) -> VerdictRow:
         """Return the row with the names of its pictures, or as it is where none are wanted or the queue is full.
 
         The names begin with the id of the journal: the numbers of another journal never give the same name.
