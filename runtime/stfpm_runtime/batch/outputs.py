@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -16,9 +16,8 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.options import SaveOnly, is_saved
 from stfpm_runtime.sources import Frame, absolute
-
-SaveOnly = Literal["all", "pass", "reject", "fault"]
 
 
 class Sink(Protocol):
@@ -92,8 +91,7 @@ class OverlayFolder:
 
     def wants(self, verdict: Verdict) -> bool:
         """Whether it is among those to be saved; `reject` means all that was not passed, faults included."""
-        decision = verdict.decision
-        return self._save_only in ("all", decision) or (self._save_only == "reject" and decision != "pass")
+        return is_saved(self._save_only, verdict.decision)
 
     def path(self, frame: Frame) -> Path:
         """Where the frame's overlay goes."""

@@ -26,9 +26,10 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.files import private_opener
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import PictureOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.options import is_saved
 
 from .health import Backlog
 
@@ -122,8 +123,7 @@ class Pictures:
         self._thread.join(max(0.0, timeout_s))
 
     def _wants(self, decision: str) -> bool:
-        save = self._options.save
-        return save in ("all", decision) or (save == "reject" and decision != "pass")
+        return is_saved(self._options.save, decision)
 
     def _work(self) -> None:
         try:
