@@ -79,7 +79,7 @@ class OverlayFolder:
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Save the overlay if it is wanted, and if the frame has pixels."""
-        if frame.image is None or not self.wants(verdict):
+        if frame.image is None or not is_saved(self._save_only, verdict.decision):
             return
         path = self.path(frame)
         try:
@@ -88,10 +88,6 @@ class OverlayFolder:
             if not self.failures:
                 print(f"{path}: the overlay cannot be written ({error}); going on without", file=sys.stderr)
             self.failures += 1
-
-    def wants(self, verdict: Verdict) -> bool:
-        """Whether it is among those to be saved; `reject` means all that was not passed, faults included."""
-        return is_saved(self._save_only, verdict.decision)
 
     def path(self, frame: Frame) -> Path:
         """Where the frame's overlay goes."""

@@ -14,7 +14,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all
+from stfpm_runtime.lifecycle import Closable, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import Source
 from stfpm_runtime.sources.base import OnEvent
@@ -40,8 +40,7 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
+from .outputs.base import Output
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
 from .triggers.listeners import open_listeners
@@ -107,15 +106,9 @@ def open_line(
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
         threads: list[Closable] = [integrity]
-        stack.callback(lambda: close_all(threads, STOP_S))
-        json_lines = pictures = None
-        if options.journal.json_lines:
-            limit = options.journal.json_lines_mb * 1e6
-            json_lines = JsonLinesOutput(options.journal.path, options.journal.json_lines, limit, recorder.log_event)
-            threads.append(json_lines)
-        if options.pictures:
-            pictures = Pictures(options.pictures, recorder.log_event)
-            threads.append(pictures)
+        outputs: list[Output] = []
+        stack.callback(lambda: close_all(threads, STOP_S / 2))
+        stack.callback(lambda: stop_all(outputs, STOP_S / 2))
         mailbox = FrameMailbox()
         cameras = tuple(
             CameraWorker(
@@ -131,8 +124,9 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        outputs = tuple(open_outputs(options, options.journal.path, recorder.log_event, heartbeat))
-        threads += outputs
+        outputs += open_outputs(options, recorder.log_event, heartbeat)
+        for output in outputs:
+            output.start()
         listeners = []
         for listener in open_listeners(options, cameras, recorder.log_event):
             listeners.append(listener)
@@ -163,9 +157,7 @@ def open_line(
             recorder=recorder,
             drift=drift,
             guard=Guard(recorder.log_event),
-            pictures=pictures,
-            json_lines=json_lines,
-            outputs=outputs,
+            outputs=tuple(outputs),
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,

@@ -255,10 +255,10 @@ def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
     from stfpm_runtime.line.triggers.gpio import fire
 
-    posted, remarks = QueuedTrigger(), []
+    posted, events = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        fire(posted, "gpio /dev/gpiochip0:17", lambda *log_event: remarks.append(log_event))
-    assert remarks == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
+        fire(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
+    assert events == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
 def test_a_gpio_line_that_is_not_there():
