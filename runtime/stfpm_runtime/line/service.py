@@ -22,7 +22,8 @@ from stfpm_runtime.sources.file_source import FileSource
 
 from .cameras.mailbox import FrameMailbox
 from .cameras.worker import CameraWorker, OpenSource
-from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .config.camera import CameraOptions
+from .config.line import LineOptions, read_config
 from .decide import Thresholds, restore_thresholds
 from .journal.active_model import FileIdentity, absolute
 from .journal.integrity import IntegrityCheck
@@ -208,7 +209,7 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
-    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
+    if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
     return open_source(camera.source, on_event=on_event, options=options)
 

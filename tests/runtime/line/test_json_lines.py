@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
