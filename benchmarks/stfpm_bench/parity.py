@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden
+from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import ArtifactError, MissingExtraError
@@ -14,11 +15,6 @@ from stfpm_runtime.files import sha256
 
 from .results import ParityResult
 
-TOLERANCE = 1e-4
-"""Of an fp32 file's map: the export's own; a stricter one for small thresholds."""
-THRESHOLD_SHARE = 0.01
-SLACK = 2.0
-"""Another machine's arithmetic may double the error that the export found, or there is something wrong."""
 GOLDEN, PYTORCH = "golden file", "PyTorch"
 WORST = float(np.finfo(np.float32).max)
 """The error of what is not a number."""
@@ -72,33 +68,20 @@ def ask_pytorch(checkpoint: Path, spec: Spec) -> Golden:
     return Golden(np.stack(reference.images), reference.maps, reference.scores)
 
 
-def measure_parity(engine: Engine, golden: Golden, against: str) -> ParityResult:
-    """Run the golden images one by one, as a line does. Raises EngineError where they do not fit, or it fails."""
-    spec = engine.spec
-    results = [engine.infer(image[np.newaxis]) for image in golden.images]
-    maps, scores = (np.concatenate([result[k] for result in results]) for k in (0, 1))
-    errors = np.abs(maps - golden.maps)
-    is_finite = bool(np.isfinite(maps).all() and np.isfinite(scores).all())
-    error = float(errors.max()) if is_finite else WORST
-    before = spec.parity.get("pytorch_threshold", spec.threshold)
-    flips = 0
-    if spec.threshold is not None and before is not None:
-        flips = int(((scores > spec.threshold) != (golden.scores > before)).sum())
-    limit = error_limit(spec)
+def check_parity(engine: Engine, golden: Golden, against: str) -> ParityResult:
+    """Return the parity of an engine with the golden results, as the report has it.
+
+    Raises EngineError where the images do not fit the engine, or it fails.
+    """
+    found = measure_parity(engine.infer, golden, engine.spec)
     return ParityResult(
         against=against,
-        images=len(scores),
-        map_max_error=error,
-        score_max_error=float(np.abs(scores - golden.scores).max()) if is_finite else WORST,
-        verdict_flips=flips,
-        limit=limit,
-        holds=error <= limit,
-        scores=tuple(map(float, np.nan_to_num(scores))),
-        reference_scores=tuple(map(float, golden.scores)),
+        images=found.images,
+        map_max_error=found.map_max_error if found.is_finite else WORST,
+        score_max_error=found.score_max_error if found.is_finite else WORST,
+        verdict_flips=found.verdict_flips,
+        limit=found.limit,
+        holds=found.holds,
+        scores=tuple(map(float, np.nan_to_num(found.scores))),
+        reference_scores=tuple(map(float, found.reference_scores)),
     )
-
-
-def error_limit(spec: Spec) -> float:
-    """What the map's error may be: the export's tolerance, or twice what the export itself found, if that is more."""
-    tolerance = min(TOLERANCE, THRESHOLD_SHARE * spec.threshold) if spec.threshold else TOLERANCE
-    return max(tolerance, SLACK * float(spec.parity.get("map_max_error", 0.0)))

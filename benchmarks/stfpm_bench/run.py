@@ -19,7 +19,7 @@ from stfpm_runtime.machine import describe_machine
 from .accuracy import Labelled, check_product, find_labelled, measure_accuracy
 from .client import our_contender
 from .options import BenchOptions, unique_names
-from .parity import GOLDEN, PYTORCH, ask_pytorch, measure_parity, read_golden
+from .parity import GOLDEN, PYTORCH, ask_pytorch, check_parity, read_golden
 from .results import BenchReport, ModelResult
 from .roofline import measure_roofline
 from .session import INTERRUPTED, Session, Tally, measure
@@ -142,7 +142,7 @@ def measure_quality(result: ModelResult, subject: BenchTarget, options: BenchOpt
         with contextlib.closing(open_model(subject.path, options.device, options.threads)) as engine:
             if subject.golden is not None:
                 say(f"{subject.name}: parity against {subject.against}")
-                parity = measure_parity(engine, subject.golden, subject.against)
+                parity = check_parity(engine, subject.golden, subject.against)
                 result = dataclasses.replace(result, parity=parity)
             if subject.labelled is not None:
                 say(f"{subject.name}: accuracy on {subject.labelled.name}")
