@@ -40,6 +40,7 @@ EXPORT = [
     *TRAIN,
     *CPU,  # proves the exported file against PyTorch
     "onnx>=1.16",  # builds and checks the fused graph
+    "py-cpuinfo>=9.0",  # the name of the CPU in the self-test's report
 ]
 BENCH = [
     *CPU,

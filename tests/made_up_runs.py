@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stfpm_bench.machine import Machine
 from stfpm_bench.results import Accuracy, BenchReport, ColdStart, Idle, Latency, ModelResult, ParityResult, Throughput
 from stfpm_bench.roofline import Group, Roofline
 from stfpm_bench.sensors import Reading
+from stfpm_runtime.machine import Machine
 
 MACHINE = Machine("a processor", "x86_64", 2, ("avx2",), 8.0, "", "Linux 6", "3.11", {"numpy": "2.0"})
 

@@ -34,12 +34,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stfpm_bench.machine import read_machine
 from stfpm_bench.report.text import markdown_table
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.line.journal.reader import open_for_reading
+from stfpm_runtime.machine import describe_machine
 
 from .endurance_audit import Check, audit
 from .endurance_plant import PATIENCE_S, Camera, Machine, Subscriber, choose_pictures
@@ -130,7 +130,7 @@ def _endure(arguments: argparse.Namespace) -> int:
     result = {
         "schema": 1,
         "command": f"python -m benchmarks.experiments.endurance MODEL DATA --kills {one.kills} --seed {one.seed}",
-        "machine": dataclasses.asdict(read_machine()),
+        "machine": dataclasses.asdict(describe_machine()),
         "seconds": round(time.monotonic() - started, 1),
         "full_disk": one.disk,
         **counts,

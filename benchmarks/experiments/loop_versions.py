@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stfpm_bench.machine import read_machine
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.machine import describe_machine
 
 from .loop import show_result
 
@@ -74,7 +74,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     result = {
         "schema": 1,
         "command": "python -m benchmarks.experiments.loop_versions OLD NEW MODEL --json FILE",
-        "machine": dataclasses.asdict(read_machine()),
+        "machine": dataclasses.asdict(describe_machine()),
         "verdicts": arguments.turns * arguments.verdicts,
         "loads": {load: compare(pooled["old"][load], pooled["new"][load]) for load in pooled["old"]},
     }

@@ -120,7 +120,7 @@ def _loop(
         if options.dashboard:
             stack.enter_context(peer("onlooker", options.dashboard.port, TOKEN))
         run_loop(with_summary(line, stopwatch), stop)
-        unreached = [follower.name for follower in line.followers if not follower.works]
+        unreached = [follower.name for follower in line.outputs if not follower.works]
     if unreached:
         raise StfpmError(f"{', '.join(unreached)} could not be reached; the figures would say nothing")
     return stopwatch

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.machine import Machine
 
-from .machine import Machine
 from .roofline import Roofline
 from .sensors import Reading
 

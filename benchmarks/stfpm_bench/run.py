@@ -14,10 +14,10 @@ from stfpm_eval.models import is_checkpoint, open_model
 from stfpm_runtime.artifact.golden import Golden
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.files import sha256
+from stfpm_runtime.machine import describe_machine
 
 from .accuracy import Labelled, check_product, find_labelled, measure_accuracy
 from .client import our_contender
-from .machine import read_machine
 from .options import BenchOptions, unique_names
 from .parity import GOLDEN, PYTORCH, ask_pytorch, measure_parity, read_golden
 from .results import BenchReport, ModelResult
@@ -71,7 +71,7 @@ def assemble(session: Session, results: Sequence[ModelResult], options: BenchOpt
     samples = [(tally.contender.name, tally.rounds) for tally in session.tallies if tally.turns]
     return BenchReport(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        machine=read_machine(),
+        machine=describe_machine(),
         frame=options.frame,
         threads=options.threads,
         models=tuple(results),

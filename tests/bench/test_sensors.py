@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stfpm_bench import sensors
-from stfpm_bench.machine import read_machine
+from stfpm_runtime.machine import describe_machine
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_driver_that_fails_is_no_gpu(gpu, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs Linux")
 def test_this_machine_has_a_processor():
-    machine = read_machine()
+    machine = describe_machine()
     assert machine.cpu
     assert machine.cores >= 1
     assert machine.packages["numpy"]

@@ -23,12 +23,11 @@ from stfpm_runtime.sources.file_source import FileSource
 from .cameras.mailbox import FrameMailbox
 from .cameras.worker import CameraWorker, OpenSource
 from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .decide import Thresholds, restore_thresholds
 from .journal.active_model import FileIdentity, absolute
 from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
-from .journal.threshold_changes import Thresholds
-from .journal.threshold_orders import resume
 from .loop import Line, run
 from .models.first import FirstModel, first_model
 from .models.swap import ActiveModel, ModelSwap, active_of, opener, rules_of
@@ -116,62 +115,62 @@ def open_line(
         if options.pictures:
             pictures = Pictures(options.pictures, recorder.log_event)
             threads.append(pictures)
-        meeting = FrameMailbox()
-        stations = tuple(
+        mailbox = FrameMailbox()
+        cameras = tuple(
             CameraWorker(
                 dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
                 open_trigger(camera),
                 open_source or open_camera,
-                meeting,
+                mailbox,
                 recorder.note,
             )
             for camera in options.camera
         )
         notifier = Notifier()
         stack.callback(notifier.close)
-        stack.callback(_close_cameras, stations, meeting)
+        stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        followers = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
-        threads += followers
+        outputs = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
+        threads += outputs
         listeners = []
-        for listener in open_listeners(options, stations, recorder.log_event):
+        for listener in open_listeners(options, cameras, recorder.log_event):
             listeners.append(listener)
             threads.append(listener)
         if options.http:
             posted = {
                 s.camera.name: s.trigger
-                for s in stations
+                for s in cameras
                 if isinstance(s.trigger, QueuedTrigger) and s.camera.trigger == "http"
             }
             longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
             server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
             LOG.info("triggers at http://%s:%d/trigger/{%s}", options.http.host, server.port, ",".join(posted))
             stack.callback(server.close)
-        ruling = _ruling(options, model)
-        resume(recorder, ruling)
-        recorder.use_model(active_of(ruling, first.who, first.configured))
+        active_model = _ruling(options, model)
+        restore_thresholds(recorder, active_model.thresholds)
+        recorder.use_model(active_of(active_model, first.who, first.configured))
         if first.log_event:
             recorder.log_event("model", first.log_event)
-        stack.callback(lambda: None if ruling.model.engine is engine else ruling.model.engine.close())
+        stack.callback(lambda: None if active_model.model.engine is engine else active_model.model.engine.close())
         drift = DriftWatch(options.drift, recorder.log_event)
         stack.callback(drift.end, "the line stopped")
         drift.begin(engine.spec.held_out_scores)
         line = Line(
-            stations=stations,
-            meeting=meeting,
-            ruling=ruling,
+            cameras=cameras,
+            mailbox=mailbox,
+            active_model=active_model,
             recorder=recorder,
             drift=drift,
             guard=Guard(recorder.log_event),
             pictures=pictures,
             json_lines=json_lines,
-            followers=followers,
+            outputs=outputs,
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,
-            succession=ModelSwap(ruling, options, recorder, first.configured),
-            shadow=_open_shadow(options, ruling, recorder, threads),
-            board=_open_board(options) if options.dashboard else None,
+            model_swap=ModelSwap(active_model, options, recorder, first.configured),
+            shadow=_open_shadow(options, active_model, recorder, threads),
+            live_status=_open_board(options) if options.dashboard else None,
             notifier=notifier,
         )
         if options.dashboard:
@@ -184,17 +183,16 @@ def open_line(
 
 
 def _ruling(options: LineOptions, model: Model) -> ActiveModel:
-    thresholds = Thresholds(options.camera, options.threshold, model.detector.threshold)
-    return ActiveModel(model, options.batch, thresholds, rules_of(options))
+    return ActiveModel(model, options.batch, Thresholds(options.camera, options.threshold), rules_of(options))
 
 
 def _open_shadow(
-    options: LineOptions, ruling: ActiveModel, recorder: Recorder, threads: list[Closable]
+    options: LineOptions, active_model: ActiveModel, recorder: Recorder, threads: list[Closable]
 ) -> Shadow | None:
     """The second model, checked as a successor is. Raises StfpmError before the first frame."""
     if options.shadow is None:
         return None
-    rules = dataclasses.replace(for_swap(ruling.rules, ruling.model.spec), sha256="", thresholds=())
+    rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
     shadow = Shadow(load_checked(options.shadow, opener(options), rules), options.batch, recorder.log_event)
     threads.append(shadow)
     return shadow
@@ -231,7 +229,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
         return
 
     def reload() -> None:
-        assert line.succession is not None, "every line has one"
+        assert line.model_swap is not None, "every line has one"
         try:
             read = read_config(config) if config else options
         except StfpmError as error:
@@ -239,7 +237,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
             line.recorder.log_event("model", f"refused, by SIGHUP: {error}")
             return
         with contextlib.suppress(StfpmError):  # it has been said
-            line.succession.succeed(read.model, "SIGHUP", read)
+            line.model_swap.load_and_swap(read.model, "SIGHUP", read)
 
     before = signal.signal(
         signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start()
@@ -258,10 +256,10 @@ def _check_places(options: LineOptions) -> None:
         check_writable(options.pictures.folder / "picture")
 
 
-def _close_cameras(stations: tuple[CameraWorker, ...], meeting: FrameMailbox) -> None:
-    for station in stations:
-        station.close()
-    meeting.close()
+def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox) -> None:
+    for worker in cameras:
+        worker.close()
+    mailbox.close()
 
 
 @contextlib.contextmanager

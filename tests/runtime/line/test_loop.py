@@ -274,7 +274,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
     )
     running = run_line(options)
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     for number in range(20):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), f"A-{number}", answers.append))
         wait_until(lambda number=number: len(answers) > number)
@@ -283,7 +283,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     assert [entry.part for entry in entries] == [f"A-{number}" for number in range(20)]
     assert {entry.decision for entry in entries} == {"pass"}
     failures = running.line.guard.failures
-    assert set(failures) == {"drift", "board", "summary", "thresholds", "model", "systemd", "pictures"}
+    assert set(failures) == {"drift", "live_status", "summary", "thresholds", "model", "systemd", "pictures"}
     assert failures["drift"] == failures["pictures"] == 20
     assert sum(record.message.startswith("drift: internal error") for record in caplog.records) == 1
     assert sum(event.detail.startswith("drift: RuntimeError") for event in running.journal.events()) == 1
@@ -293,7 +293,7 @@ def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, m
     answers = []
     camera = CameraOptions("left", "0", trigger="http", delay_ms=5000, timeout_ms=5000)
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     assert all(trigger.put(TriggerRequest(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
 
     def broken(*arguments):
@@ -322,7 +322,7 @@ def test_part_in_the_hands_of_a_driver_that_hangs_is_a_fault(run_line, make_opti
     running = run_line(
         make_options(camera, http=HttpOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
     )
-    running.line.stations[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
+    running.line.cameras[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
     assert hanging.wait(20)
     entries = running.finish()
     go_on.set()
@@ -335,7 +335,7 @@ def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_l
     answers = []
     camera = CameraOptions("left", "0", trigger="http")
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     for number, each in enumerate((part, "A-2")):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), each, answers.append))
         wait_until(lambda number=number: len(answers) > number)

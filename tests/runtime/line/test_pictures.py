@@ -13,7 +13,7 @@ import pytest
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
 from stfpm_runtime.line.config.line import CameraOptions, PictureOptions, RegionOptions
-from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.outputs import pictures as picturing
 from stfpm_runtime.line.outputs.pictures import PictureKeeper, Pictures
 from stfpm_runtime.sources import Frame
@@ -48,11 +48,11 @@ def open_pictures(folder, remarks):
         pictures.close()
 
 
-def judged(decision: str = "reject", image: np.ndarray | None = None) -> Judged:
+def judged(decision: str = "reject", image: np.ndarray | None = None) -> JudgedPart:
     image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3) if image is None else image
     shot = TriggeredFrame(CameraOptions("left", "0"), Frame("fake", 0, image), TriggerRequest())
     anomaly_map = np.zeros((8, 8), np.float32)
-    return Judged(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
+    return JudgedPart(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
 
 
 def entry(seq: int, decision: str = "reject"):

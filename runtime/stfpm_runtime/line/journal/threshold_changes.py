@@ -1,21 +1,15 @@
-"""Which threshold holds where: the operator's word, else the configuration's innermost, else the model's own.
-
-The operator's word is a row in the journal's table `thresholds`, written by the dashboard or by `stfpm-journal`, and
-taken over by the running line between two frames. It is for one model and for one configuration: it no longer holds
-when the model is another one, or when the configuration has been given another threshold for the place since.
-"""
+"""Changes of thresholds by operators: rows in the journal's table `thresholds`, see `line.decide`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config.line import CameraOptions
 from stfpm_runtime.model_check import ThresholdBounds
 
 from .rows import utc
@@ -101,49 +95,3 @@ def insert(connection: sqlite3.Connection, orders: Iterable[ThresholdChange]) ->
 def new_threshold_change(threshold: float | None, who: str, camera: str = "", region: str = "") -> ThresholdChange:
     """An order of this moment."""
     return ThresholdChange(0, utc(), who, camera, region, threshold)
-
-
-class Thresholds:
-    """The thresholds that hold. Changed by the loop's thread alone, between two frames."""
-
-    def __init__(self, cameras: Sequence[CameraOptions], line: float | None, model: float) -> None:
-        """`line` is the configuration's for all, `model` the model's own."""
-        self._inner = {
-            (camera.name, region.name): region.threshold if region.threshold is not None else camera.threshold
-            for camera in cameras
-            for region in camera.regions
-        }
-        self._line = line
-        self._model = model
-        self._held: dict[tuple[str, str], float] = {}
-
-    def of(self, camera: str, region: str) -> float:
-        """What a score has to exceed to be a reject."""
-        held = self._held.get((camera, region))
-        return self.configured(camera, region) if held is None else held
-
-    def configured(self, camera: str, region: str) -> float:
-        """The same, without the operator's word."""
-        inner = self._inner[camera, region]
-        return next(value for value in (inner, self._line, self._model) if value is not None)
-
-    def is_held(self, camera: str, region: str) -> bool:
-        """Whether the operator's word holds there."""
-        return (camera, region) in self._held
-
-    def places(self, camera: str = "", region: str = "") -> list[tuple[str, str]]:
-        """Those meant by an order."""
-        return [place for place in self._inner if camera in ("", place[0]) and region in ("", place[1])]
-
-    def hold(self, camera: str, region: str, threshold: float | None) -> None:
-        """From now on; None: as configured."""
-        if threshold is None:
-            self._held.pop((camera, region), None)
-        else:
-            self._held[camera, region] = threshold
-
-    def use_model(self, threshold: float) -> int:
-        """Another model rules, of this threshold: orders were for the one before; returns how many are gone."""
-        gone, self._model = len(self._held), threshold
-        self._held.clear()
-        return gone

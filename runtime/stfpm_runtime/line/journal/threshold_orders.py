@@ -1,10 +1,8 @@
-"""Thresholds that an operator sets: the order in the journal, and how the running line applies it."""
+"""Thresholds that an operator sets: writing a change into the journal, and reading what became of it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -12,16 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.models.swap import ActiveModel
 from stfpm_runtime.model_check import ThresholdBounds
 
 from .active_model import read_active_model
 from .reader import open_for_reading
-from .recorder import Recorder
-from .threshold_changes import TABLE, State, ThresholdChange, insert, problem_of
+from .threshold_changes import TABLE, ThresholdChange, insert, problem_of
 from .writer import check_version
 
-LOG = logging.getLogger("stfpm.threshold")
 Result = Literal["waiting", "taken", "refused"]
 
 
@@ -83,88 +78,11 @@ def wait_for_result(journal: Path, number: int, timeout_s: float) -> Result:
     return result
 
 
-def apply_threshold_changes(recorder: Recorder, ruling: ActiveModel) -> None:
-    """Let what was ordered hold from the next frame on; for the loop, between two frames.
-
-    An order that cannot be followed is an event, and is not looked at again.
-    """
-    for order in recorder.orders():
-        try:
-            held, problem = _follow(order, recorder, ruling)
-        except Exception as error:  # a bug: the order is refused, and the line goes on
-            LOG.exception("an order could not be followed")
-            held, problem = [], f"internal error: {type(error).__name__}"
-        if problem:
-            text = f"order {order.seq} is refused: {problem}"
-            LOG.error("threshold: %s", text)
-            recorder.log_event("threshold", text)
-        recorder.settle(held, [order.seq])
-
-
-def _follow(order: ThresholdChange, recorder: Recorder, ruling: ActiveModel) -> tuple[list[ThresholdChange], str]:
-    """Return the rows for the places where an order holds from now on, or why it is refused."""
-    if problem := problem_of(order, ruling.bounds):
-        return [], problem
-    places = ruling.thresholds.places(order.camera, order.region)
-    if not places:
-        return (
-            [],
-            f"by {order.who}, it is for {order.camera or '*'}/{order.region or '*'}, which the line does not have",
-        )
-    held = []
-    for camera, region in places:
-        old, configured = ruling.thresholds.of(camera, region), ruling.thresholds.configured(camera, region)
-        ruling.thresholds.hold(camera, region, order.threshold)
-        new = ruling.thresholds.of(camera, region)
-        text = f"{camera}/{region}: {old:.6g} -> {new:.6g}, by {order.who} at {order.time}"
-        LOG.warning("threshold of %s", text)
-        recorder.log_event("threshold", text)
-        place = dataclasses.replace(order, camera=camera, region=region, old=old, configured=configured)
-        held.append(dataclasses.replace(place, model=ruling.model.sha256, state=_state(order)))
-    return held, ""
-
-
-def resume(recorder: Recorder, ruling: ActiveModel) -> None:
-    """Let hold what held when the line was last run; not what was for another model or another configuration.
-
-    A row that cannot be followed is an event, and is past.
-    """
-    past = []
-    for order in recorder.held():
-        why = problem_of(order, ruling.bounds) or _why_not_again(order, ruling)
-        if not why:
-            ruling.thresholds.hold(order.camera, order.region, order.threshold)
-            continue
-        past.append(order.seq)
-        is_sound = not problem_of(order)
-        what = f"{order.camera}/{order.region}: {order.threshold}, by {order.who}," if is_sound else f"row {order.seq}"
-        text = f"{what} holds no more: {why}"
-        LOG.warning("threshold of %s", text)
-        recorder.log_event("threshold", text)
-    if past:
-        recorder.settle([], past)
-
-
-def _why_not_again(order: ThresholdChange, ruling: ActiveModel) -> str:
-    """Return why a threshold of the run before does not hold in this one; empty where it does."""
-    if (order.camera, order.region) not in ruling.thresholds.places(order.camera, order.region):
-        return "it is configured anew"
-    if order.model != ruling.model.sha256:
-        return "it was for another model"
-    if order.configured != ruling.thresholds.configured(order.camera, order.region):
-        return "it is configured anew"
-    return ""
-
-
 def check_place(places: Sequence[tuple[str, str]], camera: str, region: str) -> None:
     """Raise OptionError unless an order for this place means anything."""
     if not any(camera in ("", place[0]) and region in ("", place[1]) for place in places):
         known = ", ".join("/".join(place) for place in places) or "none yet"
         raise OptionError(f"got {camera or '*'}/{region or '*'}; expected one of {known}")
-
-
-def _state(order: ThresholdChange) -> State:
-    return "past" if order.threshold is None else "holds"
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from stfpm_runtime.files import private_opener
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.line import PictureOptions
-from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
 
 from .health import Backlog
@@ -78,7 +78,7 @@ class Pictures:
         self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
         self._thread.start()
 
-    def promise(self, entry: VerdictRow, judged: Judged, journal: str) -> tuple[VerdictRow, Job | None]:
+    def promise(self, entry: VerdictRow, judged: JudgedPart, journal: str) -> tuple[VerdictRow, Job | None]:
         """The verdict with the names that its pictures will have, and the job; without, where there will be none.
 
         `journal` is the id of the journal that the verdict's number belongs to: another one never takes its names.
