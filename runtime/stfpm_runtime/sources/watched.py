@@ -14,7 +14,7 @@ from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.images import decode_image, is_image, walk_files, why_left_out
 from stfpm_runtime.lifecycle import Worker
 
-from .base import Event, Frame, FreezeDetector, OnEvent
+from .base import Event, EventKind, Frame, FreezeDetector, OnEvent
 from .options import SourceOptions
 from .watched_file import TAIL, Stamp, WatchedFile, stamp_of, tail_of_file, tail_of_whole
 
@@ -66,7 +66,8 @@ class WatchedFolder(Worker):
         self._reported_s = 0.0
         self._scanned = threading.Condition()
         """Guards the files; notified after each scan."""
-        self._state = ""
+        self._lost: bool | None = None
+        """Whether the folder is gone; None: before the first scan."""
         self._pause_s = 0.0
         self._scanned_ns = 0
         """When the last scan began: what was there then is known."""
@@ -137,10 +138,10 @@ class WatchedFolder(Worker):
                 elif not file.name.startswith(".") and file.suffix.lower() not in UNFINISHED_SUFFIXES:
                     others[path] = why_left_out(file)
         except OSError as error:
-            self._report_state("lost", f"cannot be read ({error.strerror}); waiting for it")
+            self._report_state(True, f"cannot be read ({error.strerror}); waiting for it")
         else:
             earlier = f"pictures that were there before are not judged: {len(found)}" if given and found else ""
-            self._report_state("there", earlier)
+            self._report_state(False, earlier)
             with self._scanned:
                 self._update_files(found, unread, given, began_s)
                 self._update_left_out(others, given)
@@ -272,9 +273,9 @@ class WatchedFolder(Worker):
         more = f"; and {len(names) - NAMED} more files" if len(names) > NAMED else ""
         self._on_event(Event(self._name, "skipped", f"{skipped.total()} not judged: {'; '.join(names[:NAMED])}{more}"))
 
-    def _report_state(self, state: str, detail: str) -> None:
+    def _report_state(self, lost: bool, detail: str) -> None:
         """Report that the folder is lost or there, if that is new."""
-        if state != self._state:
-            there = "regained" if self._state else "opened"
-            self._on_event(Event(self._name, "lost" if state == "lost" else there, detail))
-        self._state = state
+        if lost != self._lost:
+            kind: EventKind = "lost" if lost else "opened" if self._lost is None else "regained"
+            self._on_event(Event(self._name, kind, detail))
+        self._lost = lost

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.detector import Verdict
-from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.line import CameraOptions, PictureOptions, RegionOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.outputs import pictures as picturing
 from stfpm_runtime.line.outputs.pictures import PictureKeeper, Pictures
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)

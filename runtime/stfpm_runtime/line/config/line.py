@@ -19,7 +19,6 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
 from stfpm_runtime.imaging.preprocessing import MIN_SIDE
 from stfpm_runtime.line.observers.drift import DriftOptions
-from stfpm_runtime.line.triggers.part_id import PART_LENGTH
 from stfpm_runtime.model_check import BOUNDS
 
 from .checks import check_least, check_name, check_range, check_threshold, check_unique
@@ -30,6 +29,8 @@ from .toml_file import MistakeError, read_toml
 
 Synchronous = Literal["full", "normal"]
 TriggerKind = Literal["continuous", "every", "http", "mqtt", "gpio"]
+PART_LENGTH = 200
+"""The longest part id, in characters, where the configuration sets no shorter one."""
 ADDRESS = re.compile(r"\d+|[A-Za-z][A-Za-z0-9+.-]*:.*|.* ! .*", re.DOTALL)
 """A source that is no path: a camera's number, scheme:something, a pipeline."""
 

@@ -20,13 +20,12 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
 from stfpm_runtime.line.outputs.follower import PATIENCE_S, OutputUnavailableError
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT, connect, make_client
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 LOG = logging.getLogger("stfpm.mqtt")
