@@ -41,9 +41,7 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
-from .outputs.follower import OutputWorker
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
+from .outputs.base import Output
 from .triggers import Listener
 
 LOG = logging.getLogger("stfpm.line")
@@ -63,10 +61,8 @@ class Line:
     drift: DriftWatch
     guard: Guard
     """Calls everything that no verdict depends on."""
-    pictures: Pictures | None = None
-    json_lines: JsonLinesOutput | None = None
-    outputs: tuple[OutputWorker, ...] = ()
-    """Threads that tell others, each from the journal."""
+    outputs: tuple[Output, ...] = ()
+    """What receives verdicts, each in a thread of its own."""
     listeners: tuple[Listener, ...] = ()
     """Threads that receive triggers."""
     integrity: IntegrityCheck | None = None
@@ -110,24 +106,16 @@ def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
         kept = [(part, keep(line, part)) for part in parts]
         line.guard.call("answer", shot.request.answer, [record(entry, line.recorder.id) for _, entry in kept])
         notify_observers(line, kept)
-    if judged:
-        for output in (line.json_lines, *line.outputs):
-            if output:
-                line.guard.call("outputs", output.wake)
 
 
 def keep(line: Line, judged: JudgedPart) -> VerdictRow:
     """Write one verdict into the journal, with the names of the pictures that it will have."""
-    entry, job = make_row(line, judged), None
-    if line.pictures:
-        promised = line.guard.call("pictures", line.pictures.promise, entry, judged, line.recorder.id)
-        entry, job = promised or (entry, None)
+    entry = make_row(line, judged)
+    for output in line.outputs:
+        entry = line.guard.call(output.name, output.prepare, entry, judged, line.recorder.id) or entry
     entry = line.recorder.keep(entry)
-    if line.pictures and job:
-        if entry.picture or entry.overlay:
-            line.guard.call("pictures", line.pictures.submit, job)
-        else:
-            line.guard.call("pictures", line.pictures.withdraw, job)
+    for output in line.outputs:
+        line.guard.call(output.name, output.take, entry)
     line.guard.call("summary", line.summary.take, entry)
     return entry
 

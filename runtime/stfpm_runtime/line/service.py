@@ -14,14 +14,15 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all
+from stfpm_runtime.lifecycle import Closable, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
-from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .config.camera import CameraOptions
+from .config.line import LineOptions, read_config
 from .decide import Thresholds, restore_thresholds
 from .journal.active_model import FileIdentity, absolute
 from .journal.integrity import IntegrityCheck
@@ -38,8 +39,7 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
+from .outputs.base import Output
 from .triggers import open_listeners
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
@@ -105,15 +105,9 @@ def open_line(
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
         threads: list[Closable] = [integrity]
-        stack.callback(lambda: close_all(threads, STOP_S))
-        json_lines = pictures = None
-        if options.journal.json_lines:
-            limit = options.journal.json_lines_mb * 1e6
-            json_lines = JsonLinesOutput(options.journal.path, options.journal.json_lines, limit, recorder.log_event)
-            threads.append(json_lines)
-        if options.pictures:
-            pictures = Pictures(options.pictures, recorder.log_event)
-            threads.append(pictures)
+        outputs: list[Output] = []
+        stack.callback(lambda: close_all(threads, STOP_S / 2))
+        stack.callback(lambda: stop_all(outputs, STOP_S / 2))
         mailbox = FrameMailbox[TriggeredFrame]()
         cameras = tuple(
             CameraWorker(
@@ -129,8 +123,9 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        outputs = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
-        threads += outputs
+        outputs += open_outputs(options, recorder.log_event, heartbeat)
+        for output in outputs:
+            output.start()
         listeners = []
         for listener in open_listeners(options, {c.camera: c.trigger for c in cameras}, recorder.log_event):
             listeners.append(listener)
@@ -161,9 +156,7 @@ def open_line(
             recorder=recorder,
             drift=drift,
             guard=Guard(recorder.log_event),
-            pictures=pictures,
-            json_lines=json_lines,
-            outputs=outputs,
+            outputs=tuple(outputs),
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,
@@ -212,7 +205,7 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
-    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
+    if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
     return open_address(camera.source, on_event=on_event, options=options)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.imaging.images import MAX_MEGAPIXELS, is_image, read_image, survey_folder, why_left_out
+from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, why_left_out
+from stfpm_runtime.options import MAX_MEGAPIXELS
 
 from .address import parse_address
 from .base import Event, Frame, OnEvent

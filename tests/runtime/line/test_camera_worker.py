@@ -13,7 +13,7 @@ import pytest
 from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.line.cameras import worker as worker_module
 from stfpm_runtime.line.cameras.worker import CameraWorker, TriggeredFrame
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.triggers.base import WAITING, Every, QueuedTrigger, TriggerRequest, open_trigger
 from stfpm_runtime.sources import FileSource, Frame, SourceOptions, open_source
 from stfpm_runtime.sources.fake import FakeCamera

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal import recorder as recording
 from stfpm_runtime.line.journal.clock import Clock
 from stfpm_runtime.line.journal.recorder import Recorder

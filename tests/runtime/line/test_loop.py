@@ -12,8 +12,10 @@ import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera
@@ -178,11 +180,11 @@ def test_sinks_that_hang_cost_the_loop_nothing(run_line, make_options, tmp_path,
     def hang(*arguments):
         assert go_on.wait(120)
 
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", hang)
-    from stfpm_runtime.line.outputs import json_lines as lines_file
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", hang)
+    from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 
-    write = lines_file.LinesFile.write
-    monkeypatch.setattr(lines_file.LinesFile, "write", lambda self, records: hang() or write(self, records))
+    tell = JsonLinesOutput.tell
+    monkeypatch.setattr(JsonLinesOutput, "tell", lambda self, records: hang() or tell(self, records))
     lines = tmp_path / "line.jsonl"
     pictures = PictureOptions(tmp_path / "pictures", save="all", free_mb=0, queue=2)
     options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
@@ -262,7 +264,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     for name in (
         "observers.drift.DriftWatch.take", "observers.status.LiveStatus.take", "observers.status.LiveStatus.turned",
         "observers.summary.Summary.log_now_and_then", "loop.apply_threshold_changes", "models.swap.ModelSwap.take_over",
-        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.promise",
+        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.prepare",
     ):  # fmt: skip
         monkeypatch.setattr(f"stfpm_runtime.line.{name}", broken)
     answers = []
@@ -364,8 +366,8 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
     """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
     monkeypatch.setattr("stfpm_runtime.line.service.STOP_S", 1.0)
     go_on = threading.Event()
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", lambda *arguments: go_on.wait(30))
-    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.LinesFile.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.tell", lambda *arguments: go_on.wait(30))
     options = make_options(
         journal_options={"json_lines": tmp_path / "line.jsonl"},
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stfpm_runtime.errors import MissingExtraError, OptionError, StfpmError
 from stfpm_runtime.lifecycle import Backoff, Worker
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.triggers.base import Trigger, TriggerRequest
 from stfpm_runtime.sources import Event, Frame, OnEvent, Source
 from stfpm_runtime.sources.mailbox import Droppable, FrameMailbox

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
-from stfpm_runtime.line.outputs.dead_letters import mark_for_resending
 
+from .dead_letters import mark_for_resending
 from .reader import Count, JournalReader, Period
 from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
 from .threshold_changes import new_threshold_change

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line.config.line import JournalOptions
+from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.sources import Event
 
 from .active_model import ActiveModelRow

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
-from stfpm_runtime.line.config.line import Synchronous
+from stfpm_runtime.line.config.storage import Synchronous
 
 from .active_model import ActiveModelRow, write_active_model
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of

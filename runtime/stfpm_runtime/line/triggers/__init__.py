@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from stfpm_runtime.line.config.line import CameraOptions, LineOptions
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.rows import LogEvent
 
 from .base import QueuedTrigger, Trigger

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.config.line import PART_LENGTH, CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.options import PART_LENGTH
 
 from .part_id import check_part
 

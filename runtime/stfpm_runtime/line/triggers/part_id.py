@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.config.line import PART_LENGTH
 from stfpm_runtime.line.journal.rows import GS1_SEPARATOR
+from stfpm_runtime.options import PART_LENGTH
 
 EXPECTED = '{"part": "ID"}, or an empty message for a part without an id'
 

@@ -22,7 +22,8 @@ from stfpm_runtime.line.journal.what_if import what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
 from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
-from stfpm_runtime.line.outputs.health import Output, problem_of
+from stfpm_runtime.line.outputs.base import problem_of
+from stfpm_runtime.line.outputs.pictures import Pictures
 
 from .contract import RefusedError
 from .jpeg_cache import JpegCache
@@ -59,7 +60,7 @@ class Api:
         if not line.recorder.works:
             failing.append("the journal cannot be written: every verdict is a fault")
         failing += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
-        failing += [problem for output in _outputs(line) if (problem := problem_of(output))]
+        failing += [problem for output in line.outputs if (problem := problem_of(output))]
         if line.integrity and line.integrity.problem:
             failing.append(line.integrity.problem)
         return failing, [f"{s.camera.name}: the camera is {s.state}" for s in line.cameras if s.state in LOST]
@@ -83,7 +84,7 @@ class Api:
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.cameras],
             "sinks": [
                 {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
-                for o in _outputs(line)
+                for o in line.outputs
             ],
             "pictures": _pictures(line),
             "problems": [problem for problems in self.health() for problem in problems],
@@ -216,15 +217,9 @@ def _newest(glimpse: LatestVerdict | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
 
 
-def _outputs(line: Line) -> list[Output]:
-    """Return everything that receives verdicts: sinks, JSON lines, pictures."""
-    files: tuple[Output | None, ...] = (line.json_lines, line.pictures)
-    return [*line.outputs, *(output for output in files if output is not None)]
-
-
 def _pictures(line: Line) -> dict[str, int] | None:
-    pictures = line.pictures
-    return None if pictures is None else {"dropped": pictures.dropped, "failed": pictures.failed}
+    found = (output for output in line.outputs if isinstance(output, Pictures))
+    return next(({"dropped": pictures.dropped, "failed": pictures.failed} for pictures in found), None)
 
 
 def _shadow(line: Line) -> dict[str, Any] | None:

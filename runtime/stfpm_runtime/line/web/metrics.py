@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from stfpm_runtime.errors import MissingExtraError
+from stfpm_runtime.line.outputs.worker import OutputWorker
 
 from .api import Api
 from .authorizer import Authorizer
@@ -56,8 +57,9 @@ class LineCollector(Collector):
         for station in line.cameras:
             cameras.add_metric([station.camera.name], station.state not in ("lost", "frozen"))
         sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the other side can be reached.", labels=["sink"])
-        for follower in line.outputs:
-            sinks.add_metric([follower.name], follower.works)
+        for output in line.outputs:
+            if isinstance(output, OutputWorker) and output.name != "json_lines":
+                sinks.add_metric([output.name], output.works)
         drift = GaugeMetricFamily("stfpm_drift_statistic", "Kolmogorov-Smirnov, 0 to 1.", labels=PLACE)
         alarm = GaugeMetricFamily("stfpm_drift_alarm", "1 while scores of passed parts drift.", labels=PLACE)
         for place, found in list(line.drift.found.items()):

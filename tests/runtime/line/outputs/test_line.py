@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from runtime.line.outputs.conftest import KINDS, Broker, wait_until
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT
@@ -255,10 +255,10 @@ def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
     from stfpm_runtime.line.triggers.gpio import request_verdict
 
-    posted, remarks = QueuedTrigger(), []
+    posted, events = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        request_verdict(posted, "gpio /dev/gpiochip0:17", lambda *log_event: remarks.append(log_event))
-    assert remarks == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
+        request_verdict(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
+    assert events == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
 def test_a_gpio_line_that_is_not_there():
