@@ -100,8 +100,11 @@ def open_line(
         first = FirstModel(model, FileIdentity(absolute(options.model), digest))
     model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
+        kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
+        recorder = Recorder(
+            kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces
+        )
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
         threads: list[Closable] = [integrity]
@@ -115,7 +118,7 @@ def open_line(
                 open_trigger(camera),
                 open_source or open_camera,
                 mailbox,
-                recorder.note,
+                lambda camera, event: recorder.log_event(event.kind, event.detail, camera, event.source),
             )
             for camera in options.camera
         )
