@@ -23,11 +23,10 @@ from .engines.base import Engine
 from .engines.tensorrt.sidecar import Plan
 from .errors import ArtifactError, EngineError, OptionError
 from .files import sha256
+from .options import THRESHOLD_BOUNDS
 
 LOG = logging.getLogger("stfpm.model")
 OpenEngine = Callable[[Path], Engine]
-BOUNDS = (0.5, 2.0)
-"""The lowest and the highest threshold that may be set, as multiples of the model's own."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class ModelRules:
     """The SHA-256 of the model file, 64 hexadecimal digits; empty: any."""
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted: its results are then not verified on this machine."""
-    threshold_bounds: tuple[float, float] = BOUNDS
+    threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS
     """The lowest and the highest threshold that may be set, as multiples of the model's own."""
     thresholds: tuple[tuple[str, float], ...] = ()
     """Configured thresholds, each with its place in words."""

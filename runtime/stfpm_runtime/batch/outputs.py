@@ -7,24 +7,17 @@ import statistics
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
 
-from stfpm_runtime.detector import Decision, Verdict
+from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.options import SaveOnly, is_saved
 from stfpm_runtime.sources import Frame, absolute
-
-SaveOnly = Literal["all", "pass", "reject", "fault"]
-"""Of which verdicts pictures are saved; `reject` is all that was not passed, faults included."""
-
-
-def is_saved(save_only: SaveOnly, decision: Decision) -> bool:
-    """Return whether the pictures of a verdict with this decision are saved."""
-    return save_only in ("all", decision) or (save_only == "reject" and decision != "pass")
 
 
 class Sink(Protocol):

@@ -19,7 +19,7 @@ from stfpm_runtime.detector import Decision, Verdict
 from stfpm_runtime.errors import TriggerError
 from stfpm_runtime.model_check import ThresholdBounds
 
-from .config.line import CameraOptions
+from .config.camera import CameraOptions
 from .journal.recorder import Recorder
 from .journal.threshold_changes import State, ThresholdChange, problem_of
 from .triggers.part_id import check_part

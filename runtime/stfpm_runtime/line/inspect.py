@@ -17,7 +17,7 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.imaging.regions import Cut, cut
 
 from .cameras.mailbox import TriggeredFrame
-from .config.line import RegionOptions
+from .config.camera import RegionOptions
 from .decide import apply_threshold
 
 LOG = logging.getLogger("stfpm.inspector")

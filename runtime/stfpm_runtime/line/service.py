@@ -14,7 +14,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all, stop_all
+from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import Source
 from stfpm_runtime.sources.base import OnEvent
@@ -22,7 +22,8 @@ from stfpm_runtime.sources.file_source import FileSource
 
 from .cameras.mailbox import FrameMailbox
 from .cameras.worker import CameraWorker, OpenSource
-from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .config.camera import CameraOptions
+from .config.line import LineOptions, read_config
 from .decide import Thresholds, restore_thresholds
 from .journal.active_model import FileIdentity, absolute
 from .journal.integrity import IntegrityCheck
@@ -39,7 +40,6 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.base import Output
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
 from .triggers.listeners import open_listeners
@@ -102,15 +102,14 @@ def open_line(
     with contextlib.ExitStack() as stack:
         kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(
-            kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces
-        )
+        recorder = Recorder(kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces)
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
-        threads: list[Closable] = [integrity]
-        outputs: list[Output] = []
+        integrity.start()
+        threads: list[Closable] = []
+        workers: list[Worker] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S / 2))
-        stack.callback(lambda: stop_all(outputs, STOP_S / 2))
+        stack.callback(lambda: stop_all(workers, STOP_S / 2))
         mailbox = FrameMailbox()
         cameras = tuple(
             CameraWorker(
@@ -126,7 +125,8 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        outputs += open_outputs(options, recorder.log_event, heartbeat)
+        outputs = open_outputs(options, recorder.log_event, heartbeat)
+        workers += outputs
         for output in outputs:
             output.start()
         listeners = []
@@ -211,7 +211,7 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
-    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
+    if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
     return open_source(camera.source, on_event=on_event, options=options)
 

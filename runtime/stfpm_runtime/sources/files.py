@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 
 from stfpm_runtime.errors import DataError, ImageError
-from stfpm_runtime.imaging.images import MAX_MEGAPIXELS, is_image, read_image, survey_folder, why_left_out
+from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, why_left_out
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.options import MAX_MEGAPIXELS
 
 from .address import parse_address
 from .base import Frame

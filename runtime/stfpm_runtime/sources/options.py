@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
 from stfpm_runtime.imaging.preprocessing import check_bits
+from stfpm_runtime.options import MAX_MEGAPIXELS
 
 _ZERO_IS_FINE = ("settle_s", "jitter", "silent_after_s", "frozen_after_s")
 

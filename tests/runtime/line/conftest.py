@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.engines.fake import FakeEngine, first_channel
-from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow
 from stfpm_runtime.line.journal.threshold_changes import result_of

@@ -14,7 +14,8 @@ import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.line import HttpOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.http import TriggerServer

@@ -15,10 +15,10 @@ import pytest
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.journal import recorder as recording
-from stfpm_runtime.line.journal.retention import Clock
-from stfpm_runtime.line.journal.recorder import Recorder
-from stfpm_runtime.line.journal.rows import VerdictRow, utc
 from stfpm_runtime.line.journal.reader import SCHEMA
+from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.retention import Clock
+from stfpm_runtime.line.journal.rows import VerdictRow, utc
 from stfpm_runtime.line.journal.writer import DamagedJournalError, Journal
 
 MODEL = "5" * 64

@@ -13,8 +13,10 @@ import pytest
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera

@@ -14,7 +14,8 @@ import pytest
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
-from stfpm_runtime.line.config.line import CameraOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.outputs import pictures as pictures_module
 from stfpm_runtime.line.outputs.pictures import PictureFolder, Pictures

@@ -14,7 +14,7 @@ from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines.fake import failing, first_channel
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.models import swap as ruling
 
 from .conftest import wait_until

@@ -14,7 +14,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.line.cameras import worker as stationing
 from stfpm_runtime.line.cameras.mailbox import FrameMailbox, TriggeredFrame, TriggerRequest
 from stfpm_runtime.line.cameras.worker import CameraWorker
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.triggers.base import WAITING, Every, QueuedTrigger, open_trigger
 from stfpm_runtime.sources import Frame
 from stfpm_runtime.sources.fake import FakeCamera

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.journal.cli import main
 from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from stfpm_runtime.errors import MissingExtraError, OptionError, StfpmError
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.triggers.base import Trigger
 from stfpm_runtime.sources import Event, Frame, Source
 from stfpm_runtime.sources.base import OnEvent

@@ -89,7 +89,7 @@ class JournalReader:
         return [Count(*row) for row in self._rows(sql, values)]
 
     def entries(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
-        """Yield the verdicts of a period in the order of their numbers, with `not_passed` those alone that did not pass."""
+        """Yield the verdicts of a period by their numbers; with `not_passed` those that did not pass."""
         where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield VerdictRow(*row)

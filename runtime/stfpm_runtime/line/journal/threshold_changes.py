@@ -129,7 +129,7 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
 
 
 def result_of(journal: Path, number: int) -> Result:
-    """Return what became of a change: the line writes a row for each place where it is in force. Raises JournalError."""
+    """Return the line's answer: it writes a row for each place where a change is in force. Raises JournalError."""
     with opened(journal) as connection:
         row = connection.execute("SELECT state, time, who FROM thresholds WHERE seq = ?", (number,)).fetchone()
         if row is None or row[0] == "ordered":

@@ -162,14 +162,15 @@ class Journal:
             deleted = 0
             if before is not None:
                 for table in ("events", "verdicts"):
-                    sql = f"DELETE FROM {table} WHERE time < ? AND {oldest.format(table)}"
-                    deleted = connection.execute(sql, (before, limit)).rowcount
+                    aged = f"DELETE FROM {table} WHERE time < ? AND {oldest.format(table)}"
+                    deleted = connection.execute(aged, (before, limit)).rowcount
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                deleted += connection.execute(f"DELETE FROM verdicts WHERE {oldest.format('verdicts')}", (limit,)).rowcount
+                excess = f"DELETE FROM verdicts WHERE {oldest.format('verdicts')}"
+                deleted += connection.execute(excess, (limit,)).rowcount
         return deleted
 
     def check_in_place(self) -> None:
-        """Raise JournalError if the file was moved or deleted: SQLite would go on writing to the file without a name."""
+        """Raise JournalError if the file was moved or deleted: SQLite would go on writing without an error."""
         if file_identity(self.path) != self._file:
             raise JournalError(
                 f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"

@@ -15,7 +15,7 @@ import numpy as np
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
 

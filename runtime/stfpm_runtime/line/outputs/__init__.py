@@ -32,7 +32,7 @@ def open_outputs(options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat
     if journal.json_lines:
         lines = JsonLinesOutput(journal.json_lines, journal.json_lines_mb * 1e6)
         outputs.append(OutputWorker(journal.path, lines, log_event, heartbeat))
-    return outputs + open_network_outputs(options.sinks, journal.path, log_event, heartbeat)
+    return outputs + open_network_outputs(options, journal.path, log_event, heartbeat)
 
 
 def open_network_outputs(

@@ -22,15 +22,15 @@ from pathlib import Path
 
 import cv2
 
-from stfpm_runtime.batch.outputs import is_saved
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.files import private_opener
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import PictureOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.health import Backlog
 from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.options import is_saved
 
 from .base import Output
 

@@ -11,10 +11,11 @@ from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
 from stfpm_runtime.line.cameras.mailbox import TriggerRequest
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.options import PART_LENGTH
 
-from .part_id import PART_LENGTH, check_part
+from .part_id import check_part
 
 WAITING = 64
 """Firings of one camera that may wait for their frames; more are refused."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.options import PART_LENGTH
 
-PART_LENGTH = 200
-"""Characters of a part id, at most, where the configuration does not say otherwise."""
 GS1_SEPARATOR = "\x1d"
 """Separates the fields of a GS1 code; the only control character that an id may hold."""
 EXPECTED = '{"part": "ID"}, or an empty message for a part without an id'

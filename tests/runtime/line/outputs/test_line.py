@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from runtime.line.outputs.conftest import KINDS, Broker, wait_until
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT

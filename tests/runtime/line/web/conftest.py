@@ -13,7 +13,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
-from stfpm_runtime.line.config.line import PictureOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.web import DashboardOptions, open_dashboard
 
 from ..conftest import Running, wait_until

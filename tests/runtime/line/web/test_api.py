@@ -19,7 +19,7 @@ import pytest
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
-from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web import DashboardOptions

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 
 from ..conftest import wait_until
 

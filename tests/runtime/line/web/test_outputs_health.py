@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from runtime.line.conftest import wait_until
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import CameraOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, WebhookOptions
 
 CAMERA = CameraOptions("left", "0")
