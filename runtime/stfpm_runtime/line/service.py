@@ -14,7 +14,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all, stop_all
+from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
@@ -39,7 +39,6 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.base import Output
 from .triggers import open_listeners
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
@@ -100,14 +99,16 @@ def open_line(
         first = FirstModel(model, FileIdentity(absolute(options.model), digest))
     model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
+        kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
+        recorder = Recorder(kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces)
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
-        threads: list[Closable] = [integrity]
-        outputs: list[Output] = []
+        integrity.start()
+        threads: list[Closable] = []
+        workers: list[Worker] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S / 2))
-        stack.callback(lambda: stop_all(outputs, STOP_S / 2))
+        stack.callback(lambda: stop_all(workers, STOP_S / 2))
         mailbox = FrameMailbox[TriggeredFrame]()
         cameras = tuple(
             CameraWorker(
@@ -115,7 +116,7 @@ def open_line(
                 open_trigger(camera),
                 open_source or open_camera,
                 mailbox,
-                recorder.note,
+                lambda camera, event: recorder.log_event(event.kind, event.detail, camera, event.source),
             )
             for camera in options.camera
         )
@@ -123,7 +124,8 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        outputs += open_outputs(options, recorder.log_event, heartbeat)
+        outputs = open_outputs(options, recorder.log_event, heartbeat)
+        workers += outputs
         for output in outputs:
             output.start()
         listeners = []
