@@ -43,7 +43,7 @@ def read_golden(model: Path) -> Golden:
     return golden
 
 
-def ask_pytorch(checkpoint: Path, spec: Spec) -> Golden:
+def run_pytorch(checkpoint: Path, spec: Spec) -> Golden:
     """What PyTorch says of the images stored in a checkpoint, each as it is and with a patch pasted in.
 
     Raises ArtifactError for a checkpoint that is not the one that the file of `spec` was exported from,
