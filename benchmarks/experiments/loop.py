@@ -30,7 +30,9 @@ from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
-from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions, PictureOptions
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
 from stfpm_runtime.line.journal.rows import VerdictRow
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.loop import run as run_loop

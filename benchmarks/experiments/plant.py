@@ -29,8 +29,10 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import CameraOptions, JournalOptions, LineOptions, PictureOptions
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
 from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.line.web import DashboardOptions
@@ -102,8 +104,8 @@ def _loop(
     good, bad = sorted((frame, frame[::-1, ::-1] // 2), key=lambda one: float(Detector(engine).inspect(one).score or 0))
     scores = [float(Detector(engine).inspect(one).score or 0) for one in (good, bad)]
     options = LineOptions(
-        model, JournalOptions(folder / "line.sqlite"), (CameraOptions("fake", "0"),), threshold=sum(scores) / 2,
-        pictures=PictureOptions(folder / "pictures", free_mb=0),
+        model=model, journal=JournalOptions(folder / "line.sqlite"), camera=(CameraOptions("fake", "0"),),
+        threshold=sum(scores) / 2, pictures=PictureOptions(folder / "pictures", free_mb=0),
     )  # fmt: skip
     if tables is not None:
         options = dataclasses.replace(
@@ -120,7 +122,7 @@ def _loop(
         if options.dashboard:
             stack.enter_context(peer("onlooker", options.dashboard.port, TOKEN))
         run_loop(with_summary(line, stopwatch), stop)
-        unreached = [follower.name for follower in line.followers if not follower.works]
+        unreached = [output.name for output in line.outputs if output.failure]
     if unreached:
         raise StfpmError(f"{', '.join(unreached)} could not be reached; the figures would say nothing")
     return stopwatch

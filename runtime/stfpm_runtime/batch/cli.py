@@ -22,17 +22,17 @@ import cv2
 
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector, Verdict
-from stfpm_runtime.engines import DEVICES, Engine, open_engine
+from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.tensorrt import onnx_path
 from stfpm_runtime.errors import ArtifactError, OptionError, OutputError, StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.imaging.images import MAX_MEGAPIXELS
 from stfpm_runtime.imaging.preprocessing import check_bits
 from stfpm_runtime.model_check import ModelRules, load_checked
+from stfpm_runtime.options import DEVICES, MAX_MEGAPIXELS, SaveOnly
 from stfpm_runtime.sources import Files, Frame, absolute, find_files, read_frames
 from stfpm_runtime.sources.files import summarise
 
-from .outputs import JsonLines, OverlayFolder, Progress, SaveOnly, Sink, Tally
+from .outputs import JsonLines, OverlayFolder, Progress, Sink, Tally
 
 if TYPE_CHECKING:
     from stfpm_runtime.line.web import DashboardOptions

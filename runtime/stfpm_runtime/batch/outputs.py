@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -16,9 +16,8 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.options import SaveOnly, is_saved
 from stfpm_runtime.sources import Frame, absolute
-
-SaveOnly = Literal["all", "pass", "reject", "fault"]
 
 
 class Sink(Protocol):
@@ -80,7 +79,7 @@ class OverlayFolder:
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Save the overlay if it is wanted, and if the frame has pixels."""
-        if frame.image is None or not self.wants(verdict):
+        if frame.image is None or not is_saved(self._save_only, verdict.decision):
             return
         path = self.path(frame)
         try:
@@ -89,11 +88,6 @@ class OverlayFolder:
             if not self.failures:
                 print(f"{path}: the overlay cannot be written ({error}); going on without", file=sys.stderr)
             self.failures += 1
-
-    def wants(self, verdict: Verdict) -> bool:
-        """Whether it is among those to be saved; `reject` means all that was not passed, faults included."""
-        decision = verdict.decision
-        return self._save_only in ("all", decision) or (self._save_only == "reject" and decision != "pass")
 
     def path(self, frame: Frame) -> Path:
         """Where the frame's overlay goes."""

@@ -9,12 +9,12 @@ from os import PathLike
 from pathlib import Path
 
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, OptionError
+from stfpm_runtime.options import DEVICES
 
 from .base import Engine
 
 __all__ = ["Engine", "open_engine"]
 
-DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
 LOG = logging.getLogger("stfpm")
 
 

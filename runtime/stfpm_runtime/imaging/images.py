@@ -16,6 +16,7 @@ import PIL.Image
 import simplejpeg
 
 from stfpm_runtime.errors import ImageError
+from stfpm_runtime.options import MAX_MEGAPIXELS
 
 from .jpeg_data import Header, HeaderError, check_jpeg_zeros
 from .picture_header import read_header
@@ -27,8 +28,6 @@ SUFFIXES = (
     ".tga", ".pcx", ".sgi", ".ras",
 )  # fmt: skip
 """File names that end like this are pictures."""
-MAX_MEGAPIXELS = 64.0
-"""The largest picture that is decoded, in millions of pixels, unless a source is configured otherwise."""
 
 _FLAGS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 """ANYDEPTH keeps 16 bits for `to_bgr8`; the orientation is ignored: a camera's flag would turn only some pictures."""

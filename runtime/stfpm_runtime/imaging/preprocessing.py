@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.errors import ImageError, OptionError
+from stfpm_runtime.options import MIN_SIDE
 
 RESIZE = "halve-linear-halve"
 """Name of the resize, kept in every artifact: another resize would be another model."""
-
-MIN_SIDE = 8
-"""The shortest side that a frame may have, in pixels: a camera that gives less is broken, and not to be judged."""
 
 Image = npt.NDArray[np.uint8]
 

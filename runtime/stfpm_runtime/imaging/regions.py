@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.engines.base import Maps
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.line.config.line import RegionOptions
+from stfpm_runtime.line.config.camera import RegionOptions
 
 from .overlay import cover
 from .preprocessing import Image

@@ -1,27 +1,64 @@
-"""From a verdict on one frame to the line's decision: debounce, and how unusual the score is among good parts."""
+"""The decision on a part: the threshold in force, the threshold's rule, debounce and p-value are all in this module.
+
+The threshold of a place (a camera's region) is the one that an operator has set, else the innermost one of the
+configuration, else the model's own. A change by an operator is a row in the journal's table `thresholds`, written by
+the dashboard or by `stfpm-journal`; the running line applies it between two frames. It is in force for one model and
+one configuration: another model, or another configured threshold for the place, ends it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stfpm_runtime.artifact.conformal import PValues
-from stfpm_runtime.detector import Decision
+from stfpm_runtime.detector import Decision, Verdict
+from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.model_check import ThresholdBounds
 
-from .inspect import Judged
+from .config.camera import CameraOptions
+from .journal.recorder import Recorder
+from .journal.threshold_changes import State, ThresholdChange, problem_of
+from .triggers.part_id import check_part
+
+LOG = logging.getLogger("stfpm.threshold")
+
+
+@dataclass(frozen=True)
+class PartDecision:
+    """The line's decision on one part."""
+
+    decision: Decision
+    reason: str
+    """Why it is a fault, or why it is not what the frame alone gives; empty otherwise."""
+    p_value: float | None
+    """The share of good parts that would score as high or higher; None for a fault, or without held-out scores."""
+    part: str = ""
+    """The part's id; empty where there is none, or where it is refused."""
+
+
+def apply_threshold(verdict: Verdict, threshold: float) -> Verdict:
+    """Return the verdict under this threshold: a score above it is a reject; a fault stays a fault."""
+    if verdict.score is None:
+        return dataclasses.replace(verdict, threshold=threshold)
+    decision: Decision = "reject" if verdict.score > threshold else "pass"
+    return dataclasses.replace(verdict, decision=decision, threshold=threshold)
 
 
 class Debounce:
-    """N of M: a reject stands if at least `wanted` of the last `window` frames were not passed; a fault always does.
+    """N of M: a part is rejected if at least `wanted` of its last `window` frames were not passed.
 
-    A frame that could not be judged counts as one that was not passed. So one flicker is no alarm, and an alarm ends
-    when fewer than N of the last M frames speak for it. Before M frames were seen, N of those there are.
+    A fault stays a fault, and counts as a frame that was not passed. So one flicker is no alarm, and an alarm ends when
+    fewer than N of the last M frames were not passed. Before M frames were seen, those that there are count.
     """
 
     def __init__(self, wanted: int, window: int) -> None:
         self._wanted = wanted
         self._frames: deque[tuple[int, bool]] = deque(maxlen=window)
-        """Number of each frame's verdict, and whether the frame was passed by itself."""
+        """The number of each frame's verdict, and whether the frame alone was passed."""
 
     def decide(self, decision: Decision, seq: int) -> tuple[Decision, str]:
         """Return the decision on the newest frame, and the reason: which frames it follows from.
@@ -41,24 +78,155 @@ class Debounce:
 
 
 class Decider:
-    """The decision on each part, with what its camera saw before where that is asked for."""
+    """Decides on each part, with the frames of its place before it where debounce is configured. For one thread."""
 
     def __init__(self, held_out: Sequence[float]) -> None:
+        """Store the model's held-out scores, which p-values compare with."""
         self._p_values = PValues(held_out)
         self._debounces: dict[tuple[str, str], Debounce] = {}
 
-    def decide(self, judged: Judged, seq: int) -> tuple[Decision, str]:
-        """Return the decision on a part and its reason. `seq` is the number that its verdict has in the journal."""
-        camera, verdict = judged.shot.camera, judged.verdict
-        if camera.debounce is None:
-            return verdict.decision, verdict.reason
-        key = camera.name, judged.region.name
-        if key not in self._debounces:
-            self._debounces[key] = Debounce(*camera.debounce)
-        decision, reason = self._debounces[key].decide(verdict.decision, seq)
-        return decision, reason or verdict.reason
+    def decide(
+        self, camera: CameraOptions, region: str, verdict: Verdict, part: str, pictures: int, seq: int
+    ) -> PartDecision:
+        """Return the decision on the part of which this is the frame's verdict. An internal error makes a fault.
 
-    def p_value(self, judged: Judged) -> float | None:
-        """The share of good parts that would score as high or higher; None of a fault, or with nothing held out."""
-        score = judged.verdict.score
-        return None if score is None else self._p_values.of(score, judged.looks)
+        `part` is the part's id, `pictures` counts the pictures whose highest score the verdict has, and `seq` is the
+        number that the verdict has in the journal.
+        """
+        try:
+            decision, reason = verdict.decision, verdict.reason
+            if camera.debounce is not None:
+                debounce = self._debounces.setdefault((camera.name, region), Debounce(*camera.debounce))
+                decision, why = debounce.decide(decision, seq)
+                reason = why or reason
+            p_value = None if decision == "fault" else self.p_value(verdict, pictures)
+        except Exception as error:
+            LOG.exception("internal error: the decision on a part could not be made")
+            decision, reason, p_value = "fault", f"internal error: {type(error).__name__}: {error}", None
+        try:
+            check_part(part, camera.part_length)
+        except TriggerError as error:
+            return PartDecision("fault", str(error), None)
+        return PartDecision(decision, reason, p_value, part)
+
+    def p_value(self, verdict: Verdict, pictures: int) -> float | None:
+        """Return the p-value of a verdict's score, see `PartDecision`."""
+        return None if verdict.score is None else self._p_values.of(verdict.score, pictures)
+
+
+class Thresholds:
+    """The threshold in force at each place. The loop's thread alone changes it, between two frames; any may read it."""
+
+    def __init__(self, cameras: Sequence[CameraOptions], line: float | None) -> None:
+        """Store the thresholds of the configuration; `line` is the one for all places. `use_model` comes next."""
+        self._configured = {
+            (camera.name, region.name): next(
+                (value for value in (region.threshold, camera.threshold, line) if value is not None), None
+            )
+            for camera in cameras
+            for region in camera.regions
+        }
+        self._changed: dict[tuple[str, str], float] = {}
+
+    def use_model(self, threshold: float, sha256: str = "", bounds: ThresholdBounds | None = None) -> int:
+        """Use another model's threshold; returns the number of operators' thresholds that end, since they were for it.
+
+        `bounds` are the thresholds that an operator may set.
+        """
+        ended, self._model, self.sha256, self.bounds = len(self._changed), threshold, sha256, bounds
+        self._changed.clear()
+        return ended
+
+    def of(self, camera: str, region: str) -> float:
+        """Return the threshold in force: a higher score is a reject."""
+        changed = self._changed.get((camera, region))
+        return self.configured(camera, region) if changed is None else changed
+
+    def configured(self, camera: str, region: str) -> float:
+        """Return the threshold of configuration and model, without any change by an operator."""
+        configured = self._configured[camera, region]
+        return self._model if configured is None else configured
+
+    def is_changed(self, camera: str, region: str) -> bool:
+        """Return whether an operator's threshold is in force at a place."""
+        return (camera, region) in self._changed
+
+    def places(self, camera: str = "", region: str = "") -> list[tuple[str, str]]:
+        """Return the places that a change is for; an empty name means all."""
+        return [place for place in self._configured if camera in ("", place[0]) and region in ("", place[1])]
+
+    def change(self, camera: str, region: str, threshold: float | None) -> None:
+        """Set the threshold of a place from now on; None: as configured."""
+        if threshold is None:
+            self._changed.pop((camera, region), None)
+        else:
+            self._changed[camera, region] = threshold
+
+
+def apply_threshold_changes(recorder: Recorder, thresholds: Thresholds) -> None:
+    """Put new changes in force from the next frame on. Called by the loop's thread between two frames.
+
+    A change that is refused becomes an event, and is not read again.
+    """
+    for change in recorder.threshold_changes("ordered"):
+        try:
+            rows, problem = _apply(change, recorder, thresholds)
+        except Exception as error:  # a bug: the change is refused, and the line goes on
+            LOG.exception("a threshold could not be changed")
+            rows, problem = [], f"internal error: {type(error).__name__}"
+        if problem:
+            text = f"order {change.seq} is refused: {problem}"
+            LOG.error("threshold: %s", text)
+            recorder.log_event("threshold", text)
+        recorder.write_threshold_changes(rows, [change.seq])
+
+
+def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) -> tuple[list[ThresholdChange], str]:
+    """Return a row for each place where a change is in force from now on, or why it is refused."""
+    if problem := problem_of(change, thresholds.bounds):
+        return [], problem
+    places = thresholds.places(change.camera, change.region)
+    if not places:
+        place = f"{change.camera or '*'}/{change.region or '*'}"
+        return [], f"by {change.who}, it is for {place}, which the line does not have"
+    rows = []
+    for camera, region in places:
+        old, configured = thresholds.of(camera, region), thresholds.configured(camera, region)
+        thresholds.change(camera, region, change.threshold)
+        text = f"{camera}/{region}: {old:.6g} -> {thresholds.of(camera, region):.6g}, by {change.who} at {change.time}"
+        LOG.warning("threshold of %s", text)
+        recorder.log_event("threshold", text)
+        change = dataclasses.replace(change, camera=camera, region=region, old=old, configured=configured)
+        state: State = "past" if change.threshold is None else "holds"
+        rows.append(dataclasses.replace(change, model=thresholds.sha256, state=state))
+    return rows, ""
+
+
+def restore_thresholds(recorder: Recorder, thresholds: Thresholds) -> None:
+    """Put the operators' thresholds of the last run in force again, where model and configuration are the same.
+
+    Any other row ends, which becomes an event.
+    """
+    ended = []
+    for change in recorder.threshold_changes("holds"):
+        problem = problem_of(change, thresholds.bounds) or _why_ended(change, thresholds)
+        if not problem:
+            thresholds.change(change.camera, change.region, change.threshold)
+            continue
+        ended.append(change.seq)
+        place = f"{change.camera}/{change.region}: {change.threshold}, by {change.who},"
+        text = f"{f'row {change.seq}' if problem_of(change) else place} holds no more: {problem}"
+        LOG.warning("threshold of %s", text)
+        recorder.log_event("threshold", text)
+    if ended:
+        recorder.write_threshold_changes([], ended)
+
+
+def _why_ended(change: ThresholdChange, thresholds: Thresholds) -> str:
+    """Return why a threshold of the last run is not in force in this one; empty where it is."""
+    is_known = (change.camera, change.region) in thresholds.places()
+    if is_known and change.model != thresholds.sha256:
+        return "it was for another model"
+    if not is_known or change.configured != thresholds.configured(change.camera, change.region):
+        return "it is configured anew"
+    return ""

@@ -1,19 +1,19 @@
-"""The loop: from frames to journalled verdicts. A frame goes forward only: nothing below knows what is above it.
+"""The loop: from frames to rows of the journal. A frame goes forward only: no stage knows the stages after it.
 
-stations          a thread for each camera: trigger, newest frame        station.py, triggers.py, sources/
-   │ Shot
-meeting           one place for each camera; frames that meet are judged together            shots.py
-   │ [Shot]
-inspector         regions and tiles, one run of the engine                  inspector.py, regions.py
-   │ [Judged]
-decider           debounce, p-value                                                       decision.py
-   │ Entry
-recorder          the journal, on the disk before anybody is told             recorder.py, journal.py
-   │ Entry
-whoever asked; pictures, JSON lines and sinks, in threads of their own     pictures.py, lines_file.py, sinks/
-and onlookers without a say: drift, a shadow, the board that a dashboard shows      drift.py, shadow.py, board.py
+camera workers    one thread for each camera: its trigger and its newest frame    cameras/worker.py, triggers/, sources/
+   | TriggeredFrame
+mailbox           one place for each camera; the frames in it are judged together                     sources/mailbox.py
+   | [TriggeredFrame]
+inspector         regions and tiles, one run of the engine                                                   inspect.py
+   | [JudgedPart]
+decider           threshold, debounce, p-value                                                                decide.py
+   | VerdictRow
+recorder          the journal, on the disk before anything is sent                                             journal/
+   | VerdictRow
+outputs           the answer to the trigger; pictures, JSON lines, MQTT and others, in threads of their own    outputs/
+observers         the log, live status, drift and the shadow model, which change no verdict                   observers/
 
-Between two frames another model or threshold may begin to rule                            ruling.py, ordering.py
+Between two frames another model or another threshold may come into force                     models/swap.py, decide.py
 """
 
 from __future__ import annotations
@@ -25,16 +25,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stfpm_runtime.detector import Decision
-from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox, TriggeredFrame
-from .cameras.worker import POLL_S, CameraWorker
-from .inspect import Judged
+from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
+from .decide import apply_threshold_changes
+from .inspect import JudgedPart
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
 from .journal.rows import VerdictRow, record, storable, utc
-from .journal.threshold_orders import apply_threshold_changes
 from .models.swap import ActiveModel, ModelSwap
 from .observers.drift import DriftWatch
 from .observers.guard import Guard
@@ -43,11 +41,8 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
-from .outputs.follower import OutputWorker
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
-from .triggers.listeners import Listener
-from .triggers.part_id import check_part
+from .outputs.base import Output
+from .triggers import Listener
 
 LOG = logging.getLogger("stfpm.line")
 STOPPING_S = 2.0
@@ -59,25 +54,23 @@ STOPPED = "the line stopped before it was judged"
 class Line:
     """All the parts of a line, ready to run."""
 
-    stations: tuple[CameraWorker, ...]
-    meeting: FrameMailbox
-    ruling: ActiveModel
+    cameras: tuple[CameraWorker, ...]
+    mailbox: FrameMailbox[TriggeredFrame]
+    active_model: ActiveModel
     recorder: Recorder
     drift: DriftWatch
     guard: Guard
     """Calls everything that no verdict depends on."""
-    pictures: Pictures | None = None
-    json_lines: JsonLinesOutput | None = None
-    followers: tuple[OutputWorker, ...] = ()
-    """Threads that tell others, each from the journal."""
+    outputs: tuple[Output, ...] = ()
+    """What receives verdicts, each in a thread of its own."""
     listeners: tuple[Listener, ...] = ()
     """Threads that receive triggers."""
     integrity: IntegrityCheck | None = None
     """Looks for damage in the whole journal."""
-    succession: ModelSwap | None = None
-    """Who may put another model in the ruling one's place."""
+    model_swap: ModelSwap | None = None
+    """Who may put another model in the active_model one's place."""
     shadow: Shadow | None = None
-    board: LiveStatus | None = None
+    live_status: LiveStatus | None = None
     """What is shown; None: nobody can look."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """What the sinks send while frames can be judged and journalled."""
@@ -91,140 +84,122 @@ def run(line: Line, stop: threading.Event) -> None:
     Raises StfpmError for a camera that can never be opened. Nothing else ends it: whatever breaks makes faults.
     """
     try:
-        for station in line.stations:
-            station.start()
-        while not stop.is_set() and not any(station.failure for station in line.stations):
-            ended = all(station.ended for station in line.stations)  # asked first: what was brought until then is there
-            shots = line.meeting.take(POLL_S)
+        for worker in line.cameras:
+            worker.start()
+        while not stop.is_set() and not any(worker.failure for worker in line.cameras):
+            ended = all(worker.ended for worker in line.cameras)  # asked first: what was brought until then is there
+            shots = line.mailbox.take(POLL_S)
             if ended and not shots:
                 break
-            publish(line, line.ruling.inspector.judge(shots))
+            publish(line, line.active_model.inspector.judge(shots))
             do_maintenance(line)
     finally:  # whatever happened: what was asked for is answered
         finish(line)
-    for station in line.stations:
-        if station.failure:
-            raise station.failure
+    for worker in line.cameras:
+        if worker.failure:
+            raise worker.failure
 
 
-def publish(line: Line, judged: Sequence[Judged]) -> None:
+def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
     """Write verdicts into the journal, one by one, and only then tell whoever waits for them."""
-    for shot, parts in itertools.groupby(judged, key=lambda part: part.shot):
+    for shot, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part)) for part in parts]
-        line.guard.call("answer", shot.firing.answer, [record(entry, line.recorder.id) for _, entry in kept])
+        line.guard.call("answer", shot.request.answer, [record(entry, line.recorder.id) for _, entry in kept])
         notify_observers(line, kept)
-    if judged:
-        for follower in (line.json_lines, *line.followers):
-            if follower:
-                line.guard.call("outputs", follower.wake)
 
 
-def keep(line: Line, judged: Judged) -> VerdictRow:
+def keep(line: Line, judged: JudgedPart) -> VerdictRow:
     """Write one verdict into the journal, with the names of the pictures that it will have."""
-    entry, job = make_row(line, judged), None
-    if line.pictures:
-        promised = line.guard.call("pictures", line.pictures.promise, entry, judged, line.recorder.id)
-        entry, job = promised or (entry, None)
+    entry = make_row(line, judged)
+    for output in line.outputs:
+        entry = line.guard.call(output.name, output.prepare, entry, judged, line.recorder.id) or entry
     entry = line.recorder.keep(entry)
-    if line.pictures and job:
-        if entry.picture or entry.overlay:
-            line.guard.call("pictures", line.pictures.submit, job)
-        else:
-            line.guard.call("pictures", line.pictures.withdraw, job)
+    for output in line.outputs:
+        line.guard.call(output.name, output.take, entry)
     line.guard.call("summary", line.summary.take, entry)
     return entry
 
 
-def notify_observers(line: Line, kept: Sequence[tuple[Judged, VerdictRow]]) -> None:
-    """Pass the verdicts on to what they do not depend on: drift, the board, the shadow."""
+def notify_observers(line: Line, kept: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
+    """Pass the verdicts on to what they do not depend on: drift, the live_status, the shadow."""
     for judged, entry in kept:
-        line.guard.call("drift", line.drift.take, entry, judged.looks)
-        if line.board:
-            line.guard.call("board", line.board.take, entry, judged)
+        line.guard.call("drift", line.drift.take, entry, judged.pictures)
+        if line.live_status:
+            line.guard.call("live_status", line.live_status.take, entry, judged)
     if line.shadow:
         line.guard.call("shadow", line.shadow.offer, kept)
 
 
-def make_row(line: Line, judged: Judged) -> VerdictRow:
-    """Return the decision on one part, as the journal has it."""
-    shot, verdict, now_ns = judged.shot, judged.verdict, time.monotonic_ns()
-    seq, part = line.recorder.next_seq, shot.frame.part
-    decision, reason, p_value = _decide(line, judged, seq)
-    try:
-        check_part(part, shot.camera.part_length)
-    except TriggerError as error:
-        decision, reason, part = "fault", str(error), ""
+def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
+    """Return the decision on one part as a row of the journal."""
+    triggered, verdict, now_ns = judged.triggered, judged.verdict, time.monotonic_ns()
+    camera, frame, seq = triggered.camera, triggered.frame, line.recorder.next_seq
+    decided = line.active_model.decider.decide(camera, judged.region.name, verdict, frame.part, judged.pictures, seq)
     return VerdictRow(
         seq=seq,
         time=utc(),
         monotonic_ns=now_ns,
         run=line.recorder.run,
-        camera=shot.camera.name,
+        camera=camera.name,
         region=judged.region.name,
-        source=storable(shot.frame.source),
-        frame=shot.frame.index,
-        part=part,
-        decision=decision,
-        score=None if decision == "fault" else verdict.score,
-        p_value=None if decision == "fault" else p_value,
+        source=storable(frame.source),
+        frame=frame.index,
+        part=decided.part,
+        decision=decided.decision,
+        score=None if decided.decision == "fault" else verdict.score,
+        p_value=decided.p_value,
         threshold=verdict.threshold,
-        reason=storable(reason),
-        model=line.ruling.model.sha256,
-        dropped=shot.frame.dropped,
-        wait_ms=_since_ms(shot.frame.arrived_ns, judged.taken_ns),
+        reason=storable(decided.reason),
+        model=line.active_model.model.sha256,
+        dropped=triggered.dropped,
+        wait_ms=_since_ms(frame.arrived_ns, judged.taken_ns),
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
         infer_ms=round(verdict.timings.infer_ms, 3),
-        latency_ms=_since_ms(shot.frame.arrived_ns, now_ns),
+        latency_ms=_since_ms(frame.arrived_ns, now_ns),
     )
-
-
-def _decide(line: Line, judged: Judged, seq: int) -> tuple[Decision, str, float | None]:
-    """Return decision, reason and p-value; a bug in them makes a fault."""
-    try:
-        decision, reason = line.ruling.decider.decide(judged, seq)
-        return decision, reason, line.ruling.decider.p_value(judged)
-    except Exception as error:
-        LOG.exception("internal error: the decision on a part could not be made")
-        return "fault", f"internal error: {type(error).__name__}: {error}", None
 
 
 def do_maintenance(line: Line) -> None:
     """Do what is due between frames: another model or threshold, events, limits, signs of life. Raises nothing."""
     call = line.guard.call
     call("model", _take_over, line)
-    call("thresholds", apply_threshold_changes, line.recorder, line.ruling)
+    call("thresholds", apply_threshold_changes, line.recorder, line.active_model.thresholds)
     call("journal", line.recorder.do_maintenance)
-    call("heartbeat", lambda: line.heartbeat.advance(line.ruling.inspector.engine_works() and line.recorder.works))
-    if line.board:
-        call("board", line.board.turned)
+    call(
+        "heartbeat", lambda: line.heartbeat.advance(line.active_model.inspector.engine_works() and line.recorder.works)
+    )
+    if line.live_status:
+        call("live_status", line.live_status.turned)
     call("systemd", line.notifier.alive, line.summary.status)
     call("summary", line.summary.log_now_and_then)
 
 
 def _take_over(line: Line) -> None:
     """Let a model that waits for it judge from the next frame on."""
-    if line.succession and (model := line.succession.take_over()):
+    if line.model_swap and (model := line.model_swap.take_over()):
         line.drift.begin(model.spec.held_out_scores)
 
 
 def finish(line: Line) -> None:
     """End the cameras' threads. Parts that somebody asked for and that were not judged any more become faults."""
-    firings = [(station, firing) for station in line.stations for firing in station.close()]
+    for worker in line.cameras:
+        worker.request_stop()
+    requests = [(worker, request) for worker in line.cameras for request in worker.trigger.close()]
     until = time.monotonic() + STOPPING_S
     waiting: list[TriggeredFrame] = []
-    while not all(station.ended for station in line.stations) and time.monotonic() < until:
-        waiting += line.meeting.take(0.01)
-    waiting += line.meeting.close()
-    waiting += [station.shot_without_frame(firing, STOPPED) for station, firing in firings]
-    _refuse(line, [shot for shot in waiting if shot.firing.asked])
+    while not all(worker.ended for worker in line.cameras) and time.monotonic() < until:
+        waiting += line.mailbox.take(0.01)
+    waiting += line.mailbox.close()
+    waiting += [worker.frame_without_image(request, STOPPED) for worker, request in requests]
+    _refuse(line, [frame for frame in waiting if frame.request.asked])
     # what a camera's thread that hangs still has in hand: it can bring nothing any more
-    in_hand = [(station, firing) for station in line.stations for firing in station.trigger.unanswered()]
-    _refuse(line, [station.shot_without_frame(firing, STOPPED) for station, firing in in_hand])
+    in_hand = [(worker, request) for worker in line.cameras for request in worker.trigger.unanswered()]
+    _refuse(line, [worker.frame_without_image(request, STOPPED) for worker, request in in_hand])
 
 
 def _refuse(line: Line, shots: Sequence[TriggeredFrame]) -> None:
     """Journal these parts as faults because the line stopped."""
-    publish(line, line.ruling.inspector.refuse(shots, STOPPED))
+    publish(line, line.active_model.inspector.refuse(shots, STOPPED))
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

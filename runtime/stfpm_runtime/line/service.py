@@ -14,21 +14,20 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all
+from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
-from stfpm_runtime.sources import Source
-from stfpm_runtime.sources.base import OnEvent
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
+from stfpm_runtime.sources import open_source as open_address
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox
-from .cameras.worker import CameraWorker, OpenSource
-from .config.line import ADDRESS, CameraOptions, LineOptions, read_config
+from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
+from .config.camera import CameraOptions
+from .config.line import LineOptions, read_config
+from .decide import Thresholds, restore_thresholds
 from .journal.active_model import FileIdentity, absolute
 from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
-from .journal.threshold_changes import Thresholds
-from .journal.threshold_orders import resume
 from .loop import Line, run
 from .models.first import FirstModel, first_model
 from .models.swap import ActiveModel, ModelSwap, active_of, opener, rules_of
@@ -40,11 +39,9 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.json_lines import JsonLinesOutput
-from .outputs.pictures import Pictures
+from .triggers import open_listeners
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
-from .triggers.listeners import open_listeners
 
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
@@ -102,76 +99,72 @@ def open_line(
         first = FirstModel(model, FileIdentity(absolute(options.model), digest))
     model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
+        kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
+        recorder = Recorder(kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces)
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
-        threads: list[Closable] = [integrity]
-        stack.callback(lambda: close_all(threads, STOP_S))
-        json_lines = pictures = None
-        if options.journal.json_lines:
-            limit = options.journal.json_lines_mb * 1e6
-            json_lines = JsonLinesOutput(options.journal.path, options.journal.json_lines, limit, recorder.log_event)
-            threads.append(json_lines)
-        if options.pictures:
-            pictures = Pictures(options.pictures, recorder.log_event)
-            threads.append(pictures)
-        meeting = FrameMailbox()
-        stations = tuple(
+        integrity.start()
+        threads: list[Closable] = []
+        workers: list[Worker] = [integrity]
+        stack.callback(lambda: close_all(threads, STOP_S / 2))
+        stack.callback(lambda: stop_all(workers, STOP_S / 2))
+        mailbox = FrameMailbox[TriggeredFrame]()
+        cameras = tuple(
             CameraWorker(
                 dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
                 open_trigger(camera),
                 open_source or open_camera,
-                meeting,
-                recorder.note,
+                mailbox,
+                lambda camera, event: recorder.log_event(event.kind, event.detail, camera, event.source),
             )
             for camera in options.camera
         )
         notifier = Notifier()
         stack.callback(notifier.close)
-        stack.callback(_close_cameras, stations, meeting)
+        stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        followers = tuple(open_outputs(options.sinks, options.journal.path, recorder.log_event, heartbeat))
-        threads += followers
+        outputs = open_outputs(options, recorder.log_event, heartbeat)
+        workers += outputs
+        for output in outputs:
+            output.start()
         listeners = []
-        for listener in open_listeners(options, stations, recorder.log_event):
+        for listener in open_listeners(options, {c.camera: c.trigger for c in cameras}, recorder.log_event):
             listeners.append(listener)
             threads.append(listener)
         if options.http:
             posted = {
                 s.camera.name: s.trigger
-                for s in stations
+                for s in cameras
                 if isinstance(s.trigger, QueuedTrigger) and s.camera.trigger == "http"
             }
             longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
             server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
             LOG.info("triggers at http://%s:%d/trigger/{%s}", options.http.host, server.port, ",".join(posted))
             stack.callback(server.close)
-        ruling = _ruling(options, model)
-        resume(recorder, ruling)
-        recorder.use_model(active_of(ruling, first.who, first.configured))
+        active_model = _ruling(options, model)
+        restore_thresholds(recorder, active_model.thresholds)
+        recorder.use_model(active_of(active_model, first.who, first.configured))
         if first.log_event:
             recorder.log_event("model", first.log_event)
-        stack.callback(lambda: None if ruling.model.engine is engine else ruling.model.engine.close())
+        stack.callback(lambda: None if active_model.model.engine is engine else active_model.model.engine.close())
         drift = DriftWatch(options.drift, recorder.log_event)
         stack.callback(drift.end, "the line stopped")
         drift.begin(engine.spec.held_out_scores)
         line = Line(
-            stations=stations,
-            meeting=meeting,
-            ruling=ruling,
+            cameras=cameras,
+            mailbox=mailbox,
+            active_model=active_model,
             recorder=recorder,
             drift=drift,
             guard=Guard(recorder.log_event),
-            pictures=pictures,
-            json_lines=json_lines,
-            followers=followers,
+            outputs=tuple(outputs),
             listeners=tuple(listeners),
             integrity=integrity,
             heartbeat=heartbeat,
-            succession=ModelSwap(ruling, options, recorder, first.configured),
-            shadow=_open_shadow(options, ruling, recorder, threads),
-            board=_open_board(options) if options.dashboard else None,
+            model_swap=ModelSwap(active_model, options, recorder, first.configured),
+            shadow=_open_shadow(options, active_model, recorder, threads),
+            live_status=_open_board(options) if options.dashboard else None,
             notifier=notifier,
         )
         if options.dashboard:
@@ -184,17 +177,16 @@ def open_line(
 
 
 def _ruling(options: LineOptions, model: Model) -> ActiveModel:
-    thresholds = Thresholds(options.camera, options.threshold, model.detector.threshold)
-    return ActiveModel(model, options.batch, thresholds, rules_of(options))
+    return ActiveModel(model, options.batch, Thresholds(options.camera, options.threshold), rules_of(options))
 
 
 def _open_shadow(
-    options: LineOptions, ruling: ActiveModel, recorder: Recorder, threads: list[Closable]
+    options: LineOptions, active_model: ActiveModel, recorder: Recorder, threads: list[Closable]
 ) -> Shadow | None:
     """The second model, checked as a successor is. Raises StfpmError before the first frame."""
     if options.shadow is None:
         return None
-    rules = dataclasses.replace(for_swap(ruling.rules, ruling.model.spec), sha256="", thresholds=())
+    rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
     shadow = Shadow(load_checked(options.shadow, opener(options), rules), options.batch, recorder.log_event)
     threads.append(shadow)
     return shadow
@@ -211,16 +203,13 @@ def _open_board(options: LineOptions) -> LiveStatus:
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """The source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.live import open_source
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
-    if not (camera.watch or ADDRESS.fullmatch(camera.source) or camera.source.startswith("/dev/")):
+    if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
-    return open_source(camera.source, on_event=on_event, options=options)
+    return open_address(camera.source, on_event=on_event, options=options)
 
 
 @contextlib.contextmanager
@@ -231,7 +220,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
         return
 
     def reload() -> None:
-        assert line.succession is not None, "every line has one"
+        assert line.model_swap is not None, "every line has one"
         try:
             read = read_config(config) if config else options
         except StfpmError as error:
@@ -239,7 +228,7 @@ def _reloading(line: Line, options: LineOptions, config: Path | None) -> Iterato
             line.recorder.log_event("model", f"refused, by SIGHUP: {error}")
             return
         with contextlib.suppress(StfpmError):  # it has been said
-            line.succession.succeed(read.model, "SIGHUP", read)
+            line.model_swap.load_and_swap(read.model, "SIGHUP", read)
 
     before = signal.signal(
         signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start()
@@ -258,10 +247,11 @@ def _check_places(options: LineOptions) -> None:
         check_writable(options.pictures.folder / "picture")
 
 
-def _close_cameras(stations: tuple[CameraWorker, ...], meeting: FrameMailbox) -> None:
-    for station in stations:
-        station.close()
-    meeting.close()
+def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox[TriggeredFrame]) -> None:
+    for worker in cameras:
+        worker.request_stop()
+        worker.trigger.close()
+    mailbox.close()
 
 
 @contextlib.contextmanager

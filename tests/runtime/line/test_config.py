@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.errors import ConfigError
-from stfpm_runtime.line.config.line import LineOptions, RegionOptions, read_config
+from stfpm_runtime.line.config.camera import RegionOptions
+from stfpm_runtime.line.config.line import LineOptions, read_config
 
 PAGES = [Path(__file__).parents[3] / "docs" / name for name in ("inspection.md", "plant.md", "dashboard.md")]
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -118,7 +119,7 @@ def test_every_key_has_its_row_in_the_documentation():
         ("[journal]", "[mqtt]\nhost = \"h\"\nca = \"x.pem\"\n[journal]", 5, "mqtt.ca: certificates without TLS"),
         ("[journal]", "[[webhook]]\nurl = \"ftp://secret\"\n[journal]", 4, "webhook.url: is no address; expected http"),
         ("[journal]", "[[modbus]]\nhost = \"h\"\nport = 0\n[journal]", 5, "modbus.port: got 0; expected 1 to 65535"),
-        ("[journal]", "[[opcua]]\nurl = \"opc.tcp://h\"\n[journal]", 3, "opcua.verdict: nobody is told anything"),
+        ("[journal]", "[[opcua]]\nurl = \"opc.tcp://h\"\n[journal]", 3, "opcua.verdict: no verdict is written"),
         ("[journal]", "[mqtt]\nhost = \"h\"\npassword = 12\n[journal]", 5, "mqtt.password: got int; expected a text"),
         ("", "colour = 1\n", 1, "colour: unknown key; expected one of model, journal, camera"),
         ('path = "line.sqlite"', 'pth = "line.sqlite"', 4, "journal.pth: unknown key; did you mean path?"),

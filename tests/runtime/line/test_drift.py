@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stfpm_runtime.line.config.line import DriftOptions
 from stfpm_runtime.line.journal.rows import VerdictRow
-from stfpm_runtime.line.observers.drift import DriftOptions, DriftWatch, ks_p_value, ks_statistic
+from stfpm_runtime.line.observers.drift import DriftWatch, ks_p_value, ks_statistic
 
 from .conftest import wait_until
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 from .conftest import wait_until

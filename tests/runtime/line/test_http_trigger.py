@@ -14,7 +14,8 @@ import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import OutputError
-from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.line import HttpOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.http import TriggerServer
@@ -107,7 +108,7 @@ def test_triggers_that_the_stop_leaves_unjudged_are_faults_in_the_journal(start,
     running.cameras["left"].lose()
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(3)]
-        trigger = running.line.stations[0].trigger
+        trigger = running.line.cameras[0].trigger
         while len(trigger._waiting) < 2:  # the third is waiting for its frame
             pass
         entries = running.finish()
@@ -269,7 +270,7 @@ def test_requests_that_the_stop_finds_are_answered(start, port):
     running.cameras["left"].lose()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(8)]
-        wait_until(lambda: len(running.line.stations[0].trigger.unanswered()) == 8)
+        wait_until(lambda: len(running.line.cameras[0].trigger.unanswered()) == 8)
         entries = running.finish()
         assert [answer.result()[0] for answer in answers] == [200] * 8
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}

@@ -12,13 +12,15 @@ import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import CameraOptions, HttpOptions, PictureOptions, RegionOptions
+from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.line.triggers.base import TriggerRequest
+from stfpm_runtime.sources import FileSource
 
 from .conftest import read_lines, wait_until
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
@@ -178,11 +180,11 @@ def test_sinks_that_hang_cost_the_loop_nothing(run_line, make_options, tmp_path,
     def hang(*arguments):
         assert go_on.wait(120)
 
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", hang)
-    from stfpm_runtime.line.outputs import json_lines as lines_file
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", hang)
+    from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 
-    write = lines_file.LinesFile.write
-    monkeypatch.setattr(lines_file.LinesFile, "write", lambda self, records: hang() or write(self, records))
+    tell = JsonLinesOutput.tell
+    monkeypatch.setattr(JsonLinesOutput, "tell", lambda self, records: hang() or tell(self, records))
     lines = tmp_path / "line.jsonl"
     pictures = PictureOptions(tmp_path / "pictures", save="all", free_mb=0, queue=2)
     options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
@@ -262,7 +264,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     for name in (
         "observers.drift.DriftWatch.take", "observers.status.LiveStatus.take", "observers.status.LiveStatus.turned",
         "observers.summary.Summary.log_now_and_then", "loop.apply_threshold_changes", "models.swap.ModelSwap.take_over",
-        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.promise",
+        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.prepare",
     ):  # fmt: skip
         monkeypatch.setattr(f"stfpm_runtime.line.{name}", broken)
     answers = []
@@ -274,7 +276,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
     )
     running = run_line(options)
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     for number in range(20):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), f"A-{number}", answers.append))
         wait_until(lambda number=number: len(answers) > number)
@@ -283,7 +285,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     assert [entry.part for entry in entries] == [f"A-{number}" for number in range(20)]
     assert {entry.decision for entry in entries} == {"pass"}
     failures = running.line.guard.failures
-    assert set(failures) == {"drift", "board", "summary", "thresholds", "model", "systemd", "pictures"}
+    assert set(failures) == {"drift", "live_status", "summary", "thresholds", "model", "systemd", "pictures"}
     assert failures["drift"] == failures["pictures"] == 20
     assert sum(record.message.startswith("drift: internal error") for record in caplog.records) == 1
     assert sum(event.detail.startswith("drift: RuntimeError") for event in running.journal.events()) == 1
@@ -293,7 +295,7 @@ def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, m
     answers = []
     camera = CameraOptions("left", "0", trigger="http", delay_ms=5000, timeout_ms=5000)
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     assert all(trigger.put(TriggerRequest(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
 
     def broken(*arguments):
@@ -322,7 +324,7 @@ def test_part_in_the_hands_of_a_driver_that_hangs_is_a_fault(run_line, make_opti
     running = run_line(
         make_options(camera, http=HttpOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
     )
-    running.line.stations[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
+    running.line.cameras[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
     assert hanging.wait(20)
     entries = running.finish()
     go_on.set()
@@ -335,7 +337,7 @@ def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_l
     answers = []
     camera = CameraOptions("left", "0", trigger="http")
     running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
-    trigger = running.line.stations[0].trigger
+    trigger = running.line.cameras[0].trigger
     for number, each in enumerate((part, "A-2")):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), each, answers.append))
         wait_until(lambda number=number: len(answers) > number)
@@ -364,8 +366,8 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
     """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
     monkeypatch.setattr("stfpm_runtime.line.service.STOP_S", 1.0)
     go_on = threading.Event()
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureKeeper.keep", lambda *arguments: go_on.wait(30))
-    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.LinesFile.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.tell", lambda *arguments: go_on.wait(30))
     options = make_options(
         journal_options={"json_lines": tmp_path / "line.jsonl"},
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),

@@ -17,11 +17,10 @@ import pytest
 from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.errors import ArtifactError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold
 from stfpm_runtime.line.models import trial as model_trial
 
-from .conftest import wait_until
+from .conftest import is_taken, wait_until
 from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
 
 TOKEN = "a token of ours"
@@ -62,7 +61,7 @@ def swap(line, model: Path) -> tuple[threading.Thread, list[StfpmError]]:
 
     def work() -> None:
         try:
-            line.line.succession.succeed(model, "Ada")
+            line.line.model_swap.load_and_swap(model, "Ada")
         except StfpmError as error:
             errors.append(error)
 
@@ -73,18 +72,18 @@ def swap(line, model: Path) -> tuple[threading.Thread, list[StfpmError]]:
 
 def test_a_model_that_never_answers_is_abandoned(line, journal, endless, make_model, monkeypatch):
     monkeypatch.setattr(model_trial, "ANSWER_S", 3.0, raising=False)
-    used, at = line.line.ruling.model, len(journal.entries())
+    used, at = line.line.active_model.model, len(journal.entries())
     thread, errors = swap(line, endless)
     thread.join(30)
     assert not thread.is_alive()
     assert str(errors[0]) == "endless.onnx: did not load and answer within 3 s; export it again"
     assert trials() == []
-    assert line.line.ruling.model is used
+    assert line.line.active_model.model is used
     assert len(journal.entries()) > at + 50, "the line went on"
     wait_until(lambda: details(journal, "model"))
     assert details(journal, "model")[-1].startswith("refused, by Ada: endless.onnx: did not load")
-    line.line.succession.succeed(make_model("next.onnx", threshold=0.4), "Ada")  # the next one may come
-    assert line.line.ruling.model.path.name == "next.onnx"
+    line.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.4), "Ada")  # the next one may come
+    assert line.line.active_model.model.path.name == "next.onnx"
 
 
 def test_a_crash_of_the_engine_is_a_refusal(line, journal, endless):
@@ -110,19 +109,19 @@ def test_a_file_that_changes_between_its_two_checks_is_refused(line, make_model,
 
     monkeypatch.setattr("stfpm_runtime.line.models.swap.try_model", then_change)
     with pytest.raises(ArtifactError, match="was changed while it was loaded"):
-        line.line.succession.succeed(path, "Ada")
+        line.line.model_swap.load_and_swap(path, "Ada")
 
 
 def test_a_swap_keeps_to_the_file_and_the_bounds_that_are_configured(run_line, make_options, make_model, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"only its hash is asked for")
     pinned = run_line(make_options(sha256=sha256(tmp_path / "model.onnx")))
     with pytest.raises(ArtifactError, match="the file that the configuration or the journal names"):
-        pinned.line.succession.succeed(make_model("next.onnx"), "Ada")
+        pinned.line.model_swap.load_and_swap(make_model("next.onnx"), "Ada")
     pinned.finish()
     bound = run_line(make_options(threshold=0.9))
     with pytest.raises(StfpmError, match=r"the line: got a threshold of 0\.9; expected 0\.15 to 0\.6"):
-        bound.line.succession.succeed(make_model("next.onnx", threshold=0.3), "Ada")
-    bound.line.succession.succeed(make_model("next.onnx", threshold=0.6), "Ada")
+        bound.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.3), "Ada")
+    bound.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.6), "Ada")
 
 
 @pytest.fixture
@@ -239,7 +238,7 @@ def test_sighup_makes_the_configured_model_the_one_in_force(served, journal, mak
 
 
 def test_a_swap_is_still_known_in_a_journal_that_is_begun_under_the_line(line, journal, make_model):
-    line.line.succession.succeed(make_model("next.onnx", threshold=0.4), "Ada")
+    line.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.4), "Ada")
     before = journal.id
     for path in journal.path.parent.glob("line.sqlite*"):
         path.unlink()

@@ -1,9 +1,10 @@
-"""Pictures: promised, written by a thread, and never too many."""
+"""Pictures: prepared, written by a thread, and never too many."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.detector import Verdict
-from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
-from stfpm_runtime.line.config.line import CameraOptions, PictureOptions, RegionOptions
-from stfpm_runtime.line.inspect import Judged
-from stfpm_runtime.line.outputs import pictures as picturing
-from stfpm_runtime.line.outputs.pictures import PictureKeeper, Pictures
+from stfpm_runtime.lifecycle import stop_all
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.storage import PictureOptions
+from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.outputs import pictures as pictures_module
+from stfpm_runtime.line.outputs.pictures import PictureFolder, Pictures
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
@@ -30,29 +34,29 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def remarks():
+def events():
     return []
 
 
 @pytest.fixture
-def open_pictures(folder, remarks):
+def open_pictures(folder, events):
     opened = []
 
     def open_pictures(**options) -> Pictures:
         options = {"folder": folder, "save": "all", "free_mb": 0, **options}
-        opened.append(Pictures(PictureOptions(**options), lambda *log_event: remarks.append(log_event)))
+        opened.append(Pictures(PictureOptions(**options), lambda *event: events.append(event)))
+        opened[-1].start()
         return opened[-1]
 
     yield open_pictures
-    for pictures in opened:
-        pictures.close()
+    stop_all(opened, 5.0)
 
 
-def judged(decision: str = "reject", image: np.ndarray | None = None) -> Judged:
+def judged(decision: str = "reject", image: np.ndarray | None = None) -> JudgedPart:
     image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3) if image is None else image
     shot = TriggeredFrame(CameraOptions("left", "0"), Frame("fake", 0, image), TriggerRequest())
     anomaly_map = np.zeros((8, 8), np.float32)
-    return Judged(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
+    return JudgedPart(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
 
 
 def entry(seq: int, decision: str = "reject"):
@@ -60,10 +64,9 @@ def entry(seq: int, decision: str = "reject"):
 
 
 def take(pictures: Pictures, seq: int, decision: str = "reject"):
-    promised, job = pictures.promise(entry(seq, decision), judged(decision), JOURNAL)
-    if job:
-        pictures.submit(job)
-    return promised
+    prepared = pictures.prepare(entry(seq, decision), judged(decision), JOURNAL)
+    pictures.take(prepared)
+    return prepared
 
 
 def files(folder: Path) -> list[str]:
@@ -72,21 +75,21 @@ def files(folder: Path) -> list[str]:
 
 def test_original_is_kept_as_it_was_with_its_overlay(open_pictures, folder):
     pictures = open_pictures()
-    promised = take(pictures, 7)
-    assert (promised.picture, promised.overlay) == (
+    prepared = take(pictures, 7)
+    assert (prepared.picture, prepared.overlay) == (
         f"{DAY}/{JOURNAL}-000000000007-left-cap.png", f"{DAY}/{JOURNAL}-000000000007-left-cap.overlay.jpg",
     )  # fmt: skip
-    pictures.close()
-    assert files(folder) == sorted([promised.picture, promised.overlay])
-    assert (cv2.imread(str(folder / promised.picture)) == judged().image).all()
-    assert cv2.imread(str(folder / promised.overlay)) is not None
+    pictures.stop(time.monotonic() + 5)
+    assert files(folder) == sorted([prepared.picture, prepared.overlay])
+    assert (cv2.imread(str(folder / prepared.picture)) == judged().image).all()
+    assert cv2.imread(str(folder / prepared.overlay)) is not None
 
 
 def test_jpeg_and_no_overlay(open_pictures, folder):
     pictures = open_pictures(format="jpeg", overlay=False)
-    promised = take(pictures, 7)
-    pictures.close()
-    assert files(folder) == [promised.picture] == [f"{DAY}/{JOURNAL}-000000000007-left-cap.jpg"]
+    prepared = take(pictures, 7)
+    pictures.stop(time.monotonic() + 5)
+    assert files(folder) == [prepared.picture] == [f"{DAY}/{JOURNAL}-000000000007-left-cap.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +105,10 @@ def test_what_is_not_in_the_journal_or_has_no_pixels_has_no_picture(open_picture
     pictures = open_pictures()
     assert take(pictures, 0).picture == ""
     blind = dataclasses.replace(judged("fault"), image=None)
-    assert pictures.promise(entry(1, "fault"), blind, JOURNAL)[1] is None
+    assert pictures.prepare(entry(1, "fault"), blind, JOURNAL).picture == ""
 
 
-def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remarks, monkeypatch, folder):
+def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, events, monkeypatch, folder):
     go_on, busy = threading.Event(), threading.Event()
 
     def slow(*arguments):
@@ -113,45 +116,45 @@ def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, remark
         assert go_on.wait(120)
         return np.zeros((4, 4, 3), np.uint8)
 
-    monkeypatch.setattr(picturing, "draw_overlay", slow)
+    monkeypatch.setattr(pictures_module, "draw_overlay", slow)
     pictures = open_pictures(queue=2, original=False)
-    promised = [take(pictures, seq) for seq in range(1, 6)]
-    assert [bool(one.overlay) for one in promised] == [True, True, False, False, False]
+    prepared = [take(pictures, seq) for seq in range(1, 6)]
+    assert [bool(one.overlay) for one in prepared] == [True, True, False, False, False]
     assert pictures.dropped == 3
-    assert remarks == [("pictures", "come faster than they can be written; verdicts go on without")]
+    assert events == [("pictures", "come faster than they can be written; verdicts go on without")]
     assert busy.wait(120)
     go_on.set()
-    pictures.close()
-    assert files(folder) == sorted(one.overlay for one in promised[:2])
+    pictures.stop(time.monotonic() + 5)
+    assert files(folder) == sorted(one.overlay for one in prepared[:2])
 
 
 def test_withdrawn_promise_leaves_its_room(open_pictures):
     pictures = open_pictures(queue=1)
     for _ in range(3):
-        _, job = pictures.promise(entry(1), judged(), JOURNAL)
-        pictures.withdraw(job)
+        prepared = pictures.prepare(entry(1), judged(), JOURNAL)
+        pictures.take(dataclasses.replace(prepared, decision="fault", seq=0, picture="", overlay=""))
     assert pictures.dropped == 0
 
 
-def test_picture_that_cannot_be_written_costs_no_other(open_pictures, folder, remarks):
+def test_picture_that_cannot_be_written_costs_no_other(open_pictures, folder, events):
     folder.mkdir()
     (folder / DAY).touch()  # a file stands in the way of the folder
     pictures = open_pictures(overlay=False)
     take(pictures, 1)
     take(pictures, 2)
-    pictures.close()
+    pictures.stop(time.monotonic() + 5)
     assert pictures.failed == 2
-    assert len(remarks) == 1
-    assert remarks[0][1].startswith("one cannot be written: ")
+    assert len(events) == 1
+    assert events[0][1].startswith("one cannot be written: ")
 
 
 @pytest.fixture
-def keep(folder, remarks):
+def keep(folder, events):
     """Keeps files of 100 kB in a folder of at most 1 MB."""
     options = PictureOptions(folder, quota_mb=1, free_mb=0)
-    keeper = PictureKeeper(options, lambda *log_event: remarks.append(log_event))
-    keeper.measure()
-    return lambda name, size=100_000: keeper.keep(name, bytes(size))
+    picture_folder = PictureFolder(options, lambda *event: events.append(event))
+    picture_folder.measure()
+    return lambda name, size=100_000: picture_folder.write(name, bytes(size))
 
 
 def test_oldest_give_way_to_the_quota(keep, folder):
@@ -164,50 +167,49 @@ def test_oldest_give_way_to_the_quota(keep, folder):
     assert not (folder / "2026-11-09").exists()
 
 
-def test_what_was_there_before_counts_and_what_is_not_ours_stays(folder, keep, remarks):
+def test_what_was_there_before_counts_and_what_is_not_ours_stays(folder, keep, events):
     for name in (f"{DAY}/000000000001.png", f"{DAY}/000000000002.png.unfinished", "notes/precious.txt", "precious.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(950_000))
-    keeper = PictureKeeper(PictureOptions(folder, quota_mb=1, free_mb=0), lambda *log_event: remarks.append(log_event))
-    keeper.measure()
+    picture_folder = PictureFolder(PictureOptions(folder, quota_mb=1, free_mb=0), lambda *event: events.append(event))
+    picture_folder.measure()
     assert files(folder) == sorted([f"{DAY}/000000000001.png", "notes/precious.txt", "precious.png"])
-    assert keeper.keep(f"{DAY}/000000000003.png", bytes(100_000))
+    assert picture_folder.write(f"{DAY}/000000000003.png", bytes(100_000))
     assert files(folder) == sorted([f"{DAY}/000000000003.png", "notes/precious.txt", "precious.png"])
 
 
-def test_picture_larger_than_the_quota_is_refused_once(keep, folder, remarks):
+def test_picture_larger_than_the_quota_is_refused_once(keep, folder, events):
     assert keep(f"{DAY}/1.png")
     assert not keep(f"{DAY}/2.png", 1_000_001)
     assert not keep(f"{DAY}/3.png", 1_000_001)
     assert keep(f"{DAY}/4.png")
-    assert [text for _, text in remarks] == ["have no room left on the disk; verdicts go on without", "have room again"]
+    assert [text for _, text in events] == ["have no room left on the disk; verdicts go on without", "have room again"]
 
 
-def test_disk_is_never_filled(small_disk, remarks):  # noqa: F811 (the fixture)
+def test_disk_is_never_filled(small_disk, events):  # noqa: F811 (the fixture)
     """1 MB, of which 0.3 are to be left free."""
     folder = small_disk / "pictures"
-    keeper = PictureKeeper(
-        PictureOptions(folder, quota_mb=100, free_mb=0.3), lambda *log_event: remarks.append(log_event)
+    picture_folder = PictureFolder(
+        PictureOptions(folder, quota_mb=100, free_mb=0.3), lambda *event: events.append(event)
     )
     for seq in range(30):
-        assert keeper.keep(f"{DAY}/{seq:012}.png", bytes(100_000))
+        assert picture_folder.write(f"{DAY}/{seq:012}.png", bytes(100_000))
     assert files(folder)[-1] == f"{DAY}/{29:012}.png"
     assert 5 <= len(files(folder)) <= 7
     fill(small_disk).rename(small_disk / "ballast 1")
-    assert keeper.keep(f"{DAY}/{30:012}.png", bytes(100_000))
+    assert picture_folder.write(f"{DAY}/{30:012}.png", bytes(100_000))
     assert 1 <= len(files(folder)) <= 4  # the others have given way to what is to be left free
     fill(small_disk)
-    assert not keeper.keep(f"{DAY}/{31:012}.png", bytes(200_000))
+    assert not picture_folder.write(f"{DAY}/{31:012}.png", bytes(200_000))
     assert files(folder) == []  # all have given way
-    assert remarks[-1][1].startswith("have no room left")
+    assert events[-1][1].startswith("have no room left")
 
 
 def test_new_journal_does_not_overwrite_the_pictures_of_the_old_one(open_pictures, folder):
     pictures = open_pictures(overlay=False)
     for journal in (JOURNAL, "b5959ada"):
-        _, job = pictures.promise(entry(1), judged(), journal)
-        pictures.submit(job)
-    pictures.close()
+        pictures.take(pictures.prepare(entry(1), judged(), journal))
+    pictures.stop(time.monotonic() + 5)
     assert len(files(folder)) == 2
 
 
@@ -223,7 +225,7 @@ def test_wrong_date_does_not_make_the_newest_pictures_the_oldest(keep, folder):
     assert files(folder) == sorted([*right[1:], *wrong, f"1970-01-01/{JOURNAL}-{10:012}.png"])
 
 
-def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, folder, remarks, monkeypatch):
+def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, folder, events, monkeypatch):
     names = [f"{DAY}/{JOURNAL}-{seq:012}.png" for seq in range(12)]
     unlink, tried = Path.unlink, []
 
@@ -238,7 +240,7 @@ def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, f
     for name in names:
         assert keep(name)
     assert files(folder) == sorted([*names[:2], *names[4:]])
-    assert [text for _, text in remarks] == [
+    assert [text for _, text in events] == [
         f"{JOURNAL}-{0:012}.png cannot be deleted (Operation not permitted); check its permissions"
     ]
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: refuse(path.with_name("000.png")))

@@ -9,9 +9,11 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.regions import blend, cut, lay_tiles
-from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
-from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
 SIDE = 32
@@ -24,8 +26,10 @@ def judge(make_spec):
     def judge(frames, *regions, batch=16, answer=None, **options):
         engine = FakeEngine(make_spec(height=SIDE, width=SIDE), *([answer] if answer else []))
         camera = CameraOptions("left", "0", region=regions, **options)
-        shots = [TriggeredFrame(camera, Frame("left", image=frame), TriggerRequest()) for frame in frames]
-        return Inspector(Detector(engine), batch).judge(shots), engine
+        thresholds = Thresholds([camera], None)
+        thresholds.use_model(Detector(engine).threshold)
+        triggered = [TriggeredFrame(camera, Frame("left", image=frame), TriggerRequest()) for frame in frames]
+        return Inspector(Detector(engine), batch, thresholds.of).judge(triggered), engine
 
     return judge
 
@@ -54,7 +58,7 @@ def test_map_that_does_not_depend_on_its_surroundings_is_blended_to_the_whole(ju
     assert part.verdict.anomaly_map.shape == noise.shape[:2]
     np.testing.assert_allclose(part.verdict.anomaly_map, noise[:, :, 0] / np.float32(255), atol=2e-7)
     assert part.verdict.score == part.verdict.anomaly_map.max()
-    assert part.looks == len(lay_tiles(200, 300, SIDE, overlap).corners) == sum(engine.batch_sizes)
+    assert part.pictures == len(lay_tiles(200, 300, SIDE, overlap).corners) == sum(engine.batch_sizes)
 
 
 def test_where_tiles_overlap_the_nearer_middle_counts_more():
@@ -77,7 +81,7 @@ def test_tiles_of_any_scale_leave_no_gap(length, cells):
 
 def test_tiles_go_through_the_engine_in_batches(judge, noise):
     (part,), engine = judge([noise], RegionOptions("all", tile=SIDE), batch=16)
-    assert part.looks == 70
+    assert part.pictures == 70
     assert engine.batch_sizes == [16, 16, 16, 16, 6]
 
 

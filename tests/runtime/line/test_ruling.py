@@ -14,7 +14,7 @@ from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines.fake import failing, first_channel
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.models import swap as ruling
 
 from .conftest import wait_until
@@ -54,7 +54,7 @@ def details(journal, kind: str) -> list[str]:
 def test_a_swap_loses_no_frame_and_the_journal_says_who(line, journal, make_proven):
     path = make_proven(threshold=0.3)
     wait_until(lambda: len(journal.entries()) > 40)
-    line.line.succession.succeed(path, "Ada")
+    line.line.model_swap.load_and_swap(path, "Ada")
     at = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > at + 40)
     entries = line.finish()
@@ -74,7 +74,9 @@ def test_a_swap_loses_no_frame_and_the_journal_says_who(line, journal, make_prov
 
 def test_models_follow_each_other_under_load(line, journal, make_proven):
     for number in range(10):
-        line.line.succession.succeed(make_proven(f"{number % 2}.onnx", threshold=0.3 + number / 100), f"hand {number}")
+        line.line.model_swap.load_and_swap(
+            make_proven(f"{number % 2}.onnx", threshold=0.3 + number / 100), f"hand {number}"
+        )
     entries = line.finish()
     assert len(details(journal, "model")) == 10
     assert "fault" not in {entry.decision for entry in entries}
@@ -98,9 +100,9 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_successor_that_is_not_fit_changes_nothing(line, journal, make_proven, case):
     changes, message = BROKEN[case]
-    ruled = line.line.ruling.model
+    ruled = line.line.active_model.model
     with pytest.raises(StfpmError) as caught:
-        line.line.succession.succeed(make_proven(**changes), "Ada")
+        line.line.model_swap.load_and_swap(make_proven(**changes), "Ada")
     assert message in str(caught.value)
     goes_on(line, journal, ruled, message)
 
@@ -108,7 +110,7 @@ def test_a_successor_that_is_not_fit_changes_nothing(line, journal, make_proven,
 def goes_on(line, journal, ruled, message: str) -> None:
     at = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > at + 10)
-    assert line.line.ruling.model is ruled
+    assert line.line.active_model.model is ruled
     assert set(journal.decisions) == {"pass"}
     wait_until(lambda: details(journal, "model"))
     assert details(journal, "model")[-1].startswith("refused, by Ada: ")
@@ -117,7 +119,7 @@ def goes_on(line, journal, ruled, message: str) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text", "golden missing", "golden of another", "golden"])
 def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_path, damage):
-    ruled, path = line.line.ruling.model, make_proven()
+    ruled, path = line.line.active_model.model, make_proven()
     golden = golden_path(path)
     if damage == "missing":
         path.unlink()
@@ -130,7 +132,7 @@ def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_pa
     else:
         save_golden(Golden(np.zeros((2, 16, 32, 3), np.uint8), np.zeros((1, 16, 32)), np.zeros(2), "x"), golden)
     with pytest.raises(StfpmError) as caught:
-        line.line.succession.succeed(path, "Ada")
+        line.line.model_swap.load_and_swap(path, "Ada")
     goes_on(line, journal, ruled, str(caught.value))
 
 
@@ -138,32 +140,32 @@ def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
     path, held = make_proven(), threading.Event()
     load = ruling.load_checked
     monkeypatch.setattr(ruling, "load_checked", lambda *some: (held.wait(20), load(*some))[1])
-    first = threading.Thread(target=line.line.succession.succeed, args=(path, "Ada"))
+    first = threading.Thread(target=line.line.model_swap.load_and_swap, args=(path, "Ada"))
     first.start()
     try:
-        wait_until(line.line.succession._busy.locked)
+        wait_until(line.line.model_swap._busy.locked)
         with pytest.raises(OptionError, match="another model is being loaded"):
-            line.line.succession.succeed(path, "Bob")
+            line.line.model_swap.load_and_swap(path, "Bob")
     finally:
         held.set()
         first.join(120)
-    assert line.line.ruling.model.path == path
+    assert line.line.active_model.model.path == path
 
 
 def test_a_line_that_does_not_take_over_keeps_what_it_has(line, journal, make_proven, monkeypatch):
     monkeypatch.setattr(ruling, "TAKE_OVER_S", 0.1)
     line.finish()
-    ruled = line.line.ruling.model
+    ruled = line.line.active_model.model
     with pytest.raises(ArtifactError, match="did not take it over within"):
-        line.line.succession.succeed(make_proven(), "Ada")
-    assert line.line.ruling.model is ruled
-    assert line.line.succession.take_over() is None
+        line.line.model_swap.load_and_swap(make_proven(), "Ada")
+    assert line.line.active_model.model is ruled
+    assert line.line.model_swap.take_over() is None
 
 
 def test_an_operators_threshold_goes_with_its_model(line, journal, make_proven):
-    line.line.ruling.thresholds.hold("left", "frame", 0.2)
-    line.line.succession.succeed(make_proven(threshold=0.3), "Ada")
-    assert line.line.ruling.thresholds.of("left", "frame") == 0.3
+    line.line.active_model.thresholds.change("left", "frame", 0.2)
+    line.line.model_swap.load_and_swap(make_proven(threshold=0.3), "Ada")
+    assert line.line.active_model.thresholds.of("left", "frame") == 0.3
     wait_until(lambda: details(journal, "model"))
     assert details(journal, "model")[-1].endswith("the operator's threshold of 1 places is gone with it")
 
@@ -199,7 +201,7 @@ def test_a_shadow_says_where_it_disagrees_and_has_no_say(run_line, make_options,
     entries = running.finish()
     wait_until(lambda: running.thread.is_alive() is False)
     assert {entry.decision for entry in entries} == {"pass"}
-    assert {entry.model for entry in entries} == {running.line.ruling.model.sha256}
+    assert {entry.model for entry in entries} == {running.line.active_model.model.sha256}
     counts = running.line.shadow.counts
     expected = [entry.seq for entry in entries if entry.score > 0.3]
     assert counts.compared + counts.left_out == len(entries)

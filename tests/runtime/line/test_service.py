@@ -21,7 +21,6 @@ from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.loop import STOPPED
-from stfpm_runtime.line.outputs.json_lines import RETRY_S
 
 from .conftest import Journalled, read_lines, wait_until
 
@@ -286,7 +285,3 @@ def test_bad_usage_is_status_2(argv, capsys):
         main(argv)
     assert caught.value.code == 2
     assert "stfpm-inspect: error: " in capsys.readouterr().err
-
-
-def test_a_follower_s_retry_is_no_longer_than_a_stop_allows():
-    assert RETRY_S <= 1.0

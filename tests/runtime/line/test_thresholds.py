@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.journal.cli import main
-from stfpm_runtime.line.journal.threshold_changes import Thresholds, new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result
 from stfpm_runtime.line.journal.what_if import what_if
 
-from .conftest import wait_until
+from .conftest import is_taken, wait_until
 
 
 def levels(index: int) -> np.ndarray:
@@ -32,12 +32,14 @@ def line(run_line):
 def test_the_innermost_holds_and_the_operators_word_before_all():
     regions = (RegionOptions("cap"), RegionOptions("label", threshold=0.3))
     cameras = [CameraOptions("a", "0", region=regions, threshold=0.2), CameraOptions("b", "1")]
-    thresholds = Thresholds(cameras, None, 0.05)
+    thresholds, with_line = Thresholds(cameras, None), Thresholds(cameras, 0.1)
+    for each in (thresholds, with_line):
+        each.use_model(0.05)
     places = [("a", "cap"), ("a", "label"), ("b", "frame")]
     assert [thresholds.of(*place) for place in places] == [0.2, 0.3, 0.05]
-    assert [Thresholds(cameras, 0.1, 0.05).of(*place) for place in places] == [0.2, 0.3, 0.1]
+    assert [with_line.of(*place) for place in places] == [0.2, 0.3, 0.1]
     for place in thresholds.places("a"):
-        thresholds.hold(*place, 0.9)
+        thresholds.change(*place, 0.9)
     assert [thresholds.of(*place) for place in places] == [0.9, 0.9, 0.05]
     assert thresholds.use_model(0.07) == 2
     assert [thresholds.of(*place) for place in places] == [0.2, 0.3, 0.07]
@@ -57,7 +59,7 @@ def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
     assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
     assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {order.time}"
-    assert line.line.ruling.thresholds.is_held("left", "frame")
+    assert line.line.active_model.thresholds.is_changed("left", "frame")
 
 
 def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
@@ -89,8 +91,8 @@ def test_as_configured_again(line, journal):
     for threshold, expected in ((0.3, 0.3), (None, 0.5)):
         number = request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
         wait_until(lambda number=number: is_taken(journal.path, number))
-        assert line.line.ruling.thresholds.of("left", "frame") == expected
-    assert not line.line.ruling.thresholds.is_held("left", "frame")
+        assert line.line.active_model.thresholds.of("left", "frame") == expected
+    assert not line.line.active_model.thresholds.is_changed("left", "frame")
 
 
 def test_what_it_would_have_done(line, journal):
@@ -153,12 +155,12 @@ def test_the_command(line, journal, capsys):
     assert main([path, "--threshold", "0.95", "--json"]) == 0
     effect = json.loads(capsys.readouterr().out)["effect"]
     assert effect["would_reject"] == 0 < effect["rejected"]
-    assert line.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert line.line.active_model.thresholds.of("left", "frame") == 0.5
     assert main([path, "--threshold", "0.95", "--by", "Ada"]) == 0
     assert capsys.readouterr().out.endswith("it holds now\n")
-    assert line.line.ruling.thresholds.of("left", "frame") == 0.95
+    assert line.line.active_model.thresholds.of("left", "frame") == 0.95
     assert main([path, "--threshold", "configured", "--by", "Ada", "--camera", "left", "--region", "frame"]) == 0
-    assert line.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert line.line.active_model.thresholds.of("left", "frame") == 0.5
     capsys.readouterr()
     assert main([path, "--threshold", "1", "--by", "Ada", "--camera", "right"]) == 1
     assert "got right/*; expected one of left/frame" in capsys.readouterr().err
@@ -219,7 +221,7 @@ def states(path) -> list[str]:
 def test_a_row_that_makes_no_sense_is_refused_and_the_line_goes_on(line, journal, run_line, case, state):
     changes = ROWS.get(case, {"who": b"\xff\xfe", "cast": "who"})
     wait_until(lambda: len(journal.entries()) > 5)
-    model = line.line.ruling.model.sha256
+    model = line.line.active_model.model.sha256
     if state == "holds":  # is read at the start alone
         line.finish()
     write_row(journal.path, state, model, **changes)
@@ -272,7 +274,7 @@ def test_the_bounds_are_configured(run_line, make_options, journal):
     wait_until(lambda: journal.entries())
     number = request_threshold(journal.path, new_threshold_change(4.9, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
-    assert line.line.ruling.thresholds.of("left", "frame") == 4.9
+    assert line.line.active_model.thresholds.of("left", "frame") == 4.9
     line.finish()
     again = run_line()  # half to twice, by default: what held before does not any more
     wait_until(lambda: again.line.summary.total > 0)

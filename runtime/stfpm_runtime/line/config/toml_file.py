@@ -1,4 +1,4 @@
-"""A TOML file as frozen dataclasses: every mistake is named with its line, every key that nobody knows refused.
+"""A TOML file as frozen dataclasses: every mistake is reported with its line, every unknown key is refused.
 
 A dataclass is the schema: its fields are the keys, their annotations the types, a field without a default is required,
 and its `__post_init__` raises MistakeError for a value that makes no sense. A table is a dataclass, an array a tuple.
@@ -23,7 +23,7 @@ else:
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
-"""Say ("camera", 0, "region", 1, "name")."""
+"""For example ("camera", 0, "region", 1, "name")."""
 Table = dict[str, Any]
 Hint: typing.TypeAlias = Any
 """A type annotation."""
@@ -31,16 +31,19 @@ WORDS = {str: "a text in quotes", bool: "true or false", int: "a whole number", 
 
 
 class MistakeError(Exception):
-    """A value that makes no sense: raised by a dataclass, told to the user as a ConfigError with file and line."""
+    """A dataclass raises it for a value that makes no sense; the user gets a ConfigError with file and line."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
         self.key = key
-        """Of the dataclass that raises it; empty for the table as a whole."""
+        """A key of the dataclass that raises it; empty for the table as a whole."""
 
 
 def read_toml(path: Path, schema: type[T]) -> T:
-    """The file as an instance of `schema`. Raises ConfigError, `line3.toml:17: camera.trigger: got ...`."""
+    """Return the file as an instance of `schema`, with paths relative to the file's folder.
+
+    Raises ConfigError: `line3.toml:17: camera.trigger: got ...`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -52,7 +55,7 @@ def read_toml(path: Path, schema: type[T]) -> T:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
     try:
-        return _build(schema, table, ())
+        return _build(schema, table, (), path.parent)
     except _LocatedError as mistake:
         place = ".".join(str(key) for key in mistake.keys if isinstance(key, str))
         line = _line(text, mistake.keys)
@@ -65,20 +68,24 @@ class _LocatedError(Exception):
         self.keys = keys
 
 
-def _build(schema: type[T], table: Table, keys: KeyPath) -> T:
-    """The table as a `schema`. Raises _LocatedError for a mistake in it."""
+def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
+    """Return the table as a `schema`. Raises _LocatedError for a mistake in it."""
     assert dataclasses.is_dataclass(schema), "a schema"
     hints = typing.get_type_hints(schema)
-    fields = {field.name: field for field in dataclasses.fields(schema)}
+    missing = dataclasses.MISSING
+    is_optional = {
+        field.name: not (field.default is missing and field.default_factory is missing)
+        for field in dataclasses.fields(schema)
+    }
+    names = sorted(is_optional, key=lambda name: is_optional[name])
     for key in table:
-        if key not in fields:
-            close = difflib.get_close_matches(key, fields, 1)
-            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(fields)}"
+        if key not in names:
+            close = difflib.get_close_matches(key, names, 1)
+            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
             raise _LocatedError((*keys, key), f"unknown key; {meant}")
-    values = {key: _value(hints[key], value, (*keys, key)) for key, value in table.items()}
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+    values = {key: _value(hints[key], value, (*keys, key), folder) for key, value in table.items()}
+    for name in names:
+        if not is_optional[name] and name not in values:
             raise _LocatedError(keys, f"the key {name} is missing; expected {_expected(hints[name])}")
     try:
         return typing.cast(T, schema(**values))
@@ -86,25 +93,25 @@ def _build(schema: type[T], table: Table, keys: KeyPath) -> T:
         raise _LocatedError((*keys, mistake.key) if mistake.key else keys, str(mistake)) from None
 
 
-def _value(hint: Hint, value: object, keys: KeyPath) -> Any:  # noqa: ANN401 (as the annotation has it)
-    """One value as its annotation has it."""
+def _value(hint: Hint, value: object, keys: KeyPath, folder: Path) -> Any:  # noqa: ANN401 (as the annotation has it)
+    """Return one value as its annotation demands; a path is relative to the folder. Raises _LocatedError."""
     if isinstance(hint, types.UnionType):  # of a type and None, which TOML cannot write
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(typing.cast(type, hint), value, keys)
+        return _build(typing.cast(type, hint), value, keys, folder)
     origin: Hint = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is ...:
-            return tuple(_value(arguments[0], item, (*keys, number)) for number, item in enumerate(value))
+            return tuple(_value(arguments[0], item, (*keys, number), folder) for number, item in enumerate(value))
         if len(value) == len(arguments):
-            return tuple(_value(kind, item, keys) for kind, item in zip(arguments, value, strict=True))
+            return tuple(_value(kind, item, keys, folder) for kind, item in zip(arguments, value, strict=True))
     if origin is Literal and value in arguments:
         return value
     if hint is float and type(value) is int:
         return float(value)
     if hint is Path and type(value) is str and value:
-        return Path(value)
+        return folder / value
     if type(value) is hint:  # not isinstance: true is no whole number
         return value
     secret = keys[-1] in ("source", "token", "password", "url", "key")
@@ -112,7 +119,7 @@ def _value(hint: Hint, value: object, keys: KeyPath) -> Any:  # noqa: ANN401 (as
 
 
 def _expected(hint: Hint) -> str:
-    """An annotation in words."""
+    """Return an annotation in words."""
     origin: Hint = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
@@ -131,10 +138,10 @@ def _expected(hint: Hint) -> str:
 
 
 def _line(text: str, keys: KeyPath) -> int:
-    """The line, from 1, on which the value at `keys` begins, or the nearest table above it.
+    """Return the line, from 1, on which the value at `keys` begins, or the nearest table above it.
 
-    The parser tells no positions, so it is asked: a value begins on the line after the longest beginning of the text
-    that is TOML without it. That is exact whatever the syntax, and slow only for who made a mistake.
+    The parser returns no positions. A value begins on the line after the longest beginning of the text that is TOML
+    without it: this is exact for every syntax, and slow only where there is a mistake.
     """
     lines = text.splitlines()
     starts: dict[KeyPath, int] = {}

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
-from stfpm_runtime.line.outputs.dead_letters import mark_for_resending
 
+from .dead_letters import mark_for_resending
 from .reader import Count, JournalReader, Period
 from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
-from .threshold_changes import new_threshold_change
-from .threshold_orders import check_place, places_of, request_threshold, wait_for_result
+from .threshold_changes import check_place, new_threshold_change, places_of, request_threshold, wait_for_result
 from .what_if import what_if
 
 COMMAND = "stfpm-journal"

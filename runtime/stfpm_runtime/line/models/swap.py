@@ -17,12 +17,11 @@ from pathlib import Path
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.decide import Decider
+from stfpm_runtime.line.decide import Decider, Thresholds
 from stfpm_runtime.line.inspect import Inspector
 from stfpm_runtime.line.journal.active_model import ActiveModelRow, FileIdentity, absolute
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import utc
-from stfpm_runtime.line.journal.threshold_changes import Thresholds
 from stfpm_runtime.model_check import Model, ModelRules, OpenEngine, ThresholdBounds, for_swap, load_checked
 
 from .trial import answer_s, try_model
@@ -39,9 +38,8 @@ class ActiveModel:
 
     def __init__(self, model: Model, batch: int, thresholds: Thresholds, rules: ModelRules) -> None:
         self.thresholds = thresholds
-        self.rules = rules
         self._batch = batch
-        self._use(model)
+        self.swap(model, rules)
 
     @property
     def bounds(self) -> ThresholdBounds:
@@ -50,15 +48,11 @@ class ActiveModel:
 
     def swap(self, model: Model, rules: ModelRules) -> int:
         """Let another model rule; returns how many places the operator's threshold no longer holds for."""
-        self.rules = rules
-        gone = self.thresholds.use_model(model.detector.threshold)
-        self._use(model)
-        return gone
-
-    def _use(self, model: Model) -> None:
-        self.model = model
+        self.model, self.rules = model, rules
+        gone = self.thresholds.use_model(model.detector.threshold, model.sha256, self.bounds)
         self.inspector = Inspector(model.detector, self._batch, self.thresholds.of)
         self.decider = Decider(model.spec.held_out_scores)
+        return gone
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +95,9 @@ def opener(options: LineOptions) -> OpenEngine:
     return lambda path: open_engine(path, options.device, options.threads)
 
 
-def active_of(ruling: ActiveModel, who: str, configured: FileIdentity) -> ActiveModelRow:
+def active_of(active_model: ActiveModel, who: str, configured: FileIdentity) -> ActiveModelRow:
     """Return the row that keeps the model in use."""
-    model, bounds = ruling.model, ruling.bounds
+    model, bounds = active_model.model, active_model.bounds
     return ActiveModelRow(
         time=utc(),
         who=who,
@@ -120,8 +114,10 @@ def active_of(ruling: ActiveModel, who: str, configured: FileIdentity) -> Active
 class ModelSwap:
     """Changes the model of a running line. `succeed` may be called from any thread but the loop's."""
 
-    def __init__(self, ruling: ActiveModel, options: LineOptions, recorder: Recorder, configured: FileIdentity) -> None:
-        self._ruling = ruling
+    def __init__(
+        self, active_model: ActiveModel, options: LineOptions, recorder: Recorder, configured: FileIdentity
+    ) -> None:
+        self._ruling = active_model
         self._options = options
         self._recorder = recorder
         self._configured = configured
@@ -142,7 +138,7 @@ class ModelSwap:
             raise OptionError(f"got model {name[:80]!r}; expected one that lies beside {self._ruling.model.path.name}")
         return self._ruling.model.path.with_name(name)
 
-    def succeed(self, path: Path, who: str, options: LineOptions | None = None) -> Model:
+    def load_and_swap(self, path: Path, who: str, options: LineOptions | None = None) -> Model:
         """Load a model in a process of its own, check it, load it here, and let it rule; the one before is closed.
 
         `options` is the configuration where it was read again: `path` is its model, and its demands on models apply

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.line.config.checks import check_least
-from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.config.line import DriftOptions
 from stfpm_runtime.line.journal.rows import VerdictRow
 
 LogEvent = Callable[[str, str], None]
@@ -26,21 +25,6 @@ STEPS = 10
 """Comparisons while a window passes by."""
 CALM = 10.0
 """An alarm ends when the p-value is this many times the alarm level."""
-
-
-@dataclass(frozen=True)
-class DriftOptions:
-    """`[drift]`."""
-
-    window: int = 200
-    """Passed parts that are compared with the held-out ones."""
-    alarm: float = 1e-4
-    """An alarm is raised at p-values below; 0: never."""
-
-    def __post_init__(self) -> None:
-        check_least("window", self.window, 20)
-        if not 0 <= self.alarm < 0.1:
-            raise MistakeError("alarm", f"got {self.alarm}; expected 0 to 0.1, say 0.0001")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stfpm_runtime.line.inspect import Inspector, Judged
+from stfpm_runtime.line.inspect import Inspector, JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
 from stfpm_runtime.model_check import Model
 
@@ -45,13 +45,13 @@ class Shadow:
         self._log_event = log_event
         threshold = model.detector.threshold
         self._inspector = Inspector(model.detector, batch, lambda camera, region: threshold)
-        self._waiting: deque[list[tuple[Judged, VerdictRow]]] = deque()
+        self._waiting: deque[list[tuple[JudgedPart, VerdictRow]]] = deque()
         self._woken = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
-    def offer(self, parts: Sequence[tuple[Judged, VerdictRow]]) -> None:
+    def offer(self, parts: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
         """One frame's verdicts; faults are nothing to compare with. For the loop: it never waits."""
         if any(judged.verdict.score is None for judged, _ in parts):
             return
@@ -78,10 +78,10 @@ class Shadow:
                 return
             self._woken.wait(POLL_S)
 
-    def _compare(self, parts: Sequence[tuple[Judged, VerdictRow]]) -> None:
+    def _compare(self, parts: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
         counts = self.counts
         compared, disagreed, would_reject = counts.compared, counts.disagreed, counts.would_reject
-        for (ours, entry), theirs in zip(parts, self._inspector.judge([parts[0][0].shot]), strict=True):
+        for (ours, entry), theirs in zip(parts, self._inspector.judge([parts[0][0].triggered]), strict=True):
             compared += 1
             if theirs.verdict.decision == ours.verdict.decision:
                 continue
@@ -91,7 +91,7 @@ class Shadow:
         self.counts = ShadowCounts(compared, disagreed, would_reject, self._left_out)
 
 
-def _describe(entry: VerdictRow, ours: Judged, theirs: Judged) -> str:
+def _describe(entry: VerdictRow, ours: JudgedPart, theirs: JudgedPart) -> str:
     mine, other = ours.verdict, theirs.verdict
     score = other.reason if other.score is None else f"{other.score:.4g}, threshold {other.threshold:.4g}"
     return (

@@ -15,8 +15,8 @@ import numpy as np
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import CameraOptions
-from stfpm_runtime.line.inspect import Judged
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
 
 RECENT = 1000
@@ -75,7 +75,7 @@ class LiveStatus:
         for entry in before:
             self._remember(entry)
 
-    def take(self, entry: VerdictRow, judged: Judged) -> None:
+    def take(self, entry: VerdictRow, judged: JudgedPart) -> None:
         """The journal has it: show it from now on."""
         place = self.places[entry.camera, entry.region]
         place.decisions[entry.decision] += 1

@@ -1,72 +1,71 @@
-"""Who receives verdicts: MQTT, webhooks, Modbus TCP, OPC UA. Each follows the journal with a cursor of its own.
+"""Who receives verdicts: pictures, JSON lines, MQTT, webhooks, Modbus TCP, OPC UA. Each has a thread of its own.
 
-A new kind is a class with the methods of `Sink`, its options in `options.py`, and a line in `_plans`.
+A new kind is a class that derives from `OutputDriver`, its options in `config/outputs.py`, and a line in `_drivers`.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from stfpm_runtime.lifecycle import close_all
+from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.outputs import OutputTables
 from stfpm_runtime.line.journal.rows import LogEvent
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
-from .base import OutputPlan
+from .base import Output, OutputDriver
+from .json_lines import JsonLinesOutput
+from .pictures import Pictures
+from .worker import OutputWorker
 
-if TYPE_CHECKING:
-    from .follower import OutputWorker
-
-LOG = logging.getLogger("stfpm.sinks")
+LOG = logging.getLogger("stfpm.outputs")
 
 
-def open_outputs(tables: OutputTables, journal: Path, log_event: LogEvent, heartbeat: Heartbeat) -> list[OutputWorker]:
-    """Begin to deliver to everybody whom the configuration names.
+def open_outputs(options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat) -> list[Output]:
+    """Return the outputs that the configuration names; none of them is started.
 
     Raises MissingExtraError for a package that is missing, OptionError for a value that its library refuses.
     """
-    from .follower import OutputWorker  # late: it needs the journal, whose options name the sinks
+    journal = options.journal
+    outputs: list[Output] = [Pictures(options.pictures, log_event)] if options.pictures else []
+    if journal.json_lines:
+        lines = JsonLinesOutput(journal.json_lines, journal.json_lines_mb * 1e6)
+        outputs.append(OutputWorker(journal.path, lines, log_event, heartbeat))
+    return outputs + open_network_outputs(options, journal.path, log_event, heartbeat)
 
+
+def open_network_outputs(
+    tables: OutputTables, journal: Path, log_event: LogEvent, heartbeat: Heartbeat
+) -> list[OutputWorker]:
+    """Return the outputs that are reached over the network, not started. Raises what `open_outputs` does."""
     for name in unencrypted_secrets(tables):
         LOG.warning("%s: the secret is sent over an unencrypted connection; use TLS, or a network of its own", name)
-    followers: list[OutputWorker] = []
-    try:
-        for plan in _plans(tables, log_event):
-            followers.append(OutputWorker(journal, plan, log_event, heartbeat))
-    except BaseException:
-        close_all(followers, 0.0)
-        raise
-    return followers
+    return [OutputWorker(journal, driver, log_event, heartbeat) for driver in _drivers(tables, log_event)]
 
 
 def unencrypted_secrets(tables: OutputTables) -> list[str]:
-    """Return the names of the sinks whose password or token travels in the clear."""
+    """Return the names of the outputs whose password or token is sent without encryption."""
     names = [tables.mqtt.name] if tables.mqtt and tables.mqtt.password and not tables.mqtt.tls else []
-    names += [sink.name for sink in tables.webhook if sink.token and sink.url.lower().startswith("http:")]
-    return names + [sink.name for sink in tables.opcua if sink.password]
+    names += [output.name for output in tables.webhook if output.token and output.url.lower().startswith("http:")]
+    return names + [output.name for output in tables.opcua if output.password]
 
 
-def _plans(tables: OutputTables, log_event: LogEvent) -> Iterator[OutputPlan]:
-    """Give how each sink is made and served."""
-    if mqtt := tables.mqtt:
+def _drivers(tables: OutputTables, log_event: LogEvent) -> Iterator[OutputDriver]:
+    """Give the driver of each table; each library is imported only where it is needed."""
+    if tables.mqtt:
         from .mqtt import MqttOutput
 
-        yield OutputPlan(mqtt.name, functools.partial(MqttOutput, mqtt), mqtt.heartbeat_s, mqtt.max_age_s)
+        yield MqttOutput(tables.mqtt)
     for webhook in tables.webhook:
         from .webhook import WebhookOutput
 
-        yield OutputPlan(webhook.name, functools.partial(WebhookOutput, webhook), 0.0, webhook.max_age_s)
+        yield WebhookOutput(webhook)
     for modbus in tables.modbus:
         from .modbus import ModbusOutput
 
-        make_modbus = functools.partial(ModbusOutput, modbus, log_event)
-        yield OutputPlan(modbus.name, make_modbus, modbus.heartbeat_s, modbus.max_age_s)
+        yield ModbusOutput(modbus, log_event)
     for opcua in tables.opcua:
         from .opcua import OpcUaOutput
 
-        make_opcua = functools.partial(OpcUaOutput, opcua)
-        yield OutputPlan(opcua.name, make_opcua, opcua.heartbeat_s, opcua.max_age_s)
+        yield OpcUaOutput(opcua)

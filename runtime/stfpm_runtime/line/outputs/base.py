@@ -1,61 +1,95 @@
-"""What a sink is: the methods that one kind of receiver of verdicts has to have."""
+"""What every output has: the part that the loop and the status see, and the driver of one kind of other side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
-from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.journal.cursor import Position
+from stfpm_runtime.line.journal.rows import Record, VerdictRow
+
+LAG_LIMIT_S = 30.0
+"""An output whose oldest undelivered verdict is older than this is not healthy."""
 
 
-class OutputUnavailableError(Exception):
-    """The other side cannot be reached, or refuses for now: try again later. The text has no secrets in it."""
+class Output(Worker):
+    """Receives verdicts, in a thread of its own."""
 
-
-class OutputDriver(Protocol):
-    """Delivers to one other side, over a connection that is opened once and made anew after each SinkError.
-
-    Each call ends within a time that the sink's options bound.
-    """
+    name: str
+    """Name in the log, in events and in the status."""
 
     @property
-    def batch(self) -> int:
-        """Verdicts that `tell` takes at once, at most."""
-        ...
+    def lag_s(self) -> float:
+        """Return the age of the oldest undelivered verdict in seconds; 0 where everything is delivered."""
+        raise NotImplementedError
 
-    def open(self) -> None:
-        """Connect. Raises SinkError."""
-        ...
+    @property
+    def failure(self) -> str:
+        """Return why it does not work; an empty text where it does."""
+        raise NotImplementedError
+
+    def prepare(self, row: VerdictRow, judged: JudgedPart, journal: str) -> VerdictRow:
+        """Return the row with the names of the files that will be written for it.
+
+        Called by the loop before the row is written into the journal with the id `journal`.
+        """
+        return row
+
+    def take(self, row: VerdictRow) -> None:
+        """Begin to deliver a row. Called by the loop once it is journalled; `seq` is 0 where it could not be."""
+        raise NotImplementedError
+
+
+class OutputDriver:
+    """Delivers to one other side, over a connection that is opened once and made anew after each UnavailableError.
+
+    Each call ends within a time that the driver's options bound. All calls come from one thread.
+    """
+
+    name: str
+    """Name of the cursor, in the log, in events and in the status."""
+    heartbeat_s = 0.0
+    """Between two heartbeats, in seconds; 0: the other side has none."""
+    max_age_s = 0.0
+    """Older verdicts are not delivered; 0: all are."""
+    batch = 1
+    """Verdicts that `tell` takes at once, at most."""
+    has_cursor = True
+    """Whether a cursor file keeps the position; False: `open` returns it."""
+
+    def open(self) -> Position | None:
+        """Connect, and return the last verdict that the other side has, where it knows it. Raises UnavailableError."""
+        raise NotImplementedError
+
+    def is_open(self) -> bool:
+        """Return whether the connection still leads to the other side; False makes a new one at once."""
+        return True
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Deliver the first of these verdicts, at least one, in their order.
 
         Returns for each of them an empty text where it was acknowledged, or the reason of a refusal that will not
-        change when it is offered again. Raises SinkError for everything else; then none counts as delivered.
+        change when it is offered again. Raises UnavailableError for everything else; then none counts as delivered.
+        Each record has the key `age_ms` beside the columns: its age in ms, or None where that is not known.
         """
-        ...
+        raise NotImplementedError
 
     def announce(self, record: Record) -> str:
         """Deliver an event (`kind`, `detail`, and the rest of its row); returns and raises what `tell` does."""
-        ...
+        return ""
 
     def beat(self, count: int) -> None:
-        """Send the count of the heartbeat. Raises SinkError."""
-        ...
+        """Send the count of the heartbeat, if the other side takes one. Raises UnavailableError."""
 
     def close(self) -> None:
         """Give the connection back."""
-        ...
 
 
-@dataclass(frozen=True)
-class OutputPlan:
-    """The function that makes a sink, and the times that it is served by."""
-
-    name: str
-    make: Callable[[], OutputDriver]
-    heartbeat_s: float = 0.0
-    """Between two heartbeats; 0: the sink has none."""
-    max_age_s: float = 0.0
-    """Older verdicts are not delivered; 0: all are."""
+def problem_of(output: Output) -> str:
+    """Return what is wrong with the output in words, or an empty text."""
+    if output.failure:
+        return f"{output.name}: {output.failure}"
+    if (lag_s := output.lag_s) > LAG_LIMIT_S:
+        return f"{output.name}: the oldest undelivered verdict is {lag_s:.0f} s old"
+    return ""

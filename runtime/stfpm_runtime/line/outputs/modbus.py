@@ -31,10 +31,11 @@ from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError
 from stfpm_runtime.line.config.outputs import ModbusOptions
+from stfpm_runtime.line.journal.health import CountedEvent
 from stfpm_runtime.line.journal.rows import LogEvent, Record
+from stfpm_runtime.line.journal.tail import UnavailableError
 
-from .base import OutputUnavailableError
-from .health import CountedEvent
+from .base import OutputDriver
 
 try:
     from pymodbus.client import ModbusTcpClient
@@ -74,17 +75,17 @@ def encode(record: Record, drifting: int = 0, part_length: int = 24) -> list[int
     return list(struct.unpack(f">{len(data) // 2}H", data))
 
 
-class ModbusOutput:
+class ModbusOutput(OutputDriver):
     """Writes to one PLC."""
 
-    batch = 1
-
     def __init__(self, options: ModbusOptions, log_event: LogEvent) -> None:
+        """Store where the registers are."""
+        self.name, self.heartbeat_s, self.max_age_s = options.name, options.heartbeat_s, options.max_age_s
         self._options = options
         self._where = f"the PLC {options.host}"
         self._log_event = log_event
         text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
-        self._misfits = CountedEvent(lambda said: log_event("sink", f"{options.name}: {said}"), text)
+        self._misfits = CountedEvent(lambda said: log_event("output", f"{options.name}: {said}"), text)
         self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
         self._drift = PART + options.part_length // 2
@@ -97,7 +98,7 @@ class ModbusOutput:
         options = self._options
         self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
         if not self._client.connect():
-            raise OutputUnavailableError(f"{self._where}:{options.port} cannot be reached")
+            raise UnavailableError(f"{self._where}:{options.port} cannot be reached")
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Write the first; with the handshake, wait until the PLC has dealt with it."""
@@ -120,7 +121,7 @@ class ModbusOutput:
     def beat(self, count: int) -> None:
         """Write the count."""
         if refusal := self._write(0, [count & 0xFFFF]):
-            raise OutputUnavailableError(refusal)
+            raise UnavailableError(refusal)
 
     def close(self) -> None:
         """Close the connection."""
@@ -139,26 +140,24 @@ class ModbusOutput:
             self._has_age = False
             last = self._options.address + self._age
             text = f"{self._where} has no registers {last} and {last + 1}; verdicts are written without their age"
-            self._log_event("sink", f"{self._options.name}: {text}")
+            self._log_event("output", f"{self._options.name}: {text}")
         elif refusal := self._refusal(answer, self._age):
-            raise OutputUnavailableError(refusal)
+            raise UnavailableError(refusal)
 
     def _await(self, seq: int) -> None:
-        """Wait until the PLC acknowledges. Raises SinkError when it does not in time."""
+        """Wait until the PLC acknowledges. Raises UnavailableError when it does not in time."""
         until_s = time.monotonic() + self._options.timeout_s
         while True:
             answer = self._call("read_holding_registers", self._acknowledge, count=2)
             if refusal := self._refusal(answer, self._acknowledge):
-                raise OutputUnavailableError(refusal)
+                raise UnavailableError(refusal)
             if len(answer.registers) != 2:
-                raise OutputUnavailableError(
-                    f"{self._where} answers with {len(answer.registers)} registers; expected 2"
-                )
+                raise UnavailableError(f"{self._where} answers with {len(answer.registers)} registers; expected 2")
             high, low = answer.registers
             if high << 16 | low == seq:
                 return
             if time.monotonic() > until_s:
-                raise OutputUnavailableError(f"{self._where} did not acknowledge verdict {seq}")
+                raise UnavailableError(f"{self._where} did not acknowledge verdict {seq}")
             time.sleep(POLL_S)
 
     def _write(self, offset: int, registers: list[int]) -> str:
@@ -167,24 +166,24 @@ class ModbusOutput:
         if refusal := self._refusal(answer, offset):
             return refusal
         if answer.count != len(registers):
-            raise OutputUnavailableError(f"{self._where} acknowledges {answer.count} of {len(registers)} registers")
+            raise UnavailableError(f"{self._where} acknowledges {answer.count} of {len(registers)} registers")
         return ""
 
     def _refusal(self, answer: Any, offset: int) -> str:  # noqa: ANN401
-        """Return why a request is refused for good, or an empty text. Raises SinkError where that may change."""
+        """Return why a request is refused for good, or an empty text. Raises UnavailableError where that may change."""
         if not answer.isError():
             return ""
         text = f"{self._where} refuses registers from {self._options.address + offset} on: {answer}"
         if answer.exception_code in REFUSALS:
             return text
-        raise OutputUnavailableError(text)
+        raise UnavailableError(text)
 
     def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401
         address = self._options.address + offset
         try:
             return getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
         except (ModbusException, OSError) as error:
-            raise OutputUnavailableError(f"{self._where} does not answer ({error})") from None
+            raise UnavailableError(f"{self._where} does not answer ({error})") from None
 
 
 def _float32(value: float | None) -> float:

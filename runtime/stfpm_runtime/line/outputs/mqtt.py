@@ -19,8 +19,9 @@ from typing import Any
 from stfpm_runtime.errors import MissingExtraError, OptionError
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.line.journal.tail import UnavailableError
 
-from .base import OutputUnavailableError
+from .base import OutputDriver
 
 try:
     import paho.mqtt.client as paho
@@ -30,7 +31,7 @@ try:
 except ImportError:
     raise MissingExtraError("paho-mqtt", "mqtt") from None
 
-LOG = logging.getLogger("stfpm.sinks")
+LOG = logging.getLogger("stfpm.outputs")
 ACKNOWLEDGE_S = 5.0
 """Seconds in which the broker has to acknowledge all messages that are on their way."""
 BATCH = 100
@@ -67,7 +68,7 @@ def connect(
     """Connect a client, wait for the broker's answer, and return how many messages may be handed over at once.
 
     `session_s` is how long the broker is to keep the session of a client that is gone, in seconds. `on_session` is
-    called with whether the broker resumes one, before any message comes. Raises SinkError, without the password.
+    called with whether the broker resumes one, before any message comes. Raises UnavailableError, without the password.
     """
     answered = threading.Event()
     answers: list[str] = []
@@ -95,12 +96,12 @@ def connect(
             session = {"clean_start": not session_s, "properties": properties}
         client.connect(options.host, options.port or (8883 if options.tls else 1883), keepalive=10, **session)
     except (OSError, ValueError) as error:
-        raise OutputUnavailableError(f"the broker {where} cannot be reached ({error})") from None
+        raise UnavailableError(f"the broker {where} cannot be reached ({error})") from None
     client.loop_start()
     if not answered.wait(ACKNOWLEDGE_S):
-        raise OutputUnavailableError(f"the broker {where} does not answer")
+        raise UnavailableError(f"the broker {where} does not answer")
     if answers[0]:
-        raise OutputUnavailableError(f"the broker {where} refuses us: {answers[0]}")
+        raise UnavailableError(f"the broker {where} refuses us: {answers[0]}")
     return batch[0]
 
 
@@ -112,14 +113,17 @@ def tls_context(options: MqttOptions) -> ssl.SSLContext:
     return context
 
 
-class MqttOutput:
+class MqttOutput(OutputDriver):
     """Publishes to one broker. Raises OptionError for certificates that cannot be read."""
 
+    batch = BATCH
+
     def __init__(self, options: MqttOptions) -> None:
+        """Store where the broker is."""
+        self.name, self.heartbeat_s, self.max_age_s = options.name, options.heartbeat_s, options.max_age_s
         self._options = options
         self._client: paho.Client | None = None
         self._gone = threading.Event()
-        self._batch = BATCH
         self._refusals: dict[int, tuple[int, str]] = {}
         """Code and words for each message that the broker refused, by its number in the connection."""
         if options.tls:
@@ -128,11 +132,6 @@ class MqttOutput:
             except OSError as error:
                 remedy = "expected PEM files for ca, certificate and key"
                 raise OptionError(f"{options.name}: the certificates cannot be read ({error}); {remedy}") from None
-
-    @property
-    def batch(self) -> int:
-        """Verdicts that are handed over at once, at most."""
-        return self._batch
 
     def open(self) -> None:
         """Connect, and say so."""
@@ -143,7 +142,7 @@ class MqttOutput:
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         client.on_disconnect = lambda *arguments: self._gone.set()
         client.on_publish = self._on_publish
-        self._batch = connect(self._options, client)
+        self.batch = connect(self._options, client)
         (refusal,) = self._settle([client.publish(self._topic("status"), "online", qos=1, retain=True)])
         if refusal:
             LOG.warning("%s: the status is not shown: %s", self._options.name, refusal)
@@ -166,7 +165,7 @@ class MqttOutput:
         """Publish the count."""
         assert self._client is not None, "opened"
         if self._gone.is_set():
-            raise OutputUnavailableError(f"the broker {self._options.host} is gone")
+            raise UnavailableError(f"the broker {self._options.host} is gone")
         self._client.publish(self._topic("heartbeat"), str(count), qos=0)
 
     def close(self) -> None:
@@ -187,7 +186,7 @@ class MqttOutput:
     def _settle(self, sent: Sequence[paho.MQTTMessageInfo]) -> list[str]:
         """Wait until the broker has answered, and return its refusals, up to the first that it did not answer for.
 
-        Raises SinkError where it answered for none. A broker may refuse a message and end the connection then.
+        Raises UnavailableError where it answered for none. A broker may refuse a message and end the connection then.
         """
         until_s = time.monotonic() + ACKNOWLEDGE_S
         refusals: list[str] = []
@@ -199,14 +198,14 @@ class MqttOutput:
             except (RuntimeError, ValueError) as error:
                 if refusals:
                     break
-                raise OutputUnavailableError(f"the broker {self._options.host} takes nothing more ({error})") from None
+                raise UnavailableError(f"the broker {self._options.host} takes nothing more ({error})") from None
             if not answered:
                 if refusals:
                     break
-                raise OutputUnavailableError(f"the broker {self._options.host} is gone")
+                raise UnavailableError(f"the broker {self._options.host} is gone")
             code, words = self._refusals.pop(message.mid, (0, ""))
             if code == QUOTA_EXCEEDED:
-                raise OutputUnavailableError(f"the broker {self._options.host} refuses for now: {words}")
+                raise UnavailableError(f"the broker {self._options.host} refuses for now: {words}")
             refusals.append(f"the broker {self._options.host} refuses: {words}" if code else "")
         return refusals
 

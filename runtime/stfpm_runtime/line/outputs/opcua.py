@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 from stfpm_runtime.errors import MissingExtraError, OptionError
 from stfpm_runtime.line.config.outputs import OpcUaOptions
 from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.line.journal.tail import UnavailableError
 
-from .base import OutputUnavailableError
+from .base import OutputDriver
 
 try:
     from asyncua import ua
@@ -68,12 +69,14 @@ MAY_WRITE = 2
 """Bit of the access level."""
 
 
-class OpcUaOutput:
+class OpcUaOutput(OutputDriver):
     """Writes to one server. Raises OptionError for a node that is no node."""
 
     batch = BATCH
 
     def __init__(self, options: OpcUaOptions) -> None:
+        """Read the nodes' ids."""
+        self.name, self.heartbeat_s, self.max_age_s = options.name, options.heartbeat_s, options.max_age_s
         self._options = options
         self._client: Client | None = None
         self._nodes: dict[str, ua.NodeId] = {}
@@ -88,7 +91,7 @@ class OpcUaOutput:
                     raise OptionError(f"{options.name}: {key}: got {text!r}; {remedy}") from None
 
     def open(self) -> None:
-        """Connect, and read the types of all nodes. Raises SinkError for one that cannot hold its value exactly."""
+        """Connect, and read the types of all nodes. Raises UnavailableError where one cannot hold its value."""
         self._client = client = Client(self._options.url, timeout=self._options.timeout_s)
         if self._options.user:
             client.set_user(self._options.user)
@@ -98,7 +101,7 @@ class OpcUaOutput:
         except (*FAILURES, RuntimeError) as error:
             self._client = None
             client.tloop.stop()
-            raise OutputUnavailableError(f"the OPC UA server cannot be reached ({_words(error)})") from None
+            raise UnavailableError(f"the OPC UA server cannot be reached ({_words(error)})") from None
         self._kinds = self._call(self._read_kinds())
 
     def tell(self, records: Sequence[Record]) -> list[str]:
@@ -113,7 +116,7 @@ class OpcUaOutput:
         """Write the count."""
         kind = self._kinds.get("heartbeat")
         if kind and (refusal := self._call(self._write({"heartbeat": count % (LARGEST[kind] + 1)}))):
-            raise OutputUnavailableError(refusal)
+            raise UnavailableError(refusal)
 
     def close(self) -> None:
         """Disconnect, and end the library's thread."""
@@ -126,7 +129,7 @@ class OpcUaOutput:
             client.tloop.stop()
 
     async def _read_kinds(self) -> dict[str, ua.VariantType]:
-        """Read the type of each node. Raises SinkError for one that cannot be written exactly."""
+        """Read the type of each node. Raises UnavailableError for one that cannot be written exactly."""
         assert self._client is not None, "opened"
         kinds = {}
         for key, node_id in self._nodes.items():
@@ -140,17 +143,17 @@ class OpcUaOutput:
                     await node.read_attribute(ua.attribute_ids.AttributeIds.UserAccessLevel, raise_on_bad_status=False)
                 ).Value
             except (UaError, ValueError) as error:
-                raise OutputUnavailableError(f"the OPC UA server refuses {text} ({_words(error)})") from None
+                raise UnavailableError(f"the OPC UA server refuses {text} ({_words(error)})") from None
             known = TYPES[key]
             if kind is Kind.Variant:
                 kind = known[0]
             expected = f"expected {', '.join(dict.fromkeys(kind.name for kind in known))}"
             if kind not in known:
-                raise OutputUnavailableError(f"{key}: the node {text} is of type {kind.name}; {expected}")
+                raise UnavailableError(f"{key}: the node {text} is of type {kind.name}; {expected}")
             if rank is not None and rank.Value is not None and rank.Value >= 0:
-                raise OutputUnavailableError(f"{key}: the node {text} is an array; {expected}")
+                raise UnavailableError(f"{key}: the node {text} is an array; {expected}")
             if access is not None and access.Value is not None and not access.Value & MAY_WRITE:
-                raise OutputUnavailableError(f"{key}: the node {text} cannot be written; allow it to this user")
+                raise UnavailableError(f"{key}: the node {text} cannot be written; allow it to this user")
             kinds[key] = kind
         return kinds
 
@@ -191,14 +194,14 @@ class OpcUaOutput:
         return ""
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it on the library's own thread. Raises SinkError where the server cannot be reached any more."""
+        """Run it on the library's own thread. Raises UnavailableError where the server cannot be reached any more."""
         assert self._client is not None, "opened"
         try:
             return self._client.tloop.post(work)
         except FAILURES as error:
             if isinstance(error, ThreadLoopNotRunning):
                 work.close()
-            raise OutputUnavailableError(f"the OPC UA server does not answer ({_words(error)})") from None
+            raise UnavailableError(f"the OPC UA server does not answer ({_words(error)})") from None
 
 
 def _age(age_ms: int | None, kind: ua.VariantType) -> int:

@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,13 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.files import private_opener
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.line.config.line import PictureOptions
-from stfpm_runtime.line.inspect import Judged
-from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.line.config.storage import PictureOptions
+from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.journal.health import Backlog
+from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.options import is_saved
 
-from .health import Backlog
+from .base import Output
 
 LOG = logging.getLogger("stfpm.pictures")
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -41,109 +43,114 @@ UNFINISHED = ".unfinished"
 RETRY_DELETION_S = 60.0
 """Seconds before a file that could not be deleted is tried again."""
 
-LogEvent = Callable[[str, str], None]
-"""Takes an event's kind and detail, from any thread."""
-
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Pictures that a verdict was promised."""
+    """Pictures whose names a verdict already has."""
 
     image: Image
     verdict: Verdict
     picture: str
-    """Below the folder; empty where none is wanted."""
+    """Path below the folder; empty where none is wanted."""
     overlay: str
+    since_s: float
+    """When the verdict was made, `time.monotonic()`."""
 
 
-class Pictures:
-    """Promises a verdict its pictures if there is room in the queue, and writes them later.
+class Pictures(Output):
+    """Gives a verdict the names of its pictures if there is room in the queue, and writes them later.
 
-    `dropped` counts verdicts that found no room, `failed` those whose pictures could not be written.
+    `prepare` and `take` belong to the loop's thread, in turns.
     """
 
+    name = "pictures"
+
     def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
-        self.name = "pictures"
-        self.failure = ""
-        """Why the last picture could not be written; empty where it was."""
+        """Store which pictures are saved, and where."""
+        super().__init__("pictures")
+        self.problem = ""
+        """Why the last picture was not written; empty where it was."""
         self.dropped = 0
+        """Verdicts without pictures because the queue was full."""
         self.failed = 0
-        self._backlog = Backlog()
+        """Verdicts whose pictures could not be written."""
         self._options = options
         self._log_event = log_event
-        self._jobs: queue.Queue[tuple[Job, float] | None] = queue.Queue()
+        self._backlog = Backlog()
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(options.queue)
         self._overflowing = False
-        self._keeper = PictureKeeper(options, log_event)
-        self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
-        self._thread.start()
+        self._folder = PictureFolder(options, log_event)
+        self._prepared: Job | None = None
 
-    def promise(self, entry: VerdictRow, judged: Judged, journal: str) -> tuple[VerdictRow, Job | None]:
-        """The verdict with the names that its pictures will have, and the job; without, where there will be none.
+    @property
+    def failure(self) -> str:
+        """Return why pictures cannot be written; an empty text where they can."""
+        return self.problem
 
-        `journal` is the id of the journal that the verdict's number belongs to: another one never takes its names.
+    @property
+    def lag_s(self) -> float:
+        """Return for how many seconds the oldest unwritten picture has waited; 0 where there is none."""
+        return self._backlog.lag_s
+
+    def prepare(self, row: VerdictRow, judged: JudgedPart, journal: str) -> VerdictRow:
+        """Return the row with the names of its pictures, or as it is where none are wanted or the queue is full.
+
+        The names begin with the id of the journal: the numbers of another journal never give the same name.
         """
-        if judged.image is None or not entry.seq or not self._wants(entry.decision):
-            return entry, None
+        self._prepared = None
+        if judged.image is None or not row.seq or not is_saved(self._options.save, row.decision):
+            return row
         if not self._room.acquire(blocking=False):
             self.dropped += 1
             if not self._overflowing:
                 self._log_event("pictures", "come faster than they can be written; verdicts go on without")
             self._overflowing = True
-            return entry, None
+            return row
         if self._overflowing:
             self._log_event("pictures", f"are written again; {self.dropped} verdicts in all have none")
             self._overflowing = False
-        stem = f"{entry.time[:10]}/{journal}-{entry.seq:012d}-{entry.camera}-{entry.region}"
+        stem = f"{row.time[:10]}/{journal}-{row.seq:012d}-{row.camera}-{row.region}"
         picture = stem + SUFFIXES[self._options.format] if self._options.original else ""
         overlay = f"{stem}.overlay.jpg" if self._options.overlay else ""
-        verdict = dataclasses.replace(judged.verdict, decision=entry.decision, reason=entry.reason)
-        return dataclasses.replace(entry, picture=picture, overlay=overlay), Job(
-            judged.image, verdict, picture, overlay
-        )
+        verdict = dataclasses.replace(judged.verdict, decision=row.decision, reason=row.reason)
+        self._prepared = Job(judged.image, verdict, picture, overlay, time.monotonic())
+        return dataclasses.replace(row, picture=picture, overlay=overlay)
 
-    @property
-    def lag_s(self) -> float:
-        """How long the oldest picture that is not written yet has waited, in seconds; 0 where there is none."""
-        return self._backlog.lag_s
+    def take(self, row: VerdictRow) -> None:
+        """Write the pictures that were prepared for this row, unless it is not in the journal as it was."""
+        job, self._prepared = self._prepared, None
+        if job is None:
+            return
+        if row.picture or row.overlay:
+            self._backlog.begin()
+            self._jobs.put(job)
+        else:
+            self._room.release()
 
-    def submit(self, job: Job) -> None:
-        """Keep the promise, once the verdict is in the journal."""
-        self._backlog.begin()
-        self._jobs.put((job, time.monotonic()))
-
-    def withdraw(self, job: Job) -> None:
-        """Forget the promise: the verdict is not in the journal."""
-        self._room.release()
-
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Write what waits, for so long at most. Closing twice is fine."""
+    def wake(self) -> None:
+        """End the queue: what is in it is still written."""
         self._jobs.put(None)
-        self._thread.join(max(0.0, timeout_s))
 
-    def _wants(self, decision: str) -> bool:
-        save = self._options.save
-        return save in ("all", decision) or (save == "reject" and decision != "pass")
-
-    def _work(self) -> None:
+    def run(self) -> None:
+        """Write pictures until the stop, and then those that wait."""
         try:
-            self._keeper.measure()
+            self._folder.measure()
         except OSError as error:
-            self.failure = f"the folder cannot be read: {error}"
-            LOG.error("pictures: %s", self.failure)
-            self._log_event("pictures", self.failure)
-        while (waiting := self._jobs.get()) is not None:
-            job, since_s = waiting
-            self._backlog.set_age(time.monotonic() - since_s)
+            self.problem = f"the folder cannot be read: {error}"
+            LOG.error("pictures: %s", self.problem)
+            self._log_event("pictures", self.problem)
+        while (job := self._jobs.get()) is not None:
+            self._backlog.set_age(time.monotonic() - job.since_s)
             try:
                 self._write(job)
-                self.failure = self._keeper.refusal
+                self.problem = self._folder.refusal
             except Exception as error:  # whatever it is, it costs this picture alone
                 if not self.failed:
                     LOG.error("a picture cannot be written (%s); verdicts go on without", error)
                     self._log_event("pictures", f"one cannot be written: {error}")
                 self.failed += 1
-                self.failure = f"one cannot be written: {error}"
+                self.problem = f"one cannot be written: {error}"
             finally:
                 self._room.release()
                 if self._jobs.empty():
@@ -152,13 +159,13 @@ class Pictures:
     def _write(self, job: Job) -> None:
         if job.picture:
             flags = PNG if job.picture.endswith(".png") else JPEG
-            self._keeper.keep(job.picture, cv2.imencode(Path(job.picture).suffix, job.image, flags)[1].tobytes())
+            self._folder.write(job.picture, cv2.imencode(Path(job.picture).suffix, job.image, flags)[1].tobytes())
         if job.overlay:
             drawn = draw_overlay(job.image, job.verdict)
-            self._keeper.keep(job.overlay, cv2.imencode(".jpg", drawn, JPEG)[1].tobytes())
+            self._folder.write(job.overlay, cv2.imencode(".jpg", drawn, JPEG)[1].tobytes())
 
 
-class PictureKeeper:
+class PictureFolder:
     """Files in a folder that never exceed the quota nor the disk: the oldest give way. For one thread."""
 
     def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
@@ -186,7 +193,7 @@ class PictureKeeper:
                 else:
                     self._used += path.stat().st_size
 
-    def keep(self, name: str, data: bytes) -> bool:
+    def write(self, name: str, data: bytes) -> bool:
         """Write the file whole or not at all; False where even without the older ones there is no room for it."""
         path = self._folder / name
         self._journal = path.name.partition("-")[0]
@@ -195,7 +202,7 @@ class PictureKeeper:
             return False
         for attempt in (1, 2):
             try:
-                self._write(path, data)
+                self._write_file(path, data)
                 break
             except OSError as error:
                 if attempt == 2 or error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._drop_oldest():
@@ -204,7 +211,7 @@ class PictureKeeper:
         self._tell(False, "have room again")
         return True
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write_file(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + UNFINISHED)
         try:

@@ -15,17 +15,20 @@ from urllib.parse import urlsplit
 
 from stfpm_runtime.line.config.outputs import WebhookOptions
 from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.line.journal.tail import UnavailableError
 
-from .base import OutputUnavailableError
+from .base import OutputDriver
 
 RETRIED = (408, 429)
 """Statuses of 4xx that may change by themselves: a timeout, and too many requests."""
 
 
-class WebhookOutput:
+class WebhookOutput(OutputDriver):
     """Posts to one address, over one connection."""
 
     def __init__(self, options: WebhookOptions) -> None:
+        """Store the address."""
+        self.name, self.max_age_s, self.batch = options.name, options.max_age_s, options.batch
         self._options = options
         parts = urlsplit(options.url)
         self._host, self._port = parts.hostname or "", parts.port
@@ -33,18 +36,13 @@ class WebhookOutput:
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._connection: http.client.HTTPConnection | None = None
 
-    @property
-    def batch(self) -> int:
-        """Verdicts in one request, at most."""
-        return self._options.batch
-
     def open(self) -> None:
         """Connect."""
         self._connection = self._kind(self._host, self._port, timeout=self._options.timeout_s)
         try:
             self._connection.connect()
         except OSError as error:
-            raise OutputUnavailableError(f"{self._host} cannot be reached ({_words(error)})") from None
+            raise UnavailableError(f"{self._host} cannot be reached ({_words(error)})") from None
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Post them in one request, and read the answer to its end."""
@@ -53,9 +51,6 @@ class WebhookOutput:
     def announce(self, record: Record) -> str:
         """Post it."""
         return self._post({"events": [record]})
-
-    def beat(self, count: int) -> None:
-        """A webhook has no heartbeat: whoever listens asks /healthz."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -84,18 +79,18 @@ class WebhookOutput:
         except (OSError, http.client.HTTPException) as error:
             late = expired.is_set() or isinstance(error, TimeoutError)
             what = f"no whole answer within {self._options.timeout_s:g} s" if late else _words(error)
-            raise OutputUnavailableError(f"{self._host}: the request broke off ({what})") from None
+            raise UnavailableError(f"{self._host}: the request broke off ({what})") from None
         finally:
             timer.cancel()
         if expired.is_set():
-            raise OutputUnavailableError(
+            raise UnavailableError(
                 f"{self._host}: the request broke off (no whole answer within {self._options.timeout_s:g} s)"
             )
         said = f"{self._host} answers {answer.status} {_printable(answer.reason)}; expected 2xx"
         if 400 <= answer.status < 500 and answer.status not in RETRIED:
             return said
         if not 200 <= answer.status < 300:
-            raise OutputUnavailableError(said)
+            raise UnavailableError(said)
         return ""
 
 

@@ -20,13 +20,13 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.lifecycle import Backoff
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
-from stfpm_runtime.line.outputs.follower import PATIENCE_S, OutputUnavailableError
+from stfpm_runtime.line.journal.tail import UnavailableError
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT, connect, make_client
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 LOG = logging.getLogger("stfpm.mqtt")
@@ -70,7 +70,7 @@ class MqttTriggers:
         self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        attempts = 0
+        backoff = Backoff(0.2, 5.0)
         while not self._closing.is_set():
             client = make_client(self._options, self._client_id, SESSION_S)
             gone = threading.Event()
@@ -83,24 +83,22 @@ class MqttTriggers:
                 self._subscribe(client)
                 if self.failure:
                     self._log_event("trigger", "the broker is reached again")
-                attempts, self.failure = 0, ""
+                self.failure = ""
+                backoff.reset()
                 while not (self._closing.wait(0.1) or gone.is_set()):
                     pass
                 if gone.is_set() and not self._closing.is_set():
-                    raise OutputUnavailableError(f"the broker {self._options.host} is gone")
+                    raise UnavailableError(f"the broker {self._options.host} is gone")
             except Exception as error:  # whatever it is: it is shown, and tried again
-                if not isinstance(error, OutputUnavailableError):
+                if not isinstance(error, UnavailableError):
                     LOG.exception("triggers by MQTT: internal error")
                 self._fail(
-                    str(error)
-                    if isinstance(error, OutputUnavailableError)
-                    else f"internal error: {type(error).__name__}"
+                    str(error) if isinstance(error, UnavailableError) else f"internal error: {type(error).__name__}"
                 )
             finally:
                 client.disconnect()
                 client.loop_stop()
-            self._closing.wait(PATIENCE_S[min(attempts, len(PATIENCE_S) - 1)])
-            attempts += 1
+            self._closing.wait(backoff.next_s())
 
     def _subscribe(self, client: paho.Client) -> None:
         """Subscribe to all topics. Raises SinkError where the broker refuses one, or does not answer."""
@@ -115,12 +113,10 @@ class MqttTriggers:
         topics = list(self._topics)
         client.subscribe([(topic, 1) for topic in topics])
         if not answered.wait(SUBSCRIBED_S):
-            raise OutputUnavailableError(f"the broker {self._options.host} does not answer the subscription")
+            raise UnavailableError(f"the broker {self._options.host} does not answer the subscription")
         for topic, code in zip(topics, codes, strict=False):
             if code.is_failure:
-                raise OutputUnavailableError(
-                    f"the broker {self._options.host} refuses the subscription to {topic}: {code}"
-                )
+                raise UnavailableError(f"the broker {self._options.host} refuses the subscription to {topic}: {code}")
 
     def _fail(self, reason: str) -> None:
         """Show why nothing is received; log and journal say it once for each reason."""

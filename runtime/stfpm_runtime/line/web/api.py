@@ -1,4 +1,4 @@
-"""What the dashboard answers: each method reads the board, the journal or a file, none touches the loop."""
+"""What the dashboard answers: each method reads the status, the journal or a file, none touches the loop."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.rows import VerdictRow, utc
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import check_place, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.threshold_changes import (
+    check_place,
+    new_threshold_change,
+    request_threshold,
+    wait_for_result,
+)
 from stfpm_runtime.line.journal.what_if import what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
 from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
-from stfpm_runtime.line.outputs.health import Output, problem_of
+from stfpm_runtime.line.outputs.base import problem_of
+from stfpm_runtime.line.outputs.pictures import Pictures
 
 from .contract import RefusedError
 from .jpeg_cache import JpegCache
@@ -42,8 +47,8 @@ class Api:
     """A line, as it is seen and changed from outside. Called by the server's threads."""
 
     def __init__(self, line: Line, options: LineOptions) -> None:
-        assert line.board is not None, "a dashboard has one"
-        self.board: LiveStatus = line.board
+        assert line.live_status is not None, "a dashboard has one"
+        self.live_status: LiveStatus = line.live_status
         self.line = line
         self._options = options
         self._artist = JpegCache()
@@ -54,36 +59,36 @@ class Api:
         A camera that is lost does not fail the line: each of its parts is journalled and told as a fault.
         """
         line, failing = self.line, []
-        if (silent_s := time.monotonic() - self.board.turned_s) > HANGS_S:
+        if (silent_s := time.monotonic() - self.live_status.turned_s) > HANGS_S:
             failing.append(f"the loop has not turned for {silent_s:.0f} s")
         if not line.recorder.works:
             failing.append("the journal cannot be written: every verdict is a fault")
         failing += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
-        failing += [problem for output in _outputs(line) if (problem := problem_of(output))]
+        failing += [problem for output in line.outputs if (problem := problem_of(output))]
         if line.integrity and line.integrity.problem:
             failing.append(line.integrity.problem)
-        return failing, [f"{s.camera.name}: the camera is {s.state}" for s in line.stations if s.state in LOST]
+        return failing, [f"{s.camera.name}: the camera is {s.state}" for s in line.cameras if s.state in LOST]
 
     def status(self) -> dict[str, Any]:
         """All that changes from verdict to verdict."""
-        line, board = self.line, self.board
-        places = [self._place(*names, place) for names, place in board.places.items()]
+        line, status = self.line, self.live_status
+        places = [self._place(*names, place) for names, place in status.places.items()]
         sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
         total = sums["passed"] + sums["rejected"] + sums["faults"]
-        latencies = [e.latency_ms for place in board.places.values() for e in list(place.recent)]
+        latencies = [e.latency_ms for place in status.places.values() for e in list(place.recent)]
         p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (None, None)
         return {
             "time": utc(),
-            "uptime_s": round(time.monotonic() - board.started_s, 1),
+            "uptime_s": round(time.monotonic() - status.started_s, 1),
             "journal": line.recorder.id,
-            "model": fields_of(line.ruling.model),
+            "model": fields_of(line.active_model.model),
             "totals": {**sums, "total": total, "yield": sums["passed"] / total if total else None},
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
             "places": places,
-            "cameras": [{"name": s.camera.name, "state": s.state} for s in line.stations],
+            "cameras": [{"name": s.camera.name, "state": s.state} for s in line.cameras],
             "sinks": [
                 {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
-                for o in _outputs(line)
+                for o in line.outputs
             ],
             "pictures": _pictures(line),
             "problems": [problem for problems in self.health() for problem in problems],
@@ -106,7 +111,7 @@ class Api:
 
     def rejects(self, last: int) -> dict[str, Any]:
         """The last parts that were not passed, the newest first."""
-        entries = list(self.board.rejects)[-last:][::-1]
+        entries = list(self.live_status.rejects)[-last:][::-1]
         return {"rejects": [_record(entry) for entry in entries]}
 
     def picture(self, seq: int, kind: str, width: int) -> tuple[bytes, str]:
@@ -147,19 +152,19 @@ class Api:
 
     def model(self) -> dict[str, Any]:
         """What rules, and what could."""
-        assert self.line.succession is not None, "every line has one"
-        return {"model": fields_of(self.line.ruling.model), "candidates": self.line.succession.candidates()}
+        assert self.line.model_swap is not None, "every line has one"
+        return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
 
     def set_model(self, file: str, who: str) -> dict[str, Any]:
         """Load, check and swap."""
-        succession = self.line.succession
-        assert succession is not None, "every line has one"
+        model_swap = self.line.model_swap
+        assert model_swap is not None, "every line has one"
         try:
-            path = succession.beside(file)
+            path = model_swap.beside(file)
         except OptionError as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
         try:
-            return {"model": fields_of(succession.succeed(path, who))}
+            return {"model": fields_of(model_swap.load_and_swap(path, who))}
         except StfpmError as error:
             raise RefusedError(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
 
@@ -175,21 +180,21 @@ class Api:
             "dropped": place.dropped,
             "p50_ms": latency and _rounded(latency[0]),
             "p99_ms": latency and _rounded(latency[1]),
-            "threshold": self.line.ruling.thresholds.of(camera, region),
-            "threshold_by_hand": self.line.ruling.thresholds.is_held(camera, region),
+            "threshold": self.line.active_model.thresholds.of(camera, region),
+            "threshold_by_hand": self.line.active_model.thresholds.is_changed(camera, region),
             "newest": _newest(newest),
             "pictured": _newest(pictured),
         }
 
     def _known(self, camera: str, region: str) -> PlaceStatus:
-        if place := self.board.places.get((camera, region)):
+        if place := self.live_status.places.get((camera, region)):
             return place
-        known = ", ".join("/".join(names) for names in self.board.places)
+        known = ", ".join("/".join(names) for names in self.live_status.places)
         raise RefusedError(HTTPStatus.NOT_FOUND, f"no such camera and region; expected one of {known}")
 
     def _check_place(self, camera: str, region: str) -> None:
         try:
-            check_place(list(self.board.places), camera, region)
+            check_place(list(self.live_status.places), camera, region)
         except OptionError as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
 
@@ -216,15 +221,9 @@ def _newest(glimpse: LatestVerdict | None) -> dict[str, Any] | None:
     return None if glimpse is None else _record(glimpse.entry)
 
 
-def _outputs(line: Line) -> list[Output]:
-    """Return everything that receives verdicts: sinks, JSON lines, pictures."""
-    files: tuple[Output | None, ...] = (line.json_lines, line.pictures)
-    return [*line.followers, *(output for output in files if output is not None)]
-
-
 def _pictures(line: Line) -> dict[str, int] | None:
-    pictures = line.pictures
-    return None if pictures is None else {"dropped": pictures.dropped, "failed": pictures.failed}
+    found = (output for output in line.outputs if isinstance(output, Pictures))
+    return next(({"dropped": pictures.dropped, "failed": pictures.failed} for pictures in found), None)
 
 
 def _shadow(line: Line) -> dict[str, Any] | None:

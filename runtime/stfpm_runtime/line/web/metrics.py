@@ -1,4 +1,4 @@
-"""What Prometheus asks for, read from the board when it does: the loop counts nothing twice."""
+"""What Prometheus asks for, read from the status when it does: the loop counts nothing twice."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from stfpm_runtime.errors import MissingExtraError
+from stfpm_runtime.line.outputs.worker import OutputWorker
 
 from .api import Api
 from .authorizer import Authorizer
@@ -32,18 +33,18 @@ class LineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called for each scrape."""
-        line, board = self._api.line, self._api.board
+        line, status = self._api.line, self._api.live_status
         verdicts = CounterMetricFamily("stfpm_verdicts", "Verdicts of this run.", labels=[*PLACE, "decision"])
         dropped = CounterMetricFamily("stfpm_dropped_frames", "Frames passed over in this run.", labels=PLACE)
         latency = GaugeMetricFamily(
             "stfpm_latency_seconds", "From frame to journal, of the last 1000.", labels=[*PLACE, "quantile"]
         )
         threshold = GaugeMetricFamily("stfpm_threshold", "Scores above it are rejected.", labels=PLACE)
-        for names, place in board.places.items():
+        for names, place in status.places.items():
             for decision in ("pass", "reject", "fault"):
                 verdicts.add_metric([*names, decision], place.decisions[decision])
             dropped.add_metric(names, place.dropped)
-            threshold.add_metric(names, line.ruling.thresholds.of(*names))
+            threshold.add_metric(names, line.active_model.thresholds.of(*names))
             if found := place.latency_ms():
                 for quantile, value in zip(("0.5", "0.99"), found, strict=True):
                     latency.add_metric([*names, quantile], value / 1e3)
@@ -51,13 +52,14 @@ class LineCollector(Collector):
         yield from self._states()
 
     def _states(self) -> Iterator[Metric]:
-        line, board = self._api.line, self._api.board
+        line, status = self._api.line, self._api.live_status
         cameras = GaugeMetricFamily("stfpm_camera_up", "1 unless the camera is lost or frozen.", labels=["camera"])
-        for station in line.stations:
+        for station in line.cameras:
             cameras.add_metric([station.camera.name], station.state not in ("lost", "frozen"))
         sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the other side can be reached.", labels=["sink"])
-        for follower in line.followers:
-            sinks.add_metric([follower.name], follower.works)
+        for output in line.outputs:
+            if isinstance(output, OutputWorker) and output.name != "json_lines":
+                sinks.add_metric([output.name], output.works)
         drift = GaugeMetricFamily("stfpm_drift_statistic", "Kolmogorov-Smirnov, 0 to 1.", labels=PLACE)
         alarm = GaugeMetricFamily("stfpm_drift_alarm", "1 while scores of passed parts drift.", labels=PLACE)
         for place, found in list(line.drift.found.items()):
@@ -65,11 +67,11 @@ class LineCollector(Collector):
             alarm.add_metric(place, found.alarm)
         yield from (cameras, sinks, drift, alarm)
         yield GaugeMetricFamily("stfpm_journal_up", "1 if it can be written.", float(line.recorder.works))
-        yield GaugeMetricFamily("stfpm_loop_age_seconds", "Since it last turned.", time.monotonic() - board.turned_s)
+        yield GaugeMetricFamily("stfpm_loop_age_seconds", "Since it last turned.", time.monotonic() - status.turned_s)
         failed = self._access.failed_tokens
         yield CounterMetricFamily("stfpm_failed_tokens", "Requests to the dashboard with a wrong token.", value=failed)
         model = GaugeMetricFamily("stfpm_model_info", "The model that rules.", labels=["file", "sha256", "precision"])
-        ruling = line.ruling.model
+        ruling = line.active_model.model
         model.add_metric([ruling.path.name, ruling.sha256, ruling.spec.precision], 1)
         yield model
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
 from stfpm_runtime.line.journal.rows import VerdictRow, utc
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
-from stfpm_runtime.line.outputs import open_outputs
+from stfpm_runtime.line.outputs import open_network_outputs
 
 HERE = Path(__file__).parent
 KINDS = ("mqtt", "webhook", "modbus", "opcua")
@@ -189,23 +190,24 @@ def writer(tmp_path):
 
 @pytest.fixture
 def follow(writer):
-    """Opens the followers of sinks; gives them, and what they remarked beside that they are new to the journal."""
+    """Start the workers of outputs; return them and their events, without the one that there is no cursor yet."""
     opened = []
 
     def follow(options: OutputTables, heartbeat: Heartbeat | None = None):
-        remarks: list[str] = []
+        events: list[str] = []
 
         def log_event(kind: str, text: str) -> None:
             if "has no cursor yet" not in text:
-                remarks.append(text)
+                events.append(text)
 
-        followers = open_outputs(options, writer.path, log_event, heartbeat or Heartbeat())
-        opened.extend(followers)
-        return followers, remarks
+        workers = open_network_outputs(options, writer.path, log_event, heartbeat or Heartbeat())
+        opened.extend(workers)
+        for worker in workers:
+            worker.start()
+        return workers, events
 
     yield follow
-    for follower in opened:
-        follower.close()
+    stop_all(opened, 5.0)
 
 
 def floats(registers: list[int], offset: int) -> float:

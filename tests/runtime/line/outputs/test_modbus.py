@@ -65,28 +65,28 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("acknowledge-30")
     options = ModbusOptions("127.0.0.1", port=peer.port, part_length=30, handshake=True)
-    (follower,), remarks = follow(OutputTables(modbus=(options,)))
+    (worker,), events = follow(OutputTables(modbus=(options,)))
     for part in (*LONG, "x" * 31):
         writer.write(1, part=part)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) == 3)
     written = [line["registers"] for line in peer.lines() if line["address"] == 1]
     assert [part_of(registers, 30) for registers in written[:2]] == [part.encode() for part in LONG]
     assert [registers[2] for registers in written] == [2, 2, 3]
     assert [line["address"] for line in peer.lines() if line["address"] > 1] == [27] * 3, "the age, after the rest"
-    wait_until(lambda: remarks)
-    assert remarks == ["modbus: verdict 3 written as fault: the part's id does not fit into 30 characters of ASCII"]
+    wait_until(lambda: events)
+    assert events == ["modbus: verdict 3 written as fault: the part's id does not fit into 30 characters of ASCII"]
 
 
 def test_a_plc_with_the_registers_of_before_goes_without_the_age(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("old")
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(3)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: peer.seqs() == [1, 2, 3])
-    assert remarks == ["modbus: the PLC 127.0.0.1 has no registers 24 and 25; verdicts are written without their age"]
-    assert follower.works
+    assert events == ["modbus: the PLC 127.0.0.1 has no registers 24 and 25; verdicts are written without their age"]
+    assert worker.works
 
 
 @pytest.fixture
@@ -118,10 +118,10 @@ def terse_plc():
 
 def test_a_plc_that_answers_one_register_is_shown_and_asked_again(terse_plc, writer, follow):
     options = ModbusOptions("127.0.0.1", port=terse_plc, handshake=True, timeout_s=1.0)
-    (follower,), remarks = follow(OutputTables(modbus=(options,)))
+    (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(2)
-    follower.wake()
-    wait_until(lambda: follower.failures >= 2)
-    assert not follower.works
-    assert "answers with 1 registers; expected 2" in remarks[0]
-    assert follower.lag_s > 0
+    worker.notify()
+    wait_until(lambda: worker.failures >= 2)
+    assert not worker.works
+    assert "answers with 1 registers; expected 2" in events[0]
+    assert worker.lag_s > 0

@@ -14,62 +14,62 @@ from pathlib import Path
 import pytest
 
 from runtime.line.outputs.conftest import Writer, wait_until
-from stfpm_runtime.lifecycle import close_all
+from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
+from stfpm_runtime.line.journal.cursor import CursorFile, Position
 from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.tail import age_ms
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
-from stfpm_runtime.line.outputs import open_outputs
-from stfpm_runtime.line.outputs.age import age_ms
-from stfpm_runtime.line.outputs.base import OutputPlan
-from stfpm_runtime.line.outputs.cursor import CursorFile, Position, cursor_path
-from stfpm_runtime.line.outputs.follower import OutputWorker
+from stfpm_runtime.line.outputs import open_network_outputs
+from stfpm_runtime.line.outputs.base import OutputDriver
+from stfpm_runtime.line.outputs.worker import OutputWorker
 
 
 def cursor_of(writer, name: str = "webhook") -> Path:
-    return cursor_path(writer.path, name)
+    return CursorFile(writer.path, name).path
 
 
 def deliver(peer, follow, writer, count: int) -> None:
     """Deliver so many verdicts, and end."""
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(count)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= count)
-    follower.close(10)
+    worker.stop(time.monotonic() + 10)
 
 
 def test_deleted_verdicts_are_an_event_with_their_count(make_peer, writer, follow):
     peer = make_peer("webhook")
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(3000)
-    follower.wake()
-    wait_until(lambda: not follower.works)
-    writer.journal.forget(None, 0, 1000)
-    wait_until(lambda: any("deleted" in log_event for log_event in remarks))
-    assert "webhook: 1000 verdicts (1 to 1000) deleted from the journal before delivery" in remarks
-    writer.journal.forget(None, 0, 2000)
-    wait_until(lambda: follower.deleted.total == 3000)
+    worker.notify()
+    wait_until(lambda: not worker.works)
+    writer.journal.delete_oldest(None, 0, 1000)
+    wait_until(lambda: any("deleted" in log_event for log_event in events))
+    assert "webhook: 1000 verdicts (1 to 1000) deleted from the journal before delivery" in events
+    writer.journal.delete_oldest(None, 0, 2000)
+    wait_until(lambda: worker.deleted.total == 3000)
     writer.write(1)
     peer.start()
     wait_until(lambda: peer.seqs() == [3001], 30)
-    follower.close(10)
-    assert "webhook: 2000 verdicts (1001 to 3000) deleted from the journal before delivery" in remarks
+    worker.stop(time.monotonic() + 10)
+    assert "webhook: 2000 verdicts (1001 to 3000) deleted from the journal before delivery" in events
 
 
 def test_a_restored_journal_is_noticed_and_its_new_verdicts_are_delivered(make_peer, writer, follow, tmp_path):
     peer = make_peer("webhook")
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(5)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 5)
     with closing(sqlite3.connect(writer.path)) as source, closing(sqlite3.connect(tmp_path / "copy")) as copy:
         source.backup(copy)
     time.sleep(0.01)
     writer.write(5)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 10)
-    follower.close(10)
+    worker.stop(time.monotonic() + 10)
     writer.journal.close()
     for suffix in ("-wal", "-shm"):
         writer.path.with_name(writer.path.name + suffix).unlink(missing_ok=True)
@@ -77,12 +77,12 @@ def test_a_restored_journal_is_noticed_and_its_new_verdicts_are_delivered(make_p
     again = Writer(writer.path)
     time.sleep(0.01)
     again.write(8)  # 6 to 13: the numbers 6 to 10 are used again, and the journal is not behind the cursor
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     wait_until(lambda: len(peer.seqs()) >= 18)
     again.journal.close()
     assert peer.seqs()[10:] == list(range(6, 14))
-    assert "the journal was restored from a copy: verdict 10, delivered last, is not in it" in remarks[0]
-    assert "continues after verdict 5" in remarks[0]
+    assert "the journal was restored from a copy: verdict 10, delivered last, is not in it" in events[0]
+    assert "continues after verdict 5" in events[0]
 
 
 def test_a_journal_behind_the_cursor_is_noticed(make_peer, writer, follow):
@@ -91,12 +91,12 @@ def test_a_journal_behind_the_cursor_is_noticed(make_peer, writer, follow):
     deliver(peer, follow, writer, 5)
     data = json.loads(cursor_of(writer).read_text())
     cursor_of(writer).write_text(json.dumps({"journal": data["journal"], "seq": 5000, "event": 0}))
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(2)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 7)
     assert peer.seqs() == [1, 2, 3, 4, 5, 6, 7]
-    assert "verdict 5000, delivered last, is not in it; continues after verdict 5" in remarks[0]
+    assert "verdict 5000, delivered last, is not in it; continues after verdict 5" in events[0]
 
 
 def test_another_journal_is_delivered_from_its_beginning_and_that_is_said(make_peer, writer, follow):
@@ -104,9 +104,9 @@ def test_another_journal_is_delivered_from_its_beginning_and_that_is_said(make_p
     peer.start()
     writer.write(2)
     cursor_of(writer).write_text('{"journal": "00000000", "seq": 17}')
-    _, remarks = follow(peer.options)
+    _, events = follow(peer.options)
     wait_until(lambda: peer.seqs() == [1, 2])
-    assert "before: journal 00000000, delivered up to verdict 17" in remarks[0]
+    assert "before: journal 00000000, delivered up to verdict 17" in events[0]
 
 
 def test_a_damaged_cursor_delivers_everything_again_and_says_so(make_peer, writer, follow):
@@ -114,17 +114,18 @@ def test_a_damaged_cursor_delivers_everything_again_and_says_so(make_peer, write
     peer.start()
     deliver(peer, follow, writer, 3)
     cursor_of(writer).write_bytes(b"\0" * 100)
-    _, remarks = follow(peer.options)
+    _, events = follow(peer.options)
     wait_until(lambda: peer.seqs() == [1, 2, 3, 1, 2, 3])
-    assert "the cursor's file is damaged; delivers the whole journal again" in remarks[0]
+    assert "the cursor's file is damaged; delivers the whole journal again" in events[0]
 
 
 def test_a_sink_without_a_cursor_is_an_event(make_peer, writer):
-    remarks: list[str] = []
+    events: list[str] = []
     options = make_peer("webhook").options
-    (follower,) = open_outputs(options, writer.path, lambda kind, text: remarks.append(text), Heartbeat())
-    follower.close()
-    assert remarks[0] == "webhook: has no cursor yet; begins with the verdicts made from now on"
+    (worker,) = open_network_outputs(options, writer.path, lambda kind, text: events.append(text), Heartbeat())
+    worker.start()
+    worker.stop(time.monotonic() + 5)
+    assert events[0] == "webhook: has no cursor yet; begins with the verdicts made from now on"
 
 
 def age_by(seconds: float, writer, seqs: str) -> None:
@@ -145,11 +146,11 @@ def test_old_verdicts_are_no_commands(make_peer, writer, follow, kind):
     modbus = ModbusOptions("127.0.0.1", port=peer.port)
     opcua = OpcUaOptions(f"opc.tcp://127.0.0.1:{peer.port}/", seq="ns=2;s=Line.Seq", decision="ns=2;s=Line.Decision")
     tables = OutputTables(modbus=(modbus,)) if kind == "modbus" else OutputTables(opcua=(opcua,))
-    (follower,), remarks = follow(tables)
+    (worker,), events = follow(tables)
     wait_until(lambda: peer.seqs() == [5, 6], 30)
-    assert f"{kind}: 4 verdicts (1 to 4) older than max_age_s = 60 and not written" in remarks
-    assert follower.expired.total == 4
-    assert follower.works
+    assert f"{kind}: 4 verdicts (1 to 4) older than max_age_s = 60 and not written" in events
+    assert worker.expired.total == 4
+    assert worker.works
 
 
 def test_messages_carry_the_age(peer, writer, follow):
@@ -188,7 +189,7 @@ def test_the_cursor_is_flushed_to_the_disk_but_not_for_each_verdict(tmp_path, mo
     flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", flushed.append)
     monkeypatch.setattr(os, "fsync", flushed.append)
-    cursor = CursorFile(tmp_path / "line.sqlite.mqtt.cursor")
+    cursor = CursorFile(tmp_path / "line.sqlite", "mqtt")
     for seq in range(1000):
         cursor.write(Position("a", seq))
     assert 3 <= len(flushed) <= 6, "the file and its folder when it is made, and once a second"
@@ -197,26 +198,19 @@ def test_the_cursor_is_flushed_to_the_disk_but_not_for_each_verdict(tmp_path, mo
     assert cursor.path.stat().st_mode & 0o777 == 0o640
 
 
-class Faulty:
-    """A sink that does what it must not."""
+class FaultyDriver(OutputDriver):
+    """A driver that breaks the rules of `OutputDriver.tell`."""
 
     batch = 100
 
-    def __init__(self, answer) -> None:
-        self.answer, self.told = answer, []
+    def __init__(self, name: str, answer) -> None:
+        self.name, self.answer, self.told = name, answer, []
 
     def open(self) -> None: ...
 
     def tell(self, records):
         self.told.append([record["seq"] for record in records])
         return self.answer(records)
-
-    def announce(self, record) -> str:
-        return ""
-
-    def beat(self, count: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 SECRET = "".join(("hidden", "word"))
@@ -232,21 +226,21 @@ def fail(records):
 
 @pytest.mark.parametrize(("answer", "name"), [(nothing, "RuntimeError"), (fail, "ValueError")])
 def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answer, name, caplog):
-    sink, remarks = Faulty(answer), []
-    plan = OutputPlan("faulty", lambda: sink)
-    follower = OutputWorker(writer.path, plan, lambda kind, text: remarks.append(text), Heartbeat())
+    driver, events = FaultyDriver("faulty", answer), []
+    worker = OutputWorker(writer.path, driver, lambda kind, text: events.append(text), Heartbeat())
+    worker.start()
     writer.write(3)
-    follower.wake()
-    wait_until(lambda: follower.failures >= 3)
-    assert follower.failure == f"internal error: {name}"
-    assert all(told and told == [1, 2, 3][: len(told)] for told in sink.told)
-    assert follower.lag_s > 0
-    assert SECRET not in caplog.text + "".join(remarks)
+    worker.notify()
+    wait_until(lambda: worker.failures >= 3)
+    assert worker.failure == f"internal error: {name}"
+    assert all(told and told == [1, 2, 3][: len(told)] for told in driver.told)
+    assert worker.lag_s > 0
+    assert SECRET not in caplog.text + "".join(events)
     assert "in _tell" in caplog.text, "with its traceback"
-    sink.answer = lambda records: [""] * len(records)
-    wait_until(lambda: follower.works)
-    wait_until(lambda: follower.lag_s == 0)
-    follower.close()
+    driver.answer = lambda records: [""] * len(records)
+    wait_until(lambda: worker.works)
+    wait_until(lambda: worker.lag_s == 0)
+    worker.stop(time.monotonic() + 5)
     assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
 
 
@@ -257,16 +251,18 @@ def test_all_end_within_one_budget(writer):
         go.wait(20)
         return [""] * len(records)
 
-    followers = [
-        OutputWorker(writer.path, OutputPlan(name, lambda: Faulty(wait)), lambda kind, text: None, Heartbeat())
+    workers = [
+        OutputWorker(writer.path, FaultyDriver(name, wait), lambda kind, text: None, Heartbeat())
         for name in ("first", "second", "third")
     ]
+    for worker in workers:
+        worker.start()
     writer.write(1)
-    for follower in followers:
-        follower.wake()
+    for worker in workers:
+        worker.notify()
     started_s = time.monotonic()
-    close_all(followers, 0.5)
+    stop_all(workers, 0.5)
     assert time.monotonic() - started_s < 1.4, "not half a second for each"
     go.set()
-    close_all(followers, 10.0)
-    assert all(json.loads(cursor_of(writer, follower.name).read_text())["seq"] == 1 for follower in followers)
+    stop_all(workers, 10.0)
+    assert all(json.loads(cursor_of(writer, worker.name).read_text())["seq"] == 1 for worker in workers)

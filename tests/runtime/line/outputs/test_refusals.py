@@ -10,8 +10,8 @@ import pytest
 
 from runtime.line.outputs.conftest import wait_until
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables
+from stfpm_runtime.line.journal import dead_letters
 from stfpm_runtime.line.journal.cli import main
-from stfpm_runtime.line.outputs import dead_letters
 
 
 def kept(writer) -> list[tuple[str, int, str]]:
@@ -28,19 +28,19 @@ def kept(writer) -> list[tuple[str, int, str]]:
 def test_a_poisoned_verdict_does_not_hold_up_the_next(make_peer, writer, follow, capsys):
     peer = make_peer("webhook")
     peer.start("poison")
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(3)
     writer.write(1, part="POISON")
     writer.write(3)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 6)
     assert peer.seqs() == [1, 2, 3, 5, 6, 7]
     ((output, seq, reason),) = kept(writer)
     assert (output, seq) == ("webhook", 4)
     assert "answers 422" in reason
-    wait_until(lambda: len(remarks) == 1)
-    assert "verdict 4 refused 3 times, kept for stfpm-journal --resend webhook: 127.0.0.1 answers 422" in remarks[0]
-    assert follower.works
+    wait_until(lambda: len(events) == 1)
+    assert "verdict 4 refused 3 times, kept for stfpm-journal --resend webhook: 127.0.0.1 answers 422" in events[0]
+    assert worker.works
     peer.stop()
     peer.start()
     assert main([str(writer.path), "--resend", "webhook"]) == 0
@@ -52,9 +52,9 @@ def test_a_poisoned_verdict_does_not_hold_up_the_next(make_peer, writer, follow,
 def test_a_verdict_that_is_refused_again_is_kept(make_peer, writer, follow):
     peer = make_peer("webhook")
     peer.start("poison")
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(1, part="POISON")
-    follower.wake()
+    worker.notify()
     wait_until(lambda: kept(writer))
     assert main([str(writer.path), "--resend", "webhook"]) == 0
     path = dead_letters.path_of(writer.path)
@@ -75,12 +75,12 @@ def test_there_is_nothing_to_send_again(writer, capsys):
 def test_a_wrong_token_loses_nothing(make_peer, writer, follow):
     peer = make_peer("webhook")
     peer.start("refuse")
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(2)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: kept(writer))
-    assert not follower.works, "whatever it offers is refused"
-    assert "401" in follower.failure
+    assert not worker.works, "whatever it offers is refused"
+    assert "401" in worker.failure
     peer.stop()
     peer.start()
     main([str(writer.path), "--resend", "webhook"])
@@ -90,12 +90,12 @@ def test_a_wrong_token_loses_nothing(make_peer, writer, follow):
 def test_the_plc_refuses_one_address(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("illegal")
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(2)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(kept(writer)) == 2, 30)
     assert all("the PLC 127.0.0.1 refuses registers from 1 on" in reason for _, _, reason in kept(writer))
-    assert len(remarks) == 1, "and the other within the minute is in the next event"
+    assert len(events) == 1, "and the other within the minute is in the next event"
 
 
 ACL = "topic readwrite #\ntopic deny plant/verdict/top/secret\n"
@@ -110,11 +110,11 @@ def test_what_the_brokers_rules_drop_is_not_delivered(tmp_path, make_peer, write
     configuration.write_text(configuration.read_text() + f"acl_file {rules}\n")
     peer.start()
     options = MqttOptions("127.0.0.1", port=peer.port, topic="plant", version=version)
-    (follower,), _ = follow(OutputTables(mqtt=options))
+    (worker,), _ = follow(OutputTables(mqtt=options))
     writer.write(30)
     writer.write(1, region="secret")
     writer.write(30)
-    follower.wake()
+    worker.notify()
     wanted = [*range(1, 31), *range(32, 62)]
     wait_until(lambda: set(wanted) <= set(peer.seqs()), 60)
     assert list(dict.fromkeys(peer.seqs())) == wanted, "some brokers end the connection, and verdicts are repeated"
@@ -138,15 +138,15 @@ def test_opcua_nodes_that_do_not_fit_are_refused_before_anything_is_written(
 ):
     peer = make_peer("opcua")
     peer.start(behaviour)
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(3)
-    follower.wake()
-    wait_until(lambda: remarks)
-    assert message in remarks[0]
-    wait_until(lambda: follower.failures >= 4)
-    assert len(remarks) == 1
+    worker.notify()
+    wait_until(lambda: events)
+    assert message in events[0]
+    wait_until(lambda: worker.failures >= 4)
+    assert len(events) == 1
     assert peer.lines() == [], "no half of a verdict"
-    assert not follower.works
+    assert not worker.works
     peer.stop()
     peer.start()
     wait_until(lambda: peer.seqs() == [1, 2, 3], 30)
@@ -155,10 +155,10 @@ def test_opcua_nodes_that_do_not_fit_are_refused_before_anything_is_written(
 def test_opcua_takes_the_types_of_a_plc(make_peer, writer, follow):
     peer = make_peer("opcua")
     peer.start("plc")
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(1)
     writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) == 2)
     values = {name: [line["value"] for line in peer.lines() if line["name"] == name] for name in
               ("Decision", "Score", "Age", "Seq")}  # fmt: skip
@@ -166,17 +166,17 @@ def test_opcua_takes_the_types_of_a_plc(make_peer, writer, follow):
     assert values["Score"][0] == 0.75
     assert values["Score"][1] != values["Score"][1], "not a number"
     assert all(0 <= age < 60_000 for age in values["Age"])
-    assert remarks == []
+    assert events == []
 
 
 def test_a_verdict_beyond_the_nodes_type_is_refused_alone(make_peer, writer, follow):
     peer = make_peer("opcua")
     peer.start("plc")
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(2)
     writer.journal._last = 2**31 - 2
     writer.write(2)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: kept(writer), 30)
     assert peer.seqs() == [1, 2, 2**31 - 1]
     assert "seq: 2147483648 does not fit into the node's type Int32" in kept(writer)[0][2]
@@ -185,20 +185,20 @@ def test_a_verdict_beyond_the_nodes_type_is_refused_alone(make_peer, writer, fol
 def test_a_flapping_side_makes_one_event_a_minute(make_peer, writer, follow):
     peer = make_peer("modbus")
     options = ModbusOptions("127.0.0.1", port=peer.port, timeout_s=0.3, max_age_s=0)
-    (follower,), remarks = follow(OutputTables(modbus=(options,)))
+    (worker,), events = follow(OutputTables(modbus=(options,)))
     for _ in range(3):
         peer.start()
         before = len(peer.seqs())
         writer.write(1)
-        follower.wake()
+        worker.notify()
         wait_until(lambda: len(peer.seqs()) > before, 30)  # noqa: B023 (called at once)
         peer.stop()
         writer.write(1)
-        follower.wake()
-        wait_until(lambda: not follower.works)
+        worker.notify()
+        wait_until(lambda: not worker.works)
     time.sleep(0.3)
-    assert sum("trying again" in log_event for log_event in remarks) == 1
-    assert sum("reached again" in log_event for log_event in remarks) == 1
+    assert sum("trying again" in log_event for log_event in events) == 1
+    assert sum("reached again" in log_event for log_event in events) == 1
 
 
 def test_an_opcua_node_that_is_no_node_is_refused_at_the_start(writer, follow):

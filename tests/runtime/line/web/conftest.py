@@ -13,7 +13,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
-from stfpm_runtime.line.config.line import PictureOptions
+from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.web import DashboardOptions, open_dashboard
 
 from ..conftest import Running, wait_until
@@ -77,7 +77,7 @@ def serve(run_line, make_options, tmp_path, paint):
         running = run_line(options, spec=spec, **{camera.name: parts for camera in options.camera})
         dashboard = open_dashboard(table, running.line, options)
         opened.append(dashboard)
-        wait_until(lambda: all(place.newest for place in running.line.board.places.values()))
+        wait_until(lambda: all(place.newest for place in running.line.live_status.places.values()))
         return Client(dashboard.port, running, token or None)
 
     yield serve

@@ -19,7 +19,7 @@ import pytest
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
-from stfpm_runtime.line.config.line import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web import DashboardOptions
@@ -58,7 +58,7 @@ def test_status_is_what_the_journal_holds(serve):
 
 def test_live_picture_is_the_newest_with_its_map_or_without(serve):
     client = serve()
-    wait_until(lambda: len(client.running.line.board.rejects) > 0)
+    wait_until(lambda: len(client.running.line.live_status.rejects) > 0)
     client.running.finish()
     seq = client.get("/api/status")["places"][0]["newest"]["seq"]
     plain = client.ask("/api/live/left/frame?map=false")
@@ -160,7 +160,7 @@ def test_bad_bodies_are_one_clear_refusal(api, body, status):
         return
     assert answer.status == status
     assert answer.json["error"]
-    assert api.running.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert api.running.line.active_model.thresholds.of("left", "frame") == 0.5
 
 
 def test_other_content_types_are_refused(api):
@@ -219,7 +219,7 @@ def test_health_says_what_is_wrong(serve, monkeypatch):
     wait_until(lambda: client.ask("/healthz").json["problems"] == ["left: the camera is lost"])
     assert client.ask("/healthz").status == 200  # the line judges: it is a fault
     client.running.finish()
-    client.running.line.board.turned_s -= 60
+    client.running.line.live_status.turned_s -= 60
     answer = client.ask("/healthz")
     assert answer.status == 503
     assert "the loop has not turned for 6" in answer.json["problems"][0]
@@ -240,7 +240,7 @@ def test_charts_do_not_begin_empty_after_a_restart(serve, run_line, make_options
     before = client.running.finish()
     options = make_options(CameraOptions("left", "0"), dashboard=DashboardOptions("127.0.0.1:0"))
     again = run_line(options)
-    place = again.line.board.places["left", "frame"]
+    place = again.line.live_status.places["left", "frame"]
     assert [entry.seq for entry in list(place.recent)][: len(before)] == [entry.seq for entry in before]
     assert place.decisions.total() < len(before)
 
@@ -259,7 +259,7 @@ def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
     answer = api.post("/api/threshold", threshold=threshold, who="Ada")
     assert answer.status == 409
     assert "expected 0.25 to 1; the key threshold_bounds of the configuration" in answer.body.decode()
-    assert api.running.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert api.running.line.active_model.thresholds.of("left", "frame") == 0.5
 
 
 def test_a_connection_that_says_nothing_holds_up_nobody(serve):

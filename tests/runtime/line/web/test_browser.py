@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from stfpm_runtime.line.config.line import CameraOptions
+from stfpm_runtime.line.config.camera import CameraOptions
 
 from ..conftest import wait_until
 
@@ -101,10 +101,10 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
     page.run("document.getElementById('apply').click()")
     page.wait("document.getElementById('changer-error').textContent.includes('name')")
-    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.5
+    assert client.running.line.active_model.thresholds.of("left", "frame") == 0.5
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
-    assert client.running.line.ruling.thresholds.of("left", "frame") == 0.3
+    assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
 
 
@@ -130,7 +130,7 @@ def test_a_picture_that_is_not_the_verdicts_own_is_greyed_and_dated(serve, page,
 
 def test_a_debounced_reject_says_why(serve, page):
     client = serve(CameraOptions("left", "0", debounce=(1, 3)))  # two frames after a bad one are rejects too
-    wait_until(lambda: any("debounced" in entry.reason for entry in client.running.line.board.rejects))
+    wait_until(lambda: any("debounced" in entry.reason for entry in client.running.line.live_status.rejects))
     client.running.finish()
     log_in(page, client)
     page.wait("[...document.querySelectorAll('#rejects p')].some(p => p.textContent.includes('debounced'))")
@@ -144,11 +144,11 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
     part = "<img src=x onerror=document.title='owned'>"
     client = serve(CameraOptions("left", "0"))
     entry = client.running.finish()[-1]
-    board = client.running.line.board
+    live_status = client.running.line.live_status
     forged = dataclasses.replace(entry, part=part, reason=part, decision="reject", seq=entry.seq + 1)
-    place = board.places["left", "frame"]
+    place = live_status.places["left", "frame"]
     place.newest = place.pictured = dataclasses.replace(place.newest, entry=forged)
-    board.rejects.append(forged)
+    live_status.rejects.append(forged)
     log_in(page, client)
     page.wait("document.querySelector('.numbers').textContent.includes('onerror')")
     page.wait("document.getElementById('rejects').textContent.includes('onerror')")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from runtime.line.conftest import wait_until
+from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import CameraOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, WebhookOptions
 
 CAMERA = CameraOptions("left", "0")
@@ -36,7 +36,7 @@ def test_lines_and_sinks_that_fail_are_named_with_the_age_of_what_they_owe(serve
 
 def test_a_sink_that_hangs_is_behind(serve, make_options, monkeypatch):
     """Whatever a thread waits for: the age of the oldest undelivered verdict grows."""
-    monkeypatch.setattr("stfpm_runtime.line.outputs.health.LAG_LIMIT_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.outputs.base.LAG_LIMIT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         plc = ModbusOptions("127.0.0.1", port=silent.getsockname()[1], timeout_s=10.0)
         client = serve(options=make_options(CAMERA, dashboard=DASHBOARD, modbus=(plc,)), token=DASHBOARD.token)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_runtime.line.config.line import JournalOptions
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.observers.heartbeat import Heartbeat
 from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
+from stfpm_runtime.line.outputs.worker import OutputWorker
 
 from .conftest import read_lines, wait_until
 from .test_journal import make_row
@@ -20,7 +21,7 @@ from .test_journal import make_row
 
 @pytest.fixture
 def recorder(journal):
-    with contextlib.closing(Recorder(JournalOptions(journal.path, "normal"), "5" * 64)) as recorder:
+    with contextlib.closing(Recorder(journal.path, "5" * 64, "normal")) as recorder:
         yield recorder
 
 
@@ -35,11 +36,8 @@ def follow(journal, lines, recorder):
 
     @contextlib.contextmanager
     def follow(max_bytes: float = 1e9):
-        follower = JsonLinesOutput(journal.path, lines, max_bytes, recorder.log_event)
-        try:
-            yield follower
-        finally:
-            follower.close()
+        with OutputWorker(journal.path, JsonLinesOutput(lines, max_bytes), recorder.log_event, Heartbeat()) as worker:
+            yield worker
 
     return follow
 
@@ -52,10 +50,10 @@ def assert_agree(lines: Path, journal) -> None:
 
 
 def test_lines_are_the_journal_s_rows_at_once(recorder, follow, lines, journal):
-    with follow() as follower:
+    with follow() as worker:
         for number in range(3):
             recorder.keep(make_row(part=f"A-{number}"))
-            follower.wake()
+            worker.notify()
             wait_until(lambda: lines.exists() and len(read_lines(lines)) == number + 1)  # noqa: B023 (called at once)
     assert_agree(lines, journal)
     assert list(read_lines(lines)[0])[:3] == ["journal", "seq", "time"]
@@ -96,7 +94,7 @@ def test_new_journal_begins_again_at_one_in_the_same_file(recorder, follow, line
         pass
     recorder.close()
     journal.path.unlink()
-    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as second:
+    with contextlib.closing(Recorder(journal.path, "5" * 64)) as second:
         second.keep(make_row(part="new"))
         with follow():
             pass
@@ -112,35 +110,33 @@ def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content,
         wait_until(lambda: "holds no verdicts of ours" in caplog.text)
     assert lines.read_text() == content
     recorder.do_maintenance()
-    assert journal.events()[0].kind == "json_lines"
+    assert journal.events()[0].kind == "output"
 
 
-def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journal, monkeypatch):
+def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journal):
     """A folder stands in the way, and is removed later."""
-    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.RETRY_S", 0.01)
     lines.mkdir()
-    with follow() as follower:
+    with follow() as worker:
         for _ in range(3):
             recorder.keep(make_row())
-            follower.wake()
-        wait_until(lambda: follower.failure)
+            worker.notify()
+        wait_until(lambda: worker.failure)
         lines.rmdir()
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
     recorder.do_maintenance()
-    assert [event.detail for event in journal.events()][-1] == "follow the journal again"
+    assert [event.detail for event in journal.events()][-1] == "json_lines: reached again"
     assert_agree(lines, journal)
 
 
-def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.RETRY_S", 0.01)
-    with follow() as follower:
+def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines):
+    with follow() as worker:
         recorder.keep(make_row())
-        follower.wake()
+        worker.notify()
         wait_until(lambda: lines.exists() and lines.stat().st_size)
         lines.unlink()  # by logrotate, say
         wait_until(lines.exists)
         recorder.keep(make_row())
-        follower.wake()
+        worker.notify()
         wait_until(lambda: lines.read_text().count("\n") == 2)  # complete: all that the journal holds
     assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == [1, 2]
 
@@ -153,12 +149,12 @@ def test_verdicts_that_were_deleted_before_they_were_written_are_an_event(record
         recorder.keep(make_row())
     with contextlib.closing(sqlite3.connect(journal.path)) as other, other:
         other.execute("DELETE FROM verdicts WHERE seq <= 8")
-    with follow() as follower:
+    with follow() as worker:
         pass
     assert [line["seq"] for line in read_lines(lines)] == [1, 9, 10]
-    assert follower.deleted.total == 7
+    assert worker.deleted.total == 7
     recorder.do_maintenance()
-    assert "7 verdicts (2 to 8) deleted from the journal before they were written" in [
+    assert "json_lines: 7 verdicts (2 to 8) deleted from the journal before delivery" in [
         event.detail for event in journal.events()
     ]
 
@@ -173,11 +169,11 @@ def test_numbers_that_are_used_again_are_noticed(recorder, follow, lines, journa
     with contextlib.closing(sqlite3.connect(journal.path)) as other, other:  # as a copy that was made before the fourth
         other.execute("DELETE FROM verdicts WHERE seq = 4")
         other.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'verdicts'")
-    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as again:
+    with contextlib.closing(Recorder(journal.path, "5" * 64)) as again:
         for _ in range(2):
             again.keep(make_row(time="2026-11-24T08:00:00.000Z", part="new"))
-        follower = JsonLinesOutput(journal.path, lines, 1e9, again.log_event)
-        follower.close()
+        with OutputWorker(journal.path, JsonLinesOutput(lines, 1e9), again.log_event, Heartbeat()):
+            pass
         again.do_maintenance()
     assert [(line["seq"], line["part"]) for line in read_lines(lines)][4:] == [(4, "new"), (5, "new")]
     assert any("restored from a copy" in event.detail for event in journal.events())

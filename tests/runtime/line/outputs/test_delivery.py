@@ -23,39 +23,39 @@ def without_doubles(seqs: list[int]) -> list[int]:
 
 def test_all_verdicts_in_order(peer, writer, follow):
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(30)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 30)
     assert peer.seqs() == numbers(1, 30)
     writer.write(3)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 33)
     assert peer.seqs() == numbers(1, 33)
 
 
 def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
     peer.start()
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(10)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 10)
     peer.stop()
     writer.write(40)
-    follower.wake()
+    worker.notify()
     time.sleep(0.5)
     peer.start()
     wait_until(lambda: set(numbers(1, 50)) <= set(peer.seqs()), 30)
     assert without_doubles(peer.seqs()) == numbers(1, 50)
-    wait_until(lambda: any("reached again" in log_event for log_event in remarks))
-    assert len(remarks) == 2, "one for the loss, one for the return"
+    wait_until(lambda: any("reached again" in log_event for log_event in events))
+    assert len(events) == 2, "one for the loss, one for the return"
 
 
 def test_a_peer_that_comes_late(peer, writer, follow):
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(5)
-    follower.wake()
-    wait_until(lambda: remarks)
+    worker.notify()
+    wait_until(lambda: events)
     peer.start()
     wait_until(lambda: len(peer.seqs()) >= 5, 30)
     assert peer.seqs() == numbers(1, 5)
@@ -63,14 +63,14 @@ def test_a_peer_that_comes_late(peer, writer, follow):
 
 def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(5)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 5)
-    follower.close()
+    worker.stop(time.monotonic() + 5)
     writer.write(5)
     (again,), _ = follow(peer.options)
-    again.wake()
+    again.notify()
     wait_until(lambda: len(peer.seqs()) >= 10)
     assert peer.seqs() == numbers(1, 10)
 
@@ -78,9 +78,9 @@ def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
 def test_a_new_sink_begins_with_what_comes(peer, writer, follow):
     peer.start()
     writer.write(5)
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(2)
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 2)
     assert peer.seqs() == [6, 7]
 
@@ -123,10 +123,10 @@ def test_the_heartbeat_is_the_loops_and_stands_still_with_it(make_peer, follow, 
 def test_what_the_registers_say(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(1, part="A-1017")
     writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
-    follower.wake()
+    worker.notify()
     wait_until(lambda: len(peer.seqs()) >= 2)
     reject, fault = [line["registers"] for line in peer.lines() if line["address"] == 1]
     assert (reject[2], fault[2]) == (2, 3)
@@ -140,11 +140,11 @@ def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("plain")  # a PLC that acknowledges nothing
     options = ModbusOptions("127.0.0.1", port=peer.port, handshake=True, timeout_s=0.3)
-    (follower,), remarks = follow(OutputTables(modbus=(options,)))
+    (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(3)
-    follower.wake()
-    wait_until(lambda: remarks)
-    assert "did not acknowledge verdict 1" in remarks[0]
+    worker.notify()
+    wait_until(lambda: events)
+    assert "did not acknowledge verdict 1" in events[0]
     assert set(peer.seqs()) == {1}
     peer.stop()
     peer.start("acknowledge")
@@ -154,9 +154,9 @@ def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
 def test_opcua_nodes_hold_the_verdict(make_peer, writer, follow):
     peer = make_peer("opcua")
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
     writer.write(1, part="A-1017")
-    follower.wake()
+    worker.notify()
     wait_until(lambda: peer.seqs())
     last = {line["name"]: line["value"] for line in peer.lines()}
     assert (last["Decision"], last["Score"], last["Part"]) == ("reject", 0.75, "A-1017")
@@ -168,13 +168,13 @@ def test_opcua_nodes_hold_the_verdict(make_peer, writer, follow):
 def test_status_and_last_will(make_peer, writer, follow):
     peer = make_peer("mqtt")
     peer.start()
-    (follower,), _ = follow(peer.options)
+    (worker,), _ = follow(peer.options)
 
     def said() -> list[str]:
         return [line["payload"] for line in peer.lines() if line.get("topic") == "plant/status"]
 
     wait_until(lambda: said() == ["online"])
-    follower.close()
+    worker.stop(time.monotonic() + 5)
     wait_until(lambda: said()[-1] == "offline")
 
 
@@ -193,13 +193,13 @@ def test_a_peer_that_refuses_for_now_is_told_of_once_and_asked_again(
 ):
     peer = make_peer(kind)
     peer.start(behaviour)
-    (follower,), remarks = follow(peer.options)
+    (worker,), events = follow(peer.options)
     writer.write(4)
-    follower.wake()
-    wait_until(lambda: remarks)
-    assert message in remarks[0]
+    worker.notify()
+    wait_until(lambda: events)
+    assert message in events[0]
     time.sleep(0.5)
-    assert len(remarks) == 1, "told once, however often it is tried"
+    assert len(events) == 1, "told once, however often it is tried"
     peer.stop()
     peer.start()
     wait_until(lambda: set(peer.seqs()) == {1, 2, 3, 4}, 30)
@@ -215,17 +215,17 @@ def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, fol
     )
     peer.start("closed")
     options = MqttOptions("127.0.0.1", port=peer.port, user="line", password="hunter2", heartbeat_s=0.1)
-    _, remarks = follow(OutputTables(mqtt=options))
-    wait_until(lambda: remarks)
-    assert "refuses us: Not authorized" in remarks[0]
-    assert "hunter2" not in "".join(remarks) + repr(options)
+    _, events = follow(OutputTables(mqtt=options))
+    wait_until(lambda: events)
+    assert "refuses us: Not authorized" in events[0]
+    assert "hunter2" not in "".join(events) + repr(options)
 
 
 def test_a_webhooks_secret_is_never_shown(writer, follow):
     options = WebhookOptions("http://user:secret@127.0.0.1:9/x?token=secret", token="secret")
-    _, remarks = follow(OutputTables(webhook=(options,)))
-    wait_until(lambda: remarks)
-    assert "secret" not in "".join(remarks) + repr(options)
+    _, events = follow(OutputTables(webhook=(options,)))
+    wait_until(lambda: events)
+    assert "secret" not in "".join(events) + repr(options)
 
 
 def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
@@ -233,19 +233,19 @@ def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
     slow.start("hang")
     quick.start()
     tables = OutputTables(webhook=slow.options.webhook, modbus=quick.options.modbus)
-    followers, _ = follow(tables)
+    workers, _ = follow(tables)
     writer.write(50)
-    for follower in followers:
-        follower.wake()
+    for worker in workers:
+        worker.notify()
     wait_until(lambda: len(quick.seqs()) >= 50)
     assert slow.seqs() == []
 
 
 @pytest.mark.slow
 def test_ten_thousand_are_delivered_in_order(peer, writer, follow, record_property):
-    _, remarks = follow(peer.options)
+    _, events = follow(peer.options)
     writer.write(10_000)
-    wait_until(lambda: remarks)
+    wait_until(lambda: events)
     peer.start()
     started = time.monotonic()
     wait_until(lambda: peer.log.read_bytes().count(b"\n") >= 10_000 and len(peer.seqs()) >= 10_000, 900)

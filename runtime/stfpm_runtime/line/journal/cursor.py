@@ -1,4 +1,4 @@
-"""Where an output is in the journal: a small file, and how it is compared with a journal that may have changed.
+"""The position of an output in the journal: kept in a small file, and compared with a journal that may have changed.
 
 The file is overwritten in place, so a killed process loses nothing; it is flushed to the disk once a second at most,
 so a power cut repeats the verdicts of about one second.
@@ -18,8 +18,7 @@ SYNC_S = 1.0
 """The file is flushed to the disk at most this often."""
 BYTES = 256
 """Length of the file, filled up with spaces: an overwrite needs no room on a full disk."""
-LAST_EVENT = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
-LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'verdicts'"
+LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,9 @@ class Position:
 class CursorFile:
     """Keeps a position on the disk. For one thread."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, journal: Path, output: str) -> None:
+        """Store the path of the cursor of the output with this name."""
+        self.path = journal.with_name(f"{journal.name}.{output}.cursor")
         self._file: int | None = None
         self._synced_s = 0.0
         self._unsynced = False
@@ -50,9 +50,8 @@ class CursorFile:
         try:
             data = json.loads(self.path.read_text(encoding="ascii"))
             event = data.get("event")
-            return Position(
-                str(data["journal"]), int(data["seq"]), str(data.get("time", "")), None if event is None else int(event)
-            )
+            seq, moment = int(data["seq"]), str(data.get("time", ""))
+            return Position(str(data["journal"]), seq, moment, None if event is None else int(event))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -61,7 +60,7 @@ class CursorFile:
     def write(self, position: Position) -> None:
         """Write the position, and flush it if the last flush was long ago. Raises OSError."""
         data = json.dumps(asdict(position)).encode("ascii").ljust(BYTES - 1) + b"\n"
-        if self._file is not None and os.fstat(self._file).st_nlink == 0:  # somebody deleted it
+        if self._file is not None and os.fstat(self._file).st_nlink == 0:  # the file was deleted
             self.close()
         if self._file is None:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o640)
@@ -81,17 +80,12 @@ class CursorFile:
             self._synced_s, self._unsynced = time.monotonic(), False
 
     def close(self) -> None:
-        """Flush and close the file. Closing twice is fine."""
+        """Flush and close the file. May be called twice."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self.sync(at_once=True)
             os.close(self._file)
             self._file = None
-
-
-def cursor_path(journal: Path, name: str) -> Path:
-    """Return the path of the cursor of the output `name`."""
-    return journal.with_name(f"{journal.name}.{name}.cursor")
 
 
 def compare(connection: sqlite3.Connection, journal: str, position: Position) -> tuple[Position, str]:
@@ -100,13 +94,14 @@ def compare(connection: sqlite3.Connection, journal: str, position: Position) ->
     Another journal is delivered from its first verdict. A journal that was restored from a copy gives out numbers
     again: delivery continues after the newest verdict that is not newer than the one that was delivered last.
     """
-    event = int(connection.execute(LAST_EVENT).fetchone()[0])
+    last, event = _last(connection, "verdicts"), _last(connection, "events")
+    if not position.journal:
+        return Position(journal, first_undelivered(connection, 0) - 1, "", event), ""
     if position.journal != journal:
-        was = f"journal {position.journal}, delivered up to verdict {position.seq}" if position.journal else "none"
+        was = f"journal {position.journal}, delivered up to verdict {position.seq}"
         return Position(journal, 0, "", event), f"begins at the first verdict of journal {journal} (before: {was})"
     if position.event is not None and position.event <= event:
         event = position.event
-    last = int(connection.execute(LAST).fetchone()[0])
     row = connection.execute("SELECT time FROM verdicts WHERE seq = ?", (position.seq,)).fetchone()
     if position.seq <= last and (row is None or not position.time or row[0] == position.time):
         return Position(journal, position.seq, position.time, event), ""
@@ -123,9 +118,9 @@ def compare(connection: sqlite3.Connection, journal: str, position: Position) ->
 
 def newest(connection: sqlite3.Connection, journal: str) -> Position:
     """Return the position after everything that the journal holds."""
-    last = int(connection.execute(LAST).fetchone()[0])
+    last = _last(connection, "verdicts")
     row = connection.execute("SELECT time FROM verdicts WHERE seq = ?", (last,)).fetchone()
-    return Position(journal, last, row[0] if row else "", int(connection.execute(LAST_EVENT).fetchone()[0]))
+    return Position(journal, last, row[0] if row else "", _last(connection, "events"))
 
 
 def first_undelivered(connection: sqlite3.Connection, seq: int) -> int:
@@ -133,9 +128,14 @@ def first_undelivered(connection: sqlite3.Connection, seq: int) -> int:
 
     More than `seq` + 1: those between were deleted from the journal.
     """
-    last = int(connection.execute(LAST).fetchone()[0])  # asked first: what is written from here on is found below
+    last = _last(connection, "verdicts")  # asked first: what is written from here on is found below
     (first,) = connection.execute("SELECT min(seq) FROM verdicts WHERE seq > ?", (seq,)).fetchone()
     return int(first) if first is not None else max(last, seq) + 1
+
+
+def _last(connection: sqlite3.Connection, table: str) -> int:
+    """Return the highest number that was ever given out in the table."""
+    return int(connection.execute(LAST, (table,)).fetchone()[0])
 
 
 def _sync_folder(folder: Path) -> None:

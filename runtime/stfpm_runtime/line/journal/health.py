@@ -1,42 +1,13 @@
-"""What an output says about itself: how far it is behind the journal, why it fails, and events that would repeat."""
+"""What an output says about itself: how far it is behind the journal, and events that would repeat."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-LAG_LIMIT_S = 30.0
-"""An output whose oldest undelivered verdict is older than this is not healthy."""
 EVENT_INTERVAL_S = 60.0
 """One kind of event of an output is reported at most this often, with its count."""
-
-
-class Output(Protocol):
-    """What receives verdicts from the journal: sinks, pictures, JSON lines. Any thread may read these."""
-
-    name: str
-    """Name in the log, in events and in the status."""
-
-    @property
-    def lag_s(self) -> float:
-        """Age of the oldest undelivered verdict in seconds; 0 where everything is delivered."""
-        ...
-
-    @property
-    def failure(self) -> str:
-        """Why it does not work; empty where it does."""
-        ...
-
-
-def problem_of(output: Output) -> str:
-    """Return what is wrong with the output in words, or an empty text."""
-    if output.failure:
-        return f"{output.name}: {output.failure}"
-    if (lag_s := output.lag_s) > LAG_LIMIT_S:
-        return f"{output.name}: the oldest undelivered verdict is {lag_s:.0f} s old"
-    return ""
 
 
 class Backlog:
@@ -47,7 +18,7 @@ class Backlog:
         self._since_s: float | None = None
 
     def begin(self) -> None:
-        """Note that a verdict waits; an older one that waits already counts."""
+        """Start the time where no older verdict waits."""
         with self._lock:
             if self._since_s is None:
                 self._since_s = time.monotonic()
@@ -59,7 +30,7 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """Age of the oldest undelivered verdict in seconds; 0 where there is none."""
+        """Return the age of the oldest undelivered verdict in seconds; 0 where there is none."""
         with self._lock:
             return 0.0 if self._since_s is None else max(0.0, time.monotonic() - self._since_s)
 
@@ -70,10 +41,8 @@ class CountedEvent:
     def __init__(self, report: Callable[[str], None], text: str) -> None:
         self.total = 0
         """Verdicts concerned since the start."""
-        self._report = report
-        self._text = text
+        self._report, self._text, self._detail = report, text, ""
         self._count = self._first = self._last = 0
-        self._detail = ""
         self._due_s = 0.0
 
     def add(self, first: int, last: int, count: int = 1, detail: str = "") -> None:
@@ -90,9 +59,7 @@ class CountedEvent:
         if not self._count or (time.monotonic() < self._due_s and not at_once):
             return
         self._due_s = time.monotonic() + EVENT_INTERVAL_S
-        which = (
-            f"verdict {self._first}" if self._count == 1 else f"{self._count} verdicts ({self._first} to {self._last})"
-        )
-        detail = f": {self._detail}" if self._detail else ""
+        verdicts = f"{self._count} verdicts ({self._first} to {self._last})"
+        verdicts = f"verdict {self._first}" if self._count == 1 else verdicts
         self._count = 0
-        self._report(f"{which} {self._text}{detail}")
+        self._report(f"{verdicts} {self._text}" + (f": {self._detail}" if self._detail else ""))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.journal.rows import utc
+
+from .rows import utc
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS refused (
