@@ -11,7 +11,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from stfpm_bench.results import BenchReport, ModelResult
 
@@ -23,9 +25,13 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "stfpm-bench", "font.family": "DejaVu Sans", "font.size": 8,
     "axes.grid": True, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#d8e0e3",
     "axes.labelcolor": "#5b6b73", "xtick.color": "#5b6b73", "ytick.color": "#5b6b73", "text.parse_math": False,
+    "axes.formatter.useoffset": False,
 }  # fmt: skip
 DRAWN_PERCENTILE = 99
 """The distribution ends here: the slowest frame of all would squeeze it flat."""
+
+MIN_ACCURACY_RANGE = 0.01
+"""Height of the accuracy axis at least: a smaller difference looks as small as it is."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ def latency_distribution(report: BenchReport) -> Chart | None:
         low, high = axes.get_xlim()
         if low > 0 and high > 4 * low:
             axes.set_xscale("log")
+            _plain_ticks(axes.xaxis)
         for percentile in (50, 90):
             axes.axhline(percentile, color="#999", linewidth=0.8, linestyle=":")
         axes.set(xlabel="latency, ms", ylabel="frames no slower, %", ylim=(0, 100))
@@ -79,6 +86,9 @@ def accuracy_over_latency(report: BenchReport) -> Chart | None:
 
     def finish(axes: Axes) -> None:
         axes.set(xlabel="latency p50, ms", ylabel="PRO" if has_pro else "image AUROC", xlim=(0, None))
+        low, high = axes.get_ylim()
+        air = max(MIN_ACCURACY_RANGE - (high - low), 0) / 2
+        axes.set_ylim(low - air, high + air)
 
     caption = "Up and left is better. The bar is the p50's interval."
     return _chart(
@@ -98,7 +108,7 @@ def latency_over_batch(report: BenchReport) -> Chart | None:
     def finish(axes: Axes) -> None:
         sizes = sorted({one.batch for model in report.models for one in model.throughput})
         axes.set_xscale("log", base=2)
-        axes.set_xticks(sizes, map(str, sizes))
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set(xlabel="frames at once", ylabel="ms a frame", ylim=(0, None))
 
     caption = "A batch's median, divided by its frames."
@@ -120,6 +130,8 @@ def parity_scatter(report: BenchReport) -> Chart | None:
         axes.loglog(*zip(*pairs, strict=True), **_style(number, model), marker="o", markersize=size, linestyle="")
 
     def finish(axes: Axes) -> None:
+        _plain_ticks(axes.xaxis)
+        _plain_ticks(axes.yaxis)
         ends = axes.get_xlim()
         axes.plot(ends, ends, color="#999", linewidth=0.8, linestyle=":")
         axes.set(xlabel="PyTorch's score", ylabel="the file's score")
@@ -149,6 +161,14 @@ def _chart(
         finish(axes)
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=7)
         return Chart(title, _to_svg(figure, title), caption)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 of each decade, or at its decades alone."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _style(number: int, model: ModelResult) -> dict[str, Any]:

@@ -55,9 +55,11 @@ def remarks(report: BenchReport) -> list[str]:
             low, high = model.latency.p50_interval_ms
             limited.append(f"{model.name} {(high - low) / model.latency.p50_ms:.1%}")
         if model.parity and not model.parity.holds:
+            count = model.parity.verdict_flips
+            flips = f"; {count} of {model.parity.images} verdicts flip" if count else ""
             lines.append(
                 f"{model.name}: its map is {model.parity.map_max_error:.2g} away from {model.parity.against}'s, "
-                f"{model.parity.limit:.2g} is allowed."
+                f"{model.parity.limit:.2g} is allowed{flips}."
             )
         for note in (*model.notes, *(model.accuracy.notes if model.accuracy else ())):
             notes.setdefault(note, []).append(model.name)
@@ -164,7 +166,7 @@ def _roofline(model: ModelResult, roofline: Roofline) -> Section:
         for name, macs, moved, limit, time in [*parts, ("the whole", macs, moved, roofline.limit_ms, roofline.time_ms)]
     ]  # fmt: skip
     title = (
-        f"{model.name} beside this machine's limit: {roofline.peak_gops:.0f} Gop/s in {model.precision}, "
+        f"{model.name} compared with this machine's limit: {roofline.peak_gops:.0f} Gop/s in {model.precision}, "
         f"{roofline.copy_gb_s:.0f} GB/s"
     )
     bars = [(round(100 * time / longest), round(100 * limit / longest)) for *_, limit, time in parts]

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stfpm_bench.parity import GOLDEN, PYTORCH, error_limit, measure_parity, read_golden, run_pytorch
+from stfpm_bench.parity import GOLDEN, PYTORCH, measure_parity, read_golden, run_pytorch
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.artifact.spec import Spec
@@ -47,12 +47,6 @@ def test_what_is_not_a_number_is_never_parity():
     found = measure_parity(FakeEngine(SPEC, not_a_number), golden_of([10]), GOLDEN)
     assert not found.holds
     assert json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))["map_max_error"] > 1e30
-
-
-def test_limit_is_the_tolerance_or_twice_what_the_export_found():
-    assert error_limit(SPEC) == pytest.approx(1e-4)
-    assert error_limit(dataclasses.replace(SPEC, threshold=0.001)) == pytest.approx(1e-5)
-    assert error_limit(dataclasses.replace(SPEC, parity={"map_max_error": 0.003})) == pytest.approx(0.006)
 
 
 def test_golden_results_of_another_model_are_refused(make_model):
