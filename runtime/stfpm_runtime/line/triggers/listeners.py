@@ -33,7 +33,9 @@ def open_listeners(options: LineOptions, stations: Sequence[CameraWorker], log_e
     if topics and options.mqtt:
         from .mqtt import MqttTriggers
 
-        yield MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
+        mqtt = MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
+        mqtt.start()
+        yield mqtt
     for camera, trigger in posted.items():
         if camera.trigger == "gpio":
             from .gpio import GpioTrigger
