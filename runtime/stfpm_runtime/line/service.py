@@ -16,12 +16,11 @@ from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
 from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
-from stfpm_runtime.sources import Source
-from stfpm_runtime.sources.base import OnEvent
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
+from stfpm_runtime.sources import open_source as open_address
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox
-from .cameras.worker import CameraWorker, OpenSource
+from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import Thresholds, restore_thresholds
@@ -40,9 +39,9 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
+from .triggers import open_listeners
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
-from .triggers.listeners import open_listeners
 
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
@@ -110,7 +109,7 @@ def open_line(
         workers: list[Worker] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S / 2))
         stack.callback(lambda: stop_all(workers, STOP_S / 2))
-        mailbox = FrameMailbox()
+        mailbox = FrameMailbox[TriggeredFrame]()
         cameras = tuple(
             CameraWorker(
                 dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
@@ -130,7 +129,7 @@ def open_line(
         for output in outputs:
             output.start()
         listeners = []
-        for listener in open_listeners(options, cameras, recorder.log_event):
+        for listener in open_listeners(options, {c.camera: c.trigger for c in cameras}, recorder.log_event):
             listeners.append(listener)
             threads.append(listener)
         if options.http:
@@ -204,16 +203,13 @@ def _open_board(options: LineOptions) -> LiveStatus:
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """The source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.live import open_source
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
     if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
-    return open_source(camera.source, on_event=on_event, options=options)
+    return open_address(camera.source, on_event=on_event, options=options)
 
 
 @contextlib.contextmanager
@@ -251,9 +247,10 @@ def _check_places(options: LineOptions) -> None:
         check_writable(options.pictures.folder / "picture")
 
 
-def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox) -> None:
+def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox[TriggeredFrame]) -> None:
     for worker in cameras:
-        worker.close()
+        worker.request_stop()
+        worker.trigger.close()
     mailbox.close()
 
 

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from stfpm_runtime.errors import TriggerError
 from stfpm_runtime.lifecycle import Worker
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
 from stfpm_runtime.line.mqtt_client import ANSWER_S, IN_FLIGHT, address_of, make_client, session_arguments
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 if TYPE_CHECKING:
