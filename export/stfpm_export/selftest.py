@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden
 from stfpm_runtime.artifact.onnx_metadata import read_spec
-from stfpm_runtime.artifact.parity import limit_of, require_plan_parity
+from stfpm_runtime.artifact.parity import require_parity
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.tensorrt import PlanOptions
 from stfpm_runtime.engines.tensorrt.package import find_tensorrt
@@ -168,14 +168,15 @@ def _measure(engine: Engine, golden: Golden, options: SelftestOptions) -> dict[s
     for pause in options.idle_s:
         time.sleep(pause)
         idle[f"{pause:g} s"] = round(_time(engine, image), 3)
+    parity = require_parity(engine.infer, golden, engine.spec, engine.spec.name, "report it with this report")
     return {
         "provider": engine.provider,
         "p50_ms": round(float(np.percentile(times, 50)), 3),
         "p99_ms": round(float(np.percentile(times, 99)), 3),
         "max_ms": round(max(times), 3),
         "after_idle_ms": idle,
-        "parity": require_plan_parity(engine, golden, engine.spec),
-        "parity_limit": limit_of(engine.spec),
+        "parity": {**parity.to_dict(), "engine": engine.provider},
+        "parity_limit": parity.limit,
     }
 
 

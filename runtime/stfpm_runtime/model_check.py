@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .artifact.golden import compare_with_golden, golden_path, load_golden
-from .artifact.parity import limit_of, verdict_flips
+from .artifact.golden import golden_path, load_golden
+from .artifact.parity import require_parity
 from .artifact.spec import Spec
 from .detector import Detector
 from .engines.base import Engine
@@ -166,16 +166,7 @@ def check_golden(model: Model, allow_missing: bool = False) -> None:
             f"{path}: belongs to another model than {name}, or {name} was changed since its export; "
             "bring both from one export"
         )
-    result = compare_with_golden(model.engine, golden)
-    limit = limit_of(model.spec)
-    for what, error in (("map", result.map_max_error), ("score", result.score_max_error)):
-        if not error <= limit:
-            raise ArtifactError(
-                f"{name}: on the golden images its {what} is {error:.2g} away from PyTorch's, expected at most "
-                f"{limit:.1e}; export it again"
-            )
-    if flips := verdict_flips(result.scores, golden, model.spec):
-        raise ArtifactError(f"{name}: {flips} verdicts on golden images are not PyTorch's; export it again")
+    require_parity(model.engine.infer, golden, model.spec, name, "export it again")
 
 
 def _check_threshold(spec: Spec, highest: float, name: str) -> None:

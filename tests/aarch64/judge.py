@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 
 from stfpm_runtime import Detector, open_engine
-from stfpm_runtime.artifact.golden import compare_with_golden, golden_path, load_golden
-from stfpm_runtime.artifact.parity import verdict_flips
+from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.imaging.images import read_image
 
 
@@ -23,14 +23,13 @@ def main(folder: Path, models: list[Path]) -> None:
     result = {"machine": platform.machine(), "python": platform.python_version(), **versions, "models": {}}
     for path in models:
         engine = open_engine(path, "cpu", threads=1)
-        golden = load_golden(golden_path(path))
-        found = compare_with_golden(engine, golden)
+        found = measure_parity(engine.infer, load_golden(golden_path(path)), engine.spec)
         verdicts = [Detector(engine).inspect(read_image(picture)) for picture in sorted(folder.iterdir())]
         result["models"][path.name] = {
             "precision": engine.spec.precision,
             "map_max_error": found.map_max_error,
             "golden_images": found.images,
-            "golden_flips": verdict_flips(found.scores, golden, engine.spec),
+            "golden_flips": found.verdict_flips,
             "decisions": [verdict.decision for verdict in verdicts],
             "scores": [verdict.score for verdict in verdicts],
         }

@@ -22,7 +22,8 @@ from stfpm_export.parity import _rank_correlation
 from stfpm_export.reference import make_reference, paste_patch
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
-from stfpm_runtime.artifact.golden import compare_with_golden, golden_path, load_golden
+from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.errors import OptionError, ParityError
 from tiny_model import make_checkpoint, make_images
 
@@ -153,11 +154,12 @@ def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
         options = ExportOptions(tiny_checkpoint, model, precision=precision, allow_parity_loss=True)
         export(options, print)
         golden = load_golden(golden_path(model))
-        result = compare_with_golden(open_engine(model), golden)
+        engine = open_engine(model)
+        result = measure_parity(engine.infer, golden, engine.spec)
         assert result.images == 4
         assert result.score_relative_error <= tolerance
         golden.maps[0] += 0.5
-        assert compare_with_golden(open_engine(model), golden).map_max_error == pytest.approx(0.5, abs=0.1)
+        assert measure_parity(engine.infer, golden, engine.spec).map_max_error == pytest.approx(0.5, abs=0.1)
     assert result.score_relative_error > 0
 
 

@@ -110,7 +110,7 @@ def test_a_golden_file_that_is_damaged_or_another_s_is_refused_whatever_is_allow
         message = "belongs to another model than model.onnx, or model.onnx was changed since its export"
     elif damage == "other results":
         save_golden(dataclasses.replace(golden, scores=golden.scores + np.float32(0.01)), path)
-        message = "on the golden images its score is 0.01 away from PyTorch's"
+        message = "its score is 0.01 away from PyTorch's on"
     else:
         save_golden(dataclasses.replace(golden, images=golden.images.astype(np.float64)), path)
         message = "do not belong together"

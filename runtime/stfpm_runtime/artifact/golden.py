@@ -7,14 +7,13 @@ float32 [N], PyTorch's; `sha256`, a text, is the model's.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.engines.base import Engine, Maps, Scores, check_images
 from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import atomic_path
 
@@ -28,32 +27,21 @@ class Golden:
 
     images: npt.NDArray[np.uint8]
     """[N, H, W, 3], of the model's input size and channel order."""
-    maps: Maps
-    scores: Scores
+    maps: npt.NDArray[np.float32]
+    """[N, H, W]."""
+    scores: npt.NDArray[np.float32]
+    """[N]."""
     sha256: str = ""
-    """Of the model file that they belong to."""
-
-
-@dataclass(frozen=True)
-class GoldenResult:
-    """How far an engine is from PyTorch on the golden images."""
-
-    images: int
-    map_max_error: float
-    score_max_error: float
-    score_relative_error: float
-    """The largest of |error| / PyTorch's score."""
-    scores: tuple[float, ...] = field(repr=False)
-    """The scores of the engine, one for each image."""
+    """The SHA-256 of the model file that they belong to."""
 
 
 def golden_path(model: Path) -> Path:
-    """Where a model's golden results lie."""
+    """Return where a model's golden results lie."""
     return model.with_suffix(".golden.npz")
 
 
 def save_golden(golden: Golden, path: Path) -> None:
-    """Write atomically. Raises OutputError where that fails."""
+    """Write golden results atomically. Raises OutputError where that fails."""
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **vars(golden))
 
@@ -78,18 +66,3 @@ def load_golden(path: Path) -> Golden:
     if not (are_numbers and fit):
         raise ArtifactError(f"{path}: its images, maps and scores do not belong together; export the model again")
     return Golden(arrays["images"], arrays["maps"], arrays["scores"], str(arrays["sha256"]))
-
-
-def compare_with_golden(engine: Engine, golden: Golden) -> GoldenResult:
-    """Run the golden images one by one. Raises EngineError where they do not fit the engine, or it fails."""
-    check_images(golden.images, engine.spec)
-    results = [engine.infer(image[np.newaxis]) for image in golden.images]
-    maps, scores = (np.concatenate([result[k] for result in results]) for k in (0, 1))
-    errors = np.abs(scores - golden.scores)
-    return GoldenResult(
-        images=len(scores),
-        map_max_error=float(np.abs(maps - golden.maps).max()),
-        score_max_error=float(errors.max()),
-        score_relative_error=float((errors / np.maximum(golden.scores, 1e-12)).max()),
-        scores=tuple(map(float, scores)),
-    )

@@ -2,7 +2,7 @@
 
 camera workers    one thread for each camera: its trigger and its newest frame    cameras/worker.py, triggers/, sources/
    | TriggeredFrame
-mailbox           one place for each camera; the frames in it are judged together                     cameras/mailbox.py
+mailbox           one place for each camera; the frames in it are judged together                     sources/mailbox.py
    | [TriggeredFrame]
 inspector         regions and tiles, one run of the engine                                                   inspect.py
    | [JudgedPart]
@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from stfpm_runtime.lifecycle import StopBudget
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox, TriggeredFrame
-from .cameras.worker import POLL_S, CameraWorker
+from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
 from .decide import apply_threshold_changes
 from .inspect import JudgedPart
 from .journal.integrity import IntegrityCheck
@@ -45,7 +45,7 @@ from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs.base import Output
-from .triggers.listeners import Listener
+from .triggers import Listener
 
 LOG = logging.getLogger("stfpm.line")
 CAMERAS_STOP_S = 2.0
@@ -58,7 +58,7 @@ class Line:
     """All the parts of a line, ready to run."""
 
     cameras: tuple[CameraWorker, ...]
-    mailbox: FrameMailbox
+    mailbox: FrameMailbox[TriggeredFrame]
     active_model: ActiveModel
     model_swap: ModelSwap
     recorder: Recorder
@@ -116,7 +116,7 @@ def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
     """Write verdicts into the journal, one by one, and only then answer the triggers and call the observers."""
     for triggered, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part)) for part in parts]
-        line.guard.call("answer", triggered.firing.answer, [record(row, line.recorder.id) for _, row in kept])
+        line.guard.call("answer", triggered.request.answer, [record(row, line.recorder.id) for _, row in kept])
         for observer in line.observers:
             line.guard.call(observer.name, observer.observe, kept)
 
@@ -153,7 +153,7 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
         threshold=verdict.threshold,
         reason=storable(decided.reason),
         model=line.active_model.model.sha256,
-        dropped=frame.dropped,
+        dropped=triggered.dropped,
         wait_ms=_since_ms(frame.arrived_ns, judged.taken_ns),
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
         infer_ms=round(verdict.timings.infer_ms, 3),
@@ -174,17 +174,19 @@ def do_maintenance(line: Line) -> None:
 
 def drain(line: Line) -> None:
     """Stop the camera workers, and make faults of the parts that were asked for and are not judged any more."""
-    firings = [(worker, firing) for worker in line.cameras for firing in worker.close()]
+    for worker in line.cameras:
+        worker.request_stop()
+    requests = [(worker, request) for worker in line.cameras for request in worker.trigger.close()]
     deadline_s = min(time.monotonic() + CAMERAS_STOP_S, line.stop_budget.deadline_s())
     waiting: list[TriggeredFrame] = []
     while not all(worker.ended for worker in line.cameras) and time.monotonic() < deadline_s:
         waiting += line.mailbox.take(0.01)
     waiting += line.mailbox.close()
-    waiting += [worker.shot_without_frame(firing, STOPPED) for worker, firing in firings]
-    _refuse(line, [frame for frame in waiting if frame.firing.asked])
+    waiting += [worker.frame_without_image(request, STOPPED) for worker, request in requests]
+    _refuse(line, [frame for frame in waiting if frame.request.asked])
     # a worker that hangs in a driver still has requests, and will bring no frame for them any more
-    in_hand = [(worker, firing) for worker in line.cameras for firing in worker.trigger.unanswered()]
-    _refuse(line, [worker.shot_without_frame(firing, STOPPED) for worker, firing in in_hand])
+    in_hand = [(worker, request) for worker in line.cameras for request in worker.trigger.unanswered()]
+    _refuse(line, [worker.frame_without_image(request, STOPPED) for worker, request in in_hand])
 
 
 def _swap_model(line: Line) -> None:

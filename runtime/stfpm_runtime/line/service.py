@@ -17,12 +17,11 @@ from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import for_swap
-from stfpm_runtime.sources import Source
-from stfpm_runtime.sources.base import OnEvent
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.sources import FileSource, OnEvent, Source
+from stfpm_runtime.sources import open_source as open_address
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox
-from .cameras.worker import CameraWorker, OpenSource
+from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
 from .config.line import HttpOptions, LineOptions, read_config
 from .decide import restore_thresholds
@@ -41,9 +40,9 @@ from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs import open_outputs
+from .triggers import open_listeners
 from .triggers.base import QueuedTrigger, open_trigger
 from .triggers.http import ANSWER_S, TriggerServer
-from .triggers.listeners import open_listeners
 
 LOG = logging.getLogger("stfpm.line")
 START_S = 300.0
@@ -104,8 +103,11 @@ def open_line(
     _check_places(options)
     first = first if isinstance(first, ChosenModel) else unchecked_model(first, options)
     with contextlib.ExitStack() as stack:
+        kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(options.journal, first.model.sha256, debounces=debounces)
+        recorder = Recorder(
+            kept.path, first.model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces
+        )
         stack.callback(recorder.close)
         active_model = ActiveModel(first, options)
         stack.callback(_close_other_model, active_model, first)
@@ -116,8 +118,8 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [*line.outputs, *([line.shadow] if line.shadow else [])]
-        old: list[Closable] = [line.integrity, *line.listeners]
+        workers: list[Worker] = [line.integrity, *line.outputs, *([line.shadow] if line.shadow else [])]
+        old: list[Closable] = [*line.listeners]
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
         stack.callback(lambda: close_all(old, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
@@ -136,7 +138,7 @@ def open_line(
 
 def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveModel, open_source: OpenSource) -> Line:
     """Return the line's parts, before their threads are started."""
-    log_event, mailbox, heartbeat = recorder.log_event, FrameMailbox(), Heartbeat()
+    log_event, mailbox, heartbeat = recorder.log_event, FrameMailbox[TriggeredFrame](), Heartbeat()
     bits = active_model.model.spec.bits
     cameras = tuple(
         CameraWorker(
@@ -144,7 +146,7 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
             open_trigger(camera),
             open_source,
             mailbox,
-            recorder.note,
+            lambda camera, event: recorder.log_event(event.kind, event.detail, camera, event.source),
         )
         for camera in options.camera
     )
@@ -164,7 +166,7 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         live_status=_open_live_status(options) if options.dashboard else None,
         outputs=tuple(open_outputs(options, log_event, heartbeat)),
         heartbeat=heartbeat,
-        listeners=tuple(open_listeners(options, cameras, log_event)),
+        listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
         integrity=IntegrityCheck(options.journal.path, log_event),
     )
 
@@ -201,7 +203,6 @@ def _open_trigger_server(options: LineOptions, http: HttpOptions, cameras: Seque
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     """Return the source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.live import open_source
     from stfpm_runtime.sources.options import SourceOptions
 
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
@@ -209,7 +210,7 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
     if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
-    return open_source(camera.source, on_event=on_event, options=options)
+    return open_address(camera.source, on_event=on_event, options=options)
 
 
 def _check_places(options: LineOptions) -> None:
@@ -222,7 +223,8 @@ def _check_places(options: LineOptions) -> None:
 
 def _close_cameras(line: Line) -> None:
     for worker in line.cameras:
-        worker.close()
+        worker.request_stop()
+        worker.trigger.close()
     line.mailbox.close()
 
 

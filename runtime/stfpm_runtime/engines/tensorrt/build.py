@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stfpm_runtime.artifact.golden import golden_path, load_golden
 from stfpm_runtime.artifact.onnx_metadata import read_spec
-from stfpm_runtime.artifact.parity import require_plan_parity
+from stfpm_runtime.artifact.parity import require_parity
 from stfpm_runtime.errors import ArtifactError, EngineError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 
@@ -27,6 +27,8 @@ try:
     import tensorrt as trt
 except (ImportError, OSError, RuntimeError):
     trt = find_tensorrt()
+
+NOT_KEPT = "the plan is not kept: try another --precision or TensorRT version, or use --device cuda"
 
 
 def build_plan(onnx: Path, output: Path, options: PlanOptions, report: Report) -> Plan:
@@ -72,11 +74,12 @@ def _prove(unfinished: Path, plan: Plan, golden: Path, report: Report) -> Plan:
     save_sidecar(plan, unfinished)
     engine = TensorRtEngine(unfinished)
     try:
-        parity = require_plan_parity(engine, load_golden(golden), plan.spec)
+        where = f"{plan.spec.name}, in {engine.provider}"
+        parity = require_parity(engine.infer, load_golden(golden), plan.spec, where, NOT_KEPT)
     finally:
         engine.close()
-    report(f"parity with PyTorch on {parity['images']} golden images: map within {parity['map_max_error']:.1e}")
-    return dataclasses.replace(plan, parity=parity)
+    report(f"parity with PyTorch on {parity.images} golden images: map within {parity.map_max_error:.1e}")
+    return dataclasses.replace(plan, parity={**parity.to_dict(), "engine": engine.provider})
 
 
 def inspect_types(path: Path, plan: Plan) -> dict[str, int]:
