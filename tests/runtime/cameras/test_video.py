@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from stfpm_runtime import sources
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.sources import files, live, read_frames
+from stfpm_runtime.sources import FileSource, read_frames, video_file
 from stfpm_runtime.sources.address import parse_address
 from stfpm_runtime.sources.camera import CameraLostError
-from stfpm_runtime.sources.file_source import FileSource
 from stfpm_runtime.sources.options import SourceOptions
 
 from .conftest import wait_for
@@ -122,9 +122,9 @@ def test_video_that_was_written_into_a_pipe_does_not_break_off(encode, tmp_path)
 def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
     """Add for each frame why it is damaged, or an empty text."""
     while True:
-        shot = camera.read()
+        frame = camera.read()
         try:
-            shot.develop(shot.raw)
+            frame.decode(frame.raw)
             problems.append("")
         except ImageError as error:
             problems.append(str(error))
@@ -170,10 +170,10 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode, monkeypatch, caplog):
+def test_files_without_pyav_are_read_and_the_missing_check_is_reported(encode, monkeypatch, caplog):
     path = encode("a.mp4", "-c:v", "libx264")
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
-    files._warn_unchecked.cache_clear()
+    monkeypatch.setattr(video_file, "find_spec", lambda name: None)
+    video_file._warn_unchecked.cache_clear()
     events = []
     source = FileSource([str(path)], on_event=events.append)
     assert source.next(5.0).image is not None
@@ -183,9 +183,9 @@ def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode
     source.close()
 
 
-def test_streams_without_the_decoder_say_what_is_not_found(encode, start, events, monkeypatch):
+def test_streams_without_pyav_report_the_missing_check(encode, start, events, monkeypatch):
     path = encode("a.ts", "-c:v", "libx264")
-    monkeypatch.setattr(live, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     port = free_port()
     start(f"tcp://127.0.0.1:{port}?listen=1", silent_after_s=20, open_timeout_s=20)
     sender = subprocess.Popen([sys.executable, "-c", SENDER, str(port), str(path)])

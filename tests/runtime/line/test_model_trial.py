@@ -17,11 +17,10 @@ import pytest
 from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.errors import ArtifactError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold
 from stfpm_runtime.line.models import trial as model_trial
 
-from .conftest import wait_until
+from .conftest import is_taken, wait_until
 from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
 
 TOKEN = "a token of ours"
@@ -108,7 +107,7 @@ def test_a_file_that_changes_between_its_two_checks_is_refused(line, make_model,
         make_model("next.onnx", threshold=0.3)
         return digest
 
-    monkeypatch.setattr("stfpm_runtime.line.models.swap.try_model", then_change)
+    monkeypatch.setattr("stfpm_runtime.line.models.active_model.try_model", then_change)
     with pytest.raises(ArtifactError, match="was changed while it was loaded"):
         line.line.model_swap.load_and_swap(path, "Ada")
 

@@ -22,7 +22,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from stfpm_runtime.errors import OutputError, TriggerError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.line import HttpOptions
 from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.line.observers.logs import limit_repeats
@@ -37,7 +36,7 @@ from stfpm_runtime.line.web.connections import (
     raise_descriptor_limit,
 )
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 LOG = logging.getLogger("stfpm.http")

@@ -16,8 +16,12 @@ from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.rows import VerdictRow, utc
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import check_place, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.threshold_changes import (
+    check_place,
+    new_threshold_change,
+    request_threshold,
+    wait_for_result,
+)
 from stfpm_runtime.line.journal.what_if import what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
@@ -148,7 +152,6 @@ class Api:
 
     def model(self) -> dict[str, Any]:
         """What rules, and what could."""
-        assert self.line.model_swap is not None, "every line has one"
         return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
 
     def set_model(self, file: str, who: str) -> dict[str, Any]:
@@ -156,7 +159,7 @@ class Api:
         model_swap = self.line.model_swap
         assert model_swap is not None, "every line has one"
         try:
-            path = model_swap.beside(file)
+            path = model_swap.path_of(file)
         except OptionError as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
         try:

@@ -20,7 +20,7 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT
+from stfpm_runtime.line.mqtt_client import IN_FLIGHT
 from stfpm_runtime.line.triggers.base import NOT_TAKEN, WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.mqtt import HELD_BACK_S, LATE
 
@@ -190,6 +190,21 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
     assert now.decision == "pass"
 
 
+def test_triggers_are_received_again_when_the_broker_is_back(triggered):
+    broker, running, publish = triggered("left")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    broker.stop()
+    wait_until(lambda: running.line.listeners[0].failure)
+    broker.start("no subscriber")
+    wait_until(lambda: not running.line.listeners[0].failure)
+    time.sleep(HELD_BACK_S)
+    publish(b"A-1")
+    wait_until(lambda: any(entry.part == "A-1" for entry in running.journal.entries()))
+    assert next(entry for entry in running.finish() if entry.part == "A-1").decision == "pass"
+    details = [event.detail for event in running.journal.events() if event.kind == "trigger"]
+    assert details[-1] == "the broker is reached again"
+
+
 def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
     _, running, publish = triggered("left")
     wait_until(lambda: publish(b"A-0") or running.journal.entries())
@@ -253,11 +268,11 @@ def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):
 
 def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
-    from stfpm_runtime.line.triggers.gpio import fire
+    from stfpm_runtime.line.triggers.gpio import request_verdict
 
     posted, events = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        fire(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
+        request_verdict(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
     assert events == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
@@ -266,7 +281,7 @@ def test_a_gpio_line_that_is_not_there():
     from stfpm_runtime.line.triggers.gpio import GpioTrigger
 
     with pytest.raises(OptionError, match=r"gpio /dev/none:3: cannot be used .*; expected CHIP:LINE of a line that is"):
-        GpioTrigger("/dev/none:3", QueuedTrigger(), print)
+        GpioTrigger("/dev/none:3", QueuedTrigger(), print).start()
 
 
 def test_an_edge_asks_for_a_verdict():
@@ -285,10 +300,11 @@ def test_an_edge_asks_for_a_verdict():
         device = (root / "dev_name").read_text().strip()
         posted = QueuedTrigger()
         trigger = GpioTrigger(f"/dev/{chip}:2", posted, print)
+        trigger.start()
         pull = Path(f"/sys/devices/platform/{device}/{chip}/sim_gpio2/pull")
         pull.write_text("pull-up")
         assert posted.wait(5.0) is not None
-        trigger.close()
+        trigger.stop(time.monotonic() + 5.0)
     finally:
         (root / "live").write_text("0")
         (root / "bank0").rmdir()

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stfpm_bench.parity import GOLDEN, PYTORCH, ask_pytorch, check_parity, read_golden
+from stfpm_bench.parity import GOLDEN, PYTORCH, measure_parity, read_golden, run_pytorch
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.artifact.spec import Spec
@@ -28,7 +28,7 @@ def golden_of(levels, **changes):
 
 
 def test_equal_results_are_parity():
-    found = check_parity(FakeEngine(SPEC), golden_of([0, 255]), GOLDEN)
+    found = measure_parity(FakeEngine(SPEC), golden_of([0, 255]), GOLDEN)
     assert (found.map_max_error, found.score_max_error, found.verdict_flips) == (0, 0, 0)
     assert (found.against, found.images, found.holds) == (GOLDEN, 2, True)
     assert found.scores == found.reference_scores == (0, 1)
@@ -37,14 +37,14 @@ def test_equal_results_are_parity():
 def test_error_and_flips_are_the_largest_and_their_number():
     golden = golden_of([0, 102, 255])  # scores 0, 0.4, 1
     golden = dataclasses.replace(golden, maps=golden.maps + np.float32(0.2), scores=golden.scores + np.float32(0.2))
-    found = check_parity(FakeEngine(SPEC), golden, GOLDEN)
+    found = measure_parity(FakeEngine(SPEC), golden, GOLDEN)
     assert found.map_max_error == pytest.approx(0.2, abs=1e-6)
     assert found.verdict_flips == 1  # 0.4 passes, PyTorch's 0.6 does not
     assert not found.holds
 
 
 def test_what_is_not_a_number_is_never_parity():
-    found = check_parity(FakeEngine(SPEC, not_a_number), golden_of([10]), GOLDEN)
+    found = measure_parity(FakeEngine(SPEC, not_a_number), golden_of([10]), GOLDEN)
     assert not found.holds
     assert json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))["map_max_error"] > 1e30
 
@@ -77,7 +77,7 @@ def test_plan_has_the_golden_results_of_the_onnx_file_that_it_was_built_from(mak
 
 def test_exported_file_agrees_with_its_checkpoint(tiny_checkpoint, tiny_onnx):
     engine = open_engine(tiny_onnx, "onnxruntime")
-    found = check_parity(engine, ask_pytorch(tiny_checkpoint, engine.spec), PYTORCH)
+    found = measure_parity(engine, run_pytorch(tiny_checkpoint, engine.spec), PYTORCH)
     assert found.holds
     assert found.images == 8  # four stored ones, each a second time with a patch
     assert found.verdict_flips == 0
@@ -90,7 +90,7 @@ def test_checkpoint_of_another_model_is_refused(tiny_checkpoint, tiny_onnx, tmp_
     path = tmp_path / "other.safetensors"
     save_checkpoint(dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, name="screw")), path)
     with pytest.raises(ArtifactError, match="its name is screw, the exported file's is tiny; give the checkpoint"):
-        ask_pytorch(path, spec)
+        run_pytorch(path, spec)
 
 
 def test_checkpoint_without_images_says_what_to_do(tiny_checkpoint, tiny_onnx, tmp_path):
@@ -98,4 +98,4 @@ def test_checkpoint_without_images_says_what_to_do(tiny_checkpoint, tiny_onnx, t
     path = tmp_path / "bare.safetensors"
     save_checkpoint(loaded, path)
     with pytest.raises(ArtifactError, match="holds no images to compare on"):
-        ask_pytorch(path, open_engine(tiny_onnx, "onnxruntime").spec)
+        run_pytorch(path, open_engine(tiny_onnx, "onnxruntime").spec)
