@@ -256,15 +256,16 @@ def test_second_run_goes_on_with_the_numbers(run_line, make_options, tmp_path, w
 
 
 def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options, tmp_path, monkeypatch, caplog):
-    """Drift, board, summary, shadow, thresholds, model change, systemd and pictures, all at once."""
+    """Drift, live status, summary, thresholds, model swap, systemd and pictures, all at once."""
 
     def broken(*arguments, **more):
         raise RuntimeError("told to fail")
 
     for name in (
-        "observers.drift.DriftWatch.take", "observers.status.LiveStatus.take", "observers.status.LiveStatus.turned",
-        "observers.summary.Summary.log_now_and_then", "loop.apply_threshold_changes", "models.swap.ModelSwap.take_over",
-        "observers.systemd.Notifier.alive", "outputs.pictures.Pictures.prepare",
+        "observers.drift.DriftWatch.observe", "observers.status.LiveStatus.observe",
+        "observers.status.LiveStatus.do_maintenance", "observers.summary.Summary.do_maintenance",
+        "observers.systemd.Notifier.do_maintenance", "outputs.pictures.Pictures.prepare",
+        "loop.apply_threshold_changes", "models.swap.ModelSwap.apply_pending",
     ):  # fmt: skip
         monkeypatch.setattr(f"stfpm_runtime.line.{name}", broken)
     answers = []
@@ -364,7 +365,7 @@ def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
 
 def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypatch):
     """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
-    monkeypatch.setattr("stfpm_runtime.line.service.STOP_S", 1.0)
+    monkeypatch.setattr("stfpm_runtime.lifecycle.STOP_S", 1.0)
     go_on = threading.Event()
     monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", lambda *arguments: go_on.wait(30))
     monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.tell", lambda *arguments: go_on.wait(30))

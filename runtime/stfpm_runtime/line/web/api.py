@@ -152,7 +152,6 @@ class Api:
 
     def model(self) -> dict[str, Any]:
         """What rules, and what could."""
-        assert self.line.model_swap is not None, "every line has one"
         return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
 
     def set_model(self, file: str, who: str) -> dict[str, Any]:
@@ -160,7 +159,7 @@ class Api:
         model_swap = self.line.model_swap
         assert model_swap is not None, "every line has one"
         try:
-            path = model_swap.beside(file)
+            path = model_swap.path_of(file)
         except OptionError as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
         try:
