@@ -88,7 +88,7 @@ def folders(folder: Path) -> list[Path]:
 
 
 def pair(listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str]) -> list[Sample]:
-    """Return defective images with their masks in one folder, by the stem that `name_of` gives; the rest are misfits."""
+    """Return defective images with their masks in one folder, by the stem that `name_of` gives, and add misfits."""
     found = {path.stem: path for path in pictures(masks)}
     samples = []
     for image in images:
