@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.options import PART_LENGTH
@@ -155,6 +156,13 @@ class QueuedTrigger:
         """Return the requests that were accepted and have no verdict yet, the oldest first."""
         with self._changed:
             return list(self._unanswered.values())
+
+
+class Listener(Worker):
+    """Receives triggers in a thread of its own, and puts each into its camera's `QueuedTrigger`."""
+
+    failure = ""
+    """Why no trigger can be received; empty where they can."""
 
 
 def open_trigger(camera: CameraOptions) -> Continuous | QueuedTrigger:
