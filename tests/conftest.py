@@ -20,7 +20,7 @@ from tiny_model import make_checkpoint, make_images
 pytest_plugins = ["known_answers"]
 POOLS = ("asyncio_", "AnyIO", "ThreadPoolExecutor")
 """Threads whose names begin like this belong to libraries, which keep them for later."""
-END_S = 5.0
+END_S = 20.0
 """The time that a thread has to end after its test, in seconds."""
 
 

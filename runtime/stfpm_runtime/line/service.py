@@ -17,7 +17,7 @@ from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.lifecycle import Worker, stop_all
 from stfpm_runtime.model_check import for_swap
-from stfpm_runtime.sources import FileSource, OnEvent, Source
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
@@ -118,12 +118,8 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [
-            line.integrity,
-            *line.outputs,
-            *line.listeners,
-            *([line.shadow] if line.shadow else []),
-        ]
+        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
+        workers += [line.shadow] if line.shadow else []
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
@@ -205,9 +201,7 @@ def _open_trigger_server(options: LineOptions, http: HttpOptions, cameras: Seque
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """Return the source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})

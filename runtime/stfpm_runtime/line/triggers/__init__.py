@@ -16,7 +16,7 @@ def open_listeners(
 ) -> Iterator[Listener]:
     """Yield a listener, not started, for each broker or GPIO line that the cameras' triggers need.
 
-    Raises StfpmError for a package or a line that is not there.
+    Raises StfpmError for a package that is not installed.
     """
     queued = {camera: trigger for camera, trigger in triggers.items() if isinstance(trigger, QueuedTrigger)}
     topics: dict[str, list[QueuedTrigger]] = {}

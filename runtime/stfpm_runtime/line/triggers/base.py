@@ -142,7 +142,7 @@ class QueuedTrigger(Trigger):
 
 
 class Listener(Worker):
-    """Receives triggers in a thread of its own, and puts each into its camera's `QueuedTrigger`."""
+    """Receives triggers in its thread, and puts a request for each into its camera's `QueuedTrigger`."""
 
     failure = ""
     """Why no trigger can be received; empty where they can."""
