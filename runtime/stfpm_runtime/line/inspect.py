@@ -54,7 +54,7 @@ class Inspector:
         self._probe_s = 0.0
 
     def judge(self, frames: Sequence[TriggeredFrame]) -> list[JudgedPart]:
-        """Return a verdict for each region of each frame, in their order. Every failure makes a fault; nothing is raised.
+        """Return a verdict for each region of each frame, in their order. A failure makes a fault; nothing is raised.
 
         That includes an internal error: its traceback is logged, its frames are faults, and the line goes on.
         """
