@@ -81,7 +81,12 @@ class OverlayFolder:
             return
         path = self.path(frame)
         try:
-            _write_png(path, draw_overlay(frame.image, verdict))
+            _write_png(
+                path,
+                draw_overlay(
+                    frame.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
+                ),
+            )
         except (OSError, cv2.error) as error:
             if not self.failures:
                 print(f"{path}: the overlay cannot be written ({error}); going on without", file=sys.stderr)

@@ -123,7 +123,9 @@ class Inspector:
         if triggered.frame.image is None:
             return triggered.frame.error or "the source gave a frame without pixels"
         try:
-            return cut(triggered.frame.image, region)
+            return cut(
+                triggered.frame.image, region.name, region.rectangle, region.polygon, region.tile, region.overlap
+            )
         except ImageError as error:
             return str(error)
 

@@ -137,7 +137,7 @@ def test_region_beyond_the_frame_is_a_fault_and_the_others_are_judged(judge, noi
 
 def test_tiles_larger_than_the_region_are_refused(noise):
     with pytest.raises(ImageError, match="region small is 300x40, its tiles 64x64; expected tiles that fit"):
-        cut(noise[:40], RegionOptions("small", tile=64))
+        cut(noise[:40], "small", tile=64)
 
 
 def test_one_tile_that_cannot_be_judged_makes_the_region_a_fault(judge, noise):

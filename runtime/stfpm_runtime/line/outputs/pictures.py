@@ -161,7 +161,10 @@ class Pictures(Output):
             flags = PNG if job.picture.endswith(".png") else JPEG
             self._folder.write(job.picture, cv2.imencode(Path(job.picture).suffix, job.image, flags)[1].tobytes())
         if job.overlay:
-            drawn = draw_overlay(job.image, job.verdict)
+            verdict = job.verdict
+            drawn = draw_overlay(
+                job.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
+            )
             self._folder.write(job.overlay, cv2.imencode(".jpg", drawn, JPEG)[1].tobytes())
 
 
