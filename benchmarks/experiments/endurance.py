@@ -102,7 +102,7 @@ class Run:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.endurance", description=(__doc__ or "").split("\n")[0]
     )
