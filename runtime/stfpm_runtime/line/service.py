@@ -15,7 +15,7 @@ from typing import Any
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
+from stfpm_runtime.lifecycle import Worker, stop_all
 from stfpm_runtime.model_check import for_swap
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
@@ -120,9 +120,7 @@ def open_line(
             stack.callback(line.guard.call, observer.name, observer.close)
         workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
         workers += [line.shadow] if line.shadow else []
-        old: list[Closable] = []
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
-        stack.callback(lambda: close_all(old, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
         if options.http:
@@ -132,7 +130,7 @@ def open_line(
 
             dashboard = open_dashboard(options.dashboard, line, options)
             LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            old.append(dashboard)
+            stack.callback(lambda: dashboard.close(max(0.0, line.stop_budget.deadline_s() - time.monotonic())))
         stack.callback(_close_cameras, line)
         yield line
 
