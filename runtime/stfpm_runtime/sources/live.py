@@ -27,7 +27,7 @@ CLOSE_S = 0.8
 GRACE_S = 0.5
 """How much longer than a camera's own time-out the supervisor waits for the call that should have kept it."""
 WANTED_S = 0.1
-"""How often a thread that waits for a request for a picture looks whether it is to stop, in seconds."""
+"""How often a thread that waits for a request for a picture checks whether it must stop, in seconds."""
 
 
 @dataclass(eq=False)
@@ -120,7 +120,7 @@ class LiveSource(Worker):
                     self.mailbox.clear("")
                     self._report_lost(reason)
                 if time.monotonic() - began_s > options.retry_most_s:
-                    backoff.reset()  # one that lasted is opened again at once; one that comes and goes ever less often
+                    backoff.reset()  # after a long connection the waits begin again with the shortest one
             self.stopping.wait(backoff.next_s())
 
     def _watch(self, connection: _Connection) -> str:
