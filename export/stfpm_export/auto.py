@@ -24,7 +24,7 @@ from .graph.backbones import build_graph
 from .graph.int8 import Int8
 from .graph.precision import Float16, Float32
 from .graph.ranges import first_overflow, measure_ranges
-from .parity import Parity, measure_parity
+from .parity import ParityReport, certify
 from .reference import Reference
 from .target import Target
 
@@ -58,7 +58,7 @@ class Candidate:
     path: Path
     target: Target
     spec: Spec
-    parity: Parity
+    parity: ParityReport
 
 
 def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
@@ -72,7 +72,7 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
         accuracy = None
         if inputs.accuracy and inputs.pytorch_accuracy:
             accuracy = {"pytorch": inputs.pytorch_accuracy, "file": inputs.accuracy(engine)}
-        parity = measure_parity(engine, spec, inputs.reference, accuracy)
+        parity = certify(engine, spec, inputs.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
         parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, inputs),))
     spec = dataclasses.replace(spec, parity=parity.to_dict())

@@ -1,8 +1,8 @@
 """A model without training, to find out what a machine does with one of real size.
 
 The teacher is the one that ships. The student is the teacher with noise on its weights, as close to it as a student
-that has nearly learnt. The pictures are those of the teacher's pre-training. The verdicts mean nothing; the latency, and
-how far the engines' results are apart, are those of a trained model.
+that has nearly learnt. The pictures are those of the teacher's pre-training. The verdicts mean nothing; the
+latency, and how far the engines' results are apart, are those of a trained model.
 """
 
 from __future__ import annotations

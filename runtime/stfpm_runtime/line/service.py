@@ -15,9 +15,9 @@ from typing import Any
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
+from stfpm_runtime.lifecycle import Worker, stop_all
 from stfpm_runtime.model_check import for_swap
-from stfpm_runtime.sources import FileSource, OnEvent, Source
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
@@ -118,10 +118,9 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [line.integrity, *line.outputs, *([line.shadow] if line.shadow else [])]
-        old: list[Closable] = [*line.listeners]
+        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
+        workers += [line.shadow] if line.shadow else []
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
-        stack.callback(lambda: close_all(old, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
         if options.http:
@@ -131,7 +130,7 @@ def open_line(
 
             dashboard = open_dashboard(options.dashboard, line, options)
             LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            old.append(dashboard)
+            stack.callback(lambda: dashboard.close(max(0.0, line.stop_budget.deadline_s() - time.monotonic())))
         stack.callback(_close_cameras, line)
         yield line
 
@@ -202,9 +201,7 @@ def _open_trigger_server(options: LineOptions, http: HttpOptions, cameras: Seque
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """Return the source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})

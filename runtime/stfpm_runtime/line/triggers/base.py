@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.options import PART_LENGTH
@@ -138,6 +139,13 @@ class QueuedTrigger(Trigger):
         """Return the requests that were accepted and have no verdict yet, the oldest first."""
         with self._changed:
             return list(self._unanswered.values())
+
+
+class Listener(Worker):
+    """Receives triggers in its thread, and puts a request for each into its camera's `QueuedTrigger`."""
+
+    failure = ""
+    """Why no trigger can be received; empty where they can."""
 
 
 def open_trigger(camera: CameraOptions) -> Trigger:
