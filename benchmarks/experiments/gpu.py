@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from stfpm_runtime.timing import time_by_turns
 
 from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.model import Stfpm
@@ -123,17 +125,11 @@ def _race(
     options: Options,
 ) -> list[dict[str, Any]]:
     """Return a row for each contender at one number of frames, all timed by turns."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for infer in contenders.values():
-        for _ in range(WARM_UP):
-            infer(images)
-    deadline = time.perf_counter() + options.seconds * len(contenders)
-    while time.perf_counter() < deadline:
-        for name, infer in contenders.items():
-            started = time.perf_counter()
-            infer(images)
-            times[name].append(1e3 * (time.perf_counter() - started))
-    yardstick = float(np.median(times[EAGER])) if EAGER in times else float("nan")
+    calls = [functools.partial(infer, images) for infer in contenders.values()]
+    round_ms = sum(float(np.median(own)) for own in time_by_turns(calls, WARM_UP))
+    rounds = max(round(1e3 * options.seconds * len(calls) / (2 * max(round_ms, 1e-3))), 2)  # each call is made twice
+    times = dict(zip(contenders, time_by_turns(calls, rounds), strict=True))
+    eager_ms = float(np.median(times[EAGER])) if EAGER in times else float("nan")
     rows = []
     for name, infer in contenders.items():
         maps, scores = infer(images)
@@ -143,7 +139,7 @@ def _race(
             "runs": len(times[name]),
             "p50_ms": round(float(np.percentile(times[name], 50)), 4),
             "p99_ms": round(float(np.percentile(times[name], 99)), 4),
-            "times_faster_than_eager": round(yardstick / float(np.median(times[name])), 3),
+            "times_faster_than_eager": round(eager_ms / float(np.median(times[name])), 3),
             "map_max_error": float(np.abs(maps - reference[0][: len(images)]).max()),
             "score_max_error": float(np.abs(scores - reference[1][: len(images)]).max()),
             "idle_share": _idle_share(infer, images) if options.device == "cuda" else None,
