@@ -52,7 +52,7 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.gpu", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--json", type=Path, required=True, metavar="FILE", help="the results; written after every step")
@@ -102,7 +102,7 @@ def _benchmark(options: Options, output: Path) -> int:
 
 
 def _prepare(options: Options, folder: Path) -> Stfpm:
-    """The sample model, exported in all precisions."""
+    """Export the sample model in all precisions."""
     checkpoint = sample_checkpoint(options.side)
     save_checkpoint(checkpoint, folder / "sample.safetensors")
     for precision in PRECISIONS:
@@ -122,7 +122,7 @@ def _race(
     reference: Sequence[npt.NDArray[np.float32]],
     options: Options,
 ) -> list[dict[str, Any]]:
-    """A row for each contender at one number of frames, all timed by turns."""
+    """Return a row for each contender at one number of frames, all timed by turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for infer in contenders.values():
         for _ in range(WARM_UP):
@@ -154,7 +154,7 @@ def _race(
 
 
 def _idle_share(infer: Infer, images: npt.NDArray[np.uint8], runs: int = 30) -> float | None:
-    """The share of a run's time in which neither kernel nor copy runs, by CUPTI; None where it tells nothing."""
+    """Return the share of a run's time without kernel and copy, by CUPTI; None where it tells nothing."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
