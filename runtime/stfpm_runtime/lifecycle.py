@@ -30,6 +30,11 @@ class Worker:
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name=name, daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
     def run(self) -> None:
         """Do the work, in the worker's thread, until `self.stopping` is set."""
         raise NotImplementedError
@@ -49,7 +54,7 @@ class Worker:
     def stop(self, deadline_s: float) -> None:
         """Tell the thread to end, and wait for it until `deadline_s` on `time.monotonic()`. May be called twice."""
         self.request_stop()
-        if self._thread.is_alive():
+        if self.is_alive:
             self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
 
     def __enter__(self: Self) -> Self:

@@ -41,7 +41,7 @@ def judge(tmp_path):
                 score=None if decision == "fault" else 0.5, p_value=None, threshold=0.5, reason="", model="0" * 64,
                 dropped=0, wait_ms=0.1, preprocess_ms=0.1, infer_ms=0.1, latency_ms=0.3,
             ))  # fmt: skip
-        journal.note([EventRow(0, utc(), time.monotonic_ns(), run, "", "", "sink", detail) for detail in events])
+        journal.write_events([EventRow(0, utc(), time.monotonic_ns(), run, "", "", "output", text) for text in events])
         journal.close()
         checks = audit(tmp_path / "line.sqlite", parts, {"modbus": list(told)}, exits)
         return {check.name.partition(" (")[0]: check.broken for check in checks if check.broken}

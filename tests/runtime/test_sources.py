@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.sources import find_files, read_frames
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.sources import FileSource, find_files, read_frames
 
 
 @pytest.fixture

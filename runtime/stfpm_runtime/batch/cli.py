@@ -35,7 +35,7 @@ from stfpm_runtime.sources.files import summarise
 from .outputs import JsonLines, OverlayFolder, Progress, Sink, Tally
 
 if TYPE_CHECKING:
-    from stfpm_runtime.line.web import DashboardOptions
+    from stfpm_runtime.line.config.server import ServerOptions
 
 COMMAND = "stfpm-inspect"
 LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
@@ -232,14 +232,14 @@ def _serve(options: ServeOptions) -> int:
     return serve(line, config=options.config)
 
 
-def _dashboard(table: DashboardOptions | None, listen: str) -> DashboardOptions:
+def _dashboard(table: ServerOptions | None, listen: str) -> ServerOptions:
     """The table [dashboard], if there is one, as the command line and the environment have it."""
+    from stfpm_runtime.line.config.server import ServerOptions
     from stfpm_runtime.line.config.toml_file import MistakeError
-    from stfpm_runtime.line.web import DashboardOptions
 
-    table = table or DashboardOptions()
+    table = table or ServerOptions()
     try:
-        return DashboardOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
+        return ServerOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
     except MistakeError as mistake:
         raise OptionError(f"--dashboard: {mistake}, or the environment variable {TOKEN}") from None
 

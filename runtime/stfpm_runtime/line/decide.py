@@ -168,7 +168,7 @@ def apply_threshold_changes(recorder: Recorder, thresholds: Thresholds) -> None:
 
     A change that is refused becomes an event, and is not read again.
     """
-    for change in recorder.orders():
+    for change in recorder.threshold_changes("ordered"):
         try:
             rows, problem = _apply(change, recorder, thresholds)
         except Exception as error:  # a bug: the change is refused, and the line goes on
@@ -178,7 +178,7 @@ def apply_threshold_changes(recorder: Recorder, thresholds: Thresholds) -> None:
             text = f"order {change.seq} is refused: {problem}"
             LOG.error("threshold: %s", text)
             recorder.log_event("threshold", text)
-        recorder.settle(rows, [change.seq])
+        recorder.write_threshold_changes(rows, [change.seq])
 
 
 def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) -> tuple[list[ThresholdChange], str]:
@@ -208,7 +208,7 @@ def restore_thresholds(recorder: Recorder, thresholds: Thresholds) -> None:
     Any other row ends, which becomes an event.
     """
     ended = []
-    for change in recorder.held():
+    for change in recorder.threshold_changes("holds"):
         problem = problem_of(change, thresholds.bounds) or _why_ended(change, thresholds)
         if not problem:
             thresholds.change(change.camera, change.region, change.threshold)
@@ -219,7 +219,7 @@ def restore_thresholds(recorder: Recorder, thresholds: Thresholds) -> None:
         LOG.warning("threshold of %s", text)
         recorder.log_event("threshold", text)
     if ended:
-        recorder.settle([], ended)
+        recorder.write_threshold_changes([], ended)
 
 
 def _why_ended(change: ThresholdChange, thresholds: Thresholds) -> str:

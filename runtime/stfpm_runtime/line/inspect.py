@@ -16,7 +16,7 @@ from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.imaging.regions import Cut, cut
 
-from .cameras.mailbox import TriggeredFrame
+from .cameras.worker import TriggeredFrame
 from .config.camera import RegionOptions
 from .decide import apply_threshold
 

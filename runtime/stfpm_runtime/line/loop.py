@@ -2,7 +2,7 @@
 
 camera workers    one thread for each camera: its trigger and its newest frame    cameras/worker.py, triggers/, sources/
    | TriggeredFrame
-mailbox           one place for each camera; the frames in it are judged together                     cameras/mailbox.py
+mailbox           one place for each camera; the frames in it are judged together                     sources/mailbox.py
    | [TriggeredFrame]
 inspector         regions and tiles, one run of the engine                                                   inspect.py
    | [JudgedPart]
@@ -25,8 +25,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .cameras.mailbox import FrameMailbox, TriggeredFrame
-from .cameras.worker import POLL_S, CameraWorker
+from stfpm_runtime.sources.mailbox import FrameMailbox
+
+from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
 from .decide import apply_threshold_changes
 from .inspect import JudgedPart
 from .journal.integrity import IntegrityCheck
@@ -41,7 +42,7 @@ from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs.base import Output
-from .triggers.listeners import Listener
+from .triggers import Listener
 
 LOG = logging.getLogger("stfpm.line")
 STOPPING_S = 2.0
@@ -54,7 +55,7 @@ class Line:
     """All the parts of a line, ready to run."""
 
     cameras: tuple[CameraWorker, ...]
-    mailbox: FrameMailbox
+    mailbox: FrameMailbox[TriggeredFrame]
     active_model: ActiveModel
     recorder: Recorder
     drift: DriftWatch
@@ -103,7 +104,7 @@ def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
     """Write verdicts into the journal, one by one, and only then tell whoever waits for them."""
     for shot, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part)) for part in parts]
-        line.guard.call("answer", shot.firing.answer, [record(entry, line.recorder.id) for _, entry in kept])
+        line.guard.call("answer", shot.request.answer, [record(entry, line.recorder.id) for _, entry in kept])
         notify_observers(line, kept)
 
 
@@ -150,7 +151,7 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
         threshold=verdict.threshold,
         reason=storable(decided.reason),
         model=line.active_model.model.sha256,
-        dropped=frame.dropped,
+        dropped=triggered.dropped,
         wait_ms=_since_ms(frame.arrived_ns, judged.taken_ns),
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
         infer_ms=round(verdict.timings.infer_ms, 3),
@@ -181,17 +182,19 @@ def _take_over(line: Line) -> None:
 
 def finish(line: Line) -> None:
     """End the cameras' threads. Parts that somebody asked for and that were not judged any more become faults."""
-    firings = [(worker, firing) for worker in line.cameras for firing in worker.close()]
+    for worker in line.cameras:
+        worker.request_stop()
+    requests = [(worker, request) for worker in line.cameras for request in worker.trigger.close()]
     until = time.monotonic() + STOPPING_S
     waiting: list[TriggeredFrame] = []
     while not all(worker.ended for worker in line.cameras) and time.monotonic() < until:
         waiting += line.mailbox.take(0.01)
     waiting += line.mailbox.close()
-    waiting += [worker.shot_without_frame(firing, STOPPED) for worker, firing in firings]
-    _refuse(line, [shot for shot in waiting if shot.firing.asked])
+    waiting += [worker.frame_without_image(request, STOPPED) for worker, request in requests]
+    _refuse(line, [frame for frame in waiting if frame.request.asked])
     # what a camera's thread that hangs still has in hand: it can bring nothing any more
-    in_hand = [(worker, firing) for worker in line.cameras for firing in worker.trigger.unanswered()]
-    _refuse(line, [worker.shot_without_frame(firing, STOPPED) for worker, firing in in_hand])
+    in_hand = [(worker, request) for worker in line.cameras for request in worker.trigger.unanswered()]
+    _refuse(line, [worker.frame_without_image(request, STOPPED) for worker, request in in_hand])
 
 
 def _refuse(line: Line, shots: Sequence[TriggeredFrame]) -> None:

@@ -14,14 +14,13 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.lifecycle import Closable, close_all, stop_all
+from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
 from stfpm_runtime.model_check import Model, for_swap, load_checked
-from stfpm_runtime.sources import Source
-from stfpm_runtime.sources.base import OnEvent
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
+from stfpm_runtime.sources import open_source as open_address
+from stfpm_runtime.sources.mailbox import FrameMailbox
 
-from .cameras.mailbox import FrameMailbox
-from .cameras.worker import CameraWorker, OpenSource
+from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import Thresholds, restore_thresholds
@@ -40,10 +39,8 @@ from .observers.shadow import Shadow
 from .observers.status import LiveStatus
 from .observers.systemd import Notifier
 from .outputs import open_outputs
-from .outputs.base import Output
-from .triggers.base import QueuedTrigger, open_trigger
-from .triggers.http import ANSWER_S, TriggerServer
-from .triggers.listeners import open_listeners
+from .triggers import open_listeners
+from .triggers.base import open_trigger
 
 LOG = logging.getLogger("stfpm.line")
 STOP_S = 18.0
@@ -101,22 +98,24 @@ def open_line(
         first = FirstModel(model, FileIdentity(absolute(options.model), digest))
     model, engine = first.model, first.model.engine
     with contextlib.ExitStack() as stack:
+        kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(options.journal, model.sha256, debounces=debounces)
+        recorder = Recorder(kept.path, model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces)
         stack.callback(recorder.close)
         integrity = IntegrityCheck(options.journal.path, recorder.log_event)
-        threads: list[Closable] = [integrity]
-        outputs: list[Output] = []
+        integrity.start()
+        threads: list[Closable] = []
+        workers: list[Worker] = [integrity]
         stack.callback(lambda: close_all(threads, STOP_S / 2))
-        stack.callback(lambda: stop_all(outputs, STOP_S / 2))
-        mailbox = FrameMailbox()
+        stack.callback(lambda: stop_all(workers, STOP_S / 2))
+        mailbox = FrameMailbox[TriggeredFrame]()
         cameras = tuple(
             CameraWorker(
                 dataclasses.replace(camera, bits=camera.bits or engine.spec.bits),
                 open_trigger(camera),
                 open_source or open_camera,
                 mailbox,
-                recorder.note,
+                lambda camera, event: recorder.log_event(event.kind, event.detail, camera, event.source),
             )
             for camera in options.camera
         )
@@ -124,23 +123,14 @@ def open_line(
         stack.callback(notifier.close)
         stack.callback(_close_cameras, cameras, mailbox)
         heartbeat = Heartbeat()
-        outputs += open_outputs(options, recorder.log_event, heartbeat)
+        outputs = open_outputs(options, recorder.log_event, heartbeat)
+        workers += outputs
         for output in outputs:
             output.start()
         listeners = []
-        for listener in open_listeners(options, cameras, recorder.log_event):
+        for listener in open_listeners(options, {c.camera: c.trigger for c in cameras}, recorder.log_event):
             listeners.append(listener)
             threads.append(listener)
-        if options.http:
-            posted = {
-                s.camera.name: s.trigger
-                for s in cameras
-                if isinstance(s.trigger, QueuedTrigger) and s.camera.trigger == "http"
-            }
-            longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
-            server = TriggerServer(options.http, posted, longest_s + ANSWER_S)
-            LOG.info("triggers at http://%s:%d/trigger/{%s}", options.http.host, server.port, ",".join(posted))
-            stack.callback(server.close)
         active_model = _ruling(options, model)
         restore_thresholds(recorder, active_model.thresholds)
         recorder.use_model(active_of(active_model, first.who, first.configured))
@@ -167,11 +157,11 @@ def open_line(
             notifier=notifier,
         )
         if options.dashboard:
-            from .web import open_dashboard
+            from .web import open_server
 
-            dashboard = open_dashboard(options.dashboard, line, options)
-            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            threads.append(dashboard)
+            server = open_server(options.dashboard, line, options)
+            stack.callback(stop_all, [server], STOP_S / 2)
+            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, server.port)
         yield line
 
 
@@ -202,16 +192,13 @@ def _open_board(options: LineOptions) -> LiveStatus:
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """The source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.live import open_source
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})
     if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
-    return open_source(camera.source, on_event=on_event, options=options)
+    return open_address(camera.source, on_event=on_event, options=options)
 
 
 @contextlib.contextmanager
@@ -249,9 +236,10 @@ def _check_places(options: LineOptions) -> None:
         check_writable(options.pictures.folder / "picture")
 
 
-def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox) -> None:
+def _close_cameras(cameras: tuple[CameraWorker, ...], mailbox: FrameMailbox[TriggeredFrame]) -> None:
     for worker in cameras:
-        worker.close()
+        worker.request_stop()
+        worker.trigger.close()
     mailbox.close()
 
 

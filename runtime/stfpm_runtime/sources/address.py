@@ -1,4 +1,4 @@
-"""What a user's word for a source means, and how to say it without the credentials in it."""
+"""Addresses of sources: how they are parsed, and shown without the credentials in them."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ class Address:
 
     kind: Kind
     target: str = field(repr=False)
-    """What to open; it may hold credentials, and goes nowhere but into the call that opens it."""
+    """What to open; it may hold credentials, and is used in the call that opens it only."""
     name: str
     """The address without credentials: this may be shown."""
 
 
 def parse_address(text: str) -> Address:
-    """What a user wrote for a source: see docs/sources.md for the kinds. Raises OptionError for what is none."""
-    word = text.strip()
-    prefix, _, rest = word.partition(":")
-    if " ! " not in word and (url := _URL.fullmatch(word)):
+    """Return the address in its parts; docs/sources.md has the kinds. Raises OptionError for a text that is none."""
+    address = text.strip()
+    prefix, _, rest = address.partition(":")
+    if " ! " not in address and (url := _URL.fullmatch(address)):
         if url[1].lower() not in STREAM_SCHEMES:
             raise OptionError(f"got an address of kind {url[1]}://; expected one of {', '.join(STREAM_SCHEMES)}")
-        return Address("stream", f"{url[1].lower()}://{url[2]}", redact_url(word))
-    if " ! " in word and prefix != "gstreamer":
-        return Address("gstreamer", word, redact_pipeline(word))
-    if word.isascii() and word.isdecimal():
-        return Address("v4l2", f"/dev/video{int(word)}", f"/dev/video{int(word)}")
-    if word.startswith("/dev/"):
-        return Address("v4l2", word, word)
+        return Address("stream", f"{url[1].lower()}://{url[2]}", redact_url(address))
+    if " ! " in address and prefix != "gstreamer":
+        return Address("gstreamer", address, redact_pipeline(address))
+    if address.isascii() and address.isdecimal():
+        return Address("v4l2", f"/dev/video{int(address)}", f"/dev/video{int(address)}")
+    if address.startswith("/dev/"):
+        return Address("v4l2", address, address)
     if prefix == "gstreamer":
         return Address("gstreamer", _filled(text, rest), f"gstreamer:{redact_pipeline(rest.strip())}")
     if prefix == "aravis":
-        return Address("aravis", rest.strip(), word)
+        return Address("aravis", rest.strip(), address)
     if prefix == "watch":
-        return Address("watched", _filled(text, rest), word)
+        return Address("watched", _filled(text, rest), address)
     return Address("files", _filled(text, text), text)
 
 
 def redact_url(url: str) -> str:
-    """The URL without user, password, fragment and the values of a query that are not known to be harmless.
+    """Return the URL without user, password, fragment and the values of a query that are not known to be harmless.
 
-    Whatever stands before the last `@` is taken for credentials, be it escaped as it ought to or not; a part of the
-    path that looks like `password=...` is hidden whole. A bare token in the path cannot be known: set a name.
+    All text before the last `@` is taken for credentials, escaped correctly or not; a part of the path that looks like
+    `password=...` is hidden. A token alone in the path cannot be recognised: set a name.
     """
     match = _URL.fullmatch(url.strip())
     if match is None:
@@ -72,7 +72,7 @@ def redact_url(url: str) -> str:
 
 
 def redact_pipeline(pipeline: str) -> str:
-    """A GStreamer pipeline without the credentials in its URLs, and without properties that look like them."""
+    """Return a GStreamer pipeline without the credentials in its URLs and properties."""
     return _PROPERTY.sub(_redact_property, pipeline)
 
 

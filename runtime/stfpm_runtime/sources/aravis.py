@@ -1,18 +1,21 @@
-"""GigE Vision and USB3 Vision cameras, through Aravis: with their own pixels, and told at once when control is lost."""
+"""GigE Vision and USB3 Vision cameras, through Aravis's C library: no Python bindings need to be installed."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
+from collections.abc import Callable
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from stfpm_runtime.errors import ImageError, OptionError
+from stfpm_runtime.errors import OptionError
 
 from .address import Address
-from .aravis_library import CONTROL_LOST, LIBRARY, Aravis, AravisError
-from .camera import CameraLostError, OpenCamera, Pixels, RawFrame
+from .camera import CameraLostError, OpenCamera, RawFrame, damaged_frame
 from .options import SourceOptions
 from .pixel_formats import to_picture
 
@@ -30,9 +33,38 @@ _STATUS = {
 """ArvBufferStatus of Aravis 0.8, GigE Vision and USB3 Vision alike."""
 _OPENING = threading.Lock()  # the library's list of devices is for one thread
 
+LIBRARY = "libaravis-0.8.so.0"
+_ERROR = POINTER(c_void_p)
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "arv_camera_new": (c_void_p, [c_char_p, _ERROR]),
+    "arv_camera_get_device": (c_void_p, [c_void_p]),
+    "arv_camera_create_stream": (c_void_p, [c_void_p, c_void_p, c_void_p, _ERROR]),
+    "arv_camera_get_payload": (c_uint, [c_void_p, _ERROR]),
+    "arv_camera_set_acquisition_mode": (None, [c_void_p, c_int, _ERROR]),
+    "arv_camera_start_acquisition": (None, [c_void_p, _ERROR]),
+    "arv_camera_stop_acquisition": (None, [c_void_p, _ERROR]),
+    "arv_device_set_features_from_string": (c_int, [c_void_p, c_char_p, _ERROR]),
+    "arv_buffer_new_allocate": (c_void_p, [c_size_t]),
+    "arv_buffer_get_status": (c_int, [c_void_p]),
+    "arv_buffer_get_data": (c_void_p, [c_void_p, POINTER(c_size_t)]),
+    "arv_buffer_get_image_width": (c_int, [c_void_p]),
+    "arv_buffer_get_image_height": (c_int, [c_void_p]),
+    "arv_buffer_get_image_pixel_format": (c_uint32, [c_void_p]),
+    "arv_buffer_get_frame_id": (c_uint64, [c_void_p]),
+    "arv_buffer_get_timestamp": (c_uint64, [c_void_p]),
+    "arv_stream_push_buffer": (None, [c_void_p, c_void_p]),
+    "arv_stream_timeout_pop_buffer": (c_void_p, [c_void_p, c_uint64]),
+    "g_object_unref": (None, [c_void_p]),
+    "g_error_free": (None, [c_void_p]),
+    "g_signal_connect_data": (c_uint64, [c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_int]),
+    "g_signal_handler_disconnect": (None, [c_void_p, c_uint64]),
+}
+CONTROL_LOST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+"""What the signal `control-lost` of a device calls, from a thread of the library's own."""
+
 
 def aravis_opener(address: Address, options: SourceOptions) -> OpenCamera:
-    """How to open the camera. Raises OptionError where the library is not installed."""
+    """Return the function that opens the camera. Raises OptionError where the library is not installed."""
     try:
         library = Aravis()
     except (OSError, AttributeError):
@@ -83,31 +115,32 @@ class AravisCamera:
         library.call("arv_camera_start_acquisition", self._camera)
 
     def read(self) -> RawFrame | None:
-        """The next frame that came; one that is not whole has no pixels, but the reason, when developed."""
+        """Return the next frame; one that is not whole has the reason in place of pixels."""
         buffer = self._library.arv_stream_timeout_pop_buffer(self._stream, POLL_US)
         if buffer is None:
             if self._lost.is_set():
                 raise CameraLostError("the camera does not answer any more, or another program controls it")
             return None
         try:
-            return self._shot(buffer)
+            return self._raw_frame(buffer)
         finally:
             self._library.arv_stream_push_buffer(self._stream, buffer)
 
-    def _shot(self, buffer: int) -> RawFrame | None:
+    def _raw_frame(self, buffer: int) -> RawFrame | None:
         library, status = self._library, self._library.arv_buffer_get_status(buffer)
         if status in (_UNKNOWN, _CLEARED, _ABORTED):
             return None
         if status != _SUCCESS:
-            return RawFrame(np.empty(0, np.uint8), partial(_broken, _STATUS.get(status, f"status {status}")), "0x0")
+            why = _STATUS.get(status, f"status {status}")
+            return damaged_frame(f"the frame is not whole: {why}; check cable, network and packet size")
         width, height = library.arv_buffer_get_image_width(buffer), library.arv_buffer_get_image_height(buffer)
         data = np.frombuffer(library.copy_data(buffer), np.uint8)
         code, padding = library.arv_buffer_get_image_pixel_format(buffer), library.row_padding(buffer)
-        develop = partial(to_picture, code=code, height=height, width=width, row_padding=padding)
-        return RawFrame(data, develop, f"{width}x{height}", number=library.frame_number(buffer))
+        decode = partial(to_picture, code=code, height=height, width=width, row_padding=padding)
+        return RawFrame(data, decode, f"{width}x{height}", number=library.frame_number(buffer))
 
     def close(self) -> None:
-        """Stop and give the camera back; takes seconds where it does not answer any more."""
+        """Stop and close the camera; takes seconds where it does not answer any more."""
         library = self._library
         if self._camera is None:
             return
@@ -121,5 +154,56 @@ class AravisCamera:
         self._camera = self._stream = None
 
 
-def _broken(why: str, raw: Pixels) -> Pixels:
-    raise ImageError(f"the frame is not whole: {why}; check cable, network and packet size")
+class AravisError(Exception):
+    """The library reports an error: its text."""
+
+
+class _GError(ctypes.Structure):
+    _fields_ = (("domain", c_uint32), ("code", c_int), ("message", c_char_p))
+
+
+class Aravis:
+    """Calls the C library. Raises OSError where it is not installed, AttributeError where it is too old."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(LIBRARY)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.restype, function.argtypes = result, arguments
+        self._has_padding = hasattr(self._library, "arv_buffer_get_image_padding")  # since 0.8.21
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(self._library, name)
+        return function
+
+    def call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 (what C gives)
+        """Call a function whose last argument is a GError. Raises AravisError when it sets that."""
+        error = c_void_p()
+        result = getattr(self._library, name)(*arguments, ctypes.byref(error))
+        if error.value:
+            message = ctypes.cast(error, POINTER(_GError)).contents.message or b""
+            text = " ".join(message.decode("utf-8", "replace").split())
+            self._library.g_error_free(error)
+            if result and name in ("arv_camera_new", "arv_camera_create_stream"):
+                self._library.g_object_unref(result)
+            raise AravisError(text or f"{name} failed")
+        return result
+
+    def copy_data(self, buffer: int) -> bytes:
+        """Return the bytes of a buffer."""
+        size = c_size_t()
+        data = self._library.arv_buffer_get_data(buffer, ctypes.byref(size))
+        return ctypes.string_at(data, size.value) if data else b""
+
+    def frame_number(self, buffer: int) -> int | None:
+        """Return one number from the camera's frame counter and time stamp; None where it has neither."""
+        counter = self._library.arv_buffer_get_frame_id(buffer)
+        stamp_ns = self._library.arv_buffer_get_timestamp(buffer)
+        return (stamp_ns << 64 | counter) or None
+
+    def row_padding(self, buffer: int) -> int:
+        """Return the number of bytes at the end of each row that belong to no pixel."""
+        x, y = c_int(), c_int()
+        if self._has_padding:
+            self._library.arv_buffer_get_image_padding(c_void_p(buffer), ctypes.byref(x), ctypes.byref(y))
+        return x.value

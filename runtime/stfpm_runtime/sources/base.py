@@ -1,12 +1,19 @@
-"""What every source of frames offers."""
+"""What every source of frames offers, and the one rule for frames that come again."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from stfpm_runtime.imaging.preprocessing import Image
+
+Pixels = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,24 +29,27 @@ class Frame:
     error: str = ""
     """Why it could not be read; empty otherwise."""
     arrived_ns: int = 0
-    """`time.monotonic_ns()` at the moment when it was there, or was triggered; 0 where nobody looked at the clock."""
+    """`time.monotonic_ns()` when it arrived, or was triggered; 0 where the time is not known."""
     dropped: int = 0
-    """Frames of a camera that were passed over since the one before, because a newer one had come."""
+    """Frames of a camera since the one before that were dropped, because a newer one had come."""
     part: str = ""
     """The part's id, where a trigger gave one."""
     repeated: bool = False
-    """Whether a camera gave the same picture before, to the last bit: it does not show what is there now."""
+    """Whether the source gave the same picture before, to the last bit: it does not show what is there now."""
+
+
+EventKind = Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped", "unchecked"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that befell a source, for the journal."""
+    """A change of a source's state, or a warning, for the journal."""
 
     source: str
     """Without credentials."""
-    kind: Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped", "unchecked"]
+    kind: EventKind
     """`skipped`: files that are not judged, with their names. `unchecked`: damage that cannot be found in the frames.
-    Neither says anything about the state of the source."""
+    Neither changes the state of the source."""
     detail: str = ""
     """The reason in words, without credentials."""
 
@@ -57,27 +67,79 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """As the user would name it, without credentials."""
+        """Return its name as the user would write it, without credentials."""
         ...
 
     @property
     def live(self) -> bool:
-        """Whether frames come by themselves and are dropped when nobody takes them."""
+        """Return whether frames come by themselves and are dropped when nobody takes them."""
         ...
 
     def next(self, timeout_s: float) -> Frame | None:
-        """The next frame; of a live source the newest, if it was not given already.
+        """Return the next frame; of a live source the newest, if it was not given already.
 
         None when none came within `timeout_s`, and for ever once it has `ended`. Never raises for a frame that cannot
-        be read, or a camera that is gone: such a frame has an `error`, such a camera gives None, and events tell of it.
+        be read, or a camera that is gone: such a frame has an `error`, such a camera gives None and sends events.
         """
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether no frame will ever come again; never of a camera or a watched folder that is open."""
+        """Return whether no frame will ever come again; never true of an open camera or watched folder."""
         ...
 
     def close(self) -> None:
-        """Stop the thread and give the camera back; within a second. Closing twice is fine."""
+        """Stop the thread and close the camera, within a second. May be called twice."""
         ...
+
+
+class FreezeDetector:
+    """Finds frames that equal one of the last different frames. For one thread.
+
+    Real frames have noise: one that equals an earlier one to the last bit shows the past, whether the camera is frozen
+    or gives a ring of a few buffers again and again.
+    """
+
+    MOST = 8
+    MOST_BYTES = 64 << 20
+    """Frames that are kept; at least two, however large they are."""
+
+    def __init__(self, frozen_after_s: float) -> None:
+        """Store for how long frames may repeat before the source is frozen; with 0 no frame counts as repeated."""
+        self._frozen_after_s = frozen_after_s
+        self._frames: deque[Pixels] = deque()
+        self._number: int | None = None
+        self._repeated = False
+        self._differed_ns = 0  # when the last frame came that was not repeated
+
+    def forget_number(self) -> None:
+        """Compare the next frame by its contents alone: a camera that is opened again may number its frames anew."""
+        self._number = None
+
+    def is_repeated(self, content: Pixels, number: int | None = None) -> bool:
+        """Return whether the frame equals one of the last, or has the last one's number; keep it otherwise."""
+        if not self._frozen_after_s:
+            return False
+        same_number = number is not None and number == self._number
+        same_content = any(_is_equal(frame, content) for frame in self._frames)
+        self._number, self._repeated = number, same_number or same_content
+        if not same_content:
+            self._frames.appendleft(content)
+            while len(self._frames) > max(2, min(self.MOST, self.MOST_BYTES // max(1, content.nbytes))):
+                self._frames.pop()
+        if not self._repeated:
+            self._differed_ns = time.monotonic_ns()
+        return self._repeated
+
+    def frozen_s(self) -> float:
+        """Return for how long, in seconds, all frames have been repeated, if that is too long; 0 otherwise."""
+        still_s = (time.monotonic_ns() - self._differed_ns) / 1e9
+        return still_s if self._repeated and still_s > self._frozen_after_s else 0.0
+
+
+def _is_equal(a: Pixels, b: Pixels) -> bool:
+    """Return whether two frames are the same. Comparing some rows first settles it for all but frozen ones."""
+    if a.shape != b.shape or a.dtype != b.dtype or not a.size:
+        return False
+    step = max(1, a.shape[0] // 16)  # bytes of a coded frame are rows, too
+    return np.array_equal(a[::step], b[::step]) and np.array_equal(a, b)

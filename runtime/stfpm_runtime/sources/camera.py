@@ -1,33 +1,43 @@
-"""What `LiveSource` asks of a camera; one module for each kind has it."""
+"""What `LiveSource` asks of a camera, which one module for each kind implements; and frames as JPEG data."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Pixels = npt.NDArray[Any]
+from stfpm_runtime.errors import ImageError
+from stfpm_runtime.imaging.images import decode_image
+from stfpm_runtime.imaging.jpeg_data import jpeg_segments
+
+from .base import Pixels
+
+NEVER_S = 3600.0
+"""The longest wait for a frame where a camera may be silent for any time (`silent_after_s` 0)."""
+NOT_WHOLE = "check cable, network and the load of the bus"
+"""The remedy for a frame that did not come whole."""
+_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
 
 
 class CameraLostError(Exception):
-    """A camera cannot be opened, or gives no more: the reason in words, without credentials. Never leaves a source."""
+    """A camera cannot be opened, or gives no more frames: the reason, without credentials. Never leaves a source."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawFrame:
-    """One frame as it came: little work was done on it, as it may be dropped."""
+    """One frame as the camera gave it, not decoded yet, as it may be dropped."""
 
     raw: Pixels
     """An array of its own, which no next frame overwrites."""
-    develop: Callable[[Pixels], Pixels]
-    """Makes of it what `to_bgr8` takes. Raises ImageError."""
+    decode: Callable[[Pixels], Pixels]
+    """Makes of `raw` what `to_bgr8` takes. Raises ImageError."""
     size: str
-    """Width and height as people write them: 640x480."""
+    """Width and height, such as 640x480."""
     content: Pixels | None = None
     """What repeated frames are found by; None: `raw`."""
     arrived_ns: int = 0
@@ -40,61 +50,59 @@ class Camera(Protocol):
     """An open camera. One thread uses it."""
 
     on_demand: bool
-    """Whether each `read` asks the camera for a picture, so that it is to be called for those that are wanted only."""
+    """Whether each `read` asks the camera for a picture, so that it is called for pictures that are wanted only."""
     unchecked: str
     """What damage of its frames cannot be found, and the remedy; empty if none is known."""
 
     def read(self) -> RawFrame | None:
-        """The next frame; None where none came for a moment. Raises CameraLostError where none will."""
+        """Return the next frame; None where none came for a moment. Raises CameraLostError where none will come."""
         ...
 
     def close(self) -> None:
-        """Give the device back. May take long when the peer is gone."""
+        """Close the device. May take long when the peer is gone."""
         ...
 
 
 OpenCamera = Callable[[], Camera]
-"""Opens it, or raises CameraLostError."""
+"""Opens a camera, or raises CameraLostError."""
 
 
-class FreezeDetector:
-    """The last different frames of a camera, to find one that is given again. One thread uses it.
+def lost_after(waited_s: float, silent_after_s: float) -> CameraLostError:
+    """Return the error for a stream that gave no frame: it was silent too long, or ended before that."""
+    silent = silent_after_s and waited_s > 0.9 * silent_after_s
+    return CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
 
-    Real frames have noise: one that equals an earlier one to the last bit shows the past, be the camera frozen or a
-    ring of a few buffers that go round.
+
+def jpeg_frame(data: bytes, max_megapixels: float, arrived_ns: int = 0) -> RawFrame:
+    """Return the frame of this JPEG data. Decoding it raises ImageError if it is no whole picture.
+
+    Repeated frames are found by the coded pixels: a time in a JPEG's header or comment makes no other picture.
     """
-
-    MOST = 8
-    MOST_BYTES = 64 << 20
-    """Frames that are kept; at least two, however large they are."""
-
-    def __init__(self) -> None:
-        self._frames: deque[Pixels] = deque()
-        self._number: int | None = None
-        self.differed_ns = 0
-        """`time.monotonic_ns()` of the last frame that was not repeated."""
-
-    def forget_number(self) -> None:
-        """Compare the next frame by its contents alone: a camera that is opened again may number its frames anew."""
-        self._number = None
-
-    def is_repeated(self, content: Pixels, number: int | None = None) -> bool:
-        """Return whether the frame equals one of the last, or has the same number; keep it if it does not."""
-        same_number = number is not None and number == self._number
-        self._number = number
-        if any(_equal(frame, content) for frame in self._frames):
-            return True
-        self._frames.appendleft(content)
-        while len(self._frames) > max(2, min(self.MOST, self.MOST_BYTES // max(1, content.nbytes))):
-            self._frames.pop()
-        if not same_number:
-            self.differed_ns = time.monotonic_ns()
-        return same_number
+    size, scan = "0x0", 0
+    for marker, start, _ in jpeg_segments(data):
+        if marker in _FRAME_HEADERS and len(data) >= start + 5:
+            height, width = struct.unpack_from(">HH", data, start + 1)
+            size = f"{width}x{height}"
+        elif marker == _START_OF_SCAN:
+            scan = start
+            break
+    raw = np.frombuffer(data, np.uint8)
+    return RawFrame(raw, partial(_decode_jpeg, max_megapixels=max_megapixels), size, raw[scan:], arrived_ns)
 
 
-def _equal(a: Pixels, b: Pixels) -> bool:
-    """Return whether two frames are the same. Some rows settle it for all but frozen ones, at next to no cost."""
-    if a.shape != b.shape or a.dtype != b.dtype or not a.size:
-        return False
-    step = max(1, a.shape[0] // 16)  # bytes of a coded frame are rows, too
-    return np.array_equal(a[::step], b[::step]) and np.array_equal(a, b)
+def damaged_frame(reason: str) -> RawFrame:
+    """Return a frame without pixels. Decoding it raises ImageError with the reason."""
+    return RawFrame(np.empty(0, np.uint8), partial(_raise, reason), "0x0")
+
+
+def _decode_jpeg(raw: Pixels, max_megapixels: float) -> Pixels:
+    try:
+        return decode_image(raw.tobytes(), "the frame", max_megapixels=max_megapixels)
+    except ImageError as error:
+        reason = str(error).removeprefix("the frame: ").removesuffix("; copy it again")
+        reason = reason.replace("the file ends", "its data ends")
+        raise ImageError(f"the frame is not whole: {reason}; {NOT_WHOLE}") from None
+
+
+def _raise(reason: str, raw: Pixels) -> Pixels:
+    raise ImageError(reason)

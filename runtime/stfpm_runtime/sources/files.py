@@ -1,57 +1,87 @@
-"""Frames of files: pictures and videos on disk. What cannot be read is a Frame too, with the reason in it."""
+"""Frames of files: pictures and videos on disk. A file that cannot be read gives a frame with the reason."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import glob
-import logging
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-
-import cv2
 
 from stfpm_runtime.errors import DataError, ImageError
 from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, why_left_out
-from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.options import MAX_MEGAPIXELS
 
 from .address import parse_address
-from .base import Frame
-from .video_file import breaks_off
+from .base import Event, Frame, OnEvent
+from .options import SourceOptions
+from .video_file import UNCHECKED_VIDEOS, checks_videos, is_video, read_video_file
 
-LOG = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = (
-    ".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpeg", ".mpg", ".mpe", ".ts", ".mts", ".m2ts", ".webm", ".wmv", ".flv",
-    ".ogv", ".3gp", ".mjpg", ".mjpeg", ".h264", ".h265", ".hevc",
-)  # fmt: skip
-UNCHECKED_VIDEOS = (
-    "damaged frames in the middle of a video cannot be told from whole ones; pip install 'stfpm-edge[video]'"
-)
-UNKNOWN_COUNT = 1 << 30
-"""The number of frames that FFmpeg writes into an AVI file whose end it cannot know, because it goes into a pipe."""
 NAMED = 5
 """Files of one kind that a summary of what was left out names."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What a user's `--source` comes to."""
+    """The files that a user's `--source` names."""
 
     paths: tuple[Path, ...]
     """Pictures and videos to inspect, each once, in the order named and sorted within a folder or pattern."""
     root: Path
-    """The innermost folder that holds all that was named, absolute; results mirror the tree below it."""
+    """The innermost folder that holds all that was named, absolute; results mirror the tree of files in it."""
     left_out: Mapping[Path, str] = field(default_factory=dict)
     """What lies in the folders, or matches a pattern, and is not inspected, each with the reason."""
 
 
+class FileSource:
+    """The frames of pictures, videos, folders and patterns, in the order of `find_files`; none is ever dropped.
+
+    Raises DataError where `find_files` does. `arrived_ns` is when a frame was read. An event names the files that are
+    left out. There is no thread: `next` reads.
+    """
+
+    live = False
+
+    def __init__(
+        self, sources: Sequence[str], options: SourceOptions | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        options = options or SourceOptions()
+        self._name = ", ".join(sources)
+        self._ended = False
+        files = find_files(sources)
+        self._frames = read_frames(files.paths, options.bits, options.max_megapixels)
+        if on_event is not None and files.left_out:
+            on_event(Event(options.name or self._name, "skipped", summarise(files.left_out)))
+        if on_event is not None and any(map(is_video, files.paths)) and not checks_videos():
+            on_event(Event(options.name or self._name, "unchecked", UNCHECKED_VIDEOS))
+
+    @property
+    def name(self) -> str:
+        """Return the sources, as the user named them."""
+        return self._name
+
+    @property
+    def ended(self) -> bool:
+        """Return whether `next` has found the end."""
+        return self._ended
+
+    def next(self, timeout_s: float) -> Frame | None:
+        """Read and return the next frame; None once there is no more."""
+        for frame in self._frames:
+            return dataclasses.replace(frame, arrived_ns=time.monotonic_ns())
+        self._ended = True
+        return None
+
+    def close(self) -> None:
+        """Read no more."""
+        self._frames = iter(())
+
+
 def find_files(sources: Sequence[str]) -> Files:
-    """Return the pictures and videos that the sources name: files, folders (with all below them) and glob patterns.
+    """Return the pictures and videos that the sources name: files, folders (searched to any depth), glob patterns.
 
     A file named outright is taken whatever its suffix. Raises DataError for a source that does not exist, a pattern
     that matches nothing, and where all sources together hold neither picture nor video.
@@ -59,7 +89,7 @@ def find_files(sources: Sequence[str]) -> Files:
     left_out: dict[Path, str] = {}
     try:
         named = [path for source in sources for path in _expand(source, left_out)]
-        files = [file for path in named for file in (_below(path, left_out) if path.is_dir() else [path])]
+        files = [file for path in named for file in (_search(path, left_out) if path.is_dir() else [path])]
         folders = [path if path.is_dir() else path.parent for path in map(absolute, named)]
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from None
@@ -94,7 +124,7 @@ def read_frames(
     """
     for path in paths:
         if is_video(path):
-            yield from _read_video(path, max_megapixels)
+            yield from read_video_file(path, max_megapixels)
         else:
             try:
                 yield Frame(str(path), image=read_image(path, bits=bits, max_megapixels=max_megapixels))
@@ -117,83 +147,18 @@ def _expand(source: str, left_out: dict[Path, str]) -> list[Path]:
     if not glob.has_magic(source):
         raise DataError(f"{source}: no such file or folder; expected a picture, a video, a folder or a quoted pattern")
     matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 (Path.glob wants them relative)
-    wanted = [path for path in matches if path.is_dir() or _is_frames(path)]
+    wanted = [path for path in matches if path.is_dir() or _holds_frames(path)]
     if not wanted:
         raise DataError(f"{source}: the pattern matches no picture, video or folder; check it, and quote it")
     left_out.update({path: why_left_out(path) for path in matches if path not in wanted})
     return wanted
 
 
-def _below(folder: Path, left_out: dict[Path, str]) -> list[Path]:
-    found = survey_folder(folder, _is_frames)
+def _search(folder: Path, left_out: dict[Path, str]) -> list[Path]:
+    found = survey_folder(folder, _holds_frames)
     left_out.update(found.left_out)
     return found.files
 
 
-def _is_frames(path: Path) -> bool:
+def _holds_frames(path: Path) -> bool:
     return is_image(path) or is_video(path)
-
-
-def is_video(path: Path) -> bool:
-    """Return whether the file's name says that it is a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-
-
-def _read_video(path: Path, max_megapixels: float) -> Iterator[Frame]:
-    """Yield all frames of a video, damaged ones as errors, and one with the error where its file is not whole."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        # An AVI file counts its frames. Elsewhere the number is an estimate, or includes frames that are not shown.
-        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if path.suffix.lower() == ".avi" else 0
-        if width * height > max_megapixels * 1e6:
-            reason = (
-                f"{path}: has frames of {width:.0f}x{height:.0f} pixels; expected at most {max_megapixels:g} megapixels"
-            )
-            yield Frame(str(path), 0, error=f"{reason}, raise max_megapixels if they are meant to be so large")
-            return
-        count = 0
-        for count, (image, error) in enumerate(_decode_video(path, capture, max_megapixels), 1):
-            yield Frame(str(path), count - 1, image, f"{path}: {error}" if error else "")
-    finally:
-        capture.release()
-    if count == 0:
-        yield Frame(str(path), 0, error=f"{path}: no frame can be decoded; expected a whole video, copy it again")
-    elif count < announced < UNKNOWN_COUNT:
-        reason = f"{path}: breaks off after {count} of {announced} frames; copy it again"
-        yield Frame(str(path), count, error=reason)
-    elif breaks_off(path):
-        yield Frame(str(path), count, error=f"{path}: breaks off after {count} frames; copy it again")
-
-
-def _decode_video(path: Path, capture: cv2.VideoCapture, max_megapixels: float) -> Iterator[tuple[Image | None, str]]:
-    """Yield pixels or error of each frame: with PyAV or, where that is not installed, with OpenCV."""
-    if checks_videos():
-        from .video import read_video
-
-        yield from read_video(str(path), max_megapixels)
-        return
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as with pictures: a phone's flag would turn only some
-    while (image := _next_image(capture)) is not None:
-        yield image, ""
-
-
-def checks_videos() -> bool:
-    """Return whether damaged frames of videos are found, which needs PyAV; a warning is logged once if they are not."""
-    found = find_spec("av") is not None
-    if not found:
-        _warn_unchecked()
-    return found
-
-
-@functools.cache
-def _warn_unchecked() -> None:
-    LOG.warning("%s", UNCHECKED_VIDEOS)
-
-
-def _next_image(capture: cv2.VideoCapture) -> Image | None:
-    try:
-        read, image = capture.read()
-    except cv2.error:
-        return None
-    return image if read else None  # type: ignore[return-value]

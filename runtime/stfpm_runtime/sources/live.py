@@ -1,211 +1,247 @@
-"""Live sources: a camera read by a thread that keeps its newest frame, watches over it and calls it again when lost."""
+"""Live sources: one thread reads a camera and keeps its newest frame, another one opens it again when it is lost."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import random
 import threading
 import time
-from functools import partial
-from importlib.util import find_spec
-from typing import Literal
+from dataclasses import dataclass
 
 import cv2
 
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.preprocessing import to_bgr8
+from stfpm_runtime.lifecycle import Backoff, Worker
 
-from .address import Address, parse_address
-from .base import Event, Frame, OnEvent, Source
-from .camera import FreezeDetector, OpenCamera
-from .connection import Connection, Newest
-from .file_source import FileSource
+from .base import Event, EventKind, Frame, FreezeDetector, OnEvent
+from .camera import CameraLostError, OpenCamera, RawFrame
+from .mailbox import Droppable, FrameMailbox
 from .options import SourceOptions
-from .watched import WatchedFolder
 
 LOG = logging.getLogger(__name__)
 
 MOST_STUCK = 3
-"""Calls into a driver that never came back, before no further one is made until one of them does."""
+"""Calls into a driver that never returned, before no further one is made until one of them returns."""
 CLOSE_S = 0.8
-"""How long closing waits for the threads; what hangs in a driver is left behind, and closes the camera on return."""
+"""How long closing waits for the threads; one that hangs in a driver is abandoned, and closes the camera on return."""
+GRACE_S = 0.5
+"""How much longer than a camera's own time-out the supervisor waits for the call that should have kept it."""
+WANTED_S = 0.1
+"""How often a thread that waits for a request for a picture looks whether it is to stop, in seconds."""
 
 
-def open_source(address: str, *, on_event: OnEvent, options: SourceOptions | None = None) -> Source:
-    """The source of this address; docs/sources.md has the kinds. Close it when done.
+@dataclass(eq=False)
+class ReceivedFrame(Droppable):
+    """A raw frame in a live source's mailbox."""
 
-    A camera need not be there: it is called until it comes, and events tell of it. Raises OptionError for an address
-    or an option that makes no sense here or needs what is not installed, DataError for files that do not exist.
-    """
-    options = options or SourceOptions()
-    found = parse_address(address)
-    if found.kind == "watched" or (found.kind == "files" and options.watch):
-        return WatchedFolder(found.target, options.name or found.name, on_event, options)
-    if found.kind == "files":
-        return FileSource([found.target], options, on_event)
-    if found.kind == "aravis":  # its pixel format says how many bits there are, and all come at full scale
-        options = dataclasses.replace(options, bits=16)
-    return LiveSource(options.name or found.name, _opener(found, options), on_event, options)
+    raw: RawFrame
+    index: int
+    """Its number since the source was started, from 0."""
+    arrived_ns: int
+    repeated: bool
 
 
-def _opener(address: Address, options: SourceOptions) -> OpenCamera:
-    if address.kind == "aravis":
-        from .aravis import aravis_opener
-
-        return aravis_opener(address, options)
-    if address.kind != "stream":
-        return _opencv_opener(address, options)
-    open_video = _video_opener(address, options)
-    if not address.target.startswith("http"):
-        return open_video
-    from .http import http_opener
-
-    return http_opener(address, options, open_video)
-
-
-def _video_opener(address: Address, options: SourceOptions) -> OpenCamera:
-    """Return what opens a compressed stream: PyAV where it is installed, OpenCV otherwise."""
-    if find_spec("av") is None:
-        return _opencv_opener(address, options)
-    from .video import VideoCamera
-
-    return partial(VideoCamera, address, options)
-
-
-def _opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
-    from .opencv import opencv_opener
-
-    return opencv_opener(address, options)
-
-
-class LiveSource:
-    """A camera, from the first call to the last. One thread supervises and tells of events, one reads."""
+class LiveSource(Worker):
+    """A camera, from its first opening to the last. Its own thread supervises and reports events, another one reads."""
 
     live = True
 
     def __init__(self, name: str, open_camera: OpenCamera, on_event: OnEvent, options: SourceOptions) -> None:
+        """Store everything; `start` opens the camera."""
+        super().__init__(f"source {name}")
+        self.mailbox = FrameMailbox[ReceivedFrame]()
+        self.freeze_detector = FreezeDetector(options.frozen_after_s)
+        """Knows frames of all connections: a picture from before a loss may come again after it."""
+        self.changed = threading.Event()
+        """Wakes the supervisor: the connection has changed, or the source is closed."""
+        self.options = options
+        self.open_camera = open_camera
+        self.received = 0
+        """Number of frames that were put into the mailbox."""
         self._name = name
-        self._open_camera = open_camera
         self._on_event = on_event
-        self._options = options
-        self._newest = Newest()
-        self._recent = FreezeDetector()
-        self._wake = threading.Event()
-        self._closing = False
-        self._seen = False  # whether anything was told of the camera yet
+        self._reported = False  # whether any event was sent
         self._lost = False
-        self._unchecked = False  # whether it was told that damage cannot be found
-        self._connection: Connection | None = None
-        self._supervisor = threading.Thread(target=self._supervise, name=f"source {name}", daemon=True)
-        self._supervisor.start()
+        self._unchecked = False  # whether the event `unchecked` was sent
+        self._connection: _Connection | None = None
 
     @property
     def name(self) -> str:
-        """Without credentials."""
+        """Return its name without credentials."""
         return self._name
 
     @property
     def ended(self) -> bool:
-        """Whether it was closed: a camera that is gone may come back."""
-        return self._closing
+        """Return whether it was closed: a camera that is gone may come back."""
+        return self.stopping.is_set()
 
     def next(self, timeout_s: float) -> Frame | None:
-        """The newest frame that was not given yet; None when none comes in time, and while the camera is frozen."""
-        taken = self._newest.take(timeout_s)
-        if taken is None:
-            return None
-        try:
-            image, error = to_bgr8(taken.shot.develop(taken.shot.raw), self._options.bits), ""
-        except (ImageError, cv2.error) as problem:
-            image, error = None, str(problem)
-        return Frame(self._name, taken.index, image, error, taken.arrived_ns, taken.dropped, repeated=taken.repeated)
+        """Return the newest frame that was not given yet; None if none comes in time or the camera is frozen."""
+        for received in self.mailbox.take(timeout_s):
+            image, error = None, ""
+            try:
+                image = to_bgr8(received.raw.decode(received.raw.raw), self.options.bits)
+            except (ImageError, cv2.error) as problem:
+                error = str(problem)
+            arrived_ns, dropped = received.arrived_ns, received.dropped
+            return Frame(self._name, received.index, image, error, arrived_ns, dropped, repeated=received.repeated)
+        return None
 
     def close(self) -> None:
-        """Stop the threads; within a second, even where the camera's driver hangs."""
-        self._closing = True  # before the wake: whoever clears that looks at this afterwards
-        until = time.monotonic() + CLOSE_S
-        self._newest.close()
-        self._wake.set()
-        self._supervisor.join(CLOSE_S / 2)
-        if self._connection is not None:
-            self._connection.let_go()
-            self._connection.thread.join(max(0.0, until - time.monotonic()))
+        """Stop the threads within a second, even where the camera's driver hangs."""
+        self.stop(time.monotonic() + CLOSE_S)
 
-    def _supervise(self) -> None:
-        attempt = 0
-        stuck: list[Connection] = []
-        while not self._closing:
-            stuck = [connection for connection in stuck if connection.thread.is_alive()]
+    def stop(self, deadline_s: float) -> None:
+        """Stop the supervisor, then the reading thread, until `deadline_s` on `time.monotonic()`."""
+        super().stop((time.monotonic() + deadline_s) / 2)
+        if self._connection is not None:
+            self._connection.stop(deadline_s)
+
+    def wake(self) -> None:
+        """Wake the supervisor and the thread that waits for a frame."""
+        self.mailbox.close()
+        self.changed.set()
+
+    def run(self) -> None:
+        """Open the camera, watch it until it is lost, and open it again, until the source is closed."""
+        options = self.options
+        backoff = Backoff(options.retry_first_s, options.retry_most_s, options.jitter)
+        stuck: list[_Connection] = []
+        while not self.stopping.is_set():
+            stuck = [connection for connection in stuck if connection.is_alive]
             if len(stuck) < MOST_STUCK:
-                began = time.monotonic()
-                self._connection = self._connect()
+                began_s = time.monotonic()
+                self._connection = _Connection(self)
+                self._connection.start()
                 reason = self._watch(self._connection)
-                self._connection.let_go()
+                self._connection.request_stop()
                 stuck.append(self._connection)
                 if reason:
-                    self._newest.clear()
-                    self._tell_lost(reason)
-                # One that stood long starts anew; one that comes and goes is called ever less often.
-                attempt = 0 if time.monotonic() - began > self._options.retry_most_s else attempt
-            self._pause(attempt)
-            attempt += 1
+                    self.mailbox.clear("")
+                    self._report_lost(reason)
+                if time.monotonic() - began_s > options.retry_most_s:
+                    backoff.reset()  # one that lasted is opened again at once; one that comes and goes ever less often
+            self.stopping.wait(backoff.next_s())
 
-    def _connect(self) -> Connection:
-        return Connection(self._open_camera, self._newest, self._recent, self._wake, self._options, self._name)
-
-    def _watch(self, connection: Connection) -> str:
-        """Tell of what befalls the connection until it is lost; why it is, empty when we are closed."""
+    def _watch(self, connection: _Connection) -> str:
+        """Report what happens to the connection. Return why it is lost; an empty text when the source is closed."""
         frozen = came = False
         while True:
-            self._wake.clear()  # first: what happens from here on wakes us again
-            if self._closing:
+            self.changed.clear()  # first: what happens from here on wakes this thread again
+            if self.stopping.is_set():
                 return ""
-            reason, now_frozen = connection.reason, connection.frozen_s > 0
+            reason, frozen_s = connection.reason, connection.frozen_s
             if connection.frames and not came:
                 came = True
-                self._tell_came(connection)
-            if now_frozen != frozen:
-                frozen = now_frozen
-                self._tell_frozen(connection, frozen)
+                self._report_came(connection)
+            if (frozen_s > 0) != frozen:
+                frozen = not frozen
+                detail = f"the same picture to the last bit for {frozen_s:.1f} s; it is not given on"
+                self._report(*("frozen", detail) if frozen else ("thawed", "frames differ again"))
             if reason is not None:
                 return reason
-            left_s = connection.patience_s()
+            left_s = connection.left_s()
             if left_s <= 0:
                 return f"no frame for {connection.quiet_s():.1f} s"
-            self._wake.wait(left_s)
+            self.changed.wait(left_s)
 
-    def _tell_came(self, connection: Connection) -> None:
-        self._tell("regained" if self._seen else "opened", connection.size)
+    def _report_came(self, connection: _Connection) -> None:
+        self._report("regained" if self._reported else "opened", connection.size)
         if connection.unchecked and not self._unchecked:
             self._unchecked = True
-            self._tell("unchecked", connection.unchecked)
-        self._seen, self._lost = True, False
+            self._report("unchecked", connection.unchecked)
+        self._lost = False
 
-    def _tell_lost(self, reason: str) -> None:
-        """Once for each loss: not again for attempts that fail."""
+    def _report_lost(self, reason: str) -> None:
+        """Report a loss once: attempts to open the camera again that fail are not reported."""
         if not self._lost:
-            self._tell("lost", reason)
-        self._seen = self._lost = True
+            self._report("lost", reason)
+        self._lost = True
 
-    def _tell_frozen(self, connection: Connection, frozen: bool) -> None:
-        if frozen:
-            self._tell(
-                "frozen", f"the same picture to the last bit for {connection.frozen_s:.1f} s; it is not given on"
-            )
-        else:
-            self._tell("thawed", "frames differ again")
-
-    def _tell(self, kind: Literal["opened", "lost", "regained", "frozen", "thawed", "unchecked"], detail: str) -> None:
+    def _report(self, kind: EventKind, detail: str) -> None:
+        self._reported = True
         try:
             self._on_event(Event(self._name, kind, detail))
         except Exception:
-            LOG.exception("source %s: whoever listens for events failed", self._name)
+            LOG.exception("source %s: the receiver of events failed", self._name)
 
-    def _pause(self, attempt: int) -> None:
-        options = self._options
-        longest_s = min(options.retry_most_s, options.retry_first_s * 2 ** min(attempt, 30))
-        until = time.monotonic() + longest_s * (1 - options.jitter * random.random())
-        while not self._closing and (left_s := until - time.monotonic()) > 0:
-            self._wake.wait(left_s)
-            self._wake.clear()
+
+class _Connection(Worker):
+    """Opens a camera once and reads it in its own thread, until it is lost or the thread is stopped; then closes it.
+
+    It puts frames into the source's mailbox, except while they are frozen, and wakes the supervisor for all other
+    changes. A thread that hangs in the driver puts nothing more once it was stopped.
+    """
+
+    def __init__(self, source: LiveSource) -> None:
+        super().__init__(f"camera {source.name}")
+        self.reason: str | None = None
+        """Why it was lost; None while it was not."""
+        self.frozen_s = 0.0
+        """For how long the camera has given the same picture, if that is too long; 0 otherwise."""
+        self.unchecked = ""
+        """What damage of its frames cannot be found."""
+        self.frames = 0
+        self.size = ""
+        """Of the first frame: 640x480."""
+        self._source = source
+        self._opened = False  # a camera that waits for a trigger may give no frame for long after that
+        self._on_demand = False
+        self._last_ns = time.monotonic_ns()
+
+    def quiet_s(self) -> float:
+        """Return the seconds since the last frame, or since the camera was opened."""
+        return (time.monotonic_ns() - self._last_ns) / 1e9
+
+    def left_s(self) -> float:
+        """Return for how many seconds more the camera may be silent; not above 0 when it is lost."""
+        options = self._source.options
+        limit_s = options.silent_after_s if self.frames else options.open_timeout_s
+        may_be_silent = not limit_s or (self._opened and not options.silent_after_s)
+        if self._on_demand or may_be_silent:  # requests for pictures have time limits of their own
+            return threading.TIMEOUT_MAX
+        return limit_s + GRACE_S - self.quiet_s()
+
+    def run(self) -> None:
+        """Read the camera, and keep the reason why it ended."""
+        try:
+            self._read()
+        except CameraLostError as error:
+            self.reason = str(error)
+        except Exception as error:
+            LOG.exception("a bug ended the thread of a camera")
+            self.reason = f"internal error ({type(error).__name__})"
+        self._source.changed.set()
+
+    def _read(self) -> None:
+        self._source.freeze_detector.forget_number()
+        camera = self._source.open_camera()
+        self._opened, self._on_demand, self.unchecked = True, camera.on_demand, camera.unchecked
+        try:
+            while not self.stopping.is_set():
+                if self.frames and self._on_demand and not self._source.mailbox.wait_until_wanted(WANTED_S):
+                    continue
+                raw = camera.read()
+                if raw is not None and not self.stopping.is_set():
+                    self._put(raw)
+        except CameraLostError as error:
+            self.reason = str(error)  # at once: closing may take its time
+            self._source.changed.set()
+        finally:
+            camera.close()
+
+    def _put(self, raw: RawFrame) -> None:
+        source, now_ns = self._source, time.monotonic_ns()
+        repeated = source.freeze_detector.is_repeated(raw.raw if raw.content is None else raw.content, raw.number)
+        frozen_s = source.freeze_detector.frozen_s()
+        changed = (frozen_s > 0) != (self.frozen_s > 0) or not self.frames
+        self.size = self.size or raw.size
+        self.frozen_s, self._last_ns = frozen_s, now_ns
+        self.frames += 1
+        if not frozen_s or self._on_demand:
+            source.mailbox.put(
+                "", ReceivedFrame(raw, source.received, raw.arrived_ns or now_ns, repeated, droppable=True)
+            )
+            source.received += 1
+        if changed:
+            source.changed.set()

@@ -12,12 +12,9 @@ import cv2
 from stfpm_runtime.errors import OptionError
 
 from .address import Address
-from .camera import CameraLostError, OpenCamera, Pixels, RawFrame
-from .jpeg_frame import jpeg_frame
+from .camera import NEVER_S, CameraLostError, OpenCamera, RawFrame, jpeg_frame, lost_after
 from .options import SourceOptions
 
-_NEVER_MS = 3_600_000
-"""The longest that a call into FFmpeg may take where a camera may be silent for as long as it likes."""
 _JPEG_CODES = [cv2.VideoWriter.fourcc(*name) for name in ("MJPG", "JPEG")]
 UNCHECKED = {
     "stream": "frames with lost or damaged data cannot be told from whole ones; pip install 'stfpm-edge[video]'",
@@ -28,7 +25,7 @@ _BACKENDS = {"v4l2": cv2.CAP_V4L2, "stream": cv2.CAP_FFMPEG, "gstreamer": cv2.CA
 
 
 def opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
-    """How to open the camera of this address. Raises OptionError where this OpenCV cannot."""
+    """Return the function that opens the camera. Raises OptionError where this OpenCV cannot open that kind."""
     backend = _BACKENDS[address.kind]
     if not cv2.videoio_registry.hasBackend(backend):
         raise OptionError(
@@ -40,7 +37,7 @@ def opencv_opener(address: Address, options: SourceOptions) -> OpenCamera:
 
 
 class OpenCvCamera:
-    """An open `cv2.VideoCapture`. Raises CameraLostError where there is none; no text of OpenCV's is in it."""
+    """An open `cv2.VideoCapture`. Raises CameraLostError where there is none, without OpenCV's text about it."""
 
     on_demand = False
 
@@ -50,32 +47,29 @@ class OpenCvCamera:
             raise CameraLostError("no such device; check that the camera is plugged in, and its number")
         self.unchecked = UNCHECKED.get(address.kind, "")
         self._options = options
-        began = time.monotonic()
+        began_s = time.monotonic()
         try:
             self._capture = cv2.VideoCapture(address.target, _BACKENDS[address.kind], _parameters(address, options))
         except cv2.error:
             raise CameraLostError("cannot be opened: OpenCV failed") from None
         if not self._capture.isOpened():
-            after_s = time.monotonic() - began
+            after_s = time.monotonic() - began_s
             raise CameraLostError(f"cannot be opened, after {after_s:.1f} s; {_REMEDIES[address.kind]}")
         _set_up(self._capture, address, options)
         self._coded = address.kind == "v4l2" and _gives_jpeg(self._capture)
 
     def read(self) -> RawFrame | None:
-        """The next frame, waited for as long as `silent_after_s` says."""
-        began = time.monotonic()
+        """Return the next frame; wait for it as long as `silent_after_s` allows."""
+        began_s = time.monotonic()
         try:
             there, pixels = self._capture.read()
         except cv2.error:
             raise CameraLostError("broke off: OpenCV failed") from None
         if not there:
-            waited_s = time.monotonic() - began
-            silent_after_s = self._options.silent_after_s
-            silent = silent_after_s and waited_s > 0.9 * silent_after_s
-            raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
+            raise lost_after(time.monotonic() - began_s, self._options.silent_after_s)
         if self._coded:
             return jpeg_frame(pixels.tobytes().rstrip(b"\0"), self._options.max_megapixels)
-        return RawFrame(pixels, _as_it_is, f"{pixels.shape[1]}x{pixels.shape[0]}")
+        return RawFrame(pixels, lambda raw: raw, f"{pixels.shape[1]}x{pixels.shape[0]}")
 
     def close(self) -> None:
         """Release the device."""
@@ -92,16 +86,17 @@ _REMEDIES = {
 def _parameters(address: Address, options: SourceOptions) -> list[int]:
     if address.kind == "v4l2":
         return []
-    read_ms = int(options.silent_after_s * 1000) or _NEVER_MS
-    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(options.open_timeout_s * 1000)]
-    parameters += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
+    parameters = {
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: int(options.open_timeout_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC: int((options.silent_after_s or NEVER_S) * 1000),
+    }
     if address.kind == "stream":
-        parameters += [cv2.CAP_PROP_N_THREADS, options.decoder_threads]
-    return parameters
+        parameters[cv2.CAP_PROP_N_THREADS] = options.decoder_threads
+    return [number for pair in parameters.items() for number in pair]
 
 
 def _set_up(capture: cv2.VideoCapture, address: Address, options: SourceOptions) -> None:
-    """What is set after opening. A camera takes the nearest that it has: the event of its opening says the size."""
+    """Set size and rate. A camera takes the nearest that it has: the event of its opening says the size."""
     if address.kind == "stream":
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as with files
     if address.kind != "v4l2":
@@ -115,17 +110,13 @@ def _set_up(capture: cv2.VideoCapture, address: Address, options: SourceOptions)
 
 
 def _gives_jpeg(capture: cv2.VideoCapture) -> bool:
-    """Have a V4L2 camera in an MJPG mode give the JPEG data undecoded, and return whether it does."""
+    """Ask a V4L2 camera in an MJPG mode for the JPEG data, not decoded; return whether it gives that."""
     if int(capture.get(cv2.CAP_PROP_FOURCC)) not in _JPEG_CODES:
         return False
     return bool(capture.set(cv2.CAP_PROP_CONVERT_RGB, 0))
 
 
-def _as_it_is(pixels: Pixels) -> Pixels:
-    return pixels
-
-
 def _silence_native_logs() -> None:
-    """FFmpeg's only where nobody asked for them by the variable."""
+    """Turn off the messages of OpenCV and, unless the variable is set, of FFmpeg."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -9,7 +9,7 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.preprocessing import check_bits
 from stfpm_runtime.options import MAX_MEGAPIXELS
 
-_ZERO_IS_FINE = ("settle_s", "jitter", "silent_after_s", "frozen_after_s")
+_MAY_BE_ZERO = ("settle_s", "jitter", "silent_after_s", "frozen_after_s")
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class SourceOptions:
     """
 
     name: str = ""
-    """What frames and events call it; empty: the address, without credentials."""
+    """Its name in frames and events; empty: the address, without credentials."""
     open_timeout_s: float = 10.0
-    """A camera that has given no frame this long after it was called is not there."""
+    """A camera that has given no frame this long after it was opened is not there."""
     silent_after_s: float = 5.0
     """A camera that gave frames and then none for so long is lost. 0: never, for one that waits for a trigger."""
     frozen_after_s: float = 10.0
     """A camera whose frames are the same to the last bit for so long is frozen: real ones have noise. 0: never, for
     synthetic pictures, and for streams so compressed that a still scene comes out the same."""
     retry_first_s: float = 0.5
-    """The longest wait before the first attempt to reconnect; it doubles with each, up to `retry_most_s`."""
+    """The longest wait before the first attempt to open a camera again; it doubles up to `retry_most_s`."""
     retry_most_s: float = 30.0
     jitter: float = 0.5
-    """The share of a wait that is drawn by chance, so that ten cameras do not all call a switch that comes back."""
+    """The share of a wait that is drawn at random, so that ten cameras do not connect through one switch at once."""
     decoder_threads: int = 1
     """For one video stream. More make the decoder hold frames back, one per thread; take as many as it needs to keep
     up with the camera and no more."""
@@ -53,9 +53,9 @@ class SourceOptions:
     max_megapixels: float = MAX_MEGAPIXELS
     """A larger picture, in millions of pixels, is refused before it is decoded."""
     poll_s: float = 0.1
-    """The shortest time between two looks into a watched folder."""
+    """The shortest time between two scans of a watched folder, and two requests for a snapshot."""
     settle_s: float = 0.3
-    """A file that did not change for so long is taken for complete, if it can be decoded."""
+    """A file that did not change for so long is complete, if it can be decoded."""
     give_up_s: float = 30.0
     """A file that did not change for so long and still cannot be decoded is given as a frame with an error."""
 
@@ -64,7 +64,7 @@ class SourceOptions:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
-            if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _ZERO_IS_FINE):
+            if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
                 raise OptionError(f"got {field.name} {value}; expected a finite number above 0")
         check_bits(self.bits)
         if self.jitter > 1:

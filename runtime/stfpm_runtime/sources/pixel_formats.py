@@ -1,9 +1,8 @@
-"""Pixels as industrial cameras send them (EMVA's Pixel Format Naming Convention), made into pictures."""
+"""Converts pixels as industrial cameras send them (EMVA's Pixel Format Naming Convention) into pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.errors import ImageError
 
-Pixels = npt.NDArray[Any]
+from .base import Pixels
 
 _BAYER = {
     "GR": cv2.COLOR_BayerGRBG2BGR,
@@ -41,7 +40,7 @@ NAMES = {
 
 
 def to_picture(data: npt.NDArray[np.uint8], code: int, height: int, width: int, row_padding: int = 0) -> Pixels:
-    """A camera's buffer, uint8 [bytes], as a picture that `to_bgr8` takes.
+    """Return a camera's buffer, uint8 [bytes], as a picture that `to_bgr8` takes.
 
     Grey comes as uint8 or uint16 [H, W], colour as [H, W, 3] in BGR; formats of 10, 12 or 14 bits are brought to the
     full scale of 16. `row_padding` is the number of bytes that end each row and belong to no pixel.
@@ -68,14 +67,14 @@ def _rows(data: npt.NDArray[np.uint8], stride: int, height: int, name: str) -> n
 
 
 def _plain(rows: npt.NDArray[np.uint8], name: str) -> Pixels:
-    """8 bits a pixel as they are, more in two bytes, little-endian, shifted to the full scale."""
+    """Return 8 bits a pixel as they are; more, in two little-endian bytes, are shifted to the full scale."""
     bits = int("".join(filter(str.isdecimal, name)))
     rows = np.ascontiguousarray(rows)
     return rows if bits == 8 else rows.view("<u2").astype(np.uint16) << np.uint16(16 - bits)
 
 
 def _mono10p(rows: npt.NDArray[np.uint8], width: int) -> Pixels:
-    """Four pixels in five bytes, least significant bit first."""
+    """Unpack four pixels in five bytes, least significant bit first."""
     groups = _groups(rows, 5).astype(np.uint16)
     low, high = groups[:, :, :4], groups[:, :, 1:]
     down, up = np.array([0, 2, 4, 6], np.uint16), np.array([8, 6, 4, 2], np.uint16)
@@ -83,13 +82,13 @@ def _mono10p(rows: npt.NDArray[np.uint8], width: int) -> Pixels:
 
 
 def _mono12p(rows: npt.NDArray[np.uint8], width: int) -> Pixels:
-    """Two pixels in three bytes, least significant bit first."""
+    """Unpack two pixels in three bytes, least significant bit first."""
     a, b, c = np.moveaxis(_groups(rows, 3).astype(np.uint16), 2, 0)
     return _flat(np.stack([a | (b & 15) << 8, b >> 4 | c << 4], axis=2), width) << np.uint16(4)
 
 
 def _mono12packed(rows: npt.NDArray[np.uint8], width: int) -> Pixels:
-    """GigE Vision's older way: two pixels in three bytes, the low halves of both in the middle one."""
+    """Unpack GigE Vision's older format: two pixels in three bytes, the low halves of both in the middle one."""
     a, b, c = np.moveaxis(_groups(rows, 3).astype(np.uint16), 2, 0)
     return _flat(np.stack([a << 4 | b & 15, c << 4 | b >> 4], axis=2), width) << np.uint16(4)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import av
@@ -20,14 +19,12 @@ from stfpm_runtime.imaging.images import decode_image
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .address import Address
-from .camera import CameraLostError, Pixels, RawFrame
-from .jpeg_frame import NOT_WHOLE, damaged_frame, jpeg_frame
+from .base import Pixels
+from .camera import NEVER_S, NOT_WHOLE, CameraLostError, RawFrame, damaged_frame, jpeg_frame, lost_after
 from .options import SourceOptions
 
-NEVER_S = 3600.0
-"""The longest wait for a frame where a camera may be silent for as long as it likes."""
 STRICT = {"err_detect": "crccheck+explode"}
-"""Have the decoder report errors that it would conceal otherwise."""
+"""Options by which the decoder reports errors that it would conceal otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +60,7 @@ class VideoReader:
         self._began = False
 
     def __iter__(self) -> Iterator[Decoded]:
+        """Yield all frames, and an error for each damaged packet that gives none."""
         for packet in self.container.demux(self.stream):
             if self._context.name == "mjpeg" and packet.size:
                 yield Decoded(jpeg=bytes(packet))
@@ -114,7 +112,7 @@ class VideoReader:
 
 
 class VideoCamera:
-    """An open network stream. Raises CameraLostError where there is none; no text of FFmpeg's about it is in that."""
+    """An open network stream. Raises CameraLostError where there is none, without FFmpeg's text about it."""
 
     on_demand = False
     unchecked = ""
@@ -132,22 +130,20 @@ class VideoCamera:
         self._frames = iter(self._reader)
 
     def read(self) -> RawFrame | None:
-        """Return the next frame, which is waited for as long as `silent_after_s` says."""
+        """Return the next frame; wait for it as long as `silent_after_s` allows."""
         began_s = time.monotonic()
         try:
             decoded = next(self._frames, None)
         except (av.error.FFmpegError, OSError):
             decoded = None
         if decoded is None:
-            waited_s = time.monotonic() - began_s
-            silent = self._options.silent_after_s and waited_s > 0.9 * self._options.silent_after_s
-            raise CameraLostError(f"no frame for {waited_s:.1f} s" if silent else "the stream ended or broke off")
+            raise lost_after(time.monotonic() - began_s, self._options.silent_after_s)
         if decoded.error or decoded.frame is None:
             if decoded.jpeg:
                 return jpeg_frame(decoded.jpeg, self._options.max_megapixels)
             return damaged_frame(decoded.error)
         frame = decoded.frame
-        return RawFrame(_luma(frame), partial(_develop, frame), f"{frame.width}x{frame.height}", number=frame.pts)
+        return RawFrame(_luma(frame), lambda raw: to_bgr(frame), f"{frame.width}x{frame.height}", number=frame.pts)
 
     def close(self) -> None:
         """Close the connection."""
@@ -181,10 +177,6 @@ def to_bgr(frame: av.VideoFrame) -> Image:
     """Return the pixels as uint8 [H, W, 3], BGR, not rotated."""
     pixels: Any = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
     return pixels  # type: ignore[no-any-return]
-
-
-def _develop(frame: av.VideoFrame, raw: Pixels) -> Pixels:
-    return to_bgr(frame)
 
 
 def _luma(frame: av.VideoFrame) -> Pixels:

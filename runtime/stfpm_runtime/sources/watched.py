@@ -1,4 +1,4 @@
-"""A folder into which somebody puts pictures: each is given once, when it is complete."""
+"""A folder into which pictures are put: each is given once, when it is complete."""
 
 from __future__ import annotations
 
@@ -8,140 +8,122 @@ import threading
 import time
 import zlib
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.images import decode_image, is_image, walk_files, why_left_out
+from stfpm_runtime.lifecycle import Worker
 
-from .base import Event, Frame, OnEvent
+from .base import Event, EventKind, Frame, FreezeDetector, OnEvent
 from .options import SourceOptions
+from .watched_file import TAIL, Stamp, WatchedFile, stamp_of, tail_of_file, tail_of_whole
 
 LOG = logging.getLogger(__name__)
 
 FORGET_S = 3600.0
 """How long a picture that is gone is remembered: a share that comes back within that is not inspected twice."""
 SHARE = 20
-"""A look into the folder takes at most a 20th of the time, however many pictures lie in it."""
+"""A scan of the folder takes at most a 20th of the time, however many pictures lie in it."""
 LEFT_OUT_AFTER_S = 5.0
 """A file that is no picture is reported after this time: an upload may have another name until it is complete."""
-TELL_EVERY_S = 1.0
+REPORT_EVERY_S = 1.0
 """The shortest time between two events about files that are not judged."""
 CLOSE_S = 0.8
 """How long closing waits for the thread."""
-TAIL = 64
-"""Bytes at the end of a file by which two pictures are told apart."""
 OVERWRITTEN = "overwritten before it was read"
+TAKEN_AWAY = "taken away before it was read"
 NAMED = 20
 """Files that one such event names."""
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".unfinished")
 """Names that programs give to files that they are still writing."""
-_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
-"""First and last bytes of the formats whose end shows that the file is whole."""
-
-Stamp = tuple[int, int, int, int]
-"""Time of the last change of the contents in ns, size in bytes, inode, time of the last change of any kind in ns."""
 
 
-@dataclass
-class _File:
-    stamp: Stamp
-    since_ns: int
-    """When this stamp was first seen."""
-    arrived_ns: int
-    """When the picture began to come: one that was being written before a trigger shows nothing that came after."""
-    seen_s: float
-    """When the file was last there."""
-    given: bool = False
-    """Whether it was given, is being decoded, or lay there before the start."""
-    tried: bool = False
-    """Whether it was decoded in vain since it changed."""
-    tail: bytes = b""
-    """Its last bytes, where they show that it is complete, so that nothing needs to be waited for."""
-    checksum: int | None = None
-    """CRC-32 of the contents that were given; None where they were not read."""
-    read_s: float = 0.0
-    """When it was read: what a look into the folder saw before then is out of date."""
+class WatchedFolder(Worker):
+    """The pictures that come into a folder, at any depth, oldest first; those half written are waited for.
 
-
-class WatchedFolder:
-    """The pictures that come into a folder and those below it, oldest first; those half written are waited for.
-
-    A thread looks into the folder, however long the reader takes. `Frame.arrived_ns` is when the file appeared or began
-    to change. A folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does
-    not become a picture is a frame with the reason. Pictures that were overwritten or taken away before they could be
+    A thread scans the folder, however long the reader takes. `Frame.arrived_ns` is when the file appeared or began to
+    change. A folder that is gone, or was never there, is an event; it may come (back) at any time. A file that does not
+    become a picture is a frame with the reason. Pictures that were overwritten or taken away before they could be
     read, and files that are no pictures, are counted and named in events of kind `skipped`. Of pictures that replace
-    each other between two looks (`poll_s`), only the last is seen.
+    each other between two scans (`poll_s`), only the last is seen.
     """
 
     live = False
 
     def __init__(self, folder: str, name: str, on_event: OnEvent, options: SourceOptions) -> None:
+        """Store everything; `start` scans the folder for the first time."""
+        super().__init__(f"watching {name}")
         self._folder = Path(folder)
         self._name = name
         self._on_event = on_event
         self._options = options
-        self._files: dict[str, _File] = {}
+        self._freeze_detector = FreezeDetector(options.frozen_after_s)
+        self._files: dict[str, WatchedFile] = {}
         self._left_out: dict[str, float] = {}
         """When a file that is not read was first seen; infinity: before the start, or it was reported."""
         self._skipped: Counter[tuple[str, str]] = Counter()
         """Path and reason of what is to be reported."""
-        self._told_s = 0.0
-        self._closed = threading.Event()
-        self._looked = threading.Condition()
-        """Guards the files; notified after each look into the folder."""
-        self._state = ""
+        self._reported_s = 0.0
+        self._scanned = threading.Condition()
+        """Guards the files; notified after each scan."""
+        self._lost: bool | None = None
+        """Whether the folder is gone; None: before the first scan."""
         self._pause_s = 0.0
-        self._looked_ns = 0
-        """When the last look began: what was there then is known."""
-        self._scan(given=not options.existing)
-        self._thread = threading.Thread(target=self._watch, name=f"watching {name}", daemon=True)
-        self._thread.start()
+        self._scanned_ns = 0
+        """When the last scan began: what was there then is known."""
 
     @property
     def name(self) -> str:
-        """The folder, as the user named it."""
+        """Return the folder, as the user named it."""
         return self._name
 
     @property
     def ended(self) -> bool:
-        """Whether it was closed."""
-        return self._closed.is_set()
+        """Return whether it was closed."""
+        return self.stopping.is_set()
+
+    def start(self) -> None:
+        """Scan the folder, so that what is there already is known, and start the thread."""
+        self._scan(given=not self._options.existing)
+        super().start()
 
     def close(self) -> None:
-        """Stop waiting, and the thread, unless the folder's disk does not answer."""
-        self._closed.set()
-        with self._looked:
-            self._looked.notify_all()
-        self._thread.join(CLOSE_S)
+        """Stop the thread, unless the folder's disk does not answer."""
+        self.stop(time.monotonic() + CLOSE_S)
+
+    def wake(self) -> None:
+        """Wake the reader that waits for a picture."""
+        with self._scanned:
+            self._scanned.notify_all()
 
     def next(self, timeout_s: float) -> Frame | None:
-        """The oldest picture that is complete and was not given yet."""
-        until = time.monotonic() + timeout_s
-        while not self._closed.is_set():
+        """Return the oldest picture that is complete and was not given yet; None if there is none in time."""
+        until_s = time.monotonic() + timeout_s
+        while not self.stopping.is_set():
             for path, file, settled_s in self._candidates():
                 if (frame := self._read(path, file, settled_s)) is not None:
                     return frame
-            left_s = until - time.monotonic()
+            left_s = until_s - time.monotonic()
             if left_s <= 0:
                 return None
-            with self._looked:
-                self._looked.wait(min(left_s, self._options.poll_s))
+            with self._scanned:
+                self._scanned.wait(min(left_s, self._options.poll_s))
         return None
 
-    def _watch(self) -> None:
-        while not self._closed.wait(self._pause_s):
+    def run(self) -> None:
+        """Scan the folder again and again, and report what is skipped."""
+        while not self.stopping.wait(self._pause_s):
             try:
                 self._scan()
-                self._tell_skipped()
+                self._report_skipped()
             except Exception:
-                LOG.exception("%s: a look into the folder failed", self._name)
+                LOG.exception("%s: a scan of the folder failed", self._name)
                 self._pause_s = 1.0
-        self._told_s = float("-inf")
-        self._tell_skipped()  # what was noted since the last event
+        self._reported_s = float("-inf")
+        self._report_skipped()  # what was skipped since the last event
 
     def _scan(self, given: bool = False) -> None:
-        """Note what is in the folder now; `given`: as if it had been given already."""
+        """Take in what is in the folder now; `given`: as if it had been given already."""
         began_s = time.monotonic()
         found: dict[str, Stamp] = {}
         others: dict[str, str] = {}
@@ -152,63 +134,56 @@ class WatchedFolder:
                     unread.append(path)
                     others[path] = problem
                 elif is_image(file := Path(path)):
-                    found[path] = _stamp(status)
+                    found[path] = stamp_of(status)
                 elif not file.name.startswith(".") and file.suffix.lower() not in UNFINISHED_SUFFIXES:
                     others[path] = why_left_out(file)
         except OSError as error:
-            self._turn("lost", f"cannot be read ({error.strerror}); waiting for it")
+            self._report_state(True, f"cannot be read ({error.strerror}); waiting for it")
         else:
             earlier = f"pictures that were there before are not judged: {len(found)}" if given and found else ""
-            self._turn("regained" if self._state else "opened", earlier)
-            with self._looked:
-                self._note(found, unread, given, began_s)
-                self._looked_ns = round(began_s * 1e9)
-                self._note_left_out(others, given)
-                self._looked.notify_all()
+            self._report_state(False, earlier)
+            with self._scanned:
+                self._update_files(found, unread, given, began_s)
+                self._update_left_out(others, given)
+                self._scanned_ns = round(began_s * 1e9)
+                self._scanned.notify_all()
         self._pause_s = max(self._options.poll_s, SHARE * (time.monotonic() - began_s))
 
-    def _date(self, stamp: Stamp) -> int:
-        """Return when a file of this stamp changed, as `time.monotonic_ns()`: after the last look, whatever its clock.
-
-        The time of the look itself would let a picture from just before a trigger count as one from after it.
-        """
-        now_ns = time.monotonic_ns()
-        changed_ns = now_ns - (time.time_ns() - stamp[3])
-        return min(now_ns, max(self._looked_ns, changed_ns))
-
-    def _note(self, found: dict[str, Stamp], unread: list[str], given: bool, began_s: float) -> None:
-        now_s, now_ns = time.monotonic(), time.monotonic_ns()
+    def _update_files(self, found: dict[str, Stamp], unread: list[str], given: bool, began_s: float) -> None:
+        now_s = time.monotonic()
         gone = {path for path in self._files.keys() - found.keys() if self._files[path].read_s < began_s}
         moved = {self._files[path].stamp[:3]: path for path in gone}
         for path, stamp in found.items():
             known = self._files.get(path)
-            if known is not None and (known.stamp == stamp or known.read_s >= began_s):
+            if known is not None and known.read_s >= began_s:  # what the scan saw is out of date
                 known.seen_s = now_s
-                continue
-            if known is not None and _same_contents(path, known, stamp):
+            elif known is not None and known.is_unchanged(path, stamp):
                 known.stamp, known.seen_s = stamp, now_s
-                continue
-            tail = b"" if given else _tail_of_whole(path)
-            if known is not None and not known.given and tail and (known.stamp[1], known.tail) == (stamp[1], tail):
-                known.stamp, known.seen_s = stamp, now_s  # it got another time or other rights
-                continue
-            arrived_ns = self._date(stamp) if known is None or known.given else known.arrived_ns
-            if known is not None and _is_lost(known, stamp, tail):
-                self._skipped[path, OVERWRITTEN] += 1
-                arrived_ns = self._date(stamp)
-            if (old := moved.pop(stamp[:3], None)) is not None:  # another file was renamed to this one
-                self._files[path] = self._files.pop(old)
-                self._files[path].stamp, self._files[path].seen_s = stamp, now_s
             else:
-                self._files[path] = _File(stamp, now_ns, arrived_ns, now_s, given, tail=tail)
+                self._update_file(path, stamp, known, given, moved.pop(stamp[:3], None))
         for path in gone & self._files.keys():
-            if self._files[path].given:
-                if now_s - self._files[path].seen_s > FORGET_S:
+            file = self._files[path]
+            if file.given:
+                if now_s - file.seen_s > FORGET_S:
                     del self._files[path]
             elif not any(path.startswith(f"{folder}{os.sep}") for folder in unread):
-                self._take_away(path)
+                del self._files[path]
+                self._skipped[path, TAKEN_AWAY] += 1
 
-    def _note_left_out(self, others: dict[str, str], given: bool) -> None:
+    def _update_file(self, path: str, stamp: Stamp, known: WatchedFile | None, given: bool, old: str | None) -> None:
+        """Take in a new or changed file; `old` is its name before, where it was renamed."""
+        tail = b"" if given else tail_of_file(path)
+        lost = known is not None and known.is_lost(stamp, tail)
+        if lost:
+            self._skipped[path, OVERWRITTEN] += 1
+        if old is not None:
+            self._files[path] = self._files.pop(old)
+            self._files[path].stamp, self._files[path].seen_s = stamp, time.monotonic()
+        else:
+            arrived_ns = self._date(stamp) if known is None or known.given or lost else known.arrived_ns
+            self._files[path] = WatchedFile(stamp, time.monotonic_ns(), arrived_ns, time.monotonic(), given, tail=tail)
+
+    def _update_left_out(self, others: dict[str, str], given: bool) -> None:
         now_s = time.monotonic()
         before, self._left_out = self._left_out, {}
         for path, reason in others.items():
@@ -218,15 +193,19 @@ class WatchedFolder:
                 since_s = float("inf")
             self._left_out[path] = since_s
 
-    def _take_away(self, path: str) -> None:
-        del self._files[path]
-        self._skipped[path, "taken away before it was read"] += 1
+    def _date(self, stamp: Stamp) -> int:
+        """Return when a file of this stamp changed, as `time.monotonic_ns()`: after the last scan, whatever its clock.
 
-    def _candidates(self) -> list[tuple[str, _File, float]]:
-        """Files that are whole or have settled, by age, each with the seconds since its last change."""
+        The time of this scan would let a picture from just before a trigger count as one from after it.
+        """
+        now_ns = time.monotonic_ns()
+        return min(now_ns, max(self._scanned_ns, now_ns - (time.time_ns() - stamp[3])))
+
+    def _candidates(self) -> list[tuple[str, WatchedFile, float]]:
+        """Return the files that are whole or have settled, by age, each with the seconds since its last change."""
         candidates = []
         older_settles = False
-        with self._looked:
+        with self._scanned:
             now_ns = time.monotonic_ns()
             waiting = [(file.stamp[0], path) for path, file in self._files.items() if not file.given]
             for _, path in sorted(waiting):
@@ -239,41 +218,41 @@ class WatchedFolder:
                 candidates.append((path, file, settled_s))
         return candidates
 
-    def _read(self, path: str, file: _File, settled_s: float) -> Frame | None:
-        """The picture; None where it is to be waited for, or is gone."""
-        error = ""
+    def _read(self, path: str, file: WatchedFile, settled_s: float) -> Frame | None:
+        """Return the picture; None where it is to be waited for, or is gone."""
+        options, error = self._options, ""
         try:
             with open(path, "rb") as opened:  # noqa: PTH123 (text, as in scandir)
-                stamp = _stamp(os.fstat(opened.fileno()))
+                stamp = stamp_of(os.fstat(opened.fileno()))
                 data = opened.read()
-                if _stamp(os.fstat(opened.fileno())) != stamp:
-                    return None  # it is being written; the next look sees that
+                if stamp_of(os.fstat(opened.fileno())) != stamp:
+                    return None  # it is being written; the next scan sees that
         except FileNotFoundError:
-            return None  # the next look reports it
+            return None  # the next scan reports it
         except OSError as problem:
             data, stamp, error = b"", file.stamp, f"{path}: cannot be read ({problem.strerror}); check its permissions"
-        with self._looked:
-            if self._files.get(path) is not file or not self._is_claimed(path, file, stamp, data):
+        with self._scanned:
+            if self._files.get(path) is not file or not self._claim(path, file, stamp, data):
                 return None
-        image = None
         if not error:
             try:
-                options = self._options
                 image = decode_image(data, path, bits=options.bits, max_megapixels=options.max_megapixels)
+                repeated = self._freeze_detector.is_repeated(image)
+                return Frame(path, None, image, "", file.arrived_ns, repeated=repeated)
             except ImageError as problem:
                 error = str(problem)
-        if image is None and settled_s < self._options.give_up_s:
-            with self._looked:
+        if settled_s < options.give_up_s:
+            with self._scanned:
                 file.given, file.tried = False, True
             return None
-        return Frame(path, None, image, error, file.arrived_ns)
+        return Frame(path, None, None, error, file.arrived_ns)
 
-    def _is_claimed(self, path: str, file: _File, stamp: Stamp, data: bytes) -> bool:
-        """Note what was read, and return whether it is to be decoded now; until then nothing counts as overwritten."""
+    def _claim(self, path: str, file: WatchedFile, stamp: Stamp, data: bytes) -> bool:
+        """Return whether the data is to be decoded now; from then on the file does not count as overwritten."""
         file.read_s = time.monotonic()
-        if stamp != file.stamp:  # it changed after the last look
-            tail = data[-TAIL:] if _is_whole(data[:8], data[-8:]) else b""
-            if _is_lost(file, stamp, tail):
+        if stamp != file.stamp:  # it changed after the last scan
+            tail = tail_of_whole(data[:8], data[-TAIL:])
+            if file.is_lost(stamp, tail):
                 self._skipped[path, OVERWRITTEN] += 1
                 file.arrived_ns = self._date(stamp)
             file.stamp, file.since_ns, file.tried, file.tail = stamp, time.monotonic_ns(), False, tail
@@ -282,63 +261,21 @@ class WatchedFolder:
         file.given, file.checksum = True, zlib.crc32(data)
         return True
 
-    def _tell_skipped(self) -> None:
-        """Report what is not judged, at most once in a while."""
+    def _report_skipped(self) -> None:
+        """Report what is not judged, once in `REPORT_EVERY_S` at most."""
         now_s = time.monotonic()
-        if not self._skipped or now_s - self._told_s < TELL_EVERY_S:
+        if not self._skipped or now_s - self._reported_s < REPORT_EVERY_S:
             return
-        self._told_s = now_s
-        with self._looked:
+        self._reported_s = now_s
+        with self._scanned:
             skipped, self._skipped = self._skipped, Counter()
         names = [f"{path}: {reason}{f' {n} times' if n > 1 else ''}" for (path, reason), n in skipped.items()]
         more = f"; and {len(names) - NAMED} more files" if len(names) > NAMED else ""
         self._on_event(Event(self._name, "skipped", f"{skipped.total()} not judged: {'; '.join(names[:NAMED])}{more}"))
 
-    def _turn(self, state: str, detail: str) -> None:
-        """Tell of a folder that went or came; not of one that stays gone, or there."""
-        lost = state == "lost"
-        if not self._state or lost != (self._state == "lost"):
-            self._on_event(Event(self._name, "lost" if lost else "regained" if self._state else "opened", detail))
-        self._state = "lost" if lost else "there"
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
-
-
-def _is_lost(known: _File, stamp: Stamp, tail: bytes) -> bool:
-    """Whether a picture that was not given lay under this name, before the file got the new stamp and tail.
-
-    A file that grows was none, and neither was one that got another time or other rights.
-    """
-    if known.given or known.stamp[1] == 0:
-        return False
-    if known.tail:
-        return (known.stamp[1], known.tail) != (stamp[1], tail)
-    return known.stamp[2] != stamp[2]
-
-
-def _same_contents(path: str, known: _File, stamp: Stamp) -> bool:
-    """Whether only the file's rights, links or inode changed since it was given: that is no new picture."""
-    if stamp[:2] != known.stamp[:2] or known.checksum is None:
-        return False
-    try:
-        return zlib.crc32(Path(path).read_bytes()) == known.checksum
-    except OSError:
-        return False
-
-
-def _tail_of_whole(path: str) -> bytes:
-    """Return the last bytes of a file that is complete by them; nothing of another one."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 (text, as in scandir)
-            first = file.read(8)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            tail = file.read(TAIL)
-            return tail if _is_whole(first, tail) else b""
-    except OSError:
-        return b""
-
-
-def _is_whole(first: bytes, last: bytes) -> bool:
-    return any(first.startswith(start) and last.endswith(end) for start, end in _ENDS)
+    def _report_state(self, lost: bool, detail: str) -> None:
+        """Report that the folder is lost or there, if that is new."""
+        if lost != self._lost:
+            kind: EventKind = "lost" if lost else "opened" if self._lost is None else "regained"
+            self._on_event(Event(self._name, kind, detail))
+        self._lost = lost

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_runtime.sources.live import open_source
-from stfpm_runtime.sources.options import SourceOptions
+from stfpm_runtime.sources import SourceOptions, open_source
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 QUICK = {"retry_first_s": 0.1, "retry_most_s": 0.4, "silent_after_s": 1.0, "open_timeout_s": 5.0}

@@ -7,8 +7,7 @@ import ctypes
 import pytest
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.sources import aravis as aravis_camera
-from stfpm_runtime.sources import aravis_library as aravis
+from stfpm_runtime.sources import aravis
 
 from .conftest import wait_for
 
@@ -86,9 +85,9 @@ def test_states_of_a_buffer_are_those_of_the_library():
     pointer = gobject.g_type_class_ref(library.arv_buffer_status_get_type())
     states = ctypes.cast(pointer, ctypes.POINTER(Class)).contents
     names = {states.values[n].value: states.values[n].name.decode() for n in range(states.count)}
-    of_no_frame = {aravis_camera._UNKNOWN, aravis_camera._SUCCESS, aravis_camera._CLEARED, aravis_camera._ABORTED}
+    of_no_frame = {aravis._UNKNOWN, aravis._SUCCESS, aravis._CLEARED, aravis._ABORTED}
     ends = {names[number].removeprefix("ARV_BUFFER_STATUS_") for number in of_no_frame}
     assert ends == {"UNKNOWN", "SUCCESS", "CLEARED", "ABORTED"}
-    assert names.keys() - of_no_frame <= aravis_camera._STATUS.keys()
+    assert names.keys() - of_no_frame <= aravis._STATUS.keys()
     assert "MISSING_PACKETS" in names[3]
-    assert aravis_camera._STATUS[3] == "packets are missing"
+    assert aravis._STATUS[3] == "packets are missing"

@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from stfpm_runtime.errors import DataError, OptionError
-from stfpm_runtime.sources.live import open_source
+from stfpm_runtime.sources import open_source
 
 from .conftest import MjpegServer, wait_for
 
@@ -188,8 +188,7 @@ def test_credentials_are_seen_nowhere(mjpeg, place, state):
         mjpeg.stop()
     code = """if True:
         import logging, sys, threading, time
-        from stfpm_runtime.sources.live import open_source
-        from stfpm_runtime.sources.options import SourceOptions
+        from stfpm_runtime.sources import SourceOptions, open_source
         logging.basicConfig(level=0)
         options = SourceOptions(retry_first_s=0.1, open_timeout_s=2.0)
         source = open_source(sys.argv[1], on_event=lambda event: print(event, flush=True), options=options)

@@ -44,11 +44,11 @@ def test_torn_frame_of_an_mjpg_camera_is_an_error(monkeypatch, share):
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
     monkeypatch.setattr(Capture, "data", whole[: int(len(whole) * share)])
     camera = OpenCvCamera(Address("v4l2", "/dev/null", "/dev/null"), SourceOptions(fourcc="MJPG"))
-    shot = camera.read()
+    frame = camera.read()
     if share == 1.0:
-        assert shot.develop(shot.raw).shape == (48, 64, 3)
-        assert shot.size == "64x48"
+        assert frame.decode(frame.raw).shape == (48, 64, 3)
+        assert frame.size == "64x48"
     else:
         with pytest.raises(ImageError, match="the frame is not whole"):
-            shot.develop(shot.raw)
+            frame.decode(frame.raw)
     camera.close()

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from stfpm_runtime import sources
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.sources import files, live, read_frames
+from stfpm_runtime.sources import FileSource, read_frames, video_file
 from stfpm_runtime.sources.address import parse_address
 from stfpm_runtime.sources.camera import CameraLostError
-from stfpm_runtime.sources.file_source import FileSource
 from stfpm_runtime.sources.options import SourceOptions
 
 from .conftest import wait_for
@@ -124,7 +124,7 @@ def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
     while True:
         shot = camera.read()
         try:
-            shot.develop(shot.raw)
+            shot.decode(shot.raw)
             problems.append("")
         except ImageError as error:
             problems.append(str(error))
@@ -172,8 +172,8 @@ def free_port() -> int:
 
 def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode, monkeypatch, caplog):
     path = encode("a.mp4", "-c:v", "libx264")
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
-    files._warn_unchecked.cache_clear()
+    monkeypatch.setattr(video_file, "find_spec", lambda name: None)
+    video_file._warn_unchecked.cache_clear()
     events = []
     source = FileSource([str(path)], on_event=events.append)
     assert source.next(5.0).image is not None
@@ -185,7 +185,7 @@ def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode
 
 def test_streams_without_the_decoder_say_what_is_not_found(encode, start, events, monkeypatch):
     path = encode("a.ts", "-c:v", "libx264")
-    monkeypatch.setattr(live, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     port = free_port()
     start(f"tcp://127.0.0.1:{port}?listen=1", silent_after_s=20, open_timeout_s=20)
     sender = subprocess.Popen([sys.executable, "-c", SENDER, str(port), str(path)])

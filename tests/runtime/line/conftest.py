@@ -19,6 +19,7 @@ from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow
+from stfpm_runtime.line.journal.threshold_changes import result_of
 from stfpm_runtime.line.loop import Line, run
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.fake import FakeCamera
@@ -138,6 +139,11 @@ def run_line(make_options, make_spec, journal, black):
             return Running(holder[0], engine, opened, journal, stop, thread, errors)
 
         yield start
+
+
+def is_taken(journal: Path, number: int) -> bool:
+    """Whether the running line has put the threshold change of that number in force."""
+    return result_of(journal, number) == "taken"
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal import recorder as recording
-from stfpm_runtime.line.journal.clock import Clock
+from stfpm_runtime.line.journal.reader import SCHEMA
 from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.retention import Clock
 from stfpm_runtime.line.journal.rows import VerdictRow, utc
-from stfpm_runtime.line.journal.writer import SCHEMA, DamagedJournalError, Journal
-from stfpm_runtime.sources import Event
+from stfpm_runtime.line.journal.writer import DamagedJournalError, Journal
 
 MODEL = "5" * 64
 
@@ -40,7 +39,7 @@ def open_recorder(journal):
     with contextlib.ExitStack() as stack:
 
         def open_recorder(path: Path = journal.path, clock: Clock | None = None, **options) -> Recorder:
-            recorder = Recorder(JournalOptions(path, **options), MODEL, clock)
+            recorder = Recorder(path, MODEL, clock=clock, **options)
             stack.callback(recorder.close)
             return recorder
 
@@ -90,7 +89,7 @@ def test_numbers_go_on_and_are_never_used_again(journal):
         for _ in range(3):
             writer.write(make_row(time="2020-01-01T00:00:00.000Z"))
         identity = writer.id
-        assert writer.forget("2021", None) == 3
+        assert writer.delete_oldest("2021", None) == 3
     with contextlib.closing(Journal(journal.path)) as writer:
         assert writer.write(make_row()).seq == 4
         assert writer.id == identity
@@ -168,7 +167,7 @@ def test_journal_that_is_damaged_while_it_is_written_is_replaced(journal, open_r
 
 
 def test_moved_journal_is_begun_anew(journal, open_recorder, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     recorder = open_recorder()
     recorder.keep(make_row())
     recorder.do_maintenance()
@@ -242,7 +241,7 @@ def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_rec
     recorder = open_recorder()
     recorder.keep(make_row())
     journal.path.rename(journal.path.with_name("away"))
-    recorder._upkeep_s = 0
+    recorder._maintenance_s = 0
     recorder.do_maintenance()
     assert not recorder.works
     recorder._retry_s = time.monotonic() + 60
@@ -254,7 +253,7 @@ def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_rec
 
 def test_event_that_cannot_be_written_holds_up_no_other(open_recorder, journal):
     recorder = open_recorder()
-    recorder.note("left", Event(7, "lost", "cable"))  # a driver's bug
+    recorder.log_event("lost", "cable", "left", 7)  # a driver's bug
     recorder.do_maintenance()
     recorder.log_event("started", "all of it")
     recorder.do_maintenance()
@@ -278,7 +277,7 @@ def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatc
 
 def test_events_are_written_between_verdicts(open_recorder, journal):
     recorder = open_recorder()
-    recorder.note("left", Event("cam://left", "lost", "no frame for 5 s"))
+    recorder.log_event("lost", "no frame for 5 s", "left", "cam://left")
     recorder.log_event("started", "all of it")
     assert journal.events() == []
     recorder.do_maintenance()
@@ -288,7 +287,7 @@ def test_events_are_written_between_verdicts(open_recorder, journal):
 
 
 def test_old_verdicts_are_forgotten(open_recorder, journal, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     recorder = open_recorder(keep_days=2)
     now = time.time()
     for days in (3, 2.1, 1.9, 0):
@@ -298,7 +297,7 @@ def test_old_verdicts_are_forgotten(open_recorder, journal, monkeypatch):
 
 
 def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     recorder = open_recorder(max_mb=1, synchronous="normal")
     for number in range(6000):
         recorder.keep(make_row(reason="x" * 200))
@@ -323,7 +322,7 @@ class Clocks:
 
 
 def test_clock_that_jumps_is_an_event_and_costs_no_verdict(open_recorder, journal, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     recorder = open_recorder(keep_days=1, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
     recorder.keep(make_row(time=utc(clocks.wall)))
@@ -372,7 +371,7 @@ def judge_for(recorder: Recorder, clocks: Clocks, hours: int) -> None:
 
 @pytest.mark.parametrize("days", [40, 9000])
 def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder, monkeypatch, days):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     clocks.wall += days * DAY_S
     for _ in range(2):  # a restart makes the clock no more credible
@@ -386,7 +385,7 @@ def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder,
 
 
 def test_what_is_older_goes_when_the_verdicts_after_a_gap_cover_keep_days(filled, open_recorder, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     clocks.wall += 40 * DAY_S  # the line was off for so long
     recorder = open_recorder(keep_days=2, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
@@ -397,7 +396,7 @@ def test_what_is_older_goes_when_the_verdicts_after_a_gap_cover_keep_days(filled
 
 
 def test_more_than_a_day_goes_only_when_the_clock_was_steady_for_an_hour(filled, open_recorder, monkeypatch):
-    monkeypatch.setattr(recording, "UPKEEP_S", 0)
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
     clocks.pass_by(3500)

@@ -138,7 +138,7 @@ def test_events(show, journal):
     from stfpm_runtime.line.journal.rows import EventRow
 
     with contextlib.closing(Journal(journal.path)) as writer:
-        writer.note(
+        writer.write_events(
             [
                 EventRow(0, utc(), 1, 1, "left", "cam", "lost", "cable"),
                 EventRow(0, utc(), 1, 1, "", "", "started", ""),

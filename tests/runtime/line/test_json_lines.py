@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
@@ -22,7 +21,7 @@ from .test_journal import make_row
 
 @pytest.fixture
 def recorder(journal):
-    with contextlib.closing(Recorder(JournalOptions(journal.path, "normal"), "5" * 64)) as recorder:
+    with contextlib.closing(Recorder(journal.path, "5" * 64, "normal")) as recorder:
         yield recorder
 
 
@@ -95,7 +94,7 @@ def test_new_journal_begins_again_at_one_in_the_same_file(recorder, follow, line
         pass
     recorder.close()
     journal.path.unlink()
-    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as second:
+    with contextlib.closing(Recorder(journal.path, "5" * 64)) as second:
         second.keep(make_row(part="new"))
         with follow():
             pass
@@ -170,7 +169,7 @@ def test_numbers_that_are_used_again_are_noticed(recorder, follow, lines, journa
     with contextlib.closing(sqlite3.connect(journal.path)) as other, other:  # as a copy that was made before the fourth
         other.execute("DELETE FROM verdicts WHERE seq = 4")
         other.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'verdicts'")
-    with contextlib.closing(Recorder(JournalOptions(journal.path), "5" * 64)) as again:
+    with contextlib.closing(Recorder(journal.path, "5" * 64)) as again:
         for _ in range(2):
             again.keep(make_row(time="2026-11-24T08:00:00.000Z", part="new"))
         with OutputWorker(journal.path, JsonLinesOutput(lines, 1e9), again.log_event, Heartbeat()):

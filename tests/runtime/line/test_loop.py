@@ -9,18 +9,18 @@ import time
 
 import numpy as np
 import pytest
+from stfpm_runtime.line.config.dashboard import DashboardOptions
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
-from stfpm_runtime.line.config.dashboard import DashboardOptions
 from stfpm_runtime.line.config.line import HttpOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera
-from stfpm_runtime.sources.file_source import FileSource
+from stfpm_runtime.line.triggers.base import TriggerRequest
+from stfpm_runtime.sources import FileSource
 
 from .conftest import read_lines, wait_until
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)

@@ -17,11 +17,10 @@ import pytest
 from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.errors import ArtifactError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold
 from stfpm_runtime.line.models import trial as model_trial
 
-from .conftest import wait_until
+from .conftest import is_taken, wait_until
 from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
 
 TOKEN = "a token of ours"

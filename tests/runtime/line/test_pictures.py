@@ -13,12 +13,13 @@ import pytest
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.lifecycle import stop_all
-from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.outputs import pictures as pictures_module
 from stfpm_runtime.line.outputs.pictures import PictureFolder, Pictures
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)

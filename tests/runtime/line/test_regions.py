@@ -9,10 +9,11 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.regions import blend, cut, lay_tiles
-from stfpm_runtime.line.cameras.mailbox import TriggeredFrame, TriggerRequest
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
 SIDE = 32

@@ -13,11 +13,10 @@ from stfpm_runtime.errors import JournalError, OptionError
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.journal.cli import main
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import is_taken, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result
 from stfpm_runtime.line.journal.what_if import what_if
 
-from .conftest import wait_until
+from .conftest import is_taken, wait_until
 
 
 def levels(index: int) -> np.ndarray:

@@ -25,8 +25,7 @@ from stfpm_runtime.cli import printable, run
 from .dead_letters import mark_for_resending
 from .reader import Count, JournalReader, Period
 from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
-from .threshold_changes import new_threshold_change
-from .threshold_orders import check_place, places_of, request_threshold, wait_for_result
+from .threshold_changes import check_place, new_threshold_change, places_of, request_threshold, wait_for_result
 from .what_if import what_if
 
 COMMAND = "stfpm-journal"

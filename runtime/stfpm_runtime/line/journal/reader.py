@@ -1,7 +1,8 @@
-"""Reading a journal while it is written: counts, rejects, events. Nothing here can change it."""
+"""Reads a journal while it is written: counts, rejects, events."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,26 @@ from urllib.parse import quote
 from stfpm_runtime.errors import JournalError, OptionError
 
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow
-from .writer import check_version
+
+SCHEMA = 1
+"""Version of the tables, kept as `user_version`. A newer one is refused by name."""
+APPLICATION_ID = 0x5374_6670
+"""`Stfp`: marks an SQLite file as a journal."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """Which verdicts; the times are UTC as the journal writes them, and empty where there is no bound."""
+    """A period, and a camera; the times are UTC as the journal writes them, and empty where there is no bound."""
 
     since: str = ""
     """Included."""
     until: str = ""
     """Excluded."""
     camera: str = ""
-    """Of this camera alone."""
+    """Empty: all cameras."""
 
     def where(self, *also: str) -> tuple[str, list[str]]:
-        """The conditions as SQL, and their parameters."""
+        """Return the conditions as SQL, and their parameters."""
         bounds = [("time >= ?", self.since), ("time < ?", self.until), ("camera = ?", self.camera)]
         conditions = [*(text for text, value in bounds if value), *also]
         return f"WHERE {' AND '.join(conditions)}" if conditions else "", [value for _, value in bounds if value]
@@ -45,19 +50,20 @@ class Count:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the number of all verdicts."""
         return self.passed + self.rejected + self.faults
 
     @property
     def yielded(self) -> float | None:
-        """The share that passed, faults being none of them; None without verdicts."""
+        """Return the share of all verdicts that passed, 0 to 1; None without verdicts."""
         return self.passed / self.total if self.total else None
 
 
 class JournalReader:
-    """A journal for reading. Raises JournalError where it cannot be read, or is of a newer version."""
+    """Reads one journal, without changing it. Every method raises JournalError for a journal that cannot be read."""
 
     def __init__(self, path: Path) -> None:
+        """Open the journal. Raises JournalError where it cannot be read, or has a newer version."""
         if not path.is_file():
             raise JournalError(f"{path}: no such file; expected a journal that stfpm-inspect wrote")
         self.path = path
@@ -76,14 +82,14 @@ class JournalReader:
             raise JournalError(f"{path}: cannot be read as a journal ({error})") from None
 
     def counts(self, period: Period) -> list[Count]:
-        """Of each region of each camera that has any verdicts in the period."""
+        """Return the counts of each region that has any verdicts in the period."""
         where, values = period.where()
         sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
         sql = f"SELECT camera, region, {sums} FROM verdicts {where} GROUP BY camera, region ORDER BY camera, region"
         return [Count(*row) for row in self._rows(sql, values)]
 
     def entries(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
-        """Verdicts in the order of their numbers; of those that were not passed alone, where asked for."""
+        """Yield the verdicts of a period by their numbers; with `not_passed` those that did not pass."""
         where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield VerdictRow(*row)
@@ -98,22 +104,22 @@ class JournalReader:
         raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")
 
     def newest(self, count: int) -> list[VerdictRow]:
-        """The last verdicts, the oldest first."""
+        """Return the last verdicts, the oldest first."""
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY seq DESC LIMIT ?", [count])
         return [VerdictRow(*row) for row in rows][::-1]
 
     def entry(self, seq: int) -> VerdictRow | None:
-        """The verdict of that number; None where there is none."""
+        """Return the verdict of that number; None where there is none."""
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq = ?", [seq])
         return next((VerdictRow(*row) for row in rows), None)
 
     def newest_events(self, count: int) -> list[EventRow]:
-        """The last events, the newest first."""
+        """Return the last events, the newest first."""
         rows = self._rows(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events ORDER BY seq DESC LIMIT ?", [count])
         return [EventRow(*row) for row in rows]
 
     def events(self, period: Period) -> Iterator[EventRow]:
-        """What befell cameras and line, in order."""
+        """Yield the events of a period in their order."""
         where, values = period.where()
         for row in self._rows(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY seq", values):
             yield EventRow(*row)
@@ -131,9 +137,10 @@ class JournalReader:
 
 
 def open_for_reading(path: Path, check_same_thread: bool = True) -> sqlite3.Connection:
-    """A connection that changes nothing. Raises sqlite3.Error.
+    """Return a connection that changes nothing. Raises sqlite3.Error.
 
-    SQLite may have to recover a journal whose writer was killed, which takes the right to write, where we have it.
+    It is opened with the right to write, where there is one: SQLite may have to recover a journal whose writer was
+    killed.
     """
     address = f"file:{quote(str(path.absolute()))}?mode=rw"  # of a write-protected file SQLite makes mode=ro itself
     connection = sqlite3.connect(
@@ -141,3 +148,41 @@ def open_for_reading(path: Path, check_same_thread: bool = True) -> sqlite3.Conn
     )
     connection.execute("PRAGMA query_only = 1")
     return connection
+
+
+@contextlib.contextmanager
+def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a journal that exists. Raises JournalError, also for what SQLite raises while it is used."""
+    if not journal.is_file():
+        raise JournalError(f"{journal}: no such file; expected a journal that stfpm-inspect wrote")
+    try:
+        with contextlib.closing(open_for_reading(journal)) as connection:
+            check_version(connection, journal)
+            if writing:
+                connection.execute("PRAGMA query_only = 0")
+            yield connection
+    except sqlite3.Error as error:
+        raise JournalError(f"{journal}: cannot be used as a journal ({error}); check the file") from None
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the tables, 0 for an empty file. Raises JournalError for a newer one, or another file."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (tables or version):
+        raise JournalError(f"{path}: an SQLite file, but no journal of ours; choose another file for the journal")
+    if version > SCHEMA:
+        raise JournalError(
+            f"{path}: a journal of version {version}, this stfpm-edge knows up to {SCHEMA}; "
+            "upgrade it with: pip install -U stfpm-edge, or choose another file"
+        )
+    return int(version)
+
+
+def read_debounces(connection: sqlite3.Connection) -> dict[tuple[int, str], tuple[int, int]]:
+    """Return N and M of each debounce by run and camera; none for a journal that an older version wrote."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'debounces'").fetchone():
+        return {}
+    rows = connection.execute("SELECT run, camera, wanted, window FROM debounces")
+    return {(run, camera): (wanted, window) for run, camera, wanted, window in rows}

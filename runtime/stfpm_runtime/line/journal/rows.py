@@ -13,8 +13,9 @@ from typing import Any
 from unicodedata import category
 
 from stfpm_runtime.detector import Decision
-from stfpm_runtime.line.triggers.part_id import GS1_SEPARATOR
 
+GS1_SEPARATOR = "\x1d"
+"""Separates the fields of a GS1 code; the only control character that a part id and the journal's texts may hold."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]

@@ -1,17 +1,25 @@
-"""Changes of thresholds by operators: rows in the journal's table `thresholds`, see `line.decide`."""
+"""Changes of thresholds by operators: rows in the journal's table `thresholds`.
+
+`stfpm-journal` and the dashboard write a change; the running line puts it in force, see `line.decide`, and writes a row
+for each place where it is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.model_check import ThresholdBounds
 
+from .active_model import read_active_model
+from .reader import opened
 from .rows import utc
 
 NAME_LENGTH = 80
@@ -19,6 +27,8 @@ NAME_LENGTH = 80
 TEXT_LENGTH = 200
 """Characters of any other text in a row."""
 State = Literal["ordered", "holds", "past"]
+"""New; in force; ended or refused."""
+Result = Literal["waiting", "taken", "refused"]
 TABLE = """
 CREATE TABLE IF NOT EXISTS thresholds (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, who TEXT NOT NULL, camera TEXT NOT NULL,
@@ -30,7 +40,7 @@ CREATE TABLE IF NOT EXISTS thresholds (
 
 @dataclass(frozen=True)
 class ThresholdChange:
-    """A threshold that somebody wants, as its row has it."""
+    """A row of the table."""
 
     seq: int
     """0 until it is written."""
@@ -43,11 +53,11 @@ class ThresholdChange:
     threshold: float | None
     """None: what configuration and model say."""
     old: float | None = None
-    """What held before; written by the line when it takes the order over."""
+    """The threshold before; written by the line."""
     configured: float | None = None
-    """What configuration and model said then."""
+    """The threshold of configuration and model at that time."""
     model: str = ""
-    """SHA-256 of the model then."""
+    """SHA-256 of the model at that time."""
     state: State = "ordered"
 
 
@@ -56,8 +66,13 @@ SELECT = f"SELECT {', '.join(FIELDS)} FROM thresholds WHERE state = ? ORDER BY s
 INSERT = f"INSERT INTO thresholds ({', '.join(FIELDS[1:])}) VALUES ({', '.join('?' * (len(FIELDS) - 1))})"
 
 
-def rows_of(connection: sqlite3.Connection, state: State) -> list[ThresholdChange]:
-    """Return all orders in that state, the oldest first.
+def new_threshold_change(threshold: float | None, who: str, camera: str = "", region: str = "") -> ThresholdChange:
+    """Return a change of this moment, not written yet."""
+    return ThresholdChange(0, utc(), who, camera, region, threshold)
+
+
+def read_changes(connection: sqlite3.Connection, state: State) -> list[ThresholdChange]:
+    """Return all changes in that state, the oldest first.
 
     Any SQLite client may have written them: their values can be of any type, see `problem_of`.
     """
@@ -68,30 +83,84 @@ def rows_of(connection: sqlite3.Connection, state: State) -> list[ThresholdChang
         connection.text_factory = str
 
 
-def problem_of(order: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
-    """Return why an order cannot be followed, in one line without control characters; empty where it can be."""
+def write_changes(connection: sqlite3.Connection, in_force: Sequence[ThresholdChange], ended: Sequence[int]) -> None:
+    """Add changes that are in force from now on, and end those of these numbers. Within the caller's transaction."""
+    connection.executemany("UPDATE thresholds SET state = 'past' WHERE seq = ?", [(seq,) for seq in ended])
+    earlier = "UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND camera = ? AND region = ?"
+    connection.executemany(earlier, [(change.camera, change.region) for change in in_force])
+    connection.executemany(INSERT, [dataclasses.astuple(change)[1:] for change in in_force])
+
+
+def problem_of(change: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
+    """Return why a change is refused, in one line without control characters; an empty text where it is not."""
     for key in ("time", "who", "camera", "region", "model"):
-        if not isinstance(value := getattr(order, key), str) or not (value.isprintable() and len(value) <= TEXT_LENGTH):
+        value = getattr(change, key)
+        if not isinstance(value, str) or not value.isprintable() or len(value) > TEXT_LENGTH:
             return f"{key} is {value!r:.60}; expected printable text of up to {TEXT_LENGTH} characters"
-    if not order.who.strip() or len(order.who) > NAME_LENGTH:
-        return f"got {order.who!r:.60} for who changes it; expected a name of up to {NAME_LENGTH} characters"
+    if not change.who.strip() or len(change.who) > NAME_LENGTH:
+        return f"got {change.who!r:.60} for who changes it; expected a name of up to {NAME_LENGTH} characters"
     for key in ("threshold", "old", "configured"):
-        value = getattr(order, key)
+        value = getattr(change, key)
         if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
             return f"got a {key} of {value!r:.60}; expected a finite number"
-    if bounds is not None and order.threshold is not None:
+    if bounds is not None and change.threshold is not None:
         try:
-            bounds.check(order.threshold)
+            bounds.check(change.threshold)
         except OptionError as error:
             return str(error)
     return ""
 
 
-def insert(connection: sqlite3.Connection, orders: Iterable[ThresholdChange]) -> None:
-    """Add rows, within the caller's transaction."""
-    connection.executemany(INSERT, [dataclasses.astuple(order)[1:] for order in orders])
+def request_threshold(journal: Path, change: ThresholdChange) -> int:
+    """Write a change into a journal, whose line may run, and return its number.
+
+    Raises OptionError for a change that is refused or lies outside the bounds of the model that the journal's line
+    uses, JournalError for a journal that cannot be written.
+    """
+    with opened(journal, writing=True) as connection:
+        active = read_active_model(connection)
+        if problem := problem_of(change, ThresholdBounds(active.lowest, active.highest) if active else None):
+            raise OptionError(problem)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(TABLE)
+        number = connection.execute(INSERT, dataclasses.astuple(change)[1:]).lastrowid or 0
+        connection.execute("COMMIT")
+    return number
 
 
-def new_threshold_change(threshold: float | None, who: str, camera: str = "", region: str = "") -> ThresholdChange:
-    """An order of this moment."""
-    return ThresholdChange(0, utc(), who, camera, region, threshold)
+def result_of(journal: Path, number: int) -> Result:
+    """Return the line's answer: it writes a row for each place where a change is in force. Raises JournalError."""
+    with opened(journal) as connection:
+        row = connection.execute("SELECT state, time, who FROM thresholds WHERE seq = ?", (number,)).fetchone()
+        if row is None or row[0] == "ordered":
+            return "waiting"
+        places = "SELECT count(*) FROM thresholds WHERE seq > ? AND time = ? AND who = ? AND model != ''"
+        (count,) = connection.execute(places, (number, *row[1:])).fetchone()
+    return "taken" if count else "refused"
+
+
+def wait_for_result(journal: Path, number: int, timeout_s: float) -> Result:
+    """Wait for the running line to decide on a change; return `waiting` where it has not in time. Raises JournalError.
+
+    Raises OptionError where the line refuses it.
+    """
+    until_s = time.monotonic() + timeout_s
+    while (result := result_of(journal, number)) == "waiting" and time.monotonic() < until_s:
+        time.sleep(0.01)
+    if result == "refused":
+        raise OptionError(f"the line refused order {number}; see its events: stfpm-journal {journal} --events")
+    return result
+
+
+def places_of(journal: Path) -> list[tuple[str, str]]:
+    """Return cameras and regions of the newest verdicts. Raises JournalError."""
+    sql = "SELECT DISTINCT camera, region FROM (SELECT camera, region FROM verdicts ORDER BY seq DESC LIMIT 20000)"
+    with opened(journal) as connection:
+        return sorted((str(camera), str(region)) for camera, region in connection.execute(sql))
+
+
+def check_place(places: Sequence[tuple[str, str]], camera: str, region: str) -> None:
+    """Raise OptionError unless a change for this camera and region is for one of the places."""
+    if not any(camera in ("", place[0]) and region in ("", place[1]) for place in places):
+        known = ", ".join("/".join(place) for place in places) or "none yet"
+        raise OptionError(f"got {camera or '*'}/{region or '*'}; expected one of {known}")

@@ -1,4 +1,4 @@
-"""What another threshold would have decided about the newest parts: scores and debounce are judged again."""
+"""Computes what another threshold would have decided about the newest parts, debounce included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from stfpm_runtime.detector import Decision
 from stfpm_runtime.line.decide import Debounce
 
-from .threshold_orders import opened
-from .writer import read_debounces
+from .reader import opened, read_debounces
 
 PARTS = 1000
 """How many of the newest parts a threshold is tried on."""
 BEFORE = 1000
-"""Older verdicts that are judged too, so that a debounce knows the frames before the first part that counts."""
+"""Older verdicts that are decided too, so that a debounce has the frames before the first part that counts."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class WhatIf:
 
 
 def what_if(journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS) -> WhatIf:
-    """Try a threshold on the newest parts, of all places or of some. Raises JournalError."""
+    """Return the effect of a threshold on the newest parts, of all places or of some. Raises JournalError."""
     where = [f"{name} = ?" for name, value in (("camera", camera), ("region", region)) if value]
     newest = "SELECT model FROM verdicts ORDER BY seq DESC LIMIT 1"
     sql = (

@@ -1,9 +1,9 @@
-"""The journal: an SQLite file that holds every verdict before anybody is told of it.
+"""The journal: an SQLite file that holds every verdict before any output sends it.
 
-WAL mode: readers never wait for the writer, nor it for them. `synchronous = FULL`: a commit is on the disk when it
-returns, so that a verdict that was told (to a PLC, say) is still known after a power cut; with NORMAL the last ones
-would be gone, and their numbers given out again. It costs one fdatasync a verdict: 0.2 ms on an SSD, 5 to 20 ms on a
-slow SD card, which is when one would choose NORMAL. A killed process loses nothing either way.
+In WAL mode neither readers nor the writer wait for each other. With `synchronous = FULL` a commit is on the disk when
+it returns, so that a verdict that was sent (to a PLC, for example) is still there after a power cut; with NORMAL the
+last ones would be lost, and their numbers given out again. FULL costs one fdatasync a verdict: 0.2 ms on an SSD, 5 to
+20 ms on a slow SD card, for which NORMAL is meant. A killed process loses nothing in either case.
 """
 
 from __future__ import annotations
@@ -17,23 +17,19 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TextIO
+from typing import Literal, TextIO
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
-from stfpm_runtime.line.config.storage import Synchronous
 
-from .active_model import ActiveModelRow, write_active_model
+from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
 from .threshold_changes import TABLE as THRESHOLDS
-from .threshold_changes import ThresholdChange, insert, rows_of
+from .threshold_changes import State, ThresholdChange, read_changes
 
-SCHEMA = 1
-"""Version of the tables, kept as `user_version`. A newer one is refused by name."""
-APPLICATION_ID = 0x5374_6670
-"""`Stfp`: marks an SQLite file as a journal of ours."""
+Synchronous = Literal["full", "normal"]
 WAL_BYTES = 8 << 20
-"""What the file FILE-wal is cut back to."""
+"""The size that the file FILE-wal is cut back to."""
 TABLES = """
 CREATE TABLE meta (id TEXT NOT NULL);
 CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, model TEXT NOT NULL);
@@ -64,7 +60,7 @@ INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.j
 
 
 class DamagedJournalError(JournalError):
-    """The file is no journal any more; it can be set aside."""
+    """The file is not a journal any more, for example because its pages were overwritten; it can be set aside."""
 
 
 class Journal:
@@ -77,7 +73,7 @@ class Journal:
         self.path = path
         self._lock = _lock(path)
         try:
-            with _named(path):
+            with _translated_errors(path):
                 self._connection = _connect(path, synchronous)
                 self.id: str = self._connection.execute("SELECT id FROM meta").fetchone()[0]
                 """Random, made with the file: a number is unique together with it."""
@@ -91,11 +87,10 @@ class Journal:
 
     def begin_run(self, model: str, debounces: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> int:
         """Begin a run of the loop with the model of this SHA-256 and its cameras' debounces; return its number."""
-        with _named(self.path), self._transaction():
-            cursor = self._connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model))
-            run = cursor.lastrowid or 0
+        with self.transaction() as connection:
+            run = connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model)).lastrowid or 0
             rows = [(run, camera, *debounce) for camera, debounce in debounces.items()]
-            self._connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
         return run
 
     @property
@@ -103,57 +98,40 @@ class Journal:
         """The number that the next verdict will have."""
         return self._last + 1
 
-    def write(self, entry: VerdictRow) -> VerdictRow:
-        """Keep the verdict, in one transaction; returns it with its number."""
-        entry = dataclasses.replace(entry, seq=self._last + 1)
-        with _named(self.path), self._transaction():
-            self._connection.execute(INSERT, values_of(entry))
-        self._last = entry.seq
-        return entry
+    def write(self, row: VerdictRow) -> VerdictRow:
+        """Write a verdict in one transaction, and return it with its number."""
+        row = dataclasses.replace(row, seq=self._last + 1)
+        with self.transaction() as connection:
+            connection.execute(INSERT, values_of(row))
+        self._last = row.seq
+        return row
 
-    def write_late(self, entries: Sequence[VerdictRow]) -> None:
-        """Keep verdicts that could not be written when they were made, all in one transaction."""
-        numbered = [dataclasses.replace(entry, seq=self._last + number) for number, entry in enumerate(entries, 1)]
-        with _named(self.path), self._transaction():
-            self._connection.executemany(INSERT, map(values_of, numbered))
+    def write_late(self, rows: Sequence[VerdictRow]) -> None:
+        """Write verdicts that could not be written when they were made, all in one transaction."""
+        numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last + 1)]
+        with self.transaction() as connection:
+            connection.executemany(INSERT, map(values_of, numbered))
         self._last += len(numbered)
 
-    def note(self, happenings: Sequence[EventRow]) -> None:
-        """Keep events, all in one transaction."""
-        numbered = [
-            dataclasses.replace(happening, seq=self._last_event + number)
-            for number, happening in enumerate(happenings, 1)
-        ]
-        with _named(self.path), self._transaction():
-            self._connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
+    def write_events(self, rows: Sequence[EventRow]) -> None:
+        """Write events, all in one transaction."""
+        numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last_event + 1)]
+        with self.transaction() as connection:
+            connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
         self._last_event += len(numbered)
 
-    def orders(self) -> list[ThresholdChange]:
-        """Thresholds that were ordered and not taken over yet; without a look where nobody else has written."""
-        with _named(self.path):
+    def threshold_changes(self, state: State) -> list[ThresholdChange]:
+        """Return the changes in that state; new ones are read only where another connection has written since."""
+        with _translated_errors(self.path):
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-            if version == self._version:
+            if state == "ordered" and version == self._version:
                 return []
-            found = rows_of(self._connection, "ordered")
-            self._version = version
-        return found
+            changes = read_changes(self._connection, state)
+            if state == "ordered":
+                self._version = version
+        return changes
 
-    def held(self) -> list[ThresholdChange]:
-        """Thresholds that held when the line was last run."""
-        with _named(self.path):
-            return rows_of(self._connection, "holds")
-
-    def settle(self, held: Sequence[ThresholdChange], past: Sequence[int]) -> None:
-        """Keep thresholds that hold from now on, and mark the orders of these numbers as past."""
-        with _named(self.path), self._transaction():
-            self._connection.executemany("UPDATE thresholds SET state = 'past' WHERE seq = ?", [(n,) for n in past])
-            for order in held:
-                same = (order.camera, order.region)
-                earlier = "UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND camera = ? AND region = ?"
-                self._connection.execute(earlier, same)
-            insert(self._connection, held)
-
-    def around(self, before: str) -> tuple[str, str, str]:
+    def times_around(self, before: str) -> tuple[str, str, str]:
         """Return the times of three verdicts: the oldest, the newest before that moment, the oldest from then on.
 
         An empty text stands for one that does not exist. It costs three look-ups in the index.
@@ -163,41 +141,36 @@ class Journal:
             "coalesce((SELECT max(time) FROM verdicts WHERE time < ?), ''), "
             "coalesce((SELECT min(time) FROM verdicts WHERE time >= ?), '')"
         )
-        with _named(self.path):
+        with _translated_errors(self.path):
             oldest, last, first = self._connection.execute(sql, (before, before)).fetchone()
         return str(oldest), str(last), str(first)
 
     def newest_time(self) -> str:
         """Return the time of the last verdict; an empty text where there is none."""
-        with _named(self.path):
+        with _translated_errors(self.path):
             row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
-    def use_model(self, active: ActiveModelRow) -> None:
-        """Keep which model is used from now on; thresholds that hold for another one are past."""
-        with _named(self.path), self._transaction():
-            write_active_model(self._connection, active)
-
-    def forget(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
+    def delete_oldest(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
 
-        A step so small that the line does not notice it; returns how many are gone. Events go by their age alone.
-        The file keeps its size: what is free in it is used again.
+        Returns how many were deleted. The step is so small that it does not delay the line. Events are deleted for
+        their age alone. The file keeps its size: what is free in it is used again.
         """
-        oldest = "SELECT seq FROM verdicts ORDER BY seq LIMIT ?"
-        with _named(self.path), self._transaction():
-            gone = 0
+        oldest = "seq IN (SELECT seq FROM {} ORDER BY seq LIMIT ?)"
+        with self.transaction() as connection:
+            deleted = 0
             if before is not None:
-                aged = f"DELETE FROM verdicts WHERE time < ? AND seq IN ({oldest})"
-                gone = self._connection.execute(aged, (before, limit)).rowcount
-                events = "DELETE FROM events WHERE time < ? AND seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?)"
-                self._connection.execute(events, (before, limit))
+                for table in ("events", "verdicts"):
+                    aged = f"DELETE FROM {table} WHERE time < ? AND {oldest.format(table)}"
+                    deleted = connection.execute(aged, (before, limit)).rowcount
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                gone += self._connection.execute(f"DELETE FROM verdicts WHERE seq IN ({oldest})", (limit,)).rowcount
-        return gone
+                excess = f"DELETE FROM verdicts WHERE {oldest.format('verdicts')}"
+                deleted += connection.execute(excess, (limit,)).rowcount
+        return deleted
 
     def check_in_place(self) -> None:
-        """Raise JournalError if the file was moved or deleted: SQLite would go on writing to what nobody can find."""
+        """Raise JournalError if the file was moved or deleted: SQLite would go on writing without an error."""
         if file_identity(self.path) != self._file:
             raise JournalError(
                 f"{self.path}: the journal was moved or deleted while it was written; leave it in its place"
@@ -205,29 +178,30 @@ class Journal:
 
     def check_writable(self) -> None:
         """Raise JournalError if nothing can be written, because another process holds the file. Writes nothing."""
-        with _named(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("ROLLBACK")
+        with self.transaction():
+            pass
 
     def close(self) -> None:
-        """Give the file back. Closing twice is fine."""
+        """Close the file. May be called twice."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self._lock.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself, on a full disk
-                self._connection.execute("ROLLBACK")
-            raise
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction. Raises JournalError where it cannot be written."""
+        with _translated_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself, on a full disk
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def _last_number(self, table: str) -> int:
-        """The highest number ever given out there, rows forgotten since included."""
+        """Return the highest number ever given out, rows that were deleted since included."""
         row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return int(row[0]) if row else 0
 
@@ -240,35 +214,12 @@ class Journal:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged journal, with what belongs to it; returns its new name."""
+    """Rename a damaged journal and its files -wal and -shm, and return its new name."""
     aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     return aside
-
-
-def read_debounces(connection: sqlite3.Connection) -> dict[tuple[int, str], tuple[int, int]]:
-    """Return N and M of each debounce by run and camera; none for a journal that an older version wrote."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'debounces'").fetchone():
-        return {}
-    rows = connection.execute("SELECT run, camera, wanted, window FROM debounces")
-    return {(run, camera): (wanted, window) for run, camera, wanted, window in rows}
-
-
-def check_version(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the tables, 0 of an empty file. Raises JournalError for a newer one, or another's file."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION_ID and (tables or version):
-        raise JournalError(f"{path}: an SQLite file, but no journal of ours; choose another file for the journal")
-    if version > SCHEMA:
-        raise JournalError(
-            f"{path}: a journal of version {version}, this stfpm-edge knows up to {SCHEMA}; "
-            "upgrade it with: pip install -U stfpm-edge, or choose another file"
-        )
-    return int(version)
 
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -295,8 +246,8 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Raise JournalError for SQLite's errors."""
     try:
         yield
     except sqlite3.OperationalError as error:  # of the disk, permissions, another writer
@@ -304,14 +255,14 @@ def _named(path: Path) -> Iterator[None]:
         raise JournalError(f"{path}: the journal cannot be written ({error}); {remedy}") from None
     except (sqlite3.DatabaseError, TypeError) as error:  # TypeError: there is no row in meta
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
-            raise  # a bug of ours
+            raise  # a bug
         raise DamagedJournalError(
             f"{path}: the journal is damaged ({error}); expected one that stfpm-inspect wrote"
         ) from None
 
 
 def _lock(path: Path) -> TextIO:
-    """Hold FILE.lock, so that two processes never give out the same number; the kernel lets go with the process."""
+    """Lock FILE.lock, so that two processes never give out the same number. The kernel unlocks it with the process."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock_path = path.with_name(path.name + ".lock")
@@ -328,7 +279,7 @@ def _lock(path: Path) -> TextIO:
         raise JournalError(
             f"{path}: another stfpm-inspect writes this journal (process {owner}); stop it, or choose another file"
         ) from None
-    with contextlib.suppress(OSError):  # the number is a courtesy: a full disk has no room for it
+    with contextlib.suppress(OSError):  # the number is only for the message: a full disk has no room for it
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -1,4 +1,4 @@
-"""What asks for a verdict. A new kind is one class with `wait`, and one line in `open_trigger`."""
+"""What requests a verdict. A new kind is one class with `wait`; `open_trigger` picks one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.options import PART_LENGTH
@@ -18,36 +18,55 @@ from stfpm_runtime.options import PART_LENGTH
 from .part_id import check_part
 
 WAITING = 64
-"""Firings of one camera that may wait for their frames; more are refused."""
+"""Requests for one camera that may wait for their frames; more are refused."""
 NOT_TAKEN = "too many wait, the camera has ended, or the line is stopping"
-"""Why `Posted.put` refuses a firing."""
+"""Why `QueuedTrigger.put` refuses a request."""
+
+
+@dataclass(frozen=True, eq=False)
+class TriggerRequest:
+    """A trigger's request for the verdict on one frame."""
+
+    at_ns: int = 0
+    """`time.monotonic_ns()`; a camera's frame must not be older. 0: any frame will do, and no answer is expected."""
+    part: str = ""
+    """The part's id; empty where there is none."""
+    answer: Callable[[Sequence[Record]], None] = lambda records: None
+    """Called once with the verdicts of all regions, when they are in the journal. It must not block."""
+    error: str = ""
+    """Why the part cannot be judged, whatever its frame; empty where it can. The verdict is then a fault."""
+
+    @property
+    def asked(self) -> bool:
+        """Return whether an answer is expected, so that a verdict must come."""
+        return self.at_ns > 0
 
 
 class Trigger(Protocol):
-    """Belongs to one camera, whose thread waits for it."""
+    """Belongs to one camera, whose worker waits for it."""
 
     def wait(self, timeout_s: float) -> TriggerRequest | None:
-        """The next firing, each once; None if there is none in time."""
+        """Return the next request, each once; None if there is none in time."""
         ...
 
     def close(self) -> list[TriggerRequest]:
-        """Fire no more, and give those that nobody waited for."""
+        """Accept no more requests, and return those that no call of `wait` has returned."""
         ...
 
     def unanswered(self) -> list[TriggerRequest]:
-        """Return the firings that somebody asked for and that have no verdict yet."""
+        """Return the requests that expect an answer and have no verdict yet, the oldest first."""
         ...
 
 
 class Continuous:
-    """Each frame that comes is judged."""
+    """Requests a verdict on each frame that comes."""
 
     def wait(self, timeout_s: float) -> TriggerRequest | None:
-        """At once."""
+        """Return a request at once."""
         return TriggerRequest()
 
     def close(self) -> list[TriggerRequest]:
-        """Nothing waits."""
+        """Return an empty list: no request waits."""
         return []
 
     def unanswered(self) -> list[TriggerRequest]:
@@ -55,8 +74,8 @@ class Continuous:
         return []
 
 
-class Every:
-    """Fires every `interval_s` seconds; a time that has passed unseen is left out, not made up for."""
+class Every(Continuous):
+    """Requests a verdict every `interval_s` seconds; a time that has passed unused is left out, not made up for."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -64,7 +83,7 @@ class Every:
         self._closed = threading.Event()
 
     def wait(self, timeout_s: float) -> TriggerRequest | None:
-        """When it is time."""
+        """Return a request when it is due; None if it is not due in time."""
         if self._closed.wait(max(0.0, min(self._due_s - time.monotonic(), timeout_s))):
             return None
         now_s = time.monotonic()
@@ -74,36 +93,32 @@ class Every:
         return TriggerRequest(time.monotonic_ns())
 
     def close(self) -> list[TriggerRequest]:
-        """Nothing waits."""
+        """Make no more requests; return an empty list: no request waits."""
         self._closed.set()
-        return []
-
-    def unanswered(self) -> list[TriggerRequest]:
-        """Return an empty list: no answer is expected."""
         return []
 
 
 class QueuedTrigger:
-    """Fires when somebody puts a firing in: an HTTP request, a message, an edge. For any thread."""
+    """Holds requests from outside: an HTTP request, a message, an edge. For any number of threads."""
 
     def __init__(self, part_length: int = PART_LENGTH) -> None:
         self.part_length = part_length
-        """Characters of a part id, at most."""
+        """The longest part id, in characters."""
         self._waiting: deque[TriggerRequest] = deque()
         self._unanswered: dict[int, TriggerRequest] = {}
         self._accepted = 0
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, firing: TriggerRequest) -> bool:
-        """Accept a firing and return True: it is answered in any case. False: see `NOT_TAKEN`.
+    def put(self, request: TriggerRequest) -> bool:
+        """Accept a request and return True: it is answered in any case. False: see `NOT_TAKEN`.
 
         One whose part id `check_part` refuses is accepted as a fault without the id.
         """
         try:
-            check_part(firing.part, self.part_length)
+            check_part(request.part, self.part_length)
         except TriggerError as problem:
-            firing = dataclasses.replace(firing, part="", error=str(problem))
+            request = dataclasses.replace(request, part="", error=str(problem))
         with self._changed:
             if self._closed or len(self._waiting) >= WAITING:
                 return False
@@ -113,40 +128,38 @@ class QueuedTrigger:
             def answer(records: Sequence[Record]) -> None:
                 with self._changed:
                     self._unanswered.pop(number, None)
-                firing.answer(records)
+                request.answer(records)
 
-            accepted = dataclasses.replace(firing, answer=answer)
+            accepted = dataclasses.replace(request, answer=answer)
             self._unanswered[number] = accepted
             self._waiting.append(accepted)
             self._changed.notify()
             return True
 
     def wait(self, timeout_s: float) -> TriggerRequest | None:
-        """Return the one that has waited longest; None if there is none in time."""
+        """Return the request that has waited longest; None if there is none in time."""
         with self._changed:
             if not self._waiting:
                 self._changed.wait(timeout_s)
             return self._waiting.popleft() if self._waiting else None
 
     def close(self) -> list[TriggerRequest]:
-        """Take no more, and return those that nobody has waited for."""
+        """Accept no more requests, and return those that wait."""
         with self._changed:
             self._closed = True
-            firings = list(self._waiting)
+            requests = list(self._waiting)
             self._waiting.clear()
-            return firings
+            return requests
 
     def unanswered(self) -> list[TriggerRequest]:
-        """Return the firings that were accepted and have no verdict yet, the oldest first."""
+        """Return the requests that were accepted and have no verdict yet, the oldest first."""
         with self._changed:
             return list(self._unanswered.values())
 
 
-def open_trigger(camera: CameraOptions) -> Continuous | Every | QueuedTrigger:
-    """What the camera's options name."""
+def open_trigger(camera: CameraOptions) -> Continuous | QueuedTrigger:
+    """Return the trigger that the camera's options name. A listener or the server puts requests into a queued one."""
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
         return Every(camera.every_ms / 1e3)
-    if camera.trigger == "continuous":
-        return Continuous()
-    return QueuedTrigger(camera.part_length)  # into which others put what they hear
+    return Continuous() if camera.trigger == "continuous" else QueuedTrigger(camera.part_length)

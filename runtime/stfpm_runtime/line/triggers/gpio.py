@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from datetime import timedelta
 
 from stfpm_runtime.errors import MissingExtraError, OptionError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
+from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.journal.rows import LogEvent
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 
 try:
     import gpiod
@@ -21,58 +20,60 @@ except ImportError:
 
 LOG = logging.getLogger("stfpm.gpio")
 RETRY_S = 1.0
+POLL = timedelta(milliseconds=100)
+"""How long one wait for an edge takes."""
 BOUNCE = timedelta(milliseconds=1)
 """Edges closer than this are one: contacts bounce."""
 
 
-class GpioTrigger:
-    """Waits in a thread for edges of one line. Raises OptionError where it cannot be had."""
+class GpioTrigger(Worker):
+    """Waits in its thread for edges of one line, and puts a request into the trigger for each."""
 
     def __init__(self, address: str, trigger: QueuedTrigger, log_event: LogEvent) -> None:
-        """`address` is CHIP:LINE, say /dev/gpiochip0:17."""
+        """Store everything; `address` is CHIP:LINE, such as /dev/gpiochip0:17."""
+        super().__init__(f"gpio {address}")
         self.failure = ""
         """Why no edge can be received; empty where they can."""
+        self._address = address
         self._name = f"gpio {address}"
+        self._trigger = trigger
         self._log_event = log_event
-        chip, _, line = address.rpartition(":")
+
+    def start(self) -> None:
+        """Reserve the line and start the thread. Raises OptionError where the line cannot be used."""
+        chip, _, line = self._address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
         try:
-            self._request = gpiod.request_lines(chip, consumer="stfpm-inspect", config={int(line): settings})
+            self._lines = gpiod.request_lines(chip, consumer="stfpm-inspect", config={int(line): settings})
         except (OSError, ValueError) as error:
             raise OptionError(
-                f"gpio {address}: cannot be used ({error}); expected CHIP:LINE of a line that is free, see gpioinfo"
+                f"{self._name}: cannot be used ({error}); expected CHIP:LINE of a line that is free, see gpioinfo"
             ) from None
-        self._trigger = trigger
-        self._closing = threading.Event()
-        self._released = False
-        self._thread = threading.Thread(target=self._work, name="gpio", daemon=True)
-        self._thread.start()
+        super().start()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Give the line back. Closing twice is fine."""
-        self._closing.set()
-        self._thread.join(max(0.0, timeout_s))
-        if not self._thread.is_alive() and not self._released:
-            self._released = True
-            self._request.release()
+        """Stop within `timeout_s` seconds. May be called twice."""
+        self.stop(time.monotonic() + timeout_s)
 
-    def _work(self) -> None:
-        while not self._closing.is_set():
+    def run(self) -> None:
+        """Wait for edges until the worker is stopped; then release the line."""
+        while not self.stopping.is_set():
             try:
-                if self._request.wait_edge_events(timedelta(milliseconds=100)):
-                    for _ in self._request.read_edge_events():
-                        fire(self._trigger, self._name, self._log_event)
+                if self._lines.wait_edge_events(POLL):
+                    for _ in self._lines.read_edge_events():
+                        request_verdict(self._trigger, self._name, self._log_event)
                 self.failure = ""
-            except Exception as error:  # the chip is gone, say: it is shown, and tried again
+            except Exception as error:  # the chip is gone, for example: it is reported, and tried again
                 if not self.failure:
                     LOG.exception("%s: no triggers are received", self._name)
                     self._log_event("trigger", f"{self._name}: {error}")
                 self.failure = f"{self._name}: {error}"
-                self._closing.wait(RETRY_S)
+                self.stopping.wait(RETRY_S)
+        self._lines.release()
 
 
-def fire(trigger: QueuedTrigger, name: str, log_event: LogEvent) -> None:
-    """Ask for a verdict; a trigger that cannot be taken is logged and an event."""
+def request_verdict(trigger: QueuedTrigger, name: str, log_event: LogEvent) -> None:
+    """Put a request into the trigger; one that is refused is logged and an event."""
     if not trigger.put(TriggerRequest(time.monotonic_ns())):
         LOG.error("%s: a trigger was not taken: %s", name, NOT_TAKEN)
         log_event("trigger", f"{name}: not taken: {NOT_TAKEN}")

@@ -3,9 +3,9 @@
     curl -X POST localhost:8766/trigger/left -H 'Content-Type: application/json' -d '{"part": "A-1017"}'
     {"decision": "pass", "verdicts": [{"seq": 812, "camera": "left", "region": "cap", "part": "A-1017", ...}]}
 
-The answer is 200 with the worst decision of the camera's regions, fault included; 503 where too many triggers wait, and
-504 where no verdict came in time (it is journalled all the same, if it comes). A request that is not understood triggers
-nothing: 400, 411, 413, 415.
+The answer is 200 with the worst decision of the camera's regions, fault included; 503 where too many triggers wait,
+and 504 where no verdict came in time (it is journalled all the same, if it comes). A request that is not understood
+triggers nothing: 400, 411, 413, 415.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError, TriggerError
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 try:
@@ -68,9 +67,13 @@ def make_trigger_router(triggers: Mapping[str, QueuedTrigger], answer_s: float) 
         loop = asyncio.get_running_loop()
         verdicts: asyncio.Future[Sequence[Record]] = loop.create_future()
 
+        def give(records: Sequence[Record]) -> None:
+            if not verdicts.done():
+                verdicts.set_result(records)
+
         def answer(records: Sequence[Record]) -> None:
             with contextlib.suppress(RuntimeError):  # the server has stopped
-                loop.call_soon_threadsafe(lambda: verdicts.done() or verdicts.set_result(records))
+                loop.call_soon_threadsafe(give, records)
 
         if not triggers[camera].put(TriggerRequest(at_ns, part, answer)):
             raise HTTPException(503, f"{NOT_TAKEN}; not judged")

@@ -21,13 +21,12 @@ import paho.mqtt.client as paho
 
 from stfpm_runtime.errors import TriggerError
 from stfpm_runtime.lifecycle import Backoff
-from stfpm_runtime.line.cameras.mailbox import TriggerRequest
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
 from stfpm_runtime.line.journal.tail import UnavailableError
 from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT, connect, make_client
 
-from .base import NOT_TAKEN, QueuedTrigger
+from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 LOG = logging.getLogger("stfpm.mqtt")

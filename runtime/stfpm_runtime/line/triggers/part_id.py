@@ -1,4 +1,4 @@
-"""Part ids: what a trigger may carry, checked in one place for HTTP, MQTT and every other trigger.
+"""Part ids, checked in one place for all triggers.
 
 A part id is text of printable characters and GS1's separator (U+001D). It is never cut: an id that is too long or holds
 another character is refused, so that two parts never look alike and no id can forge a line of a log or a table.
@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.line.journal.rows import GS1_SEPARATOR
 from stfpm_runtime.options import PART_LENGTH
 
-GS1_SEPARATOR = "\x1d"
-"""Separates the fields of a GS1 code; the only control character that an id may hold."""
 EXPECTED = '{"part": "ID"}, or an empty message for a part without an id'
 
 
 def parse_part(payload: bytes, max_length: int = PART_LENGTH, plain_text: bool = False) -> str:
     """Return the part id that a trigger's message carries; an empty text where it carries none.
 
-    The message is UTF-8: empty, a JSON object with the key `part` (a text or a whole number; other keys beside it are
-    ignored), or a JSON text. With `plain_text` any other message is the id itself, without the white space around it.
+    The message is UTF-8: empty, a JSON object with the key `part` (a text or a whole number; other keys are ignored),
+    or a JSON text. With `plain_text` any other message is the id itself, without the white space around it.
     Raises TriggerError for a message that is not understood and for an id that `check_part` refuses.
     """
     try:

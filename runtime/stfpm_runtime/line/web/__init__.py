@@ -19,13 +19,18 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebS
     """
     from .app import make_app  # here, as a line without a server needs none of these packages; it reports a missing one
 
+    from stfpm_runtime.line.triggers.base import QueuedTrigger  # isort: skip
     from stfpm_runtime.line.triggers.http import answer_limit_s, make_trigger_router  # isort: skip
 
     from .routes import open_router, router
     from .server import WebServer
     from .view import LineView
 
-    triggers = {worker.camera.name: worker.trigger for worker in line.cameras if worker.camera.trigger == "http"}
+    triggers = {
+        worker.camera.name: worker.trigger
+        for worker in line.cameras
+        if worker.camera.trigger == "http" and isinstance(worker.trigger, QueuedTrigger)
+    }
     limit_s = answer_limit_s(options.camera)
     app = make_app(server, [router, open_router, make_trigger_router(triggers, limit_s)], LineView(line, options))
     web_server = WebServer(server, app, limit_s)

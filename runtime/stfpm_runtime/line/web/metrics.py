@@ -67,9 +67,7 @@ class LineCollector(Collector):
             alarm.add_metric(place, found.alarm)
         yield from (cameras, sinks, drift, alarm)
         yield GaugeMetricFamily("stfpm_journal_up", "1 if the journal can be written.", float(line.recorder.works))
-        yield GaugeMetricFamily(
-            "stfpm_loop_age_seconds", "Since the loop last ran.", time.monotonic() - status.turned_s
-        )
+        yield GaugeMetricFamily("stfpm_loop_age_seconds", "Age of its last turn.", time.monotonic() - status.turned_s)
         failed = self._authorizer.failed_tokens
         yield CounterMetricFamily("stfpm_failed_tokens", "Requests to the dashboard with a wrong token.", value=failed)
         model = GaugeMetricFamily("stfpm_model_info", "The model in use.", labels=["file", "sha256", "precision"])

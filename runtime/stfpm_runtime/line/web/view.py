@@ -19,8 +19,12 @@ from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
-from stfpm_runtime.line.journal.threshold_orders import check_place, request_threshold, wait_for_result
+from stfpm_runtime.line.journal.threshold_changes import (
+    check_place,
+    new_threshold_change,
+    request_threshold,
+    wait_for_result,
+)
 from stfpm_runtime.line.journal.what_if import WhatIf, what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of

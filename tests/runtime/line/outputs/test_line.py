@@ -253,11 +253,11 @@ def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):
 
 def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
-    from stfpm_runtime.line.triggers.gpio import fire
+    from stfpm_runtime.line.triggers.gpio import request_verdict
 
     posted, events = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        fire(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
+        request_verdict(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
     assert events == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
@@ -266,7 +266,7 @@ def test_a_gpio_line_that_is_not_there():
     from stfpm_runtime.line.triggers.gpio import GpioTrigger
 
     with pytest.raises(OptionError, match=r"gpio /dev/none:3: cannot be used .*; expected CHIP:LINE of a line that is"):
-        GpioTrigger("/dev/none:3", QueuedTrigger(), print)
+        GpioTrigger("/dev/none:3", QueuedTrigger(), print).start()
 
 
 def test_an_edge_asks_for_a_verdict():
@@ -285,10 +285,11 @@ def test_an_edge_asks_for_a_verdict():
         device = (root / "dev_name").read_text().strip()
         posted = QueuedTrigger()
         trigger = GpioTrigger(f"/dev/{chip}:2", posted, print)
+        trigger.start()
         pull = Path(f"/sys/devices/platform/{device}/{chip}/sim_gpio2/pull")
         pull.write_text("pull-up")
         assert posted.wait(5.0) is not None
-        trigger.close()
+        trigger.stop(time.monotonic() + 5.0)
     finally:
         (root / "live").write_text("0")
         (root / "bank0").rmdir()

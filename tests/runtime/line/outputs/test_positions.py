@@ -44,10 +44,10 @@ def test_deleted_verdicts_are_an_event_with_their_count(make_peer, writer, follo
     writer.write(3000)
     worker.notify()
     wait_until(lambda: not worker.works)
-    writer.journal.forget(None, 0, 1000)
+    writer.journal.delete_oldest(None, 0, 1000)
     wait_until(lambda: any("deleted" in log_event for log_event in events))
     assert "webhook: 1000 verdicts (1 to 1000) deleted from the journal before delivery" in events
-    writer.journal.forget(None, 0, 2000)
+    writer.journal.delete_oldest(None, 0, 2000)
     wait_until(lambda: worker.deleted.total == 3000)
     writer.write(1)
     peer.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from stfpm_runtime.line.web.endpoints import ENDPOINTS
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
@@ -24,7 +25,6 @@ from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web import DashboardOptions
 from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
-from stfpm_runtime.line.web.endpoints import ENDPOINTS
 from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
 from stfpm_runtime.line.web.server import Dashboard
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 
+from stfpm_runtime.line.config.dashboard import DashboardOptions
+
 from runtime.line.conftest import wait_until
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.config.dashboard import DashboardOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, WebhookOptions
 
 CAMERA = CameraOptions("left", "0")
