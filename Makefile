@@ -24,10 +24,11 @@ test: lint  ## lint, then all tests: the fast ones, and those that take minutes
 test-aarch64: $(READY)  ## the lean runtime on emulated aarch64; wants root, debootstrap and qemu-user-static
 	$(BIN)/python -m pytest -q -rs -m slow tests/aarch64
 
-lint: $(READY)  ## format, style and types
+lint: $(READY)  ## format, style, types, and which package may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/lint-imports
 
 peers: $(READY)  ## our MODELS beside anomalib's methods, trained on DATA (an MVTec-style category); TEACHER=FILE, WORK=DIR
 	@test -n "$(DATA)" -a -n "$(MODELS)" || { echo "expected: make peers DATA=data/bottle MODELS='a.onnx b.onnx'" >&2; exit 1; }

@@ -217,7 +217,7 @@ folder = {json.dumps(str(one.folder / "disk" / "pictures"))}
 quota_mb = 8
 free_mb = 1
 
-[http]
+[dashboard]
 listen = "127.0.0.1:{one.http_port}"
 
 [mqtt]

@@ -9,6 +9,7 @@ of 1280x720 pixels, which costs no copying; regions, pictures and triggers are n
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -33,9 +34,9 @@ from stfpm_runtime.imaging.preprocessing import Image, preprocess
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
-from stfpm_runtime.line.journal.rows import VerdictRow
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.loop import run as run_loop
+from stfpm_runtime.line.observers.base import KeptParts
 from stfpm_runtime.line.observers.summary import Summary
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.base import OnEvent
@@ -59,15 +60,16 @@ class Stopwatch(Summary):
         self._stop = stop
         self._at = at
 
-    def take(self, entry: VerdictRow) -> None:
-        """The journal has it now."""
-        super().take(entry)
-        if self._at:
-            self._at(self.total)
-        else:
-            now_ns = time.monotonic_ns()
-            self.latencies_ms.append(entry.latency_ms + (now_ns - entry.monotonic_ns) / 1e6)
-            self.ends_ns.append(now_ns)
+    def observe(self, parts: KeptParts) -> None:
+        """Measure the time from the frames' arrival until their rows are in the journal."""
+        super().observe(parts)
+        for _, row in parts:
+            if self._at:
+                self._at(self.total)
+            else:
+                now_ns = time.monotonic_ns()
+                self.latencies_ms.append(row.latency_ms + (now_ns - row.monotonic_ns) / 1e6)
+                self.ends_ns.append(now_ns)
         if self.total >= self._verdicts:
             self._stop.set()
 
@@ -225,7 +227,7 @@ def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, 
 
 def with_summary(line: Line, stopwatch: Stopwatch) -> Line:
     """The same line with another summary."""
-    return Line(**{**vars(line), "summary": stopwatch})
+    return dataclasses.replace(line, summary=stopwatch)
 
 
 def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | None = None) -> LineOptions:

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stfpm_bench.report.charts import accuracy_over_latency
-from stfpm_bench.report.report_tables import conditions, megabytes, number, remarks
-from stfpm_bench.report.svg import standalone
-from stfpm_bench.report.text import markdown_table, sections
+from stfpm_bench.report.report_tables import conditions, megabytes, number, remarks, sections
+from stfpm_bench.report.text import markdown_table
 from stfpm_bench.results import BenchReport, ModelResult, load_report
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError
@@ -117,12 +116,11 @@ def render(benchmarks: Path) -> dict[Path, str]:
 
 def _plot(report: BenchReport, path: Path, files: dict[Path, str]) -> list[str]:
     """The picture of accuracy against latency: its file, and the lines that show it."""
-    plot = accuracy_over_latency(report)
-    if plot is None:
+    chart = accuracy_over_latency(report)
+    if chart is None:
         return []
-    title, svg, caption = plot
-    files[path] = standalone(svg)
-    return [f"![{title}](results/{path.parent.name}/{path.name})\n\n*{title}. {caption}*\n"]
+    files[path] = chart.svg
+    return [f"![{chart.title}](results/{path.parent.name}/{path.name})\n\n*{chart.title}. {chart.caption}*\n"]
 
 
 def _table(report: BenchReport) -> Iterator[str]:
@@ -218,16 +216,13 @@ def _ours(report: BenchReport) -> Iterator[str]:
     yield _list(conditions(report))
     if lines := remarks(report):
         yield _list(lines)
-    for title, headings, rows in sections(report):
-        yield f"#### {title}\n"
-        yield markdown_table(headings, rows) + "\n"
+    for section in sections(report):
+        yield f"#### {section.title}\n"
+        yield markdown_table(section.headings, section.rows) + "\n"
 
 
 def _with_width(model: ModelResult) -> str:
-    if model.latency is None:
-        return "-"
-    low, high = model.latency.p50_interval_ms
-    return f"{model.latency.p50_ms:.1f} ± {(high - low) / 2:.1f}"
+    return f"{model.latency.p50_ms:.1f} ± {model.latency.p50_half_width_ms:.1f}" if model.latency else "-"
 
 
 def _installs(path: Path) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""The accuracy of the very artifact that is timed, on labelled images; what labels are missing, the result says."""
+"""Measure the accuracy of the very file that is timed, on labelled images; the result names what labels are missing."""
 
 from __future__ import annotations
 
@@ -25,43 +25,44 @@ NO_THRESHOLD = "the model has no threshold: neither misses nor false alarms"
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """What a folder holds for one model."""
+class LabelledImages:
+    """The images of one product."""
 
     name: str
     good: tuple[Path, ...]
     category: Category | None
-    """None where nothing in it is labelled as defective."""
+    """None where no image is labelled as defective."""
 
 
-def find_labelled(data: Path, spec: Spec) -> Labelled:
-    """The images for a model: a category, that of its name in a folder of several, or a folder of good images alone.
+def find_labelled(data: Path, spec: Spec) -> LabelledImages:
+    """Return a model's images: a category, that of its name in a folder of categories, or a folder of good images.
 
-    Raises DataError for a folder that has none of this, or several categories and none of the model's name.
+    Raises DataError for a folder without images, or with categories of which none has the model's name.
     """
     if not data.is_dir():
         raise DataError(f"{data}: no such folder; expected an MVTec-style category, or a folder of good images")
-    if not (data / "test").is_dir() and (several := _categories(data)):
-        if spec.name not in several:
-            raise DataError(
-                f"{data}: holds {', '.join(several)}, the model is of {spec.name}; give the folder of its product"
-            )
-        data = data / spec.name
-    if not _has_defects(data):
-        root = next((folder for folder in (data / "test" / GOOD, data / GOOD) if folder.is_dir()), data)
-        good = tuple(find_images(root))
-        if not good:
-            raise DataError(f"{data}: no pictures in it; expected test/good and test/<defect>, or good pictures")
-        return Labelled(data.resolve().name, good, None)
-    (category,) = find_categories(data)
-    return Labelled(category.name, tuple(one.image for one in category.samples if not one.is_defective), category)
+    test = data / "test"
+    categories = sorted(path.parent.name for part in PARTS for path in data.glob(f"*/{part}") if path.is_dir())
+    if not test.is_dir() and categories:
+        if spec.name not in categories:
+            names = ", ".join(dict.fromkeys(categories))
+            raise DataError(f"{data}: holds {names}, the model is of {spec.name}; give the folder of its product")
+        data, test = data / spec.name, data / spec.name / "test"
+    if test.is_dir() and any(folder.is_dir() and folder.name != GOOD for folder in test.iterdir()):
+        (category,) = find_categories(data)
+        good = tuple(sample.image for sample in category.samples if not sample.is_defective)
+        return LabelledImages(category.name, good, category)
+    root = next((folder for folder in (test / GOOD, data / GOOD) if folder.is_dir()), data)
+    if not (good := tuple(find_images(root))):
+        raise DataError(f"{data}: no pictures in it; expected test/good and test/<defect>, or good pictures")
+    return LabelledImages(data.resolve().name, good, None)
 
 
-def check_product(engine: Engine, labelled: Labelled, data: Path) -> None:
+def check_product(engine: Engine, labelled: LabelledImages, data: Path) -> None:
     """Raise DataError where the good images look like no good part to the model: they are of another product.
 
     A product's good parts score like those that were held out in training. Another product's score far above; where the
-    folder bears the model's own name, that is the model's accuracy on it, and none of this function's business.
+    folder bears the model's own name, such scores are the model's accuracy, and no error.
     """
     spec = engine.spec
     known = spec.held_out_scores
@@ -76,14 +77,12 @@ def check_product(engine: Engine, labelled: Labelled, data: Path) -> None:
         )
 
 
-def measure_accuracy(engine: Engine, labelled: Labelled) -> Accuracy:
-    """All figures that the labels allow. Raises what `evaluate` raises."""
-    has_threshold = engine.spec.threshold is not None
-    notes: tuple[str, ...] = () if has_threshold else (NO_THRESHOLD,)
+def measure_accuracy(engine: Engine, labelled: LabelledImages) -> Accuracy:
+    """Return all metrics that the labels allow. Raises what `evaluate` raises."""
+    threshold = engine.spec.threshold
+    notes: tuple[str, ...] = () if threshold is not None else (NO_THRESHOLD,)
     if labelled.category is None:
-        alarms = None
-        if has_threshold:
-            alarms = sum(score > (engine.spec.threshold or 0.0) for score in _scores(engine, labelled.good))
+        alarms = None if threshold is None else sum(score > threshold for score in _scores(engine, labelled.good))
         return Accuracy(labelled.name, len(labelled.good), 0, None, None, None, None, alarms, (NO_DEFECTS, *notes))
     found = evaluate(engine, labelled.category)
     if found.unreadable:
@@ -99,14 +98,3 @@ def _scores(engine: Engine, paths: Sequence[Path]) -> list[float]:
     detector = Detector(engine, 0.0)
     verdicts = [detector.inspect(path) for path in paths]
     return [verdict.score for verdict in verdicts if verdict.score is not None]
-
-
-def _categories(data: Path) -> list[str]:
-    return sorted(
-        folder.name for folder in data.iterdir() if folder.is_dir() and any((folder / part).is_dir() for part in PARTS)
-    )
-
-
-def _has_defects(data: Path) -> bool:
-    test = data / "test"
-    return test.is_dir() and any(folder.is_dir() and folder.name != GOOD for folder in test.iterdir())

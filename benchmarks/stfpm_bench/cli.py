@@ -1,4 +1,4 @@
-"""`stfpm-bench`: latency, memory, parity and accuracy of model files, and what got worse since the last time."""
+"""`stfpm-bench`: latency, memory, parity and accuracy of model files, and what got worse since an earlier run."""
 
 from __future__ import annotations
 
@@ -6,38 +6,42 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stfpm_eval.models import requires_extra
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError, ParityError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 
-from .options import BenchOptions
-from .session import Plan
+if TYPE_CHECKING:
+    from .options import BenchOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run("stfpm-bench", lambda: _compare(arguments) if arguments.compare else _bench(_options(arguments)))
+    return run("stfpm-bench", lambda: _compare(arguments) if arguments.compare else _bench(arguments))
 
 
-def _bench(options: BenchOptions) -> int:
-    from .report.page import to_html
-    from .report.text import print_report, to_markdown
-    from .run import bench
+def _bench(arguments: argparse.Namespace) -> int:
+    with requires_extra("bench"):
+        from .report.page import to_html
+        from .report.text import print_report, to_markdown
+        from .results import BenchReport
+        from .run import bench
 
-    for path in options.outputs:
+    options = _options(arguments)
+    writers = {options.json: BenchReport.to_json, options.markdown: to_markdown, options.html: to_html}
+    outputs = {path: writer for path, writer in writers.items() if path is not None}
+    for path in outputs:
         check_writable(path, options.models)
     report = bench(options, lambda line: print(f"stfpm-bench: {line}", file=sys.stderr))
-    texts = ((options.json, report.to_json), (options.markdown, lambda: to_markdown(report)),
-             (options.html, lambda: to_html(report)))  # fmt: skip
-    for output, make in texts:
-        if output is not None:
-            with atomic_path(output) as unfinished:
-                unfinished.write_text(make().rstrip("\n") + "\n", encoding="utf-8")
+    for path, writer in outputs.items():
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(writer(report).rstrip("\n") + "\n", encoding="utf-8")
     print_report(report)
     if report.interrupted:
-        raise KeyboardInterrupt  # its exit code; what was measured is printed and written
+        raise KeyboardInterrupt  # gives its exit code; what was measured is printed and written
     if broken := [model.name for model in report.models if model.parity and not model.parity.holds]:
         raise ParityError(f"{', '.join(broken)}: further from PyTorch than allowed, see above; export again")
     if report.noise and not options.allow_noise:
@@ -49,9 +53,10 @@ def _bench(options: BenchOptions) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from .compare import compare
-    from .report.text import print_comparison
-    from .results import load_report
+    with requires_extra("bench"):
+        from .compare import compare
+        from .report.text import print_comparison
+        from .results import load_report
 
     if arguments.models:
         raise OptionError("got models and --compare; expected one or the other, measure with --json first")
@@ -67,10 +72,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> BenchOptions:
+    from .options import BenchOptions
+    from .session import Plan
+
+    values = vars(arguments).copy()
+    del values["compare"]
     if not arguments.models:
         raise OptionError("got no model; expected one or more files, or --compare OLD NEW")
-    values = vars(arguments).copy()
-    values.pop("compare")
     plan = Plan(
         time_limit_s=values.pop("time"),
         cold_starts=values.pop("cold_starts"),
@@ -78,7 +86,7 @@ def _options(arguments: argparse.Namespace) -> BenchOptions:
         batches=tuple(map(int, _numbers(values.pop("batches"), "--batches"))),
     )
     frame = _frame(values.pop("frame"))
-    return BenchOptions(**values | {"models": tuple(values["models"]), "plan": plan, "frame": frame})
+    return BenchOptions(**values | {"models": tuple(arguments.models), "plan": plan, "frame": frame})
 
 
 def _frame(text: str) -> tuple[int, int]:
@@ -98,33 +106,44 @@ def _numbers(text: str, flag: str) -> tuple[float, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-bench",
-        description="Latency from a frame to its decision, start, memory, parity and accuracy of model files, measured "
+        description="Measure latency from a frame to its decision, start, memory, parity and accuracy of model files, "
         "by turns, each in a process of its own. Exits with 1 where parity is lost, something got worse, or the "
         "machine is too noisy.",
     )
     add = parser.add_argument
     add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx, .engine, or .safetensors, which PyTorch runs")
-    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two --json files: what got worse beyond noise")
-    add("--parity", action="store_true", help="against PyTorch's golden results beside each file")
-    add("--checkpoint", type=Path, metavar="FILE", help="parity against PyTorch itself: the .safetensors file")
-    add("--data", type=Path, help="labelled images: AUROC, pixel AUROC, PRO of the very files that are timed")
-    add("--roofline", action="store_true", help="how far each group of layers is from this machine's limit")
+    add(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="what got worse between two --json files",
+    )
+    add("--parity", action="store_true", help="compare with PyTorch's golden results, which lie beside each file")
+    add("--checkpoint", type=Path, metavar="FILE", help="compare with PyTorch itself, by this .safetensors file")
+    add("--data", type=Path, help="labelled images, for AUROC, pixel AUROC and PRO of the files that are timed")
+    add("--roofline", action="store_true", help="compare each group of layers with this machine's limit")
     add("--device", default="auto", help="as for stfpm-inspect (default: auto)")
     add("--threads", type=int, metavar="N", help="threads for one frame (default: the engine's choice)")
     add("--frame", default="1280x720", metavar="WxH", help="the camera's frame (default: 1280x720)")
     add("--time", type=float, default=60.0, metavar="SECONDS",
-        help="for the latencies, at most; it ends sooner where every p50 is known to 2%% (default: 60)")  # fmt: skip
-    add("--batches", default="1,2,4,8", metavar="N,N", help="frames at once for throughput (default: 1,2,4,8)")
-    add("--idle", default="1,10", metavar="S,S", help="seconds before a single frame (default: 1,10; '' for none)")
+        help="time limit for latencies; they end sooner when each p50 is known to 2%% (default: 60)")  # fmt: skip
+    add("--batches", default="1,2,4,8", metavar="N,N", help="batch sizes for throughput (default: 1,2,4,8)")
+    add(
+        "--idle",
+        default="1,10",
+        metavar="S,S",
+        help="idle seconds before a single frame (default: 1,10; '' for none)",
+    )
     add("--cold-starts", type=int, default=5, metavar="N", help="processes started for the cold start (default: 5)")
     add(
         "--allow-noise",
         action="store_true",
-        help="exit with 0 on a machine too noisy to measure on; marked all the same",
+        help="exit with 0 on a machine that is too noisy; the report is marked all the same",
     )
-    add("--json", type=Path, metavar="FILE", help="the figures, for --compare and other programs")
-    add("--markdown", type=Path, metavar="FILE", help="the report as Markdown")
-    add("--html", type=Path, metavar="FILE", help="the report as one page with plots")
+    add("--json", type=Path, metavar="FILE", help="write the results for --compare and other programs")
+    add("--markdown", type=Path, metavar="FILE", help="write the report as Markdown")
+    add("--html", type=Path, metavar="FILE", help="write the report as one HTML page with charts")
     return parser
 
 

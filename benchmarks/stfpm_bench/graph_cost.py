@@ -1,43 +1,41 @@
-"""What a graph costs at the least, counted from its ONNX file: multiply-adds and bytes, by group of layers."""
+"""Count what a graph costs at the least, from its ONNX file: multiply-adds and bytes, by group of layers."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stfpm_runtime.errors import ArtifactError, MissingExtraError
+import onnx
+from onnx import helper, numpy_helper
 
-try:
-    import onnx
-    from onnx import helper, numpy_helper
-except ImportError:
-    raise MissingExtraError("onnx", "bench") from None
+from stfpm_runtime.errors import ArtifactError
 
 ANCHORS = ("Conv", "MatMul", "Gemm", "MaxPool")
 """Operators that move data. The others are taken as fused into their neighbours, as a perfect engine would."""
 BETWEEN = "layout, conversion"
-"""What an engine puts between the layers, and what cannot be told apart."""
+"""The group of what an engine puts between the layers, and of what cannot be told apart."""
+ORDER = ("stem", "teacher", "student", "head")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a group of layers, for one frame."""
+    """Cost of a group of layers, for one frame."""
 
     macs: int = 0
     """Multiply-adds."""
     bytes: int = 0
-    """Weights, and what is read and written, each once, in the type it is stored in."""
+    """Weights, inputs and outputs, each once, in the type it is stored in."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.macs + other.macs, self.bytes + other.bytes)
 
 
 def group_of(name: str) -> str:
-    """The group of a node of ours, also by the name that an engine gave to what it made of it."""
-    name = name.removeprefix("InsertedPrecisionFreeCast_")  # ONNX Runtime's, of what it turns from fp16 to fp32
+    """Return the group of a node of ours, also by the name that an engine derived from the node's."""
+    name = name.removeprefix("InsertedPrecisionFreeCast_")  # ONNX Runtime turned it from fp16 to fp32
     if "/flat" in name or name.startswith(("head/", "anomaly_map", "score")):
         return "head"
     if name.startswith(("stem/", "planes")):
@@ -47,7 +45,7 @@ def group_of(name: str) -> str:
 
 
 def count_costs(path: Path) -> dict[str, Cost]:
-    """The cost of each group for one frame. Raises ArtifactError for a file that is no ONNX graph."""
+    """Return the cost of each group for one frame. Raises ArtifactError for a file that is no ONNX graph."""
     try:
         model = onnx.load(path)
         for value in (*model.graph.input, *model.graph.output):
@@ -63,6 +61,12 @@ def count_costs(path: Path) -> dict[str, Cost]:
             group = group_of(node.name)
             costs[group] = costs.get(group, Cost()) + graph.cost(node)
     return costs
+
+
+def in_graph_order(groups: Iterable[str]) -> list[str]:
+    """Return groups in the order of a frame's way through the graph."""
+    rank = {name: number for number, name in enumerate(ORDER)}
+    return sorted(groups, key=lambda group: (rank.get(group.partition(" ")[0], len(rank)), group))
 
 
 class _Graph:
@@ -82,45 +86,27 @@ class _Graph:
         self.read_by = {name: node for node in graph.node for name in node.input}
 
     def cost(self, node: onnx.NodeProto) -> Cost:
-        """Of one node that moves data."""
-        moved = [*map(self.stored_before, node.input), *map(self.stored_after, node.output)]
-        return Cost(self.macs(node), sum(map(self.bytes, moved)))
+        """Return the cost of one node that moves data."""
+        outputs, macs = math.prod(self.shapes[node.output[0]]), 0
+        if node.op_type == "Conv":  # one multiply-add for each output and each weight that it depends on
+            macs = outputs * math.prod(self.shapes[node.input[1]][1:])
+        elif node.op_type in ("MatMul", "Gemm"):
+            macs = outputs * self.shapes[node.input[0]][-1]
+        moved = [*map(self._stored_input, filter(None, node.input)), *map(self._stored_output, node.output)]
+        return Cost(macs, sum(map(self._bytes, moved)))
 
-    def macs(self, node: onnx.NodeProto) -> int:
-        """Multiply-adds: one for each output and each weight that it depends on."""
-        outputs = math.prod(self.shapes[node.output[0]])
-        if node.op_type == "Conv":
-            return outputs * math.prod(self.shapes[node.input[1]][1:])
-        if node.op_type in ("MatMul", "Gemm"):
-            return outputs * self.shapes[node.input[0]][-1]
-        return 0
-
-    def stored_before(self, name: str) -> str:
-        """The tensor that is really read: what a DequantizeLinear takes."""
+    def _stored_input(self, name: str) -> str:
+        """Return the tensor that is really read: what a DequantizeLinear takes."""
         node = self.made_by.get(name)
         return node.input[0] if node is not None and node.op_type == "DequantizeLinear" else name
 
-    def stored_after(self, name: str) -> str:
-        """The tensor that is really written: what a QuantizeLinear gives, behind a Relu or not."""
+    def _stored_output(self, name: str) -> str:
+        """Return the tensor that is really written: what a QuantizeLinear gives, behind a Relu or not."""
         node = self.read_by.get(name)
         while node is not None and node.op_type in ("Relu", "Clip"):
             name, node = node.output[0], self.read_by.get(node.output[0])
         return node.output[0] if node is not None and node.op_type == "QuantizeLinear" else name
 
-    def bytes(self, name: str) -> int:
-        """Of a tensor; 0 for an input that is left out."""
-        if not name:
-            return 0
+    def _bytes(self, name: str) -> int:
         size = helper.tensor_dtype_to_np_dtype(self.types[name]).itemsize
         return int(math.prod(self.shapes[name]) * size)
-
-
-def total(costs: dict[str, Cost]) -> Cost:
-    """Of all groups together."""
-    return sum(costs.values(), Cost())
-
-
-def ordered(groups: Iterator[str]) -> list[str]:
-    """Groups in the order of a frame's way through the graph."""
-    rank = {"stem": "0", "teacher": "1", "student": "2", "head": "3"}
-    return sorted(groups, key=lambda group: rank.get(group.partition(" ")[0], "4") + group)

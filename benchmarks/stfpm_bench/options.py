@@ -1,4 +1,4 @@
-"""What a run of `stfpm-bench` is asked for."""
+"""The options of one run of `stfpm-bench`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .session import Plan
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure, how long, and where the figures go."""
+    """What to measure, how long, and where the results go."""
 
     models: tuple[Path, ...]
     device: str = "auto"
@@ -23,7 +23,7 @@ class BenchOptions:
     plan: Plan = field(default_factory=Plan)
     parity: bool = False
     checkpoint: Path | None = None
-    """For parity against PyTorch itself."""
+    """The checkpoint for parity against PyTorch itself."""
     data: Path | None = None
     roofline: bool = False
     allow_noise: bool = False
@@ -41,18 +41,12 @@ class BenchOptions:
         if len(set(self.models)) < len(self.models):
             raise OptionError("got the same model twice; expected different files")
 
-    @property
-    def outputs(self) -> tuple[Path, ...]:
-        """All files to write."""
-        return tuple(path for path in (self.json, self.markdown, self.html) if path is not None)
-
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Names to report by: the files' stems where they differ, else the shortest end of each path that does."""
-    if len({path.stem for path in paths}) == len(paths):
-        return [path.stem for path in paths]
-    for length in range(1, max(len(path.resolve().parts) for path in paths) + 1):
+    """Return names to report by: the files' stems where they differ, else the shortest end of each path that does."""
+    names = [path.stem for path in paths]
+    length = 0
+    while len(set(names)) < len(names) and length < max(len(path.resolve().parts) for path in paths):
+        length += 1
         names = [Path(*path.resolve().parts[-length:]).as_posix() for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+    return names

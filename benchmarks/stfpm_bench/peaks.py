@@ -1,7 +1,7 @@
-"""What this machine can do at its best: a large matrix product in a precision, and a large copy.
+"""Measure this machine's best: a large matrix product in a precision, and a large copy.
 
-By whichever of the libraries at hand is the fastest: ONNX Runtime, OpenVINO where it is installed, NumPy's BLAS in
-fp32. Measured once a process, so that all models are held against one limit.
+Each is measured by whichever of the installed libraries is the fastest (ONNX Runtime, OpenVINO, NumPy's BLAS in fp32),
+once a process, so that all models are compared with one limit.
 """
 
 from __future__ import annotations
@@ -12,63 +12,58 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
-import onnx
+import numpy.typing as npt
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 SIDES = (1024, 2048)
-RUNS, LEAST_RUNS = 12, 3
+MAX_RUNS, MIN_RUNS = 12, 3
 ENOUGH_S = 1.0
-"""A product that takes longer than that for all its runs has fewer of them."""
+"""No further run is started after this time."""
 COPY_BYTES = 1 << 28
 
 
 @functools.cache
 def peak_gops(precision: str) -> float:
-    """The most operations, 1e9 per second (a multiply-add is two), that a matrix product reaches on this CPU.
+    """Return the most operations, 1e9 per second (a multiply-add is two), that a matrix product reaches on this CPU.
 
     `precision` is a model's; fp16 is run as fp32 on a CPU.
     """
-    is_int8 = precision == "int8"
-    best = 0.0
-    for side in SIDES:
-        for run in _products(side, is_int8):
-            best = max(best, 2 * side**3 / _fastest(run) / 1e9)
-    return best
+    return max(
+        2 * side**3 / _fastest_s(run) / 1e9 for side in SIDES for run in _matrix_products(side, precision == "int8")
+    )
 
 
 @functools.cache
 def copy_gb_s() -> float:
-    """Bytes, read and written together, that a large copy by all cores moves, in 1e9 per second."""
+    """Return the bytes, read and written together, that a large copy by all cores moves, in 1e9 per second."""
     cores = os.cpu_count() or 1
-    source = np.ones(COPY_BYTES, np.uint8)
-    target = np.zeros_like(source)
-    parts = [slice(k * COPY_BYTES // cores, (k + 1) * COPY_BYTES // cores) for k in range(cores)]
+    source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
+    parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))
     with ThreadPoolExecutor(cores) as pool:
-        fastest = _fastest(lambda: list(pool.map(lambda part: np.copyto(target[part], source[part]), parts)))
-    return 2 * COPY_BYTES / fastest / 1e9
+        return 2 * COPY_BYTES / _fastest_s(lambda: list(pool.map(lambda part: np.copyto(*part), parts))) / 1e9
 
 
-def _fastest(run: Callable[[], object]) -> float:
-    """Seconds: the least of several runs, for it is the limit that is asked for."""
+def _fastest_s(run: Callable[[], object]) -> float:
+    """Return the seconds of the fastest run: the limit is asked for, not the usual."""
     times: list[float] = []
-    while len(times) < LEAST_RUNS or (len(times) < RUNS and sum(times) < ENOUGH_S):
+    while len(times) < MIN_RUNS or (len(times) < MAX_RUNS and sum(times) < ENOUGH_S):
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
     return min(times)
 
 
-def _products(side: int, is_int8: bool) -> Iterator[Callable[[], object]]:
-    """The same product by each library."""
-    rng = np.random.default_rng(0)
-    whole = rng.integers(0, 256, (side, side), np.uint8)
-    feed = whole if is_int8 else whole.astype(np.float32)
-    model = _product(side, is_int8)
+def _matrix_products(side: int, is_int8: bool) -> Iterator[Callable[[], object]]:
+    """Yield the same product by each library."""
+    levels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    matrix: npt.NDArray[Any] = levels if is_int8 else levels.astype(np.float32)
+    model = _product_graph(side, is_int8)
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    yield lambda: session.run(None, {"a": feed})
+    yield lambda: session.run(None, {"a": matrix})
     if find_spec("openvino"):
         import openvino
 
@@ -76,17 +71,16 @@ def _products(side: int, is_int8: bool) -> Iterator[Callable[[], object]]:
 
         core = openvino.Core()
         request = core.compile_model(core.read_model(model), "CPU", CONFIGURATION).create_infer_request()
-        yield lambda: request.infer([feed])
+        yield lambda: request.infer([matrix])
     if not is_int8:
-        yield lambda: feed @ feed
+        yield lambda: matrix @ matrix
 
 
-def _product(side: int, is_int8: bool) -> bytes:
-    """A square matrix times a constant one; in int8 as our graphs have it, uint8 by int8 between Q/DQ pairs."""
+def _product_graph(side: int, is_int8: bool) -> bytes:
+    """Return an ONNX graph: a matrix times a constant; int8 as in our graphs, uint8 by int8 between Q/DQ pairs."""
     weights = np.random.default_rng(1).integers(-64, 64, (side, side), np.int8)
-    kind = TensorProto.UINT8 if is_int8 else TensorProto.FLOAT
-    inputs = [helper.make_tensor_value_info("a", kind, [side, side])]
-    outputs = [helper.make_tensor_value_info("c", kind, [side, side])]
+    constants: dict[str, object] = {"w": weights.astype(np.float32)}
+    nodes = [helper.make_node("MatMul", ["a", "w"], ["c"])]
     if is_int8:
         constants = {
             "w": weights, "scale": np.float32(0.01), "out": np.float32(1), "zero": np.uint8(0), "middle": np.int8(0),
@@ -97,10 +91,11 @@ def _product(side: int, is_int8: bool) -> bytes:
             helper.make_node("MatMul", ["x", "y"], ["z"]),
             helper.make_node("QuantizeLinear", ["z", "out", "zero"], ["c"]),
         ]
-    else:
-        constants = {"w": weights.astype(np.float32)}
-        nodes = [helper.make_node("MatMul", ["a", "w"], ["c"])]
-    initial = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "product", inputs, outputs, initial)
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.UINT8 if is_int8 else TensorProto.FLOAT, [side, side])]
+        for name in ("a", "c")
+    )
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "product", inputs, outputs, stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return bytes(model.SerializeToString())

@@ -1,14 +1,14 @@
-"""The schedule: contenders by turns, so that a machine that drifts harms all alike.
+"""The schedule of a measurement: contenders by turns, so that a machine that drifts affects all of them alike.
 
 Each contender is a process of its own. ONNX Runtime's threads spin on for tens of milliseconds after a frame and would
-take the cores of whoever comes next, so that every turn begins with a pause; two frames that are not counted then wake
+take the cores of the next contender, so that every turn begins with a pause; two frames that are not counted then wake
 its threads and caches, and the counted ones follow back to back. The order rotates from round to round.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from .client import Contender, Worker
+from .client import BenchProcess, Contender
 from .protocol import STAGES
 from .results import ColdStart, Idle, Latency, Throughput
 from .sensors import Reading, busy_seconds, read_energy, read_power, read_sensors
 from .stats import NARROW, Rounds, estimate_percentiles, jitter, quantiles
 
 PAUSE_S = 0.05
-WARM, FRAMES = 2, 5
+WARM_FRAMES, FRAMES = 2, 5
 """Frames of a turn that are not counted, and that are."""
-ENOUGH = 200
+MIN_FRAMES = 200
 """Frames before `precision` may end it: fewer say nothing about a p99."""
 CHECK_EVERY = 10
-"""Rounds between looks at the intervals."""
-LEAST_ROUNDS = 3
+"""Rounds between two estimates of the intervals."""
+MIN_ROUNDS = 3
 MEMORY_FRAMES = 20
 BATCH_RUNS = 5
 
@@ -43,7 +43,7 @@ class Plan:
     """How much to measure."""
 
     time_limit_s: float = 60.0
-    """For the latencies of all contenders together; what else there is comes on top."""
+    """Limit for the latencies of all contenders together; starts, idle frames and batches come on top."""
     cold_starts: int = 5
     idle_s: tuple[float, ...] = (1.0, 10.0)
     idle_repeats: int = 3
@@ -52,7 +52,7 @@ class Plan:
 
 @dataclass
 class Tally:
-    """What is known of a contender so far."""
+    """The measurements of one contender so far."""
 
     contender: Contender
     facts: dict[str, Any] = field(default_factory=dict)
@@ -62,21 +62,21 @@ class Tally:
     gpu_bytes: int | None = None
     turns: list[list[dict[str, float | None]]] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
-    """Of each turn, for one frame; empty where the machine does not tell."""
+    """Energy of one frame in each turn; empty where the machine does not tell."""
     idle_ms: dict[float, list[float]] = field(default_factory=dict)
     batch_ms: dict[int, list[float]] = field(default_factory=dict)
 
     @property
     def rounds(self) -> Rounds:
-        """Latencies in milliseconds [rounds, FRAMES]."""
+        """Return the latencies in milliseconds [rounds, FRAMES]."""
         return np.asarray([[frame["total"] for frame in turn] for turn in self.turns], np.float64)
 
     def cold_start(self) -> ColdStart | None:
-        """See ColdStart."""
+        """Return the cold start, None where none was measured."""
         return ColdStart(median(self.starts_ms), tuple(self.starts_ms)) if self.starts_ms else None
 
     def latency(self, stopped_by: str) -> Latency | None:
-        """See Latency."""
+        """Return the latency of single frames, None where none was measured."""
         if not self.turns:
             return None
         rounds = self.rounds
@@ -85,24 +85,32 @@ class Tally:
         return Latency(
             p50.value, (p50.low, p50.high), p90.value, (p90.low, p90.high), p99.value, (p99.low, p99.high),
             max_ms=float(rounds.max()), jitter_ms=jitter(rounds), frames=rounds.size, stopped_by=stopped_by,
-            stages_ms={stage: _median_of([frame.get(stage) for frame in frames]) for stage in STAGES},
+            stages_ms={stage: _median([frame.get(stage) for frame in frames]) for stage in STAGES},
             quantiles_ms=tuple(quantiles(rounds)),
         )  # fmt: skip
 
     def idle(self) -> tuple[Idle, ...]:
-        """See Idle."""
-        return tuple(Idle(idle_s, median(own), tuple(own)) for idle_s, own in self.idle_ms.items() if own)
+        """Return the frames after idle times, empty where none was measured."""
+        return tuple(Idle(idle_s, median(times), tuple(times)) for idle_s, times in self.idle_ms.items())
 
     def throughput(self) -> tuple[Throughput, ...]:
-        """See Throughput."""
+        """Return the throughput of each batch size, empty where none was measured."""
         return tuple(
-            Throughput(size, 1e3 * size / median(own), median(own)) for size, own in self.batch_ms.items() if own
+            Throughput(size, 1e3 * size / median(times), median(times)) for size, times in self.batch_ms.items()
         )
+
+    def is_precise(self) -> bool:
+        """Return whether enough frames have been measured to know the p50."""
+        rounds = self.rounds
+        return rounds.size >= MIN_FRAMES and estimate_percentiles(rounds, resamples=300)[50].width < NARROW
+
+
+Pairs = Sequence[tuple[Tally, BenchProcess]]
 
 
 @dataclass
 class Session:
-    """A whole run. It is filled step by step, so that what there is survives an interruption."""
+    """A whole run. It is filled step by step, so that an interruption leaves what has been measured."""
 
     tallies: list[Tally]
     stopped_by: str = INTERRUPTED
@@ -112,133 +120,119 @@ class Session:
     interrupted: bool = False
 
 
-def measure(contenders: Sequence[Contender], plan: Plan, say: Callable[[str], None] = lambda line: None) -> Session:
+def measure(contenders: Sequence[Contender], plan: Plan, log: Callable[[str], None] = lambda line: None) -> Session:
     """Measure all contenders by the plan. Ctrl-C ends it early: the session says so, and holds what there is.
 
-    `say` gets lines for a person. Raises StfpmError where a contender cannot be run.
+    `log` is called with one line for each step. Raises StfpmError where a contender cannot be run.
     """
     session = Session([Tally(contender) for contender in contenders])
     try:
-        say("cold starts")
+        log("cold starts")
         for _ in range(max(plan.cold_starts, 1)):
             for tally in session.tallies:
-                start_cold(tally, count=plan.cold_starts > 0)
-        with _open(session.tallies) as workers:
-            say(f"latencies, at most {plan.time_limit_s:.0f} s")
-            _measure_latencies(session, workers, plan)
+                _measure_start(tally, is_counted=plan.cold_starts > 0)
+        with _open_processes(session.tallies) as pairs:
+            log(f"latencies, at most {plan.time_limit_s:.0f} s")
+            _measure_latencies(session, pairs, plan)
             if plan.idle_s:
-                say(f"single frames after {' and '.join(f'{pause:g}' for pause in plan.idle_s)} s of idling")
-            _measure_idle(session.tallies, workers, plan)
+                log(f"single frames after {' and '.join(f'{pause:g}' for pause in plan.idle_s)} s of idling")
+            _measure_idle(pairs, plan)
             if plan.batches:
-                say("batches")
-            _measure_batches(session.tallies, workers, plan)
+                log("batches")
+            _measure_batches(pairs, plan)
     except KeyboardInterrupt:
         session.interrupted = True
-    session.sensors_end = session.sensors_end if session.stopped_by != INTERRUPTED else read_sensors()
+    if session.stopped_by == INTERRUPTED:
+        session.sensors_end = read_sensors()
     return session
 
 
-def start_cold(tally: Tally, *, count: bool = True) -> None:
-    """One process from its start to its first verdict, and its memory after some more frames."""
-    worker = Worker(tally.contender)
-    try:
-        start_ms, tally.facts = worker.wait_ready()
-        if count:
+def _measure_start(tally: Tally, *, is_counted: bool) -> None:
+    """Measure one process from its start to its first verdict, and its memory after some more frames."""
+    with contextlib.closing(BenchProcess(tally.contender)) as process:
+        start_ms, tally.facts = process.wait_ready()
+        if is_counted:
             tally.starts_ms.append(start_ms)
-        worker.ask("frames", warm=0, count=MEMORY_FRAMES)
+        process.request("frames", warm=0, count=MEMORY_FRAMES)
         if tally.installed_bytes is None:
-            memory = worker.ask("memory")
+            memory = process.request("memory")
             tally.peak_bytes, tally.installed_bytes = memory["peak_bytes"], memory["installed_bytes"]
-    finally:
-        worker.close()
 
 
 @contextlib.contextmanager
-def _open(tallies: Sequence[Tally]) -> Iterator[list[Worker]]:
-    """All contenders' processes, opened one after another."""
+def _open_processes(tallies: Sequence[Tally]) -> Iterator[Pairs]:
+    """Open all contenders' processes one after another, and close them at the end."""
     with contextlib.ExitStack() as stack:
-        workers = []
+        pairs = []
         for tally in tallies:
             before = read_sensors().gpu_memory_bytes
-            worker = Worker(tally.contender)
-            stack.callback(worker.close)
-            worker.wait_ready()
+            process = stack.enter_context(contextlib.closing(BenchProcess(tally.contender)))
+            process.wait_ready()
             after = read_sensors().gpu_memory_bytes
             if before is not None and after is not None:
                 tally.gpu_bytes = max(after - before, 0)
-            workers.append(worker)
-        yield workers
+            pairs.append((tally, process))
+        yield pairs
 
 
-def _measure_latencies(session: Session, workers: Sequence[Worker], plan: Plan) -> None:
-    pairs = list(zip(session.tallies, workers, strict=True))
-    started, busy, own = time.monotonic(), busy_seconds(), _own_seconds(workers)
-    for number in range(1 << 30):
-        for tally, worker in pairs[number % len(pairs) :] + pairs[: number % len(pairs)]:
-            _take_turn(tally, worker)
-        if number == 0:
+def _measure_latencies(session: Session, pairs: Pairs, plan: Plan) -> None:
+    started, others = time.monotonic(), _others_seconds(pairs)
+    for number in itertools.count(1):
+        for tally, process in _rotated(pairs, number - 1):
+            _take_turn(tally, process)
+        if number == 1:
             session.sensors_start = read_sensors()
-        if is_over := time.monotonic() - started > plan.time_limit_s and number + 1 >= LEAST_ROUNDS:
+        elapsed = time.monotonic() - started
+        share = (_others_seconds(pairs) - others) / (elapsed * (os.cpu_count() or 1))
+        session.others_cpu_share = min(max(share, 0.0), 1.0)
+        if number % CHECK_EVERY == 0 and all(tally.is_precise() for tally in session.tallies):
+            session.stopped_by = PRECISION
+        elif elapsed > plan.time_limit_s and number >= MIN_ROUNDS:
             session.stopped_by = TIME_LIMIT
-        if (number + 1) % CHECK_EVERY == 0 and all(map(is_known, session.tallies)):
-            session.stopped_by, is_over = PRECISION, True
-        if busy is not None:
-            elapsed = (time.monotonic() - started) * _cores()
-            others = (busy_seconds() or 0.0) - busy - (_own_seconds(workers) - own)
-            session.others_cpu_share = min(max(others / elapsed, 0.0), 1.0)
-        if is_over:
+        if session.stopped_by != INTERRUPTED:
             break
     session.sensors_end = read_sensors()
 
 
-def _take_turn(tally: Tally, worker: Worker) -> None:
+def _take_turn(tally: Tally, process: BenchProcess) -> None:
     time.sleep(PAUSE_S)
     started, before = time.monotonic(), read_energy()
-    frames = worker.ask("frames", warm=WARM, count=FRAMES)["frames"]
+    tally.turns.append(process.request("frames", warm=WARM_FRAMES, count=FRAMES)["frames"])
     after, watts = read_energy(), read_power()
-    tally.turns.append(frames)
     if before is not None and after is not None and after > before:
-        tally.joules.append((after - before) / (WARM + FRAMES))
+        tally.joules.append((after - before) / (WARM_FRAMES + FRAMES))
     elif watts is not None:
-        tally.joules.append(watts * (time.monotonic() - started) / (WARM + FRAMES))
+        tally.joules.append(watts * (time.monotonic() - started) / (WARM_FRAMES + FRAMES))
 
 
-def is_known(tally: Tally) -> bool:
-    """Whether enough has been measured of a contender."""
-    rounds = tally.rounds
-    return rounds.size >= ENOUGH and estimate_percentiles(rounds, resamples=300)[50].width < NARROW
-
-
-def _measure_idle(tallies: Sequence[Tally], workers: Sequence[Worker], plan: Plan) -> None:
-    """A single frame of each after all have idled; the pause between two keeps one's threads out of the next's way."""
-    pairs = list(zip(tallies, workers, strict=True))
+def _measure_idle(pairs: Pairs, plan: Plan) -> None:
+    """Measure one frame of each contender after all have idled; a pause keeps one's threads away from the next."""
     for idle_s in plan.idle_s:
         for number in range(plan.idle_repeats):
             time.sleep(idle_s)
-            for tally, worker in pairs[number % len(pairs) :] + pairs[: number % len(pairs)]:
-                (frame,) = worker.ask("frames", warm=0, count=1)["frames"]
+            for tally, process in _rotated(pairs, number):
+                (frame,) = process.request("frames", warm=0, count=1)["frames"]
                 tally.idle_ms.setdefault(idle_s, []).append(frame["total"])
                 time.sleep(PAUSE_S)
 
 
-def _measure_batches(tallies: Sequence[Tally], workers: Sequence[Worker], plan: Plan) -> None:
-    for size in plan.batches:
-        for _ in range(2):
-            for tally, worker in zip(tallies, workers, strict=True):
-                time.sleep(PAUSE_S)
-                times = worker.ask("batch", size=size, count=BATCH_RUNS)["times"]
-                if times:
-                    tally.batch_ms.setdefault(size, []).extend(times)
+def _measure_batches(pairs: Pairs, plan: Plan) -> None:
+    for size, _, (tally, process) in itertools.product(plan.batches, range(2), pairs):
+        time.sleep(PAUSE_S)
+        if times := process.request("batch", size=size, count=BATCH_RUNS)["times"]:
+            tally.batch_ms.setdefault(size, []).extend(times)
 
 
-def _own_seconds(workers: Sequence[Worker]) -> float:
-    return time.process_time() + sum(worker.cpu_seconds() for worker in workers)
+def _rotated(pairs: Pairs, number: int) -> Pairs:
+    first = number % len(pairs)
+    return [*pairs[first:], *pairs[:first]]
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
+def _others_seconds(pairs: Pairs) -> float:
+    """Return the processor seconds of all programs but this one and the contenders."""
+    return busy_seconds() - time.process_time() - sum(process.cpu_seconds() for _, process in pairs)
 
 
-def _median_of(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return median(known) if known else None

@@ -17,11 +17,9 @@ from stfpm_runtime.errors import EngineError, StfpmError
 
 from .protocol import make_frame, serve
 
-COPIES = ("copy_in", "copy_out")
-
 
 class ModelTarget:
-    """A model behind the detector that ships, from a frame in memory to the decision."""
+    """A BenchTarget: a model behind the detector that ships, from a frame in memory to the decision."""
 
     def __init__(self, path: Path, device: str, threads: int | None, width: int, height: int) -> None:
         self.engine = open_model(path, device, threads)
@@ -30,7 +28,7 @@ class ModelTarget:
         self.frame = make_frame(width, height)
 
     def facts(self) -> dict[str, Any]:
-        """See Subject."""
+        """Return what a report says of the model."""
         spec = self.engine.spec
         return {
             "provider": self.engine.provider,
@@ -39,52 +37,38 @@ class ModelTarget:
             "epochs": spec.training.get("epochs"),
             "target": spec.target,
             "threshold": spec.threshold,
-            "batch": spec.batch,
-            "input": [spec.height, spec.width],
         }
 
-    def judge(self) -> dict[str, float | None]:
-        """See Subject. An engine tells its copies in `last_timings`; without it, all of its time is the network's."""
+    def inspect(self) -> dict[str, float | None]:
+        """Inspect one frame and return milliseconds by stage; copies to and from the device count as the network's.
+
+        Raises EngineError where the verdict is a fault.
+        """
         started = time.perf_counter()
         verdict = self.detector.inspect(self.frame)
         total = 1e3 * (time.perf_counter() - started)
         if verdict.decision == "fault":
             raise EngineError(f"{verdict.reason}; a model that judges nothing cannot be measured, export it again")
         timings = verdict.timings
-        copies = last_copies(self.engine)
         return {
             "resize": timings.preprocess_ms,
-            "network": timings.infer_ms - sum(value or 0.0 for value in copies.values()),
+            "network": timings.infer_ms,
             "decision": max(total - timings.latency_ms, 0.0),
-            **copies,
         }
 
-    def judge_batch(self, size: int) -> None:
-        """See Subject."""
+    def inspect_batch(self, size: int) -> None:
+        """Inspect a batch of equal frames."""
         self.detector.inspect_batch([self.frame] * size)
 
 
-def last_copies(engine: object) -> dict[str, float | None]:
-    """Milliseconds that the last frame spent in copies to and from the device; None where the engine does not tell.
-
-    An engine that can tell has `last_timings` with `copy_in_ms` and `copy_out_ms`, as a mapping or as attributes.
-    """
-    timings = getattr(engine, "last_timings", None)
-    if timings is None:
-        return dict.fromkeys(COPIES)
-    values = timings if isinstance(timings, dict) else {f"{c}_ms": getattr(timings, f"{c}_ms", None) for c in COPIES}
-    return {copy: values.get(f"{copy}_ms") for copy in COPIES}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """MODEL DEVICE THREADS WIDTH HEIGHT; threads 0 is the engine's choice."""
+    """Run with MODEL DEVICE THREADS WIDTH HEIGHT (0 threads: the engine decides) and return the exit code."""
     path, device, *numbers = sys.argv[1:] if argv is None else argv
     threads, width, height = map(int, numbers)
-    return serve(lambda: ModelTarget(Path(path), device, threads or None, width, height), _describe)
-
-
-def _describe(error: Exception) -> dict[str, str] | None:
-    return {"text": str(error)} if isinstance(error, StfpmError) else None
+    return serve(
+        lambda: ModelTarget(Path(path), device, threads or None, width, height),
+        lambda error: {"text": str(error)} if isinstance(error, StfpmError) else None,
+    )
 
 
 if __name__ == "__main__":

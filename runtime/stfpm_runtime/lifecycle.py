@@ -14,6 +14,11 @@ from typing import Protocol, TypeVar
 
 EACH_S = 5.0
 """The longest wait for the end of one worker, in seconds."""
+STOP_S = 20.0
+"""The longest time from the first request to stop a line to the end of its threads, in seconds.
+
+It is shorter than TimeoutStopSec of the systemd unit, so that engine and journal are still closed in time.
+"""
 
 Self = TypeVar("Self", bound="Worker")
 
@@ -67,6 +72,19 @@ class Worker:
     ) -> None:
         """Stop the thread."""
         self.stop(time.monotonic() + EACH_S)
+
+
+class StopBudget:
+    """The time that the whole stop of a line may take: it begins once, and everything that stops shares it."""
+
+    def __init__(self) -> None:
+        self._deadline_s: float | None = None
+
+    def deadline_s(self) -> float:
+        """Return the end of the budget on `time.monotonic()`; the first call begins it."""
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + STOP_S
+        return self._deadline_s
 
 
 def stop_all(workers: Sequence[Worker], budget_s: float) -> None:

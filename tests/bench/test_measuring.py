@@ -1,4 +1,4 @@
-"""Real processes, of models whose answers are known: what they say, and what becomes of those that cannot."""
+"""Measuring real processes of models whose answers are known, and processes that fail."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ import sys
 
 import pytest
 
-from stfpm_bench.client import Contender, Worker, our_contender
+from stfpm_bench.client import BenchProcess, Contender, model_contender
 from stfpm_bench.protocol import STAGES, make_frame
 from stfpm_bench.session import INTERRUPTED, MEMORY_FRAMES, TIME_LIMIT, Plan, measure
-from stfpm_bench.target import last_copies
 from stfpm_runtime.errors import EngineError, StfpmError
 
 SHORT = Plan(time_limit_s=0.2, cold_starts=2, idle_s=(0.05,), idle_repeats=2, batches=(1, 3))
-SUBJECT = """
+TARGET = """
 import sys
 from stfpm_bench.protocol import serve
 
-class Subject:
+class Target:
     def facts(self): return {"provider": "test"}
-    def judge(self):
+    def inspect(self):
         %s
         return {"network": 2.0}
-    def judge_batch(self, size): raise NotImplementedError
+    def inspect_batch(self, size): raise NotImplementedError
 
-sys.exit(serve(Subject, lambda error: {"text": str(error)} if isinstance(error, ValueError) else None))
+sys.exit(serve(Target, lambda error: {"text": str(error)} if isinstance(error, ValueError) else None))
 """
 
 
 @pytest.fixture
 def contender(make_model):
     def contender(name="bottle.onnx", **changes):
-        return our_contender(make_model(name, **changes), name, "auto", None, (64, 48))
+        return model_contender(make_model(name, **changes), name, "auto", None, (64, 48))
 
     return contender
 
 
 def script(action: str) -> Contender:
-    """Something to measure that is not ours."""
-    return Contender("other", (sys.executable, "-c", SUBJECT % action), (), {"PYTHONPATH": os.pathsep.join(sys.path)})
+    """A contender that is a script."""
+    return Contender("other", (sys.executable, "-c", TARGET % action), {"PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 def test_models_are_measured_by_turns(contender):
@@ -68,7 +67,7 @@ def test_models_are_measured_by_turns(contender):
     assert turns[0] == turns[1]
 
 
-def test_enough_is_known_of_a_steady_model_before_the_time_is_over():
+def test_precise_p50_ends_the_measurement_before_the_time_limit():
     plan = Plan(time_limit_s=120, cold_starts=0, idle_s=(), batches=())
     session = measure([script("import time; time.sleep(0.002)")], plan)
     assert session.stopped_by == "precision"
@@ -80,12 +79,12 @@ def test_enough_is_known_of_a_steady_model_before_the_time_is_over():
 
 
 @pytest.mark.parametrize("stage", ["cold starts", "single frames", "batches"])
-def test_interrupted_run_keeps_what_there_is(contender, stage):
-    def say(line: str) -> None:
+def test_interrupted_run_keeps_what_was_measured(contender, stage):
+    def log(line: str) -> None:
         if line.startswith(stage):
             raise KeyboardInterrupt
 
-    session = measure([contender()], SHORT, say)
+    session = measure([contender()], SHORT, log)
     assert session.interrupted
     (tally,) = session.tallies
     assert tally.throughput() == ()
@@ -97,8 +96,8 @@ def test_interrupted_run_keeps_what_there_is(contender, stage):
         assert bool(tally.idle()) == (stage == "batches")
 
 
-def test_what_cannot_be_measured_says_so_in_its_own_words(contender, tmp_path):
-    missing = our_contender(tmp_path / "absent.onnx", "absent", "auto", None, (64, 48))
+def test_error_of_the_process_is_raised_with_its_own_message(contender, tmp_path):
+    missing = model_contender(tmp_path / "absent.onnx", "absent", "auto", None, (64, 48))
     with pytest.raises(StfpmError, match=r"absent\.onnx: no such file"):
         measure([missing], SHORT)
     with pytest.raises(StfpmError, match="the score is nan or the map not finite"):
@@ -107,41 +106,27 @@ def test_what_cannot_be_measured_says_so_in_its_own_words(contender, tmp_path):
         measure([script("raise ValueError('too hot')")], SHORT)
 
 
-def test_bug_keeps_its_traceback_and_ends_the_run(capfd):
+def test_bug_in_the_process_keeps_its_traceback_and_ends_the_run(capfd):
     with pytest.raises(EngineError, match="ended with status 1; its own words are above"):
         measure([script("1 / 0")], SHORT)
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_killed_process_is_an_error_of_that_model(contender):
-    worker = Worker(contender())
-    worker.wait_ready()
-    os.kill(worker._process.pid, signal.SIGKILL)
+def test_killed_process_raises_an_error_that_names_the_model(contender):
+    process = BenchProcess(contender())
+    process.wait_ready()
+    os.kill(process._process.pid, signal.SIGKILL)
     with pytest.raises(EngineError, match=r"bottle\.onnx: its process ended with status -9; was it killed for its mem"):
-        worker.ask("frames", warm=0, count=MEMORY_FRAMES)
-    worker.close()
+        process.request("frames", warm=0, count=MEMORY_FRAMES)
+    process.close()
 
 
-def test_prints_of_a_library_are_no_answers():
+def test_printed_lines_of_a_library_are_not_read_as_answers():
     session = measure([script("print('hello from a library')")], SHORT)
     assert session.tallies[0].facts == {"provider": "test"}
     assert session.tallies[0].throughput() == ()  # it cannot take several at once
 
 
-def test_frame_is_the_same_for_everybody():
+def test_frame_is_the_same_for_all_contenders():
     assert make_frame(100, 70).shape == (70, 100, 3)
     assert (make_frame(100, 70) == make_frame(1280, 720)[:70, :100]).all()
-
-
-def test_copies_are_told_by_an_engine_that_can_tell():
-    class Timings:
-        copy_in_ms, copy_out_ms = 0.25, 0.5
-
-    class Telling:
-        last_timings: object = Timings
-
-    assert last_copies(Telling()) == {"copy_in": 0.25, "copy_out": 0.5}
-    Telling.last_timings = {"copy_in_ms": 1.0, "network_ms": 3.0}
-    assert last_copies(Telling()) == {"copy_in": 1.0, "copy_out": None}
-    Telling.last_timings = None
-    assert last_copies(Telling()) == last_copies(object()) == {"copy_in": None, "copy_out": None}

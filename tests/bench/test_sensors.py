@@ -1,11 +1,12 @@
-"""What Linux' files say, from a tree of such files whose contents are known."""
+"""Sensors from files whose contents are known, from a stand-in for NVIDIA's library, and from this machine."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import psutil
 import pytest
 
 from stfpm_bench import sensors
@@ -23,56 +24,61 @@ def put(tmp_path):
 
 
 @pytest.fixture
-def gpu(tmp_path, monkeypatch):
-    """Puts an `nvidia-smi` on the path that prints a line."""
+def gpu(monkeypatch):
+    """Replace NVIDIA's library by one that answers these questions, and fails for all others."""
 
-    def gpu(line: str, status: int = 0) -> None:
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        tool = folder / "nvidia-smi"
-        tool.write_text(f"#!{sys.executable}\nprint({line!r})\nraise SystemExit({status})\n")
-        tool.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    def gpu(**answers: object) -> None:
+        class NVMLError(Exception):
+            pass
+
+        def fail(*arguments: object) -> None:
+            raise NVMLError
+
+        names = ("Temperature", "ClockInfo", "PowerUsage", "MemoryInfo", "HandleByIndex", "Name")
+        found = {f"nvmlDeviceGet{name}": fail for name in names} | {"nvmlInit": fail, "NVMLError": NVMLError}
+        found |= {"NVML_TEMPERATURE_GPU": 0, "NVML_CLOCK_SM": 1, "nvmlSystemGetDriverVersion": lambda: "550.1"}
+        found |= {name: lambda *arguments, value=value: value for name, value in answers.items()}
+        module = ModuleType("pynvml")
+        vars(module).update(found)
+        monkeypatch.setitem(sys.modules, "pynvml", module)
 
     return gpu
 
 
-def test_a_machine_that_tells_nothing_is_no_guess(tmp_path):
+def test_sensors_that_are_missing_are_none_or_empty(tmp_path, monkeypatch, gpu):
+    gpu()
+    monkeypatch.setattr(psutil, "sensors_temperatures", dict)
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     assert sensors.read_sensors(tmp_path) == sensors.Reading()
     assert sensors.read_energy(tmp_path) is None
     assert sensors.read_power(tmp_path) is None
-    assert sensors.busy_seconds(tmp_path) is None
 
 
-def test_temperature_clock_and_throttling(put, tmp_path):
-    put("sys/class/thermal/thermal_zone0/temp", "46500")
-    put("sys/class/thermal/thermal_zone0/type", "CPU-therm")
-    put("sys/class/hwmon/hwmon1/name", "k10temp")
-    put("sys/class/hwmon/hwmon1/temp1_input", "51250")
-    put("sys/class/hwmon/hwmon1/temp1_label", "Tctl")
-    put("sys/class/hwmon/hwmon1/temp2_input", "not a number")
-    for core, clock in enumerate((2_000_000, 3_000_000)):
-        put(f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", str(clock))
-        put(f"sys/devices/system/cpu/cpu{core}/thermal_throttle/package_throttle_count", "7")
-    found = sensors.read_sensors(tmp_path)
-    assert found.temperatures_c == {"CPU-therm": 46.5, "k10temp Tctl": 51.25}
-    assert (found.clock_mhz, found.throttle_events) == (2500, 7)
-
-
-def test_clock_of_cpuinfo_where_there_is_no_other(put, tmp_path):
-    put("proc/cpuinfo", "model name\t: x\ncpu MHz\t\t: 2400.5\n\ncpu MHz\t\t: 2600.5")
-    assert sensors.read_sensors(tmp_path).clock_mhz == 2500.5
+def test_temperature_clock_and_throttling(put, tmp_path, monkeypatch, gpu):
+    gpu()
+    found = {
+        "k10temp": [SimpleNamespace(label="Tctl", current=51.25)],
+        "acpitz": [SimpleNamespace(label="", current=40)],
+    }
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: found)
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2500.0))
+    for core in range(2):
+        put(f"devices/system/cpu/cpu{core}/thermal_throttle/package_throttle_count", "7")
+    reading = sensors.read_sensors(tmp_path)
+    assert reading.temperatures_c == {"k10temp Tctl": 51.25, "acpitz": 40}
+    assert (reading.clock_mhz, reading.throttle_events) == (2500, 7)
 
 
 def test_energy_is_the_sum_of_the_packages_without_their_parts(put, tmp_path):
-    put("sys/class/powercap/intel-rapl:0/energy_uj", "1500000")
-    put("sys/class/powercap/intel-rapl:1/energy_uj", "500000")
-    put("sys/class/powercap/intel-rapl:0:0/energy_uj", "900000")
+    put("class/powercap/intel-rapl:0/energy_uj", "1500000")
+    put("class/powercap/intel-rapl:1/energy_uj", "500000")
+    put("class/powercap/intel-rapl:0:0/energy_uj", "900000")
     assert sensors.read_energy(tmp_path) == 2.0
 
 
-def test_power_of_a_jetson_is_that_of_the_whole_board(put, tmp_path):
-    chip = "sys/class/hwmon/hwmon3"
+def test_power_of_a_jetson_is_that_of_the_whole_board(put, tmp_path, gpu):
+    gpu()
+    chip = "class/hwmon/hwmon3"
     put(f"{chip}/name", "ina3221")
     for number, label, millivolt, milliampere in ((1, "VDD_IN", 5000, 1200), (2, "VDD_CPU_GPU_CV", 5000, 400)):
         put(f"{chip}/in{number}_label", label)
@@ -82,44 +88,54 @@ def test_power_of_a_jetson_is_that_of_the_whole_board(put, tmp_path):
     assert sensors.read_sensors(tmp_path).power_w == {"VDD_IN": 6.0, "VDD_CPU_GPU_CV": 2.0}
 
 
-def test_power_of_several_sensors_without_a_whole_is_their_sum(put, tmp_path):
-    put("sys/class/hwmon/hwmon0/name", "acme")
-    put("sys/class/hwmon/hwmon0/power1_input", "2500000")
-    put("sys/class/hwmon/hwmon0/power2_input", "500000")
+def test_power_of_channels_without_a_whole_board_is_their_sum(put, tmp_path):
+    put("class/hwmon/hwmon0/name", "acme")
+    put("class/hwmon/hwmon0/power1_input", "2500000")
+    put("class/hwmon/hwmon0/power2_input", "500000")
+    put("class/hwmon/hwmon0/power3_input", "not a number")
     assert sensors.read_power(tmp_path) == 3.0
 
 
-def test_busy_time_has_no_idling_in_it(put, tmp_path):
-    put("proc/stat", "cpu  100 20 30 9999 8888 4 5 6 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0")
-    assert sensors.busy_seconds(tmp_path) == pytest.approx(165 / os.sysconf("SC_CLK_TCK"))
+def test_busy_time_has_no_idle_time_in_it(monkeypatch):
+    times = SimpleNamespace(user=1.0, nice=0.2, system=0.3, idle=99.0, iowait=88.0, irq=0.04, softirq=0.05, steal=0.06,
+                            guest=0.5, guest_nice=0.1)  # fmt: skip
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    assert sensors.busy_seconds() == pytest.approx(1.65)
 
 
-def test_time_of_a_process_whose_name_has_spaces_and_brackets(put, tmp_path):
-    put("proc/42/stat", "42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 300 200 0 0")
-    assert sensors.process_seconds(42, tmp_path) == pytest.approx(500 / os.sysconf("SC_CLK_TCK"))
-    assert sensors.process_seconds(43, tmp_path) == 0
+def test_time_of_a_process_that_has_ended_is_zero():
+    assert sensors.process_seconds(os.getpid()) > 0
+    assert sensors.process_seconds(2**22 + 1) == 0
 
 
-def test_gpu_tells_what_it_can(gpu, tmp_path):
-    gpu("61, 1980, [N/A], 512")
+def test_gpu_sensors_that_fail_are_left_out(gpu, tmp_path):
+    gpu(nvmlInit=None, nvmlDeviceGetHandleByIndex=1, nvmlDeviceGetTemperature=61, nvmlDeviceGetClockInfo=1980,
+        nvmlDeviceGetMemoryInfo=SimpleNamespace(used=512 << 20))  # fmt: skip
     found = sensors.read_sensors(tmp_path)
-    assert found.temperatures_c == {"GPU": 61}
+    assert found.temperatures_c["GPU"] == 61
     assert found.power_w == {}
     assert (found.gpu_clock_mhz, found.gpu_memory_bytes) == (1980, 512 << 20)
 
 
-def test_driver_that_fails_is_no_gpu(gpu, tmp_path):
-    gpu("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver", status=9)
-    assert sensors.read_sensors(tmp_path) == sensors.Reading()
+def test_machine_names_the_gpu_and_its_driver(gpu):
+    gpu(nvmlInit=None, nvmlDeviceGetHandleByIndex=1, nvmlDeviceGetName="NVIDIA L4")
+    assert describe_machine().gpu == "NVIDIA L4, driver 550.1"
+    gpu()
+    assert describe_machine().gpu == ""
 
 
-@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs Linux")
+def test_machine_without_the_optional_packages_has_a_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cpuinfo", None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    machine = describe_machine()
+    assert machine.cpu
+    assert machine.gpu == ""
+
+
 def test_this_machine_has_a_processor():
     machine = describe_machine()
     assert machine.cpu
     assert machine.cores >= 1
     assert machine.packages["numpy"]
     assert machine.cpu in machine.title
-    before = sensors.busy_seconds()
-    assert before is not None
-    assert sensors.process_seconds(os.getpid()) > 0
+    assert sensors.busy_seconds() > 0

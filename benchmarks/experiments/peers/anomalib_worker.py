@@ -1,4 +1,4 @@
-"""The process that measures one of anomalib's exports; `compare.py` starts it, in anomalib's environment.
+"""The process that measures one of anomalib's exports; `peers.py` starts it, in anomalib's environment.
 
     python anomalib_worker.py openvino|openvino-f32|onnx|torch FILE WIDTH HEIGHT
 
@@ -29,7 +29,7 @@ SIDE = 256
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-class AnomalibSubject:
+class AnomalibTarget:
     """One export behind its inferencer."""
 
     def __init__(self, kind: str, path: Path, width: int, height: int) -> None:
@@ -50,14 +50,14 @@ class AnomalibSubject:
             self.inferencer = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def facts(self) -> dict[str, Any]:
-        """See Subject."""
+        """Return the provider."""
         if self.kind.startswith("openvino"):
             active = self.inferencer.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             return {"provider": f"anomalib, OpenVINO CPU, {active}"}
         return {"provider": {"torch": "anomalib, PyTorch cpu", "onnx": "CPUExecutionProvider"}[self.kind]}
 
-    def judge(self) -> dict[str, float | None]:
-        """See Subject."""
+    def inspect(self) -> dict[str, float | None]:
+        """Inspect one frame and return milliseconds by stage."""
         started = time.perf_counter()
         if self.kind == "torch":  # it resizes within
             image = cv2.cvtColor(self.frame, cv2.COLOR_BGR2RGB)
@@ -76,12 +76,12 @@ class AnomalibSubject:
             return bool(np.asarray(label).reshape(-1)[0])
         return bool(np.asarray(self.inferencer.predict(image).pred_label).reshape(-1)[0])
 
-    def judge_batch(self, size: int) -> None:
-        """Inferencers take one image at a time."""
+    def inspect_batch(self, size: int) -> None:
+        """Raise NotImplementedError: inferencers take one image at a time."""
         raise NotImplementedError
 
 
 if __name__ == "__main__":
     kind, path, *sides = sys.argv[1:]
     width, height = map(int, sides)
-    sys.exit(serve(lambda: AnomalibSubject(kind, Path(path).resolve(), width, height), lambda error: None))
+    sys.exit(serve(lambda: AnomalibTarget(kind, Path(path).resolve(), width, height), lambda error: None))

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stfpm_bench.client import Contender, our_contender
+from stfpm_bench.client import Contender, model_contender
 from stfpm_bench.options import BenchOptions
 from stfpm_bench.report.text import print_report
 from stfpm_bench.results import Accuracy, BenchReport, ModelResult
-from stfpm_bench.run import assemble, measure_quality, prepare_all, result_of
+from stfpm_bench.run import make_report, measure_quality, prepare_models, timing_result
 from stfpm_bench.session import Plan, Session, Tally, measure
 from stfpm_eval.layouts import find_products
 from stfpm_runtime.cli import run
@@ -168,16 +168,16 @@ def measure_group(group: str, members: Sequence[Peer], options: PeerOptions, say
     plan = Plan(time_limit_s=options.time, cold_starts=options.cold_starts, idle_s=(1.0,), batches=())
     models = options.models if group == "peers" else options.models[:1]
     ours = BenchOptions(models, plan=plan, frame=options.frame, data=options.data, parity=True)
-    subjects = prepare_all(ours)
-    contenders = [our_contender(one.path, f"ours, {one.name}", "auto", None, options.frame) for one in subjects]
+    subjects = prepare_models(ours)
+    contenders = [model_contender(one.path, f"ours, {one.name}", "auto", None, options.frame) for one in subjects]
     session = measure([*contenders, *(contender_of(peer, options) for peer in members)], plan, say)
     results = []
     for tally, subject in zip(session.tallies, subjects, strict=False):
-        result = dataclasses.replace(result_of(tally, subject, session), name=tally.contender.name)
+        result = dataclasses.replace(timing_result(tally, subject, session), name=tally.contender.name)
         results.append(result if session.interrupted else measure_quality(result, subject, ours, say))
     for tally, peer in zip(session.tallies[len(subjects) :], members, strict=True):
         results.append(_peer_result(tally, peer, session, accuracies[peer.name], options))
-    return assemble(session, results, ours)
+    return make_report(session, results, ours)
 
 
 def _peer_result(
@@ -269,7 +269,7 @@ def evaluate_peer(peer: Peer, options: PeerOptions, say: Say) -> Accuracy | None
 def contender_of(peer: Peer, options: PeerOptions) -> Contender:
     """How its process is started, in its own environment."""
     command = (options.python, HERE / "anomalib_worker.py", peer.kind, peer.path.resolve(), *options.frame)
-    return Contender(peer.name, tuple(map(str, command)), (peer.path,), _paths())
+    return Contender(peer.name, tuple(map(str, command)), _paths())
 
 
 def files_of(peer: Peer) -> list[Path]:

@@ -1,97 +1,50 @@
-"""A run's figures as words, for all reports: one table, written once."""
+"""The tables and sentences of a report, as text: the terminal, Markdown and the page show the same ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from stfpm_bench.compare import best_throughput
 from stfpm_bench.results import BenchReport, ModelResult
 from stfpm_bench.roofline import Roofline
 
 NOT_MEASURED = "-"
+STAGE_HEADINGS = ["model", "resize", "copy in", "network", "copy out", "decision"]
+ROOFLINE_HEADINGS = ["layers", "million multiply-adds", "MB moved", "limit ms", "takes ms", "of the limit"]
 
-Column = tuple[str, Callable[[ModelResult], str]]
-
-
-def main_columns(report: BenchReport) -> list[Column]:
-    """Heading and text of each column of the main table; what no model has is left out."""
-    columns: list[Column] = [
-        ("model", lambda model: model.name),
-        ("precision", lambda model: model.precision),
-        ("provider", lambda model: model.provider),
-        ("p50, ms", lambda model: _latency(model, "p50")),
-        ("± ms", _half_width),
-        ("p90, ms", lambda model: _latency(model, "p90")),
-        ("p99, ms", lambda model: _latency(model, "p99")),
-        ("max, ms", lambda model: f"{model.latency.max_ms:.1f}" if model.latency else NOT_MEASURED),
-        ("jitter, ms", lambda model: f"{model.latency.jitter_ms:.2f}" if model.latency else NOT_MEASURED),
-        ("frames/s (at batch)", _throughput),
-        ("cold start, s", lambda model: f"{model.cold_start.p50_ms / 1e3:.2f}" if model.cold_start else NOT_MEASURED),
-        *[(f"after {idle_s:g} s idle, ms", _idle(idle_s)) for idle_s in _idle_times(report)],
-        ("memory, MB", lambda model: megabytes(model.peak_bytes)),
-        ("GPU, MB", lambda model: megabytes(model.gpu_bytes)),
-        ("file, MB", lambda model: megabytes(model.file_bytes)),
-        ("installed, MB", lambda model: megabytes(model.installed_bytes)),
-        ("energy, mJ/frame", lambda model: number(model.energy_mj_per_frame, ".1f")),
-    ]
-    return _used(columns, report)
+Row = tuple[str, Callable[[ModelResult], object], str]
+"""A heading, what it says of a model (None for what was not measured), and its format."""
 
 
-def quality_columns(report: BenchReport) -> list[Column]:
-    """Parity and accuracy; empty where neither was asked for."""
-    columns: list[Column] = [
-        ("model", lambda model: model.name),
-        ("parity against", lambda model: model.parity.against if model.parity else NOT_MEASURED),
-        ("map error", lambda model: f"{model.parity.map_max_error:.2g}" if model.parity else NOT_MEASURED),
-        ("allowed", lambda model: f"{model.parity.limit:.2g}" if model.parity else NOT_MEASURED),
-        ("flips", lambda model: f"{model.parity.verdict_flips} of {model.parity.images}" if model.parity else "-"),
-        ("data", lambda model: model.accuracy.data if model.accuracy else NOT_MEASURED),
-        ("image AUROC", lambda model: number(model.accuracy.image_auroc if model.accuracy else None, ".4f")),
-        ("pixel AUROC", lambda model: number(model.accuracy.pixel_auroc if model.accuracy else None, ".4f")),
-        ("PRO", lambda model: number(model.accuracy.pro if model.accuracy else None, ".4f")),
-        ("missed", lambda model: _of(model, "missed", "defective")),
-        ("false alarms", lambda model: _of(model, "false_alarms", "good")),
-    ]
-    used = _used(columns, report)
-    return used if len(used) > 1 else []
+@dataclass(frozen=True)
+class Section:
+    """One table."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bars: Sequence[tuple[int, int]] = ()
+    """Time and limit of each group of layers in a roofline, in percent of the longest; other tables have none."""
 
 
-def stage_rows(report: BenchReport) -> list[list[str]]:
-    """Where a frame's time goes: model, then milliseconds by stage; `-` where an engine cannot tell it apart."""
-    return [
+def sections(report: BenchReport) -> list[Section]:
+    """Return all tables of a report, in order; what no model has is left out."""
+    names = ["", *(model.name for model in report.models)]
+    found = [Section("From frame to decision", names, _rows(_main_rows(report), report))]
+    if quality := _rows(_QUALITY_ROWS, report):
+        found.append(Section("Parity and accuracy", names, quality))
+    stages = [
         [model.name, *(number(value, ".2f") for value in model.latency.stages_ms.values())]
         for model in report.models
         if model.latency
     ]
-
-
-def roofline_rows(roofline: Roofline) -> list[list[str]]:
-    """Group, multiply-adds, bytes, limit, time, and the share of the limit that is reached."""
-    rows = [
-        [
-            group.name,
-            f"{group.macs / 1e6:.0f}",
-            f"{group.bytes / 1e6:.1f}",
-            f"{group.limit_ms:.2f}",
-            f"{group.time_ms:.2f}",
-            share(group.limit_ms, group.time_ms) if group.macs or group.bytes else NOT_MEASURED,
-        ]
-        for group in roofline.groups
-    ]
-    macs, moved = (sum(getattr(group, what) for group in roofline.groups) for what in ("macs", "bytes"))
-    rows.append(
-        ["the whole", f"{macs / 1e6:.0f}", f"{moved / 1e6:.1f}", f"{roofline.limit_ms:.2f}",
-         f"{roofline.time_ms:.2f}", share(roofline.limit_ms, roofline.time_ms)]
-    )  # fmt: skip
-    return rows
-
-
-ROOFLINE_HEADINGS = ("layers", "million multiply-adds", "MB moved", "limit ms", "takes ms", "of the limit")
-STAGE_HEADINGS = ("model", "resize", "copy in", "network", "copy out", "decision")
+    if stages:
+        found.append(Section("Where a frame's time goes, medians in ms", STAGE_HEADINGS, stages))
+    return found + [_roofline(model, model.roofline) for model in report.models if model.roofline]
 
 
 def remarks(report: BenchReport) -> list[str]:
-    """What a reader has to know before trusting the figures, a sentence each."""
+    """Return what a reader has to know before trusting the report, a sentence each."""
     lines = [f"Too noisy to trust: {reason}." for reason in report.noise]
     if report.interrupted:
         lines.append("Interrupted: what is missing was not measured.")
@@ -102,20 +55,21 @@ def remarks(report: BenchReport) -> list[str]:
             low, high = model.latency.p50_interval_ms
             limited.append(f"{model.name} {(high - low) / model.latency.p50_ms:.1%}")
         if model.parity and not model.parity.holds:
+            count = model.parity.verdict_flips
+            flips = f"; {count} of {model.parity.images} verdicts flip" if count else ""
             lines.append(
                 f"{model.name}: its map is {model.parity.map_max_error:.2g} away from {model.parity.against}'s, "
-                f"{model.parity.limit:.2g} is allowed."
+                f"{model.parity.limit:.2g} is allowed{flips}."
             )
         for note in (*model.notes, *(model.accuracy.notes if model.accuracy else ())):
             notes.setdefault(note, []).append(model.name)
     if limited:
         lines.append(f"The time limit ended it, with each p50 known to: {', '.join(limited)}.")
-    lines += [f"{', '.join(names)}: {note}." for note, names in notes.items()]
-    return lines
+    return lines + [f"{', '.join(names)}: {note}." for note, names in notes.items()]
 
 
 def conditions(report: BenchReport) -> list[str]:
-    """How it was measured, a line each."""
+    """Return how the run was measured, a line each."""
     packages = ", ".join(f"{name} {version}" for name, version in report.machine.packages.items())
     frames = [model.latency.frames for model in report.models if model.latency]
     lines = [
@@ -129,71 +83,91 @@ def conditions(report: BenchReport) -> list[str]:
         lines.append(f"clock {start.clock_mhz:.0f} MHz at the start, {end.clock_mhz:.0f} at the end")
     for name, celsius in end.temperatures_c.items():
         lines.append(f"{name} {start.temperatures_c.get(name, celsius):.0f} °C at the start, {celsius:.0f} at the end")
-    for name, watts in end.power_w.items():
-        lines.append(f"{name} {watts:.1f} W")
+    lines += [f"{name} {watts:.1f} W" for name, watts in end.power_w.items()]
     if report.others_cpu_share is not None:
         lines.append(f"other programs used {report.others_cpu_share:.0%} of the processor meanwhile")
     return lines
 
 
-def number(value: float | None, form: str) -> str:
-    """A number, or the sign for none."""
+def number(value: object, form: str) -> str:
+    """Return a value in a format, or the sign for what was not measured."""
     return NOT_MEASURED if value is None else format(value, form)
 
 
 def megabytes(value: int | None) -> str:
-    """Bytes as MB, with a digit behind the point for small ones."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value / 1e6:.1f}" if value < 1e8 else f"{value / 1e6:.0f}"
+    """Return bytes as MB, with a digit behind the point for less than 100 MB."""
+    return number(None if value is None else value / 1e6, ".1f" if value is not None and value < 1e8 else ".0f")
 
 
-def share(part: float, whole: float) -> str:
-    """In percent."""
-    return f"{part / whole:.0%}" if whole else NOT_MEASURED
-
-
-def turned(columns: Sequence[Column], report: BenchReport) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of a table that has a column for each model: it stays narrow, and prints well."""
-    rows = [[heading, *(text(model) for model in report.models)] for heading, text in columns]
-    return ["", *rows[0][1:]], rows[1:]
-
-
-def _used(columns: list[Column], report: BenchReport) -> list[Column]:
+def _main_rows(report: BenchReport) -> list[Row]:
+    idle_times = sorted({idle.idle_s for model in report.models for idle in model.idle})
     return [
-        column for column in columns
-        if column[0] == "model" or any(column[1](model) != NOT_MEASURED for model in report.models)
-    ]  # fmt: skip
+        ("precision", lambda model: model.precision, ""),
+        ("provider", lambda model: model.provider, ""),
+        ("p50, ms", lambda model: model.latency and model.latency.p50_ms, ".1f"),
+        ("± ms", lambda model: model.latency and model.latency.p50_half_width_ms, ".2f"),
+        ("p90, ms", lambda model: model.latency and model.latency.p90_ms, ".1f"),
+        ("p99, ms", lambda model: model.latency and model.latency.p99_ms, ".1f"),
+        ("max, ms", lambda model: model.latency and model.latency.max_ms, ".1f"),
+        ("jitter, ms", lambda model: model.latency and model.latency.jitter_ms, ".2f"),
+        ("frames/s (at batch)", _throughput, ""),
+        ("cold start, s", lambda model: model.cold_start and model.cold_start.p50_ms / 1e3, ".2f"),
+        *((f"after {idle_s:g} s idle, ms", _idle(idle_s), ".1f") for idle_s in idle_times),
+        ("memory, MB", lambda model: megabytes(model.peak_bytes), ""),
+        ("GPU, MB", lambda model: megabytes(model.gpu_bytes), ""),
+        ("file, MB", lambda model: megabytes(model.file_bytes), ""),
+        ("installed, MB", lambda model: megabytes(model.installed_bytes), ""),
+        ("energy, mJ/frame", lambda model: model.energy_mj_per_frame, ".1f"),
+    ]
 
 
-def _latency(model: ModelResult, which: str) -> str:
-    return f"{getattr(model.latency, f'{which}_ms'):.1f}" if model.latency else NOT_MEASURED
+_QUALITY_ROWS: list[Row] = [
+    ("parity against", lambda model: model.parity and model.parity.against, ""),
+    ("map error", lambda model: model.parity and model.parity.map_max_error, ".2g"),
+    ("allowed", lambda model: model.parity and model.parity.limit, ".2g"),
+    ("flips", lambda model: model.parity and f"{model.parity.verdict_flips} of {model.parity.images}", ""),
+    ("data", lambda model: model.accuracy and model.accuracy.data, ""),
+    ("image AUROC", lambda model: model.accuracy and model.accuracy.image_auroc, ".4f"),
+    ("pixel AUROC", lambda model: model.accuracy and model.accuracy.pixel_auroc, ".4f"),
+    ("PRO", lambda model: model.accuracy and model.accuracy.pro, ".4f"),
+    ("missed", lambda model: _share_of(model, "missed", "defective"), ""),
+    ("false alarms", lambda model: _share_of(model, "false_alarms", "good"), ""),
+]
 
 
-def _half_width(model: ModelResult) -> str:
-    if model.latency is None:
-        return NOT_MEASURED
-    low, high = model.latency.p50_interval_ms
-    return f"{(high - low) / 2:.2f}"
+def _rows(rows: Sequence[Row], report: BenchReport) -> list[list[str]]:
+    """Return the rows with a cell for each model, so that the table stays narrow; rows without a value are left out."""
+    texts = [[heading, *(number(value(model), form) for model in report.models)] for heading, value, form in rows]
+    return [row for row in texts if set(row[1:]) != {NOT_MEASURED}]
 
 
-def _throughput(model: ModelResult) -> str:
-    best = best_throughput(model)
-    return f"{best.frames_per_s:.0f} ({best.batch})" if best else NOT_MEASURED
+def _throughput(model: ModelResult) -> str | None:
+    best = max(model.throughput, key=lambda one: one.frames_per_s, default=None)
+    return f"{best.frames_per_s:.0f} ({best.batch})" if best else None
 
 
-def _idle_times(report: BenchReport) -> list[float]:
-    return sorted({idle.idle_s for model in report.models for idle in model.idle})
+def _idle(idle_s: float) -> Callable[[ModelResult], float | None]:
+    return lambda model: next((idle.p50_ms for idle in model.idle if idle.idle_s == idle_s), None)
 
 
-def _idle(idle_s: float) -> Callable[[ModelResult], str]:
-    def text(model: ModelResult) -> str:
-        return next((f"{idle.p50_ms:.1f}" for idle in model.idle if idle.idle_s == idle_s), NOT_MEASURED)
-
-    return text
-
-
-def _of(model: ModelResult, count: str, total: str) -> str:
+def _share_of(model: ModelResult, count: str, total: str) -> str | None:
     if model.accuracy is None or getattr(model.accuracy, count) is None:
-        return NOT_MEASURED
+        return None
     return f"{getattr(model.accuracy, count)} of {getattr(model.accuracy, total)}"
+
+
+def _roofline(model: ModelResult, roofline: Roofline) -> Section:
+    parts = [(one.name, one.macs, one.bytes, one.limit_ms, one.time_ms) for one in roofline.groups]
+    macs, moved = sum(part[1] for part in parts), sum(part[2] for part in parts)
+    longest = max((max(limit, time) for *_, limit, time in parts), default=0.0) or 1.0
+    rows = [
+        [name, f"{macs / 1e6:.0f}", f"{moved / 1e6:.1f}", f"{limit:.2f}", f"{time:.2f}",
+         f"{limit / time:.0%}" if time and (macs or moved) else NOT_MEASURED]
+        for name, macs, moved, limit, time in [*parts, ("the whole", macs, moved, roofline.limit_ms, roofline.time_ms)]
+    ]  # fmt: skip
+    title = (
+        f"{model.name} compared with this machine's limit: {roofline.peak_gops:.0f} Gop/s in {model.precision}, "
+        f"{roofline.copy_gb_s:.0f} GB/s"
+    )
+    bars = [(round(100 * time / longest), round(100 * limit / longest)) for *_, limit, time in parts]
+    return Section(title, ROOFLINE_HEADINGS, rows, bars)

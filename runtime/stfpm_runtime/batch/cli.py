@@ -339,7 +339,7 @@ def _complain(tally: Tally, lost_overlays: int) -> None:
     complaints = []
     if faults:
         complaints.append(
-            f"{faults} of {tally.frames} frames could not be judged, and none of them is passed; "
+            f"{faults} of {tally.total} frames could not be judged, and none of them is passed; "
             f"the first: {tally.first_reason}"
         )
     if lost_overlays:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import cv2
-import numpy as np
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
@@ -18,6 +15,7 @@ from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.options import SaveOnly, is_saved
 from stfpm_runtime.sources import Frame, absolute
+from stfpm_runtime.verdict_counter import VerdictCounter
 
 
 class Sink(Protocol):
@@ -97,37 +95,18 @@ class OverlayFolder:
         return self._folder / below / f"{frame.index:06d}.overlay.png"
 
 
-class Tally:
-    """Counts decisions and collects latencies."""
-
-    def __init__(self) -> None:
-        self.decisions: Counter[str] = Counter()
-        self.first_reason = ""
-        """Of the first fault."""
-        self._latencies_ms: list[float] = []
+class Tally(VerdictCounter):
+    """Counts verdicts; the latencies are those of the frames that were judged."""
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Count the verdict."""
-        self.decisions[verdict.decision] += 1
-        if verdict.decision == "fault":
-            self.first_reason = self.first_reason or verdict.reason
-        else:
-            self._latencies_ms.append(verdict.timings.latency_ms)
-
-    @property
-    def frames(self) -> int:
-        """How many verdicts there were."""
-        return self.decisions.total()
+        is_fault = verdict.decision == "fault"
+        self.count(verdict.decision, verdict.reason, None if is_fault else verdict.timings.latency_ms)
 
     def summary(self) -> str:
-        """The tally in one line; the yield is the share of all frames that passed, faults being none of them."""
-        passed, rejected, faults = (self.decisions[decision] for decision in ("pass", "reject", "fault"))
-        share = passed / self.frames if self.frames else 0.0
-        line = f"{self.frames} frames: {passed} passed, {rejected} rejected, {faults} not judged; yield {share:.1%}"
-        if not self._latencies_ms:
-            return line
-        median, p99 = statistics.median(self._latencies_ms), float(np.percentile(self._latencies_ms, 99))
-        return f"{line}; latency median {median:.1f} ms, p99 {p99:.1f} ms"
+        """Return the counts in one line; the yield is the share of all frames that passed."""
+        share = self.decisions["pass"] / self.total if self.total else 0.0
+        return self.describe("frames", f"; yield {share:.1%}")
 
 
 class Progress:
@@ -139,8 +118,8 @@ class Progress:
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Write the count over the last one, and leave the cursor so that the next line overwrites it."""
-        not_passed = self._tally.frames - self._tally.decisions["pass"]
-        print(f"{self._tally.frames} frames, {not_passed} not passed", end="\r", file=self._stream, flush=True)
+        not_passed = self._tally.total - self._tally.decisions["pass"]
+        print(f"{self._tally.total} frames, {not_passed} not passed", end="\r", file=self._stream, flush=True)
 
 
 def _write_png(path: Path, image: Image) -> None:

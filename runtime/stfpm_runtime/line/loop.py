@@ -24,7 +24,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from stfpm_runtime.lifecycle import StopBudget
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
@@ -33,9 +35,10 @@ from .inspect import JudgedPart
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
 from .journal.rows import VerdictRow, record, storable, utc
-from .models.swap import ActiveModel, ModelSwap
+from .models.active_model import ActiveModel
+from .models.swap import ModelSwap
+from .observers.base import Guard, Observer
 from .observers.drift import DriftWatch
-from .observers.guard import Guard
 from .observers.heartbeat import Heartbeat
 from .observers.shadow import Shadow
 from .observers.status import LiveStatus
@@ -45,8 +48,8 @@ from .outputs.base import Output
 from .triggers import Listener
 
 LOG = logging.getLogger("stfpm.line")
-STOPPING_S = 2.0
-"""Within which cameras' threads have to end: a driver that hangs must not hold up the stop."""
+CAMERAS_STOP_S = 2.0
+"""Seconds within which camera workers have to end: a driver that hangs must not delay the stop."""
 STOPPED = "the line stopped before it was judged"
 
 
@@ -57,77 +60,76 @@ class Line:
     cameras: tuple[CameraWorker, ...]
     mailbox: FrameMailbox[TriggeredFrame]
     active_model: ActiveModel
+    model_swap: ModelSwap
     recorder: Recorder
-    drift: DriftWatch
+    integrity: IntegrityCheck
     guard: Guard
     """Calls everything that no verdict depends on."""
-    outputs: tuple[Output, ...] = ()
-    """What receives verdicts, each in a thread of its own."""
-    listeners: tuple[Listener, ...] = ()
-    """Threads that receive triggers."""
-    integrity: IntegrityCheck | None = None
-    """Looks for damage in the whole journal."""
-    model_swap: ModelSwap | None = None
-    """Who may put another model in the active_model one's place."""
+    drift: DriftWatch
+    summary: Summary
+    notifier: Notifier
     shadow: Shadow | None = None
     live_status: LiveStatus | None = None
-    """What is shown; None: nobody can look."""
+    """What the dashboard shows; None without a dashboard."""
+    outputs: tuple[Output, ...] = ()
+    """Receive verdicts, each in a thread of its own."""
+    listeners: tuple[Listener, ...] = ()
+    """Receive triggers, each in a thread of its own."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    """What the sinks send while frames can be judged and journalled."""
-    notifier: Notifier = field(default_factory=Notifier)
-    summary: Summary = field(default_factory=Summary)
+    """Outputs send it while frames can be judged and journalled."""
+    stop_budget: StopBudget = field(default_factory=StopBudget)
+
+    @cached_property
+    def observers(self) -> tuple[Observer, ...]:
+        """Return everything that receives verdicts after the journal and changes none, in the order of the calls."""
+        observers = (self.summary, self.drift, self.live_status, self.shadow, self.notifier)
+        return tuple(observer for observer in observers if observer is not None)
 
 
 def run(line: Line, stop: threading.Event) -> None:
-    """Judge what the cameras bring until told to stop, or until no frame will ever come again.
+    """Judge the cameras' frames until `stop` is set, or until no frame will ever come again; then drain the line.
 
-    Raises StfpmError for a camera that can never be opened. Nothing else ends it: whatever breaks makes faults.
+    Raises StfpmError for a camera that can never be opened. Nothing else ends it: every other failure makes faults.
     """
     try:
+        LOG.info("running")
         for worker in line.cameras:
             worker.start()
         while not stop.is_set() and not any(worker.failure for worker in line.cameras):
-            ended = all(worker.ended for worker in line.cameras)  # asked first: what was brought until then is there
-            shots = line.mailbox.take(POLL_S)
-            if ended and not shots:
+            ended = all(
+                worker.ended for worker in line.cameras
+            )  # first: all frames brought until then are in the mailbox
+            frames = line.mailbox.take(POLL_S)
+            if ended and not frames:
                 break
-            publish(line, line.active_model.inspector.judge(shots))
+            publish(line, line.active_model.inspector.judge(frames))
             do_maintenance(line)
-    finally:  # whatever happened: what was asked for is answered
-        finish(line)
+    finally:  # in any case each part that was asked for is answered
+        LOG.info("draining")
+        drain(line)
     for worker in line.cameras:
         if worker.failure:
             raise worker.failure
 
 
 def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
-    """Write verdicts into the journal, one by one, and only then tell whoever waits for them."""
-    for shot, parts in itertools.groupby(judged, key=lambda part: part.triggered):
+    """Write verdicts into the journal, one by one, and only then answer the triggers and call the observers."""
+    for triggered, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part)) for part in parts]
-        line.guard.call("answer", shot.request.answer, [record(entry, line.recorder.id) for _, entry in kept])
-        notify_observers(line, kept)
+        line.guard.call("answer", triggered.request.answer, [record(row, line.recorder.id) for _, row in kept])
+        for observer in line.observers:
+            line.guard.call(observer.name, observer.observe, kept)
 
 
 def keep(line: Line, judged: JudgedPart) -> VerdictRow:
-    """Write one verdict into the journal, with the names of the pictures that it will have."""
-    entry = make_row(line, judged)
+    """Write one verdict into the journal, with the names of its files, and pass it to the outputs; return its row."""
+    row = make_row(line, judged)
     for output in line.outputs:
-        entry = line.guard.call(output.name, output.prepare, entry, judged, line.recorder.id) or entry
-    entry = line.recorder.keep(entry)
+        row = line.guard.call(output.name, output.prepare, row, judged, line.recorder.id) or row
+    row = line.recorder.keep(row)
     for output in line.outputs:
-        line.guard.call(output.name, output.take, entry)
-    line.guard.call("summary", line.summary.take, entry)
-    return entry
-
-
-def notify_observers(line: Line, kept: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
-    """Pass the verdicts on to what they do not depend on: drift, the live_status, the shadow."""
-    for judged, entry in kept:
-        line.guard.call("drift", line.drift.take, entry, judged.pictures)
-        if line.live_status:
-            line.guard.call("live_status", line.live_status.take, entry, judged)
-    if line.shadow:
-        line.guard.call("shadow", line.shadow.offer, kept)
+        line.guard.call(output.name, output.take, row)
+    return row
 
 
 def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
@@ -162,44 +164,45 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
 def do_maintenance(line: Line) -> None:
     """Do what is due between frames: another model or threshold, events, limits, signs of life. Raises nothing."""
     call = line.guard.call
-    call("model", _take_over, line)
+    call("model", _swap_model, line)
     call("thresholds", apply_threshold_changes, line.recorder, line.active_model.thresholds)
     call("journal", line.recorder.do_maintenance)
-    call(
-        "heartbeat", lambda: line.heartbeat.advance(line.active_model.inspector.engine_works() and line.recorder.works)
-    )
-    if line.live_status:
-        call("live_status", line.live_status.turned)
-    call("systemd", line.notifier.alive, line.summary.status)
-    call("summary", line.summary.log_now_and_then)
+    call("heartbeat", _beat, line)
+    for observer in line.observers:
+        call(observer.name, observer.do_maintenance)
 
 
-def _take_over(line: Line) -> None:
-    """Let a model that waits for it judge from the next frame on."""
-    if line.model_swap and (model := line.model_swap.take_over()):
-        line.drift.begin(model.spec.held_out_scores)
-
-
-def finish(line: Line) -> None:
-    """End the cameras' threads. Parts that somebody asked for and that were not judged any more become faults."""
+def drain(line: Line) -> None:
+    """Stop the camera workers, and make faults of the parts that were asked for and are not judged any more."""
     for worker in line.cameras:
         worker.request_stop()
     requests = [(worker, request) for worker in line.cameras for request in worker.trigger.close()]
-    until = time.monotonic() + STOPPING_S
+    deadline_s = min(time.monotonic() + CAMERAS_STOP_S, line.stop_budget.deadline_s())
     waiting: list[TriggeredFrame] = []
-    while not all(worker.ended for worker in line.cameras) and time.monotonic() < until:
+    while not all(worker.ended for worker in line.cameras) and time.monotonic() < deadline_s:
         waiting += line.mailbox.take(0.01)
     waiting += line.mailbox.close()
     waiting += [worker.frame_without_image(request, STOPPED) for worker, request in requests]
     _refuse(line, [frame for frame in waiting if frame.request.asked])
-    # what a camera's thread that hangs still has in hand: it can bring nothing any more
+    # a worker that hangs in a driver still has requests, and will bring no frame for them any more
     in_hand = [(worker, request) for worker in line.cameras for request in worker.trigger.unanswered()]
     _refuse(line, [worker.frame_without_image(request, STOPPED) for worker, request in in_hand])
 
 
-def _refuse(line: Line, shots: Sequence[TriggeredFrame]) -> None:
+def _swap_model(line: Line) -> None:
+    """Judge with the pending model, if there is one, from the next frame on."""
+    if model := line.model_swap.apply_pending():
+        for observer in line.observers:
+            observer.use_model(model)
+
+
+def _beat(line: Line) -> None:
+    line.heartbeat.advance(line.active_model.inspector.engine_works() and line.recorder.works)
+
+
+def _refuse(line: Line, frames: Sequence[TriggeredFrame]) -> None:
     """Journal these parts as faults because the line stopped."""
-    publish(line, line.active_model.inspector.refuse(shots, STOPPED))
+    publish(line, line.active_model.inspector.refuse(frames, STOPPED))
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

@@ -68,7 +68,7 @@ def test_only_passed_parts_of_one_picture_count():
     drift, said = watch()
     feed(drift, [0.5] * 100, decision="reject")
     for _ in range(100):
-        drift.take(GOOD, looks=4)
+        drift.take(GOOD, pictures=4)
         drift.take(dataclasses.replace(GOOD, decision="fault", score=None))
     assert drift.found == {}
     assert said == []

@@ -1,1 +1,1 @@
-"""The model of a line: choosing it at the start, trying a new one, and swapping it while the line runs."""
+"""The model in use: choosing it at the start, trying another one, and swapping it while the line runs."""

@@ -1,53 +1,55 @@
-"""Whether the scores of passed parts still look like those of the good parts that were held out of training.
+"""Drift: compares the scores of passed parts with those of the good parts that were held out of training.
 
-The two-sample Kolmogorov-Smirnov statistic, over a sliding window for each place. Lighting and lenses drift before
-parts do. It is an alarm for people, and has no say in any verdict. Only what was passed is compared, so of the held-out
-scores only those at or below the threshold are. Tiled regions are left out: theirs is the highest of many scores.
+It computes the two-sample Kolmogorov-Smirnov statistic over a sliding window for each place: light and lenses change
+more often than parts do. The alarm is for people, and changes no verdict. Only passed parts are compared, and therefore
+only held-out scores at or below the threshold. Tiled regions are left out: their score is the highest of many.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.line.config.line import DriftOptions
-from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.model_check import Model
 
-LogEvent = Callable[[str, str], None]
+from .base import KeptParts, Observer
+
 LEAST = 8
-"""Held-out scores; with fewer no window could ever be told from them."""
+"""The least number of held-out scores: with fewer, no window differs from them significantly."""
 STEPS = 10
-"""Comparisons while a window passes by."""
+"""The number of comparisons in the time of one window."""
 CALM = 10.0
 """An alarm ends when the p-value is this many times the alarm level."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What the newest comparison of a place found."""
+    """The newest comparison of a place."""
 
     camera: str
     region: str
     parts: int
-    """Compared."""
+    """The number of parts compared."""
     held_out: int
     statistic: float
     """The largest distance between the two distribution functions, 0 to 1."""
     p_value: float
-    """Of a distance as large or larger, if nothing had changed."""
+    """The probability of this distance or a larger one, if nothing had changed."""
     alarm: bool
     median: float
-    """Of the window's scores."""
+    """The median of the window's scores."""
     held_out_median: float
 
 
 def ks_statistic(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Sup |F1 - F2| of the empirical distribution functions of two samples, neither of them empty."""
+    """Return sup |F1 - F2| of the empirical distribution functions of two samples, neither of them empty."""
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     values = np.concatenate([a, b])
     distances = np.searchsorted(a, values, side="right") / a.size - np.searchsorted(b, values, side="right") / b.size
@@ -55,23 +57,26 @@ def ks_statistic(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def ks_p_value(statistic: float, n: int, m: int) -> float:
-    """Kolmogorov's asymptotic p-value for samples of n and m, with Stephens's correction for small ones.
+    """Return Kolmogorov's asymptotic p-value for samples of n and m, with Stephens's correction for small ones.
 
     Q(x) = 2 sum over k >= 1 of (-1)^(k-1) exp(-2 k^2 x^2), x = (sqrt(e) + 0.12 + 0.11 / sqrt(e)) D, e = nm / (n + m)
     (Stephens: Use of the Kolmogorov-Smirnov and related statistics without extensive tables, 1970).
     """
     root = math.sqrt(n * m / (n + m))
     x = (root + 0.12 + 0.11 / root) * statistic
-    if x < 0.2:  # Q(0.2) is 1 to 12 digits, and the sum slow to settle below
+    if x < 0.2:  # Q(0.2) is 1 to 12 digits, and the sum converges slowly for smaller x
         return 1.0
     terms = (2 * (-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
     return min(1.0, max(0.0, math.fsum(terms)))
 
 
-class DriftWatch:
-    """Watches all places. `take` belongs to the loop's thread; `found` may be read from any."""
+class DriftWatch(Observer):
+    """Compares the scores of all places. The loop's thread alone calls its methods; `found` may be read from any."""
+
+    name = "drift"
 
     def __init__(self, options: DriftOptions, log_event: LogEvent) -> None:
+        """Store the options; `use_model` comes next."""
         self.found: dict[tuple[str, str], Drift] = {}
         """The newest comparison of each place; a place is not in it before its first window is full."""
         self._options = options
@@ -80,12 +85,20 @@ class DriftWatch:
         self._windows: dict[tuple[str, str], deque[float]] = {}
         self._due: dict[tuple[str, str], int] = {}
 
+    def use_model(self, model: Model) -> None:
+        """Compare with this model's held-out scores from now on; windows of the model before are forgotten."""
+        self.begin(model.spec.held_out_scores)
+
     def begin(self, held_out: Sequence[float]) -> None:
-        """A model with these held-out scores rules from now on: what was seen before is another's."""
+        """Compare with these held-out scores from now on."""
         self.end("another model is used")
         self._held_out = np.sort(np.asarray(held_out, np.float64))
         self._windows.clear()
         self._due.clear()
+
+    def close(self) -> None:
+        """End all alarms."""
+        self.end("the line stopped")
 
     def end(self, why: str, places: Collection[tuple[str, str]] | None = None) -> None:
         """End the alarms of these places, or of all, each with an event, and forget what was found there."""
@@ -95,17 +108,22 @@ class DriftWatch:
             if drift.alarm:
                 self._log_event("drift", f"over: {drift.camera}/{drift.region}: {why}")
 
-    def take(self, entry: VerdictRow, looks: int = 1) -> None:
-        """One more verdict; `looks` is how many pictures its score is the highest of."""
-        if entry.decision != "pass" or entry.score is None or looks != 1:
+    def observe(self, parts: KeptParts) -> None:
+        """Add the scores of passed parts to the windows of their places."""
+        for judged, row in parts:
+            self.take(row, judged.pictures)
+
+    def take(self, row: VerdictRow, pictures: int = 1) -> None:
+        """Add one verdict's score; `pictures` is the number of pictures whose scores it is the highest of."""
+        if row.decision != "pass" or row.score is None or pictures != 1:
             return
-        place = entry.camera, entry.region
+        place = row.camera, row.region
         window = self._windows.setdefault(place, deque(maxlen=self._options.window))
-        window.append(entry.score)
+        window.append(row.score)
         self._due[place] = self._due.get(place, self._options.window) - 1
         if self._due[place] <= 0:
             self._due[place] = max(1, self._options.window // STEPS)
-            self._compare(place, window, entry.threshold)
+            self._compare(place, window, row.threshold)
 
     def _compare(self, place: tuple[str, str], window: Sequence[float], threshold: float) -> None:
         held_out = self._held_out[self._held_out <= threshold]
@@ -133,12 +151,12 @@ class DriftWatch:
 
 
 def describe(drift: Drift) -> str:
-    """The comparison in a line, as the journal's events have it."""
-    what = "alarm" if drift.alarm else "over"
+    """Return the comparison in one line, as the journal's events have it."""
+    place = f"{drift.camera}/{drift.region}"
+    if not drift.alarm:
+        return f"over: {place}: KS {drift.statistic:.2f}, p {drift.p_value:.1e}"
     return (
-        f"{what}: {drift.camera}/{drift.region}: scores of the last {drift.parts} passed parts are unlike the held-out "
+        f"alarm: {place}: scores of the last {drift.parts} passed parts are unlike the held-out "
         f"ones (KS {drift.statistic:.2f}, p {drift.p_value:.1e}; median {drift.median:.4g}, "
         f"held out {drift.held_out_median:.4g})"
-        if drift.alarm
-        else f"{what}: {drift.camera}/{drift.region}: KS {drift.statistic:.2f}, p {drift.p_value:.1e}"
     )

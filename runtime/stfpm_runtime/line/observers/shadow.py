@@ -1,58 +1,56 @@
-"""A second model on the same frames: where it would have decided otherwise is journalled, and nothing else follows.
+"""A second model that judges the same frames: where its decision differs is an event, and nothing else follows.
 
-It judges in a thread of its own and by its own threshold. A frame that it has no time for is left out, and counted.
+It judges in a thread of its own, by its own threshold. A frame that comes while too many wait is left out and counted.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.inspect import Inspector, JudgedPart
-from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
 from stfpm_runtime.model_check import Model
 
-LOG = logging.getLogger("stfpm.shadow")
-WAITING = 8
-"""Frames that may wait for the shadow; those beyond are left out."""
-POLL_S = 0.1
+from .base import KeptParts, Observer
 
-LogEvent = Callable[[str, str], None]
+WAITING = 8
+"""Frames that may wait for the shadow; further ones are left out."""
+POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class ShadowCounts:
-    """What the shadow has seen."""
+    """Parts that the shadow has judged, and how."""
 
     compared: int = 0
     disagreed: int = 0
     would_reject: int = 0
-    """Of these: passed by the line, not passed by the shadow."""
+    """Parts that the line passed and the shadow did not."""
     left_out: int = 0
-    """Parts that it had no time for."""
+    """Parts that came while too many waited."""
 
 
-class Shadow:
+class Shadow(Worker, Observer):
     """Judges what the line judged, and compares."""
 
+    name = "shadow"
+
     def __init__(self, model: Model, batch: int, log_event: LogEvent) -> None:
+        """Store the model, which `stop` closes, and the number of pictures in one run of its engine at most."""
+        super().__init__("shadow")
         self.model = model
         self.counts = ShadowCounts()
         self._left_out = 0
         self._log_event = log_event
-        threshold = model.detector.threshold
-        self._inspector = Inspector(model.detector, batch, lambda camera, region: threshold)
-        self._waiting: deque[list[tuple[JudgedPart, VerdictRow]]] = deque()
+        self._inspector = Inspector(model.detector, batch, lambda camera, region: model.detector.threshold)
+        self._waiting: deque[KeptParts] = deque()
         self._woken = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
-        self._thread.start()
 
-    def offer(self, parts: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
-        """One frame's verdicts; faults are nothing to compare with. For the loop: it never waits."""
+    def observe(self, parts: KeptParts) -> None:
+        """Queue one frame's verdicts without waiting; faults are left out, since they cannot be compared."""
         if any(judged.verdict.score is None for judged, _ in parts):
             return
         if len(self._waiting) >= WAITING:
@@ -61,40 +59,43 @@ class Shadow:
         self._waiting.append(list(parts))
         self._woken.set()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Compare what waits, for so long at most."""
-        self._closing = True
+    def wake(self) -> None:
+        """Make `run` notice that it is to end."""
         self._woken.set()
-        self._thread.join(timeout_s)
+
+    def stop(self, deadline_s: float) -> None:
+        """Compare the frames that wait, until the deadline on `time.monotonic()`, and close the model's engine."""
+        super().stop(deadline_s)
         if not self._thread.is_alive():
             self.model.engine.close()
 
-    def _work(self) -> None:
+    def run(self) -> None:
+        """Compare frames until the stop."""
         while True:
             self._woken.clear()
             while self._waiting:
                 self._compare(self._waiting.popleft())
-            if self._closing:
+            if self.stopping.is_set():
                 return
             self._woken.wait(POLL_S)
 
-    def _compare(self, parts: Sequence[tuple[JudgedPart, VerdictRow]]) -> None:
+    def _compare(self, parts: KeptParts) -> None:
         counts = self.counts
         compared, disagreed, would_reject = counts.compared, counts.disagreed, counts.would_reject
-        for (ours, entry), theirs in zip(parts, self._inspector.judge([parts[0][0].triggered]), strict=True):
+        for (line, row), shadow in zip(parts, self._inspector.judge([parts[0][0].triggered]), strict=True):
             compared += 1
-            if theirs.verdict.decision == ours.verdict.decision:
+            if shadow.verdict.decision == line.verdict.decision:
                 continue
             disagreed += 1
-            would_reject += ours.verdict.decision == "pass"
-            self._log_event("shadow", _describe(entry, ours, theirs))
+            would_reject += line.verdict.decision == "pass"
+            self._log_event("shadow", _describe(row, line, shadow))
         self.counts = ShadowCounts(compared, disagreed, would_reject, self._left_out)
 
 
-def _describe(entry: VerdictRow, ours: JudgedPart, theirs: JudgedPart) -> str:
-    mine, other = ours.verdict, theirs.verdict
-    score = other.reason if other.score is None else f"{other.score:.4g}, threshold {other.threshold:.4g}"
+def _describe(row: VerdictRow, line: JudgedPart, shadow: JudgedPart) -> str:
+    ours, theirs = line.verdict, shadow.verdict
+    score = theirs.reason if theirs.score is None else f"{theirs.score:.4g}, threshold {theirs.threshold:.4g}"
     return (
-        f"{entry.camera}/{entry.region} ({entry.seq}): {mine.decision} ({mine.score:.4g}, threshold "
-        f"{mine.threshold:.4g}), the shadow says {other.decision} ({score})"
+        f"{row.camera}/{row.region} ({row.seq}): {ours.decision} ({ours.score:.4g}, threshold "
+        f"{ours.threshold:.4g}), the shadow says {theirs.decision} ({score})"
     )

@@ -1,31 +1,31 @@
-"""What is to be seen of a line at this moment: counts, the newest picture and map of each place, the last rejects.
+"""What the dashboard shows of a line now: counts, the newest picture and map of each place, the last rejects.
 
-The loop writes it down, and whoever looks reads it from another thread. There is no lock: the loop sets one reference
-or appends to one deque at a time, which the interpreter does as a whole, and nothing is drawn before somebody asks.
+The loop writes it, and the dashboard's threads read it. There is no lock: the loop sets one reference or appends to one
+deque at a time, which the interpreter does as a whole, and nothing is drawn before it is asked for.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.verdict_counter import VerdictCounter
+
+from .base import KeptParts, Observer
 
 RECENT = 1000
-"""Verdicts of each place that are remembered, for charts and percentiles."""
+"""The number of verdicts of each place that are kept for charts and percentiles."""
 REJECTS = 60
-"""Verdicts of the line that were not passed and are remembered."""
+"""The number of verdicts of the line that were not passed and are kept."""
 
 Place = tuple[str, str]
-"""Camera and region."""
+"""The names of camera and region."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,60 +37,56 @@ class LatestVerdict:
     verdict: Verdict
 
 
-@dataclass(eq=False)
-class PlaceStatus:
-    """One region of one camera."""
+class PlaceStatus(VerdictCounter):
+    """One region of one camera. Its counts are those of this run, its latencies also those of the runs before."""
 
-    decisions: Counter[str] = field(default_factory=Counter)
-    """Of this run."""
-    dropped: int = 0
-    """Frames of this run that were passed over."""
-    newest: LatestVerdict | None = None
-    """Of this run."""
-    pictured: LatestVerdict | None = None
-    """The newest verdict of this run that has an image: `newest`, or an older one where that has none."""
-    recent: deque[VerdictRow] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """The newest ones, of runs before too."""
-
-    def latency_ms(self) -> tuple[float, float] | None:
-        """Median and 99th percentile of the newest ones; None where there are none."""
-        values = [entry.latency_ms for entry in list(self.recent)]
-        if not values:
-            return None
-        p50, p99 = np.percentile(values, [50, 99])
-        return float(p50), float(p99)
+    def __init__(self) -> None:
+        super().__init__(RECENT)
+        self.dropped = 0
+        """Frames of this run that were replaced by newer ones before they were judged."""
+        self.newest: LatestVerdict | None = None
+        """The newest verdict of this run."""
+        self.pictured: LatestVerdict | None = None
+        """The newest verdict of this run that has an image: `newest`, or an older one where that has none."""
+        self.recent: deque[VerdictRow] = deque(maxlen=RECENT)
+        """The newest verdicts, of this run and those before."""
 
 
-class LiveStatus:
-    """All places of a line. `take` and `turned` belong to the loop's thread, the rest to any."""
+class LiveStatus(Observer):
+    """All places of a line."""
+
+    name = "live_status"
 
     def __init__(self, cameras: Iterable[CameraOptions], before: Iterable[VerdictRow] = ()) -> None:
-        """`before` are verdicts of earlier runs, the oldest first: charts do not begin empty."""
+        """Begin with the verdicts of earlier runs, the oldest first, so that charts are not empty."""
         self.places: dict[Place, PlaceStatus] = {
             (camera.name, region.name): PlaceStatus() for camera in cameras for region in camera.regions
         }
         self.rejects: deque[VerdictRow] = deque(maxlen=REJECTS)
         self.started_s = self.turned_s = time.monotonic()
-        """When the loop was begun, and when it last turned, `time.monotonic()`."""
-        for entry in before:
-            self._remember(entry)
+        """When the loop was begun, and when it last took frames, `time.monotonic()`."""
+        for row in before:
+            if place := self.places.get((row.camera, row.region)):
+                place.newest_ms.append(row.latency_ms)
+            self._keep(row)
 
-    def take(self, entry: VerdictRow, judged: JudgedPart) -> None:
-        """The journal has it: show it from now on."""
-        place = self.places[entry.camera, entry.region]
-        place.decisions[entry.decision] += 1
-        place.dropped += entry.dropped
-        place.newest = LatestVerdict(entry, judged.image, judged.verdict)
-        if judged.image is not None:
-            place.pictured = place.newest
-        self._remember(entry)
+    def observe(self, parts: KeptParts) -> None:
+        """Show these verdicts from now on."""
+        for judged, row in parts:
+            place = self.places[row.camera, row.region]
+            place.count(row.decision, row.reason, row.latency_ms)
+            place.dropped += row.dropped
+            place.newest = LatestVerdict(row, judged.image, judged.verdict)
+            if judged.image is not None:
+                place.pictured = place.newest
+            self._keep(row)
 
-    def turned(self) -> None:
-        """The loop is alive."""
+    def do_maintenance(self) -> None:
+        """Remember that the loop runs."""
         self.turned_s = time.monotonic()
 
-    def _remember(self, entry: VerdictRow) -> None:
-        if place := self.places.get((entry.camera, entry.region)):
-            place.recent.append(entry)
-        if entry.decision != "pass":
-            self.rejects.append(entry)
+    def _keep(self, row: VerdictRow) -> None:
+        if place := self.places.get((row.camera, row.region)):
+            place.recent.append(row)
+        if row.decision != "pass":
+            self.rejects.append(row)

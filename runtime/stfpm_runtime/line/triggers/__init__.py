@@ -38,7 +38,9 @@ def open_listeners(
     if topics and options.mqtt:
         from .mqtt import MqttTriggers
 
-        yield MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
+        mqtt = MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
+        mqtt.start()
+        yield mqtt
     for camera, trigger in queued.items():
         if camera.trigger == "gpio":
             from .gpio import GpioTrigger

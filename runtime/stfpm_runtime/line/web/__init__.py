@@ -32,7 +32,7 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebS
         if worker.camera.trigger == "http" and isinstance(worker.trigger, QueuedTrigger)
     }
     limit_s = answer_limit_s(options.camera)
-    app = make_app(server, [router, open_router, make_trigger_router(triggers, limit_s)], LineView(line, options))
+    app = make_app(server, [router, make_trigger_router(triggers, limit_s)], [open_router], LineView(line, options))
     web_server = WebServer(server, app, limit_s)
     web_server.start()
     return web_server

@@ -20,8 +20,9 @@ from .authorizer import AuthorizationError, Authorizer
 from .connections import BODY_S
 
 try:
-    from fastapi import APIRouter, FastAPI
+    from fastapi import APIRouter, FastAPI, Security
     from fastapi.exceptions import RequestValidationError
+    from fastapi.security import HTTPBearer
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
@@ -57,8 +58,13 @@ HEADERS = {
 }
 
 
-def make_app(options: ServerOptions, routers: Sequence[APIRouter], view: object = None) -> FastAPI:
-    """Return the application with these routes; `view` is the LineView that the dashboard's routes read."""
+def make_app(
+    options: ServerOptions, routers: Sequence[APIRouter], open_routers: Sequence[APIRouter] = (), view: object = None
+) -> FastAPI:
+    """Return the application with these routes, the open ones without a token, and the pages where there is a `view`.
+
+    `view` is the LineView that the dashboard's routes read.
+    """
     app = FastAPI(
         title="stfpm-inspect",
         version="1",
@@ -69,7 +75,10 @@ def make_app(options: ServerOptions, routers: Sequence[APIRouter], view: object 
     )
     app.state.authorizer = authorizer = Authorizer(options, LOG)
     app.state.view = view
+    token = Security(HTTPBearer(scheme_name="token", auto_error=False))  # only described here; _Guard checks it
     for router in routers:
+        app.include_router(router, dependencies=[token])
+    for router in open_routers:
         app.include_router(router)
     if view is not None:
         for path, (file, media) in PAGES.items():
@@ -109,7 +118,9 @@ class _Guard:
             await asyncio.sleep(refused.delay_s)
             await _error(refused.status, str(refused))(scope, receive, send_with_headers)
         except HTTPException as refused:
-            await _error(refused.status_code, refused.detail)(scope, receive, send_with_headers)
+            response = _error(refused.status_code, refused.detail)
+            response.headers["Connection"] = "close"  # its body may not have been read
+            await response(scope, receive, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)
 

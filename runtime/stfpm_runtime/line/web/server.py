@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
@@ -56,6 +57,22 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         if self.cycle is not before:
             self.limits.expect(self.connection, self.answer_s, answering=True)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own type, which uvicorn narrows
+        """Return whether the connection stays open: a client may close its side and still read its answer."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        if self.cycle.more_body:
+            self.send_400_response("the body ended before its Content-Length")
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no valid HTTP request as every other mistake is answered, and close the connection."""
+        body = json.dumps({"error": msg}).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         if self.connection:

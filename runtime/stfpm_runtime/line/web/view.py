@@ -156,15 +156,13 @@ class LineView:
 
     def models(self) -> dict[str, Any]:
         """Return the model in use, and the files that could replace it."""
-        assert self.line.model_swap is not None, "every line has one"
         return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
 
     def swap_model(self, file: str, who: str) -> dict[str, object]:
         """Load a model, check it, put it in place of the one in use, and return its fields."""
         model_swap = self.line.model_swap
-        assert model_swap is not None, "every line has one"
         try:
-            path = model_swap.beside(file)
+            path = model_swap.path_of(file)
         except OptionError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
         try:

@@ -20,7 +20,7 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.outputs.mqtt import IN_FLIGHT
+from stfpm_runtime.line.mqtt_client import IN_FLIGHT
 from stfpm_runtime.line.triggers.base import NOT_TAKEN, WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.mqtt import HELD_BACK_S, LATE
 
@@ -188,6 +188,21 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
     late, now = (e for e in running.finish() if e.part in ("A-1", "A-2"))
     assert (late.decision, late.reason) == ("fault", LATE)
     assert now.decision == "pass"
+
+
+def test_triggers_are_received_again_when_the_broker_is_back(triggered):
+    broker, running, publish = triggered("left")
+    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    broker.stop()
+    wait_until(lambda: running.line.listeners[0].failure)
+    broker.start("no subscriber")
+    wait_until(lambda: not running.line.listeners[0].failure)
+    time.sleep(HELD_BACK_S)
+    publish(b"A-1")
+    wait_until(lambda: any(entry.part == "A-1" for entry in running.journal.entries()))
+    assert next(entry for entry in running.finish() if entry.part == "A-1").decision == "pass"
+    details = [event.detail for event in running.journal.events() if event.kind == "trigger"]
+    assert details[-1] == "the broker is reached again"
 
 
 def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):

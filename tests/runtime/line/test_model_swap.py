@@ -1,4 +1,4 @@
-"""Models that change under a running line, and a shadow: real files, real ONNX Runtime, a line that goes on."""
+"""Model swaps on a running line, and the shadow model: real files, real ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stfpm_runtime.engines.fake import failing, first_channel
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.models import swap as ruling
+from stfpm_runtime.line.models import active_model, swap
 
 from .conftest import wait_until
 from .test_service import configure, count, parts, start  # noqa: F401 (fixtures)
@@ -24,7 +24,7 @@ PARITY = {"map_max_error": 1e-7, "failures": []}
 
 
 def prove(model, spec, wrong: float = 0.0) -> None:
-    """Golden results beside a model, which it repeats unless they are `wrong`."""
+    """Write golden results beside a model, which it repeats unless they are `wrong`."""
     images = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
     maps, scores = first_channel(images)
     save_golden(Golden(images, maps + np.float32(wrong), scores, sha256(model)), golden_path(model))
@@ -51,7 +51,7 @@ def details(journal, kind: str) -> list[str]:
     return [event.detail for event in journal.events() if event.kind == kind]
 
 
-def test_a_swap_loses_no_frame_and_the_journal_says_who(line, journal, make_proven):
+def test_swap_loses_no_frame_and_the_journal_names_who(line, journal, make_proven):
     path = make_proven(threshold=0.3)
     wait_until(lambda: len(journal.entries()) > 40)
     line.line.model_swap.load_and_swap(path, "Ada")
@@ -72,7 +72,7 @@ def test_a_swap_loses_no_frame_and_the_journal_says_who(line, journal, make_prov
     assert said.endswith(", by Ada")
 
 
-def test_models_follow_each_other_under_load(line, journal, make_proven):
+def test_ten_swaps_under_load_lose_no_frame(line, journal, make_proven):
     for number in range(10):
         line.line.model_swap.load_and_swap(
             make_proven(f"{number % 2}.onnx", threshold=0.3 + number / 100), f"hand {number}"
@@ -82,7 +82,7 @@ def test_models_follow_each_other_under_load(line, journal, make_proven):
     assert "fault" not in {entry.decision for entry in entries}
     for before, entry in itertools.pairwise(entries):
         assert entry.frame == before.frame + 1 + entry.dropped
-    assert line.engine._closed, "what ruled before is closed"
+    assert line.engine._closed, "the model before is closed"
 
 
 BROKEN = {
@@ -98,19 +98,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_successor_that_is_not_fit_changes_nothing(line, journal, make_proven, case):
+def test_model_that_fails_the_check_is_refused(line, journal, make_proven, case):
     changes, message = BROKEN[case]
-    ruled = line.line.active_model.model
+    model = line.line.active_model.model
     with pytest.raises(StfpmError) as caught:
         line.line.model_swap.load_and_swap(make_proven(**changes), "Ada")
     assert message in str(caught.value)
-    goes_on(line, journal, ruled, message)
+    check_line_is_unchanged(line, journal, model, message)
 
 
-def goes_on(line, journal, ruled, message: str) -> None:
+def check_line_is_unchanged(line, journal, model, message: str) -> None:
     at = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > at + 10)
-    assert line.line.active_model.model is ruled
+    assert line.line.active_model.model is model
     assert set(journal.decisions) == {"pass"}
     wait_until(lambda: details(journal, "model"))
     assert details(journal, "model")[-1].startswith("refused, by Ada: ")
@@ -118,8 +118,8 @@ def goes_on(line, journal, ruled, message: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text", "golden missing", "golden of another", "golden"])
-def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_path, damage):
-    ruled, path = line.line.active_model.model, make_proven()
+def test_broken_model_file_is_refused(line, journal, make_proven, tmp_path, damage):
+    model, path = line.line.active_model.model, make_proven()
     golden = golden_path(path)
     if damage == "missing":
         path.unlink()
@@ -133,13 +133,13 @@ def test_files_that_are_broken_change_nothing(line, journal, make_proven, tmp_pa
         save_golden(Golden(np.zeros((2, 16, 32, 3), np.uint8), np.zeros((1, 16, 32)), np.zeros(2), "x"), golden)
     with pytest.raises(StfpmError) as caught:
         line.line.model_swap.load_and_swap(path, "Ada")
-    goes_on(line, journal, ruled, str(caught.value))
+    check_line_is_unchanged(line, journal, model, str(caught.value))
 
 
-def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
+def test_second_swap_at_the_same_time_is_refused(line, make_proven, monkeypatch):
     path, held = make_proven(), threading.Event()
-    load = ruling.load_checked
-    monkeypatch.setattr(ruling, "load_checked", lambda *some: (held.wait(20), load(*some))[1])
+    load = active_model.load_checked
+    monkeypatch.setattr(active_model, "load_checked", lambda *some: (held.wait(20), load(*some))[1])
     first = threading.Thread(target=line.line.model_swap.load_and_swap, args=(path, "Ada"))
     first.start()
     try:
@@ -152,25 +152,25 @@ def test_two_at_a_time_are_refused(line, make_proven, monkeypatch):
     assert line.line.active_model.model.path == path
 
 
-def test_a_line_that_does_not_take_over_keeps_what_it_has(line, journal, make_proven, monkeypatch):
-    monkeypatch.setattr(ruling, "TAKE_OVER_S", 0.1)
+def test_stopped_line_keeps_its_model(line, journal, make_proven, monkeypatch):
+    monkeypatch.setattr(swap, "SWAP_S", 0.1)
     line.finish()
-    ruled = line.line.active_model.model
+    model = line.line.active_model.model
     with pytest.raises(ArtifactError, match="did not take it over within"):
         line.line.model_swap.load_and_swap(make_proven(), "Ada")
-    assert line.line.active_model.model is ruled
-    assert line.line.model_swap.take_over() is None
+    assert line.line.active_model.model is model
+    assert line.line.model_swap.apply_pending() is None
 
 
-def test_an_operators_threshold_goes_with_its_model(line, journal, make_proven):
+def test_thresholds_of_operators_end_with_their_model(line, journal, make_proven):
     line.line.active_model.thresholds.change("left", "frame", 0.2)
     line.line.model_swap.load_and_swap(make_proven(threshold=0.3), "Ada")
     assert line.line.active_model.thresholds.of("left", "frame") == 0.3
     wait_until(lambda: details(journal, "model"))
-    assert details(journal, "model")[-1].endswith("the operator's threshold of 1 places is gone with it")
+    assert details(journal, "model")[-1].endswith("the thresholds that operators set for 1 places end with it")
 
 
-def test_sighup_swaps_the_file_and_a_broken_one_is_refused(configure, start, make_proven, journal, parts):  # noqa: F811
+def test_sighup_swaps_the_model_file_and_refuses_a_broken_one(configure, start, make_proven, journal, parts):  # noqa: F811
     path = make_proven("model.onnx")
     first = sha256(path)
     config = configure(str(parts), 'trigger = "every"\nevery_ms = 20')
@@ -193,7 +193,7 @@ def test_sighup_swaps_the_file_and_a_broken_one_is_refused(configure, start, mak
     assert "fault" not in journal.decisions
 
 
-def test_a_shadow_says_where_it_disagrees_and_has_no_say(run_line, make_options, make_proven, journal, paint):
+def test_shadow_reports_differences_and_changes_no_verdict(run_line, make_options, make_proven, journal, paint):
     options = make_options(shadow=make_proven("shadow.onnx", threshold=0.3))
     stream = {"paint": lambda index: paint(102 if index % 10 == 9 else 0), "fps": 100.0}
     running = run_line(options, spec={"parity": PARITY}, left=stream)
@@ -212,7 +212,7 @@ def test_a_shadow_says_where_it_disagrees_and_has_no_say(run_line, make_options,
     assert ": pass (0.4, threshold 0.5), the shadow says reject (0.4, threshold 0.3)" in details(journal, "shadow")[0]
 
 
-def test_a_shadow_that_is_slow_or_broken_costs_the_line_nothing(run_line, make_options, make_proven, journal, black):
+def test_slow_or_broken_shadow_does_not_delay_the_line(run_line, make_options, make_proven, journal, black):
     options = make_options(shadow=make_proven("shadow.onnx"))
     running = run_line(options, left={"fps": None, "frames": 200, "live": False})
     shadow = running.line.shadow
@@ -229,7 +229,7 @@ def test_a_shadow_that_is_slow_or_broken_costs_the_line_nothing(run_line, make_o
     assert max(entry.latency_ms for entry in entries) < 250
 
 
-def test_a_shadow_of_another_product_is_refused_before_the_first_frame(run_line, make_options, make_proven, journal):
+def test_shadow_of_another_product_is_refused_before_the_first_frame(run_line, make_options, make_proven, journal):
     with pytest.raises(ArtifactError, match="is for the product 'screw'"):
         run_line(make_options(CameraOptions("left", "0"), shadow=make_proven("shadow.onnx", name="screw")))
     assert journal.entries() == []

@@ -1,19 +1,44 @@
-"""Calls that no verdict depends on: what they raise is counted and logged, and never ends the loop."""
+"""What every observer has, and the guard that calls it: an observer changes no verdict and cannot end the loop."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
+
+from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.model_check import Model
 
 LOG = logging.getLogger("stfpm.line")
 LOG_EVERY_S = 60.0
-"""Between two log lines and events about the same call."""
+"""Seconds between two log lines and events about the same call."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+KeptParts = Sequence[tuple[JudgedPart, VerdictRow]]
+"""The parts of one frame, each with its row in the journal."""
+
+
+class Observer:
+    """Receives verdicts after the journal has them. The loop's thread calls all methods."""
+
+    name: str
+    """The name in the log and in events."""
+
+    def observe(self, parts: KeptParts) -> None:
+        """Use the verdicts on the parts of one frame."""
+
+    def do_maintenance(self) -> None:
+        """Do what is due between two frames."""
+
+    def use_model(self, model: Model) -> None:
+        """Begin again with another model, which judges from the next frame on."""
+
+    def close(self) -> None:
+        """End, when the line stops; the journal still takes events."""
 
 
 class Guard:

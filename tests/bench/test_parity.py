@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stfpm_bench.parity import GOLDEN, PYTORCH, ask_pytorch, error_limit, measure_parity, read_golden
+from stfpm_bench.parity import GOLDEN, PYTORCH, measure_parity, read_golden, run_pytorch
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.artifact.spec import Spec
@@ -49,12 +49,6 @@ def test_what_is_not_a_number_is_never_parity():
     assert json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))["map_max_error"] > 1e30
 
 
-def test_limit_is_the_tolerance_or_twice_what_the_export_found():
-    assert error_limit(SPEC) == pytest.approx(1e-4)
-    assert error_limit(dataclasses.replace(SPEC, threshold=0.001)) == pytest.approx(1e-5)
-    assert error_limit(dataclasses.replace(SPEC, parity={"map_max_error": 0.003})) == pytest.approx(0.006)
-
-
 def test_golden_results_of_another_model_are_refused(make_model):
     model, other = make_model("a.onnx"), make_model("b.onnx", factor=2.0)
     golden = dataclasses.replace(golden_of([1]), sha256=sha256(other))
@@ -83,7 +77,7 @@ def test_plan_has_the_golden_results_of_the_onnx_file_that_it_was_built_from(mak
 
 def test_exported_file_agrees_with_its_checkpoint(tiny_checkpoint, tiny_onnx):
     engine = open_engine(tiny_onnx, "onnxruntime")
-    found = measure_parity(engine, ask_pytorch(tiny_checkpoint, engine.spec), PYTORCH)
+    found = measure_parity(engine, run_pytorch(tiny_checkpoint, engine.spec), PYTORCH)
     assert found.holds
     assert found.images == 8  # four stored ones, each a second time with a patch
     assert found.verdict_flips == 0
@@ -96,7 +90,7 @@ def test_checkpoint_of_another_model_is_refused(tiny_checkpoint, tiny_onnx, tmp_
     path = tmp_path / "other.safetensors"
     save_checkpoint(dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, name="screw")), path)
     with pytest.raises(ArtifactError, match="its name is screw, the exported file's is tiny; give the checkpoint"):
-        ask_pytorch(path, spec)
+        run_pytorch(path, spec)
 
 
 def test_checkpoint_without_images_says_what_to_do(tiny_checkpoint, tiny_onnx, tmp_path):
@@ -104,4 +98,4 @@ def test_checkpoint_without_images_says_what_to_do(tiny_checkpoint, tiny_onnx, t
     path = tmp_path / "bare.safetensors"
     save_checkpoint(loaded, path)
     with pytest.raises(ArtifactError, match="holds no images to compare on"):
-        ask_pytorch(path, open_engine(tiny_onnx, "onnxruntime").spec)
+        run_pytorch(path, open_engine(tiny_onnx, "onnxruntime").spec)

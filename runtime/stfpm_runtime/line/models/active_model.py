@@ -1,0 +1,162 @@
+"""The model that judges a line's parts: chosen at the start, and in use until a model swap."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from stfpm_runtime.detector import Detector
+from stfpm_runtime.engines import Engine, open_engine
+from stfpm_runtime.errors import ArtifactError, StfpmError
+from stfpm_runtime.files import sha256
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.decide import Decider, Thresholds
+from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.journal.active_model import ActiveModelRow, FileIdentity, absolute, read_active_model
+from stfpm_runtime.line.journal.reader import open_for_reading
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.model_check import Model, ModelRules, load_checked
+
+from .trial import answer_s, try_model
+
+LOG = logging.getLogger("stfpm.model")
+CHECKED_KEYS = ("product", "sha256", "allow_missing_golden", "threshold_bounds")
+"""Keys of the configuration that say what every model has to fulfil."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenModel:
+    """A model that is loaded and checked, and why it is used."""
+
+    model: Model
+    rules: ModelRules
+    """What the configuration demands of it."""
+    configured: FileIdentity
+    """The file that the configuration names."""
+    who: str = ""
+    """The name of who chose the model; empty for the configuration."""
+    event: str = ""
+    """The text of an event, where it is another model than the configured one; empty otherwise."""
+
+
+class ActiveModel:
+    """The model that judges now. The loop's thread alone changes it; all of it may be read from any."""
+
+    def __init__(self, chosen: ChosenModel, options: LineOptions) -> None:
+        self.thresholds = Thresholds(options.camera, options.threshold)
+        self._batch = options.batch
+        self.use(chosen)
+
+    def use(self, chosen: ChosenModel) -> int:
+        """Judge with this model from now on; returns the number of places whose operator's threshold ends with that."""
+        self.chosen, self.model, self.rules = chosen, chosen.model, chosen.rules
+        detector = self.model.detector
+        ended = self.thresholds.use_model(detector.threshold, self.model.sha256, self.rules.bounds(detector))
+        self.inspector = Inspector(detector, self._batch, self.thresholds.of)
+        self.decider = Decider(self.model.spec.held_out_scores)
+        return ended
+
+    def row(self) -> ActiveModelRow:
+        """Return the row of the journal that keeps the model in use."""
+        model, bounds = self.model, self.rules.bounds(self.model.detector)
+        return ActiveModelRow(
+            time=utc(),
+            who=self.chosen.who,
+            path=absolute(model.path),
+            sha256=model.sha256,
+            product=model.spec.name,
+            configured_path=self.chosen.configured.path,
+            configured_sha256=self.chosen.configured.sha256,
+            lowest=float(bounds.lowest),
+            highest=float(bounds.highest),
+        )
+
+
+def model_rules(options: LineOptions) -> ModelRules:
+    """Return what a line's configuration demands of every model that judges its parts."""
+    regions = [(camera, region) for camera in options.camera for region in camera.regions]
+    places = [("the line", options.threshold)]
+    places += [(f"camera {camera.name}", camera.threshold) for camera in options.camera]
+    places += [(f"camera {camera.name}, region {region.name}", region.threshold) for camera, region in regions]
+    has_tiles = any(region.tile for _, region in regions)
+    return ModelRules(
+        **{key: getattr(options, key) for key in CHECKED_KEYS},
+        thresholds=tuple((place, value) for place, value in places if value is not None),
+        batch=options.batch if has_tiles else min(options.batch, len(regions)),
+    )
+
+
+def load(path: Path, options: LineOptions, rules: ModelRules, threshold: float | None = None) -> Model:
+    """Open a model with the line's device and threads, and check it. Raises StfpmError."""
+    return load_checked(path, lambda file: open_engine(file, options.device, options.threads), rules, threshold)
+
+
+def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
+    """Check a model in a process of its own, and then open and check it in this one. Raises StfpmError."""
+    limit_s = answer_s(path, options.device)
+    digest = try_model(path, options.device, options.threads, rules, options.threshold, limit_s)
+    model = load(path, options, rules, options.threshold)
+    if model.sha256 != digest:
+        model.engine.close()
+        raise ArtifactError(f"{path}: was changed while it was loaded; wait until it is whole, and try again")
+    return model
+
+
+def first_model(options: LineOptions) -> ChosenModel:
+    """Load the model that was in use when the line stopped, or the configured one; both are checked.
+
+    A model that replaced the configured one is used again while the configuration names the same file with the same
+    contents, and the model still passes the check. Raises StfpmError where the configured one does not.
+    """
+    rules, row = model_rules(options), _active_model_row(options.journal.path)
+    configured = FileIdentity(absolute(options.model), "")
+    with contextlib.suppress(OSError):  # opening the file reports why it cannot be read
+        configured = FileIdentity(configured.path, sha256(options.model))
+    event = ""
+    if row and row.path not in (row.configured_path, configured.path):
+        try:
+            if (row.configured_path, row.configured_sha256) != (configured.path, configured.sha256):
+                raise ArtifactError("the configuration names another model now")
+            if Path(row.path).parent != Path(configured.path).parent:
+                raise ArtifactError("it does not lie beside the configured one")
+            if rules.sha256 not in ("", row.sha256):
+                raise ArtifactError("it is not the file that the key sha256 of the configuration names")
+            model = load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))
+        except StfpmError as error:
+            event = f"{row.path}, which {row.who} chose at {row.time}, is not used again: {error}"
+            LOG.error("%s", event)
+        else:
+            event = f"{model.describe()} is used again: {row.who} chose it at {row.time}"
+            LOG.warning("%s", event)
+            return ChosenModel(model, rules, configured, row.who, event)
+    product = rules.product or (row.product if row else "")
+    try:
+        model = load(options.model, options, dataclasses.replace(rules, product=product), options.threshold)
+        return ChosenModel(model, rules, configured, event=event)
+    except StfpmError as error:
+        if row and not options.product and "is for the product" in str(error):
+            raise ArtifactError(
+                f"{error}, of which this journal has verdicts; set the key product of the configuration, or use "
+                "another journal"
+            ) from None
+        raise
+
+
+def unchecked_model(engine: Engine, options: LineOptions) -> ChosenModel:
+    """Return an open engine as the model that the configuration names, for tests and measurements."""
+    digest = sha256(options.model)
+    model = Model(options.model, digest, engine, Detector(engine, options.threshold))
+    return ChosenModel(model, model_rules(options), FileIdentity(absolute(options.model), digest))
+
+
+def _active_model_row(journal: Path) -> ActiveModelRow | None:
+    """Return the journal's row of the model in use; None where there is none or it cannot be read."""
+    with contextlib.suppress(sqlite3.Error, OSError):
+        if journal.is_file():
+            with contextlib.closing(open_for_reading(journal)) as connection:
+                return read_active_model(connection)
+    return None

@@ -1,0 +1,134 @@
+"""Rules that the whole repository keeps: modules, folders, docstrings, names, and the README's map."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    "runtime/stfpm_runtime", "stfpm_edge", "export/stfpm_export", "benchmarks/stfpm_eval", "benchmarks/stfpm_bench",
+)  # fmt: skip
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MOST_LINES = 300
+FEWEST_LINES = 15
+LEAST_SHARE = 0.95
+OLD_NAMES = re.compile(r"station|ruling|ordering|succession|meeting|firing|look_on|keep_up|doorman", re.IGNORECASE)
+PLAIN_USES = re.compile(r"partial ordering")
+"""Uses of these words in their plain sense."""
+VERBS = frozenset(
+    """
+    accept acknowledge activate add adjust admit advance align allocate allow announce answer append apply ask
+    assemble assert attach await begin bind blend block blur bound break bring build calibrate call cancel cast
+    change check choose claim clear close collect combine compare compile compress compute configure connect
+    consume continue convert copy correct count cover create crop cut deactivate decide decode decompress
+    decrease define delete deliver describe deserialise detect determine develop differ disable discard
+    disconnect dispatch distribute divert divide download draw drop dump emit enable encode end enlarge enqueue
+    ensure enter estimate evaluate exclude execute exit expand expect explain export expose extend extract fail
+    feed fetch fill filter find finish fit flatten flip flush fold follow forget format forward free freeze
+    gather generate get give group guard halve handle hold ignore import include increase infer initialise
+    inject insert inspect install interpolate interpret intersect invert iterate join judge keep kill launch lay
+    leave let list listen load locate make match measure merge move normalise note notify observe open overlay
+    override pack pad paint parse pass paste pause perform pick poll post predict prepare prevent print process
+    produce promise propagate prove provide publish pull push put quantise queue raise read rebuild receive
+    recognise reconnect record recover redact reduce refer refuse register reject release reload remember remove
+    rename render repeat replace reply report request require reset reshape resize resolve restart restore
+    resume retry return reuse reverse rewind rewrite roll rotate round run sample save say scale scan schedule
+    search select send serialise serve set shift show shrink shut silence skip sleep sort split spread start
+    stitch stop store stretch subscribe subtract succeed suggest sum summarise supply suppress survey swap
+    switch take tell terminate track train transform translate trigger truncate try turn undo unload unpack
+    unsubscribe update upsample use validate verify visit wait wake warn watch withdraw wrap write yield
+    """.split()  # noqa: SIM905 (a list of 250 literals is no easier to read)
+)
+"""Words that are verbs wherever they open a sentence: `time`, `name` or `order` are not here."""
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Place and docstring of every function and method of the installed packages that has one."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", text
+
+
+def opens_with_a_verb(text: str) -> bool:
+    return re.split(r"[\s.,:;`(]", text, maxsplit=1)[0].lower() in VERBS
+
+
+def test_docstrings_of_functions_open_with_a_verb():
+    found = list(docstrings())
+    wrong = [f"{place}: {text.splitlines()[0]}" for place, text in found if not opens_with_a_verb(text)]
+    assert len(found) > 500
+    assert 1 - len(wrong) / len(found) >= LEAST_SHARE, f"{len(wrong)} of {len(found)}:\n" + "\n".join(wrong)
+
+
+def test_nouns_are_no_verbs():
+    for text in ("The newest frame.", "Whether it is open.", "A number.", "Of the frame.", "uint8 [H, W, 3]."):
+        assert not opens_with_a_verb(text)
+    assert opens_with_a_verb("Return the newest frame.")
+
+
+def test_no_module_is_too_long():
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def only_forwards(tree: ast.Module) -> bool:
+    """Whether a module holds imports, `__all__` and docstrings alone."""
+    return all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__")
+        for node in tree.body
+    )
+
+
+def test_no_short_module_only_forwards():
+    short = {}
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        if path.name != "__init__.py" and len(text.splitlines()) < FEWEST_LINES and only_forwards(ast.parse(text)):
+            short[path.relative_to(ROOT).as_posix()] = len(text.splitlines())
+    assert short == {}
+
+
+def test_folder_of_the_line_is_short():
+    entries = {path.name for path in (ROOT / "runtime/stfpm_runtime/line").iterdir()} - {"__pycache__"}
+    assert len(entries) <= 15, sorted(entries)
+
+
+def test_old_names_are_gone():
+    found = []
+    for path in sorted(path for folder in ("runtime", "stfpm_edge", "export", "benchmarks", "examples", "tests")
+                       for path in (ROOT / folder).rglob("*.py")):  # fmt: skip
+        if "venv" in path.parts or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if OLD_NAMES.search(PLAIN_USES.sub("", line)):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert found == []
+
+
+def map_of_the_readme() -> list[str]:
+    """The rows of the table "To change X, open Y"."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## To change X, open Y")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| ")][2:]
+
+
+def test_map_of_the_readme_is_short():
+    assert 10 <= len(map_of_the_readme()) <= 20
+
+
+@pytest.mark.parametrize("row", map_of_the_readme())
+def test_map_of_the_readme_names_files_that_exist(row):
+    """A name without a folder lies in the folder of the name before it."""
+    folder = ROOT
+    for name in re.findall(r"`([^`]+)`", row.split("|")[2]):
+        path = ROOT / name if (ROOT / name).exists() else folder / name
+        assert path.exists(), f"{name} is not there"
+        folder = path if path.is_dir() else path.parent
