@@ -32,7 +32,7 @@ lint: $(READY)  ## format, style, types, and which package may import which
 
 peers: $(READY)  ## our MODELS beside anomalib's methods, trained on DATA (an MVTec-style category); TEACHER=FILE, WORK=DIR
 	@test -n "$(DATA)" -a -n "$(MODELS)" || { echo "expected: make peers DATA=data/bottle MODELS='a.onnx b.onnx'" >&2; exit 1; }
-	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/python benchmarks/peers/peers.py $(MODELS) --data $(DATA) \
+	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/python -m benchmarks.experiments.peers.peers $(MODELS) --data $(DATA) \
 	  $(if $(TEACHER),--teacher $(TEACHER)) --work $(WORK) --results $(RESULTS)
 	$(BIN)/python -m benchmarks.experiments.recorded
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +18,24 @@ from stfpm_export.export import ExportOptions, export
 from tiny_model import make_checkpoint, make_images
 
 pytest_plugins = ["known_answers"]
+POOLS = ("asyncio_", "AnyIO", "ThreadPoolExecutor")
+"""Threads whose names begin like this belong to libraries, which keep them for later."""
+END_S = 20.0
+"""The time that a thread has to end after its test, in seconds."""
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread running that it has started."""
+    before = set(threading.enumerate())
+    yield
+    deadline_s = time.monotonic() + END_S
+    while left := [
+        thread.name for thread in threading.enumerate() if thread not in before and not thread.name.startswith(POOLS)
+    ]:
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"the test left threads running: {', '.join(left)}")
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

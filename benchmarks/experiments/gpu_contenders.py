@@ -16,8 +16,7 @@ import torch
 from stfpm_edge.model import Stfpm
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.engines import Engine
-from stfpm_runtime.engines.tensorrt import PlanOptions
-from stfpm_runtime.engines.tensorrt.sidecar import load_sidecar
+from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions, load_sidecar
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import sha256
 

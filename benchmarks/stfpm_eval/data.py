@@ -1,4 +1,4 @@
-"""Labelled test images in MVTec AD's folders: which are good, what the others suffer from, and where.
+"""Labelled test images in MVTec AD's folders: which are good, which defect the others have, and where.
 
 CATEGORY/test/good/000.png                          a good part
 CATEGORY/test/scratch/000.png                       a part with a scratch
@@ -19,7 +19,7 @@ from .masks import Mask, read_mask, read_mask_frame
 
 GOOD = "good"
 PARTS = ("train", "test", "ground_truth")
-"""The folders that make a folder a category."""
+"""A folder with one of these in it is a category."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Sample:
 
     @property
     def is_defective(self) -> bool:
-        """Whether the label says so."""
+        """Return whether the label names a defect."""
         return self.kind != GOOD
 
     @property
     def masks(self) -> tuple[Path, ...]:
-        """All files of its mask."""
+        """Return all files of its mask."""
         return (*((self.mask,) if self.mask else ()), *self.more_masks)
 
 
@@ -60,12 +60,12 @@ class Category:
 
     @property
     def defects(self) -> tuple[str, ...]:
-        """Names of the defects, sorted."""
+        """Return the names of the defects, sorted."""
         return tuple(sorted({sample.kind for sample in self.samples if sample.is_defective}))
 
 
 def find_categories(data: Path) -> list[Category]:
-    """The categories that `data` holds, sorted by name; or `data` itself, where it is one.
+    """Return the categories that `data` holds, sorted by name; or `data` itself, where it is one.
 
     Raises DataError where there is none, and for what `read_category` refuses.
     """
@@ -109,7 +109,7 @@ def read_category(folder: Path) -> Category:
 
 
 def sample_mask(sample: Sample, rows: int, columns: int) -> Mask:
-    """The mask of a sample, all of its files joined, as bool [rows, columns]. Raises DataError as `read_mask` does."""
+    """Return the mask of a sample, all of its files joined, bool [rows, columns]. Raises what `read_mask` raises."""
     mask: Mask = np.zeros((rows, columns), np.bool_)
     for path in sample.masks:
         if path.suffix == ".npy":
@@ -124,7 +124,7 @@ def _is_category(folder: Path) -> bool:
 
 
 def _by_kind(folder: Path) -> dict[str, dict[str, Path]]:
-    """Pictures below folder/<kind>, by kind and then by their path in it without the suffix."""
+    """Return the pictures in folder/<kind>, by kind and then by their path in it without the suffix."""
     kinds: dict[str, dict[str, Path]] = {}
     for path in find_images(folder):
         kind, *rest = path.relative_to(folder).parts

@@ -1,4 +1,4 @@
-"""How accurate a model is on a category's test images: the very artifact, by the engine and detector that ship."""
+"""Measure a model file's accuracy on a category's test images, with the engine and the detector of the device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stfpm_runtime.detector import Detector, Verdict
+from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines.base import Engine, Maps
 from stfpm_runtime.errors import DataError, EngineError, ImageError
 from stfpm_runtime.imaging.images import read_image
@@ -70,7 +70,7 @@ class _Judged:
     is_reject: bool
     anomaly_map: Maps
     mask: Mask
-    """Of the map's size; all False for a good image."""
+    """bool of the map's size; all False for a good image."""
 
 
 def evaluate(engine: Engine, category: Category, advance: Callable[[], object] = lambda: None) -> CategoryResult:
@@ -78,7 +78,7 @@ def evaluate(engine: Engine, category: Category, advance: Callable[[], object] =
 
     Pixels are compared at the anomaly map's size, as in the paper's protocol: masks are resized to it by nearest
     neighbour, maps are left alone. `advance` is called after each image. Images that cannot be read are left out of the
-    figures and listed in `unreadable`: whether the rest will do is the caller's to say.
+    metrics and listed in `unreadable`; the caller decides whether the rest will do.
 
     Raises DataError for a mask that cannot be used, or where no good or no defective image can be read; EngineError
     where the engine fails or its result is not finite; ArtifactError for a model trained with another resize.
@@ -104,16 +104,11 @@ def _judge(detector: Detector, sample: Sample) -> _Judged:
     if sample.mask is not None:
         mask = resize_mask(sample_mask(sample, *image.shape[:2]), spec.height, spec.width)
     verdict = detector.inspect(image)
-    score, anomaly_map = _results(verdict, sample)
-    return _Judged(sample.kind, score, verdict.decision == "reject", anomaly_map, mask)
-
-
-def _results(verdict: Verdict, sample: Sample) -> tuple[float, Maps]:
-    if verdict.score is None or verdict.anomaly_map is None:  # a picture that was read, so it is the engine's fault
+    if verdict.score is None or verdict.anomaly_map is None:  # the picture was read, so it is the engine's fault
         raise EngineError(
             f"{sample.image}: {verdict.reason}; the model is of no use as it is, train or export it again"
         )
-    return verdict.score, verdict.anomaly_map
+    return _Judged(sample.kind, verdict.score, verdict.decision == "reject", verdict.anomaly_map, mask)
 
 
 def _summarise(
@@ -136,24 +131,22 @@ def _summarise(
         pro=pixel_pro,
         missed=_passed(defective) if is_calibrated else None,
         false_alarms=len(good) - _passed(good) if is_calibrated else None,
-        defects=tuple(_defect(name, good, defective, is_calibrated=is_calibrated) for name in category.defects),
+        defects=tuple(_evaluate_defect(name, good, defective, is_calibrated) for name in category.defects),
         unreadable=unreadable,
         note=note,
     )
 
 
-def _defect(name: str, good: Sequence[_Judged], defective: Sequence[_Judged], *, is_calibrated: bool) -> DefectResult:
+def _evaluate_defect(
+    name: str, good: Sequence[_Judged], defective: Sequence[_Judged], is_calibrated: bool
+) -> DefectResult:
     images = [one for one in defective if one.kind == name]
-    return DefectResult(
-        name=name,
-        images=len(images),
-        image_auroc=auroc(_scores(good), _scores(images)) if images else None,
-        missed=_passed(images) if is_calibrated else None,
-    )
+    image_auroc = auroc(_scores(good), _scores(images)) if images else None
+    return DefectResult(name, len(images), image_auroc, _passed(images) if is_calibrated else None)
 
 
 def _pixel_metrics(category: Category, judged: Sequence[_Judged]) -> tuple[float | None, float | None, str]:
-    """Pixel AUROC and PRO, and a note where there are none or where they do not tell all."""
+    """Return pixel AUROC and PRO, and a note where there are none or where they do not tell all."""
     if not category.has_masks:
         return None, None, NO_GROUND_TRUTH
     vanished = sum(one.kind != GOOD and not one.mask.any() for one in judged)

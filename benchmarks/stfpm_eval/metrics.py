@@ -18,7 +18,7 @@ Weights = npt.NDArray[np.float64]
 
 
 def auroc(normal: npt.ArrayLike, defective: npt.ArrayLike) -> float:
-    """Area under the ROC curve of two sets of scores, 0 to 1; a tie counts half, so that constant scores give 0.5.
+    """Return the area under the ROC curve of two sets of scores, 0 to 1; a tie counts half.
 
     Raises ValueError where a set is empty or a score is not finite.
     """
@@ -26,7 +26,9 @@ def auroc(normal: npt.ArrayLike, defective: npt.ArrayLike) -> float:
 
 
 def pixel_auroc(maps: Sequence[Scores] | Scores, masks: Sequence[Mask] | Mask) -> float:
-    """AUROC over all pixels of all images: maps [N, H, W], or N of them, with masks of type bool, True for defective.
+    """Return the AUROC over all pixels of all images.
+
+    `maps` are [N, H, W], or N maps [H, W], `masks` likewise, bool, True for defective.
 
     Raises ValueError for shapes that differ, without a normal or a defective pixel, and for a map that is not finite.
     """
@@ -34,7 +36,7 @@ def pixel_auroc(maps: Sequence[Scores] | Scores, masks: Sequence[Mask] | Mask) -
 
 
 def roc_area(normal: Scores, defective: Scores, weights: Weights | None = None, fpr_limit: float = 1.0) -> float:
-    """Area under the curve of found defects over false-positive rate (FPR), up to `fpr_limit`, divided by the limit.
+    """Return the area under the curve of found defects over false-positive rate (FPR), as a share of `fpr_limit`.
 
     `normal` is a vector of scores, `defective` another, `weights` what each of the defective is worth when found: their
     sum is 1, and equal shares are the default. For a threshold t, the curve's point is the share of `normal` >= t and
@@ -66,7 +68,7 @@ def roc_area(normal: Scores, defective: Scores, weights: Weights | None = None, 
 
 
 def split_pixels(maps: Sequence[Scores] | Scores, masks: Sequence[Mask] | Mask) -> tuple[Scores, Scores]:
-    """The scores of all normal and of all defective pixels, image by image and row by row, as two vectors."""
+    """Return the scores of all normal and of all defective pixels, image by image and row by row, as two vectors."""
     for anomaly_map, mask in zip(maps, masks, strict=True):
         if anomaly_map.shape != mask.shape:
             raise ValueError(f"a map of shape {anomaly_map.shape} with a mask of shape {mask.shape}; expected the same")

@@ -25,7 +25,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)
 
 
 def pro(maps: Sequence[Scores] | Scores, masks: Sequence[Mask] | Mask, fpr_limit: float = FPR_LIMIT) -> float:
-    """Area under the curve of overlap over false-positive rate, up to `fpr_limit` and divided by it: 0 to 1.
+    """Return the area under the curve of overlap over false-positive rate, up to `fpr_limit`, divided by it: 0 to 1.
 
     `maps` are [N, H, W], or N maps [H, W], higher for more anomalous, `masks` likewise, bool, True for defective. For a
     threshold, the overlap is the share of a region's pixels with a score of at least the threshold, averaged over all
@@ -42,7 +42,7 @@ def pro(maps: Sequence[Scores] | Scores, masks: Sequence[Mask] | Mask, fpr_limit
 
 
 def region_weights(masks: Sequence[Mask] | Mask) -> Weights:
-    """What each defective pixel is worth: 1 / (pixels of its region * regions), in the order of `split_pixels`.
+    """Return the weight of each defective pixel, 1 / (pixels of its region * regions), in the order of `split_pixels`.
 
     Every region's weights sum to 1 / regions, and all to 1.
     """

@@ -22,7 +22,7 @@ from .graph.backbones import build_graph
 from .graph.int8 import Int8
 from .graph.precision import Float16, Float32
 from .graph.ranges import first_overflow, measure_ranges
-from .parity import Parity, measure_parity
+from .parity import ParityReport, certify
 from .reference import Reference
 from .target import Target
 
@@ -56,7 +56,7 @@ class Candidate:
     path: Path
     target: Target
     spec: Spec
-    parity: Parity
+    parity: ParityReport
 
 
 def make_candidate(material: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
@@ -70,7 +70,7 @@ def make_candidate(material: ExportInputs, precision: str, target: Target, path:
         accuracy = None
         if material.accuracy and material.pytorch_accuracy:
             accuracy = {"pytorch": material.pytorch_accuracy, "file": material.accuracy(engine)}
-        parity = measure_parity(engine, spec, material.reference, accuracy)
+        parity = certify(engine, spec, material.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
         parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, material),))
     spec = dataclasses.replace(spec, parity=parity.to_dict())

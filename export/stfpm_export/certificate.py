@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .parity import Parity
+from .parity import ParityReport
 
 
-def describe_parity(parity: Parity) -> str:
+def describe_parity(parity: ParityReport) -> str:
     """One line for each figure: its name, its value, what it had to be."""
     relative = f"{parity.score_relative_error:.2%} of the score, {parity.score_max_error:.1e} at most"
     rows = [

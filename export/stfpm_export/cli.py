@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .auto import Accuracy
     from .export import AnomalibOptions, ExportOptions
-    from .parity import Parity
+    from .parity import ParityReport
 
 
 CHECKPOINT_OPTIONS: dict[str, object] = {
@@ -89,7 +89,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _describe(output: Path, spec: Spec, parity: Parity) -> None:
+def _describe(output: Path, spec: Spec, parity: ParityReport) -> None:
     from .certificate import describe_parity
 
     size = f"{output.stat().st_size / 1e6:.1f} MB"

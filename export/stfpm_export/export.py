@@ -27,7 +27,7 @@ from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 from .anomalib import read_anomalib
 from .auto import Accuracy, Candidate, ExportInputs, latencies, make_candidate
-from .parity import Parity, require_parity
+from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import AUTO, PRECISIONS, TARGETS, Target
 
@@ -94,7 +94,7 @@ class ExportOptions:
 
 def export(
     options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
-) -> tuple[Spec, Parity]:
+) -> tuple[Spec, ParityReport]:
     """Write `options.output`, one self-contained ONNX file with its Spec, and golden results beside it.
 
     Returns that Spec and its parity. `report` gets lines for a person; `accuracy`, on labelled images, enters the

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_runtime.artifact.golden import Golden
+from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import ParityError
 
 from .reference import Reference
 
-MAP_TOLERANCE = 1e-4
-"""The largest absolute error of an anomaly map that a float32 export may have ..."""
-THRESHOLD_SHARE = 0.01
-"""... and no more than this share of the threshold: a model of small scores is held to more."""
 RANK_CORRELATION = 0.99
 """What the scores of a rounded export (fp16, int8) must have with PyTorch's, good and bad images together."""
 AUROC_LOSS = 0.002
@@ -27,7 +26,7 @@ AUROC_LOSS = 0.002
 
 
 @dataclass(frozen=True)
-class Parity:
+class ParityReport:
     """How far a file is from PyTorch on the same images. Errors are absolute where not said; scores have no unit."""
 
     images: int
@@ -69,62 +68,53 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the Spec: without figures that are not finite, which JSON does not know."""
-        return {key: None if _is_not_finite(value) else value for key, value in asdict(self).items()}
+        return {key: None if _is_not_finite(value) else value for key, value in dataclasses.asdict(self).items()}
 
 
-def measure_parity(
+def certify(
     engine: Engine, spec: Spec, reference: Reference, accuracy: Mapping[str, dict[str, float]] | None = None
-) -> Parity:
+) -> ParityReport:
     """Run the reference's images through a file, one by one, as a line does.
 
     `spec` is the file's with its own threshold; that of `engine.spec` is PyTorch's.
     """
-    results = [engine.infer(image[np.newaxis]) for image in reference.images]
-    maps, scores = (np.concatenate([result[k] for result in results]) for k in (0, 1))
-    map_errors, score_errors = np.abs(maps - reference.maps), np.abs(scores - reference.scores)
-    before, after = (np.inf if value is None else value for value in (engine.spec.threshold, spec.threshold))
-    flips = ~((scores <= after) == (reference.scores <= before))
+    golden = Golden(np.stack(reference.images), reference.maps, reference.scores)
+    judged = dataclasses.replace(spec, parity={"pytorch_threshold": engine.spec.threshold})
+    found = measure_parity(engine.infer, golden, judged)
+    good_flips = sum(index < reference.good for index in found.flipped)
     is_exact = spec.precision == "fp32"
     rate = spec.false_alarm_rate or 0.0
-    parity = Parity(
+    report = ParityReport(
         images=reference.good,
         pasted=len(reference.images) - reference.good,
-        map_max_error=float(np.max(map_errors)),
-        map_mean_error=float(np.mean(map_errors)),
-        score_max_error=float(np.max(score_errors)),
-        score_relative_error=float(np.median(score_errors / np.maximum(reference.scores, 1e-12))),
+        map_max_error=found.map_max_error,
+        map_mean_error=found.map_mean_error,
+        score_max_error=found.score_max_error,
+        score_relative_error=found.score_relative_error,
         score_max=float(np.max(reference.scores)),
-        rank_correlation=_rank_correlation(scores, reference.scores),
-        verdict_flips=int(flips[: reference.good].sum()),
-        pasted_flips=int(flips[reference.good :].sum()),
+        rank_correlation=_rank_correlation(found.scores, reference.scores),
+        verdict_flips=good_flips,
+        pasted_flips=found.verdict_flips - good_flips,
         pytorch_threshold=engine.spec.threshold,
         threshold=spec.threshold,
         engine=engine.provider,
         precision=spec.precision,
-        tolerance=_tolerance(engine.spec) if is_exact else None,
+        tolerance=found.limit if is_exact else None,
         flips_allowed=0 if is_exact else math.floor(rate * reference.good),
         accuracy=dict(accuracy or {}),
     )
-    return Parity(**{**vars(parity), "failures": tuple(_failures(parity))})
+    failures = found.failures if is_exact or not found.is_finite else tuple(_failures_of_rounding(report))
+    return dataclasses.replace(report, failures=failures)
 
 
-def require_parity(parity: Parity, source: str, hint: str) -> None:
+def require_parity(parity: ParityReport, source: str, hint: str) -> None:
     """Raise ParityError unless it holds."""
     if not parity.holds:
         raise ParityError(f"{source}: in {parity.precision} {'; '.join(parity.failures)}. No file was written; {hint}")
 
 
-def _failures(parity: Parity) -> list[str]:
+def _failures_of_rounding(parity: ParityReport) -> list[str]:
     failures = []
-    if not np.isfinite([parity.map_max_error, parity.score_max_error]).all():
-        return ["its results are not finite"]
-    if parity.tolerance is not None:
-        if parity.map_max_error > parity.tolerance:
-            failures.append(
-                f"its anomaly map is {parity.map_max_error:.2g} away from PyTorch's on {parity.images} images, "
-                f"expected at most {parity.tolerance:.1e}"
-            )
-        return failures
     if parity.verdict_flips > parity.flips_allowed:
         failures.append(
             f"{parity.verdict_flips} of {parity.images} verdicts on good images flip, "
@@ -140,10 +130,6 @@ def _failures(parity: Parity) -> list[str]:
         if before - after > AUROC_LOSS:
             failures.append(f"its image AUROC is {after:.4f}, expected within {AUROC_LOSS} of PyTorch's {before:.4f}")
     return failures
-
-
-def _tolerance(spec: Spec) -> float:
-    return min(MAP_TOLERANCE, THRESHOLD_SHARE * spec.threshold) if spec.threshold else MAP_TOLERANCE
 
 
 def _rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stfpm_runtime.artifact.golden import golden_path, load_golden
-from stfpm_runtime.engines.tensorrt import PlanOptions, load_sidecar, sidecar_path
+from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions, load_sidecar, sidecar_path
 from stfpm_runtime.errors import EngineError, OptionError, ParityError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 

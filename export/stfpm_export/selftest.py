@@ -23,8 +23,8 @@ from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.artifact.parity import require_parity
 from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.engines.tensorrt import PlanOptions
-from stfpm_runtime.engines.tensorrt.package import find_tensorrt
+from stfpm_runtime.engines.tensorrt.cuda import find_tensorrt
+from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions
 from stfpm_runtime.errors import StfpmError
 
 PACKAGES = (

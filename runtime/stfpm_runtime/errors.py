@@ -9,6 +9,7 @@
     ├── OutputError         a file or folder cannot be written
     ├── JournalError        a journal cannot be written or read, is damaged, or of another version
     ├── TriggerError        a trigger's message or its part id is not understood
+    ├── UnavailableError    the other side of an output cannot be reached, or refuses for now
     ├── EngineError         the engine refused its input, or failed
     ├── TrainingError       training cannot go on
     ├── ParityError         the exported file disagrees with PyTorch
@@ -54,6 +55,10 @@ class JournalError(StfpmError):
 
 class TriggerError(StfpmError):
     """A trigger's message or its part id is not understood: bad JSON, an id that is too long, a control character."""
+
+
+class UnavailableError(StfpmError):
+    """The other side of an output cannot be reached, or refuses for now. The text has no secrets in it."""
 
 
 class EngineError(StfpmError):

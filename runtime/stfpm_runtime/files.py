@@ -77,6 +77,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def user_cache_folder() -> Path:
+    """Return the folder where this user's programs keep what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stfpm-edge"
+
+
 def _is_picture(path: Path) -> bool:
     try:
         with path.open("rb") as file:

@@ -1,7 +1,4 @@
-"""The life-cycle of everything that owns a thread, the one time budget of a stop, and the one back-off.
-
-It stands outside `line/`, because sources of frames own threads, too.
-"""
+"""The life-cycle of everything that owns a thread, the one time budget of a stop, and the one back-off."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 EACH_S = 5.0
 """The longest wait for the end of one worker, in seconds."""
@@ -115,20 +112,3 @@ class Backoff:
     def reset(self) -> None:
         """Begin again with the first wait: the last attempt succeeded."""
         self._attempts = 0
-
-
-class Closable(Protocol):
-    """Has a thread that `close` tells to end. Replaced by `Worker`, class by class."""
-
-    def close(self, timeout_s: float) -> None:
-        """End, and wait for the end for `timeout_s` seconds at most."""
-        ...
-
-
-def close_all(closables: Sequence[Closable], budget_s: float) -> None:
-    """Tell all of them to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
-    until_s = time.monotonic() + budget_s
-    for closable in reversed(closables):
-        closable.close(0.0)
-    for closable in reversed(closables):
-        closable.close(max(0.0, min(EACH_S, until_s - time.monotonic())))

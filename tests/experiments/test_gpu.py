@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import gpu, gpu_contenders
-from stfpm_runtime.engines.tensorrt import Machine, Plan, save_sidecar
+from stfpm_runtime.engines.tensorrt.sidecar import Machine, Plan, save_sidecar
 from stfpm_runtime.files import sha256
 
 

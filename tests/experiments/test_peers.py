@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.experiments.peers import peers, prepare
 from benchmarks.experiments.recorded import BENCHMARKS
 from known_answers import write
 from stfpm_edge.options import TrainOptions
@@ -18,19 +18,8 @@ from stfpm_edge.options import TrainOptions
 PEERS = BENCHMARKS / "experiments" / "peers"
 
 
-@pytest.fixture
-def peers(monkeypatch):
-    """benchmarks/peers/peers.py and its neighbours, which are scripts and no package."""
-    monkeypatch.syspath_prepend(str(PEERS))
-    import peers
-
-    yield peers
-    for name in ("peers", "installed_size"):
-        sys.modules.pop(name, None)
-
-
-def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(peers, tmp_path):
-    options = peers.PeerOptions((), tmp_path, tmp_path / "work", tmp_path / "results", frame=(64, 48))
+def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(tmp_path):
+    options = prepare.PeerOptions((), tmp_path, tmp_path / "work", tmp_path / "results", frame=(64, 48))
     found = [peer for group in peers.peers(options.work, options.epochs).values() for peer in group]
     assert len({peer.name for peer in found}) == len(found) == 8
     assert [peer.name for peer in found if peer.evaluated is None] == ["anomalib EfficientAd OpenVINO"]
@@ -43,7 +32,7 @@ def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(pee
         assert str(BENCHMARKS) in contender.environment["PYTHONPATH"]
 
 
-def test_files_of_an_export_are_those_that_lie_beside_it(peers, tmp_path):
+def test_files_of_an_export_are_those_that_lie_beside_it(tmp_path):
     for name in ("a.xml", "a.bin", "b.onnx", "b.onnx.data", "c.pt", "a.json"):
         (tmp_path / name).touch()
     found = {
@@ -53,19 +42,17 @@ def test_files_of_an_export_are_those_that_lie_beside_it(peers, tmp_path):
     assert found == {"a.xml": ["a.xml", "a.bin"], "b.onnx": ["b.onnx", "b.onnx.data"], "c.pt": ["c.pt"]}
 
 
-def test_environment_is_weighed_without_pip_and_with_cudas_share(peers, tmp_path):
-    from installed_size import measure
-
+def test_environment_is_weighed_without_pip_and_with_cudas_share(tmp_path):
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     sizes = {"numpy/a.so": 100, "pip/b.py": 1000, "nvidia/cublas/c.so": 30, "triton-3.1.dist-info/R": 4, "single.py": 1}
     for name, size in sizes.items():
         path = packages / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
-    assert measure(tmp_path) == {"bytes": 135, "cuda_bytes": 34}
+    assert prepare.installed_size(tmp_path) == {"bytes": 135, "cuda_bytes": 34}
 
 
-def test_data_to_train_on_are_asked_for_first(peers, tmp_path, capsys):
+def test_data_to_train_on_are_asked_for_first(tmp_path, capsys):
     flags = ["--data", tmp_path, "--work", tmp_path / "work", "--results", tmp_path / "results"]
     assert peers.main([*map(str, [tmp_path / "a.onnx", *flags])]) == 1
     err = capsys.readouterr().err
@@ -94,7 +81,7 @@ def test_scripts_say_what_they_do_and_import_what_is_there(script: Path):
         assert names <= found, f"{statement.module} has no {names - found}"
 
 
-def test_what_was_made_from_other_images_or_teachers_or_epochs_is_made_again(peers, make_category, tmp_path):
+def test_what_was_made_from_other_images_or_teachers_or_epochs_is_made_again(make_category, tmp_path):
     data = make_category()
     picture = data / "test" / "good" / "000.png"
     for place in ("train/good/000.png", "train/good/001.png"):
@@ -104,7 +91,7 @@ def test_what_was_made_from_other_images_or_teachers_or_epochs_is_made_again(pee
     teacher.write_bytes(b"one")
 
     def made(**changes):
-        options = peers.PeerOptions((), data, tmp_path / "work", tmp_path / "results", teacher, **changes)
+        options = prepare.PeerOptions((), data, tmp_path / "work", tmp_path / "results", teacher, **changes)
         for group in peers.peers(options.made, options.epochs).values():
             assert all(peer.path.is_relative_to(options.made) for peer in group)
         return options.made

@@ -13,10 +13,10 @@ import pytest
 from plans.stand_in_cuda import StandInCuda
 from plans.stand_in_tensorrt import stand_in
 from stfpm_export.export import ExportOptions, export
-from stfpm_runtime.engines.tensorrt import PlanOptions
 from stfpm_runtime.engines.tensorrt import cuda as cuda_module
+from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions
 
-IMPORTERS = tuple(f"engines.tensorrt.{name}" for name in ("engine", "build", "builder", "monitor"))
+IMPORTERS = tuple(f"engines.tensorrt.{name}" for name in ("engine", "build"))
 
 
 @pytest.fixture

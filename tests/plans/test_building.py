@@ -9,8 +9,8 @@ import pytest
 
 from plans.stand_in_cuda import StandInCuda
 from stfpm_runtime.batch.cli import main as inspect
-from stfpm_runtime.engines.tensorrt import PlanOptions
 from stfpm_runtime.engines.tensorrt.cuda import CudaPython
+from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions
 from stfpm_runtime.errors import ArtifactError, EngineError, OptionError, ParityError
 
 

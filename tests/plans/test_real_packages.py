@@ -11,7 +11,7 @@ import pytest
 
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines import has_nvidia_gpu
-from stfpm_runtime.engines.tensorrt import Machine, Plan, save_sidecar
+from stfpm_runtime.engines.tensorrt.sidecar import Machine, Plan, save_sidecar
 from stfpm_runtime.files import sha256
 
 pytestmark = [

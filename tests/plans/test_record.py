@@ -9,8 +9,16 @@ import pytest
 
 from plans.stand_in_cuda import StandInCuda
 from stfpm_runtime.artifact.onnx_metadata import read_spec
-from stfpm_runtime.engines.tensorrt import Machine, Plan, check_machine, load_sidecar, save_sidecar, sidecar_path
-from stfpm_runtime.engines.tensorrt.audit import audit, convolution_types
+from stfpm_runtime.engines.tensorrt.sidecar import (
+    Machine,
+    Plan,
+    audit,
+    check_machine,
+    convolution_types,
+    load_sidecar,
+    save_sidecar,
+    sidecar_path,
+)
 from stfpm_runtime.errors import ArtifactError
 
 ORIN = Machine("10.3.0", "12.6", "Orin", "8.7")

@@ -2,10 +2,10 @@
 # A virtual environment of its own for anomalib, the reference that our speed and our import are measured against:
 # its dependencies are none of ours. About 6 GB with a PyTorch for CUDA. Then, in order, with that environment's Python:
 #
-#   bash benchmarks/peers/setup_anomalib.sh VENV
-#   VENV/bin/python benchmarks/peers/train_anomalib.py GOOD -o OUT/model.ckpt     a trained Stfpm (skip for speed alone)
-#   VENV/bin/python benchmarks/peers/export_anomalib.py GOOD -o OUT               ONNX, OpenVINO, OpenVINO int8
-#   PYTHONPATH=.:export:runtime VENV/bin/python benchmarks/peers/check_import.py OUT/model.ckpt GOOD
+#   bash benchmarks/experiments/peers/setup_anomalib.sh VENV
+#   VENV/bin/python benchmarks/experiments/peers/train_anomalib.py GOOD -o OUT/model.ckpt     a trained Stfpm (skip for speed alone)
+#   VENV/bin/python benchmarks/experiments/peers/export_anomalib.py GOOD -o OUT               ONNX, OpenVINO, OpenVINO int8
+#   PYTHONPATH=.:export:runtime VENV/bin/python benchmarks/experiments/peers/check_import.py OUT/model.ckpt GOOD
 set -euo pipefail
 
 venv=${1:?"expected the folder of the new environment, say: bash $0 ~/anomalib-venv"}

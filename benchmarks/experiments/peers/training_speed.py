@@ -1,6 +1,6 @@
 """Seconds of one training epoch: ours beside anomalib's Stfpm, on the same images, in one process, by turns.
 
-    python benchmarks/peers/training_speed.py GOOD --json FILE        (by anomalib's interpreter, ours on PYTHONPATH)
+    python benchmarks/experiments/peers/training_speed.py GOOD --json FILE     (by anomalib's interpreter)
 
 After each of anomalib's epochs (Lightning's, without validation) comes one of ours. Anomalib reads and resizes the
 images and asks its teacher in every epoch; we do so once, before the first. What that alone brings is `features once`:
@@ -86,7 +86,7 @@ def main() -> None:
             (folder / path.name).symlink_to(path.resolve())
         result = measure(folder, arguments, Path(scratch))
     result["command"] = (
-        f"python benchmarks/peers/training_speed.py GOOD --json FILE --images {arguments.images} "
+        f"python benchmarks/experiments/peers/training_speed.py GOOD --json FILE --images {arguments.images} "
         f"--epochs {arguments.epochs} --batch-size {arguments.batch_size} --size {arguments.size}"
     )
     print(json.dumps(result, indent=1))

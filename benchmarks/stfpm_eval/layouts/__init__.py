@@ -9,35 +9,24 @@ from pathlib import Path
 from stfpm_runtime.errors import DataError, OptionError
 
 from .base import Listing, Product
-from .cifar import is_cifar10, list_cifar10
-from .industrial import (  # fmt: skip
-    is_btad,
-    is_mvtec_ad,
-    is_mvtec_ad2,
-    is_mvtec_loco,
-    is_visa,
-    list_btad,
-    list_mvtec_ad,
-    list_mvtec_ad2,
-    list_mvtec_loco,
-    list_visa,
-)
-from .shanghaitech import is_shanghaitech, list_shanghaitech
+from .cifar import ARCHIVE, list_cifar10
+from .industrial import list_btad, list_mvtec_ad, list_mvtec_ad2, list_mvtec_loco, list_visa
+from .shanghaitech import list_shanghaitech
 
-LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Listing]]] = {
-    "visa": (is_visa, list_visa),
-    "btad": (is_btad, list_btad),
-    "mvtec-loco": (is_mvtec_loco, list_mvtec_loco),
-    "mvtec-ad2": (is_mvtec_ad2, list_mvtec_ad2),
-    "shanghaitech": (is_shanghaitech, list_shanghaitech),
-    "cifar10": (is_cifar10, list_cifar10),
-    "mvtec-ad": (is_mvtec_ad, list_mvtec_ad),
+LAYOUTS: dict[str, tuple[Callable[[Path], Listing], tuple[str, ...]]] = {
+    "visa": (list_visa, ("split_csv/1cls.csv",)),
+    "btad": (list_btad, ("train/ok", "*/train/ok")),
+    "mvtec-loco": (list_mvtec_loco, ("test/*_anomalies", "*/test/*_anomalies")),
+    "mvtec-ad2": (list_mvtec_ad2, ("test_public", "*/test_public")),
+    "shanghaitech": (list_shanghaitech, ("testing/test_frame_mask",)),
+    "cifar10": (list_cifar10, (ARCHIVE, "train/airplane")),
+    "mvtec-ad": (list_mvtec_ad, ("train/good", "*/train/good")),
 }
-"""By name: whether a root looks like it, and what it holds. `mvtec-ad` is the generic one, so it is asked last."""
+"""Lister of each layout, and the paths of which its root has one. `mvtec-ad` is the most general, so the last."""
 
 
 def list_layout(root: Path, layout: str = "auto") -> Listing:
-    """What a root holds, misfits included; no picture is opened.
+    """Return what a root holds, misfits included; no picture is opened.
 
     Raises OptionError for an unknown layout, DataError for a root that is missing or that no layout recognises.
     """
@@ -46,18 +35,18 @@ def list_layout(root: Path, layout: str = "auto") -> Listing:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected the root of a data set")
     if layout != "auto":
-        return LAYOUTS[layout][1](root)
-    for looks_like, lister in LAYOUTS.values():
-        if looks_like(root):
+        return LAYOUTS[layout][0](root)
+    for lister, patterns in LAYOUTS.values():
+        if any(any(root.glob(pattern)) for pattern in patterns):
             return lister(root)
     found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
     raise DataError(f"{root}: no layout of {', '.join(LAYOUTS)}; it holds {found}, expected a data set's own root")
 
 
 def find_products(root: Path, layout: str = "auto", only: str = "") -> list[Product]:
-    """The products of a data set, sorted; the one named `only`, where that is not empty.
+    """Return the products of a data set, sorted; the one named `only`, where that is not empty.
 
-    With `only`, misfits of other products do no harm. Raises what `list_layout` and `Listing.check` do.
+    With `only`, misfits of other products are left out. Raises what `list_layout` and `Listing.check` do.
     """
     listing = list_layout(root, layout)
     if not only:

@@ -1,4 +1,4 @@
-"""`python -m stfpm_eval.layouts ROOT`: what a data set holds, and each file that does not fit, with its reason."""
+"""`python -m stfpm_eval.layouts ROOT`: the products of a data set, and each file that does not fit, with its reason."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .cifar import unpack_cifar10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; 1 where there are misfits."""
+    """Run the command and return its exit code, 1 where there are misfits."""
     parser = argparse.ArgumentParser(prog="python -m stfpm_eval.layouts", description=__doc__)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the root of a data set")
-    parser.add_argument("--layout", default="auto", choices=("auto", *LAYOUTS), help="whose (default: by its looks)")
+    parser.add_argument("root", type=Path, metavar="ROOT", help="the root folder of a data set")
+    parser.add_argument("--layout", default="auto", choices=("auto", *LAYOUTS), help="its layout (default: auto)")
     parser.add_argument("--unpack-cifar10", type=Path, metavar="FOLDER", help="write CIFAR-10's pickles as pictures")
     arguments = parser.parse_args(argv)
     if arguments.unpack_cifar10:

@@ -1,4 +1,4 @@
-"""What every layout gives: products to train on and to judge, and the files that do not fit, each with its reason."""
+"""The listing of a data set: its products, and the files that do not fit the layout, each with its reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Product:
 
 @dataclass
 class Listing:
-    """What was found below a root."""
+    """The products found in a root folder, and what does not fit."""
 
     layout: str
     root: Path
@@ -54,7 +54,7 @@ class Listing:
     """`PATH: what is wrong; expected what`, one for each file or folder."""
 
     def check(self) -> list[Product]:
-        """The products. Raises DataError, which names the first misfits, where there are any, or no product."""
+        """Return the products. Raises DataError, which names the first misfits, where there are any, or no product."""
         if self.misfits:
             shown, more = self.misfits[:SHOWN], len(self.misfits) - SHOWN
             rest = f"; and {more} more, all listed by: python -m stfpm_eval.layouts {self.root}" if more > 0 else ""
@@ -66,7 +66,7 @@ class Listing:
         return self.products
 
     def add(self, name: str, folder: Path, train: list[Path], samples: list[Sample], *, has_masks: bool) -> None:
-        """Take a product in, or say what it lacks."""
+        """Add a product, or add the misfits that name what it lacks."""
         good = sum(not sample.is_defective for sample in samples)
         for count, what in ((len(train), "training"), (good, "good test"), (len(samples) - good, "defective test")):
             if not count:
@@ -78,21 +78,17 @@ class Listing:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Picture files straight in a folder, sorted; none where it is missing. Hidden ones (`._000.png`) are none."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_image(path))
+    """Return the picture files straight in a folder, sorted; none where it is missing, and no hidden ones."""
+    return sorted(path for path in folder.iterdir() if is_image(path)) if folder.is_dir() else []
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; none where it is missing. Hidden ones are nobody's business."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Return the folders in a folder, sorted; none where it is missing, and no hidden ones."""
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def pair(listing: Listing, kind: str, images: list[Path], masks: Path, name_of: Callable[[Path], str]) -> list[Sample]:
-    """Defective images with the masks in one folder; `name_of` gives a mask's stem. What has no partner is a misfit."""
+    """Return defective images with their masks in one folder, by the stem that `name_of` gives, and add misfits."""
     found = {path.stem: path for path in pictures(masks)}
     samples = []
     for image in images:
@@ -105,8 +101,8 @@ def pair(listing: Listing, kind: str, images: list[Path], masks: Path, name_of: 
     return samples
 
 
-def stray(listing: Listing, folder: Path, allowed: set[str]) -> None:
-    """Folders of other names than the layout's, and pictures beside them, are misfits."""
+def check_folders(listing: Listing, folder: Path, allowed: set[str]) -> None:
+    """Add misfits for folders of other names than the layout's, and for pictures beside them."""
     for path in folders(folder):
         if path.name not in allowed:
             listing.misfits.append(f"{path}: unknown to the layout; expected one of {', '.join(sorted(allowed))}")
@@ -115,5 +111,5 @@ def stray(listing: Listing, folder: Path, allowed: set[str]) -> None:
 
 
 def good_samples(images: list[Path]) -> list[Sample]:
-    """Samples without a defect."""
+    """Return samples without a defect."""
     return [Sample(image, GOOD) for image in images]

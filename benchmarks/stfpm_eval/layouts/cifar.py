@@ -19,13 +19,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 ARCHIVE = "cifar-10-batches-py"
 
 
-def is_cifar10(root: Path) -> bool:
-    """train/airplane, or the archive's own folder."""
-    return (root / ARCHIVE).is_dir() or all((root / split / CLASSES[0]).is_dir() for split in ("train", "test"))
-
-
 def list_cifar10(root: Path) -> Listing:
-    """Ten products. Without masks: image AUROC alone."""
+    """List ten products, which have no masks."""
     listing = Listing("cifar10", root)
     if not (root / "train").is_dir() and (root / ARCHIVE).is_dir():
         listing.misfits.append(

@@ -8,25 +8,20 @@ from pathlib import Path
 from stfpm_eval.data import GOOD, Sample
 from stfpm_runtime.errors import DataError
 
-from .base import Listing, folders, good_samples, pair, pictures, stray
+from .base import Listing, check_folders, folders, good_samples, pair, pictures
 
 VISA_SPLIT = Path("split_csv", "1cls.csv")
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 LOCO_ANOMALIES = ("logical_anomalies", "structural_anomalies")
 
 
-def is_mvtec_ad(root: Path) -> bool:
-    """CATEGORY/train/good, or the root itself is such a category."""
-    return bool(_with(root, "train/good"))
-
-
 def list_mvtec_ad(root: Path) -> Listing:
-    """train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png; without the last, image AUROC alone."""
+    """List train/good, test/good, test/DEFECT and ground_truth/DEFECT/NAME_mask.png; the last may be missing."""
     listing = Listing("mvtec-ad", root)
-    for category in _with(root, "train/good") or _with(root, "test"):
+    for category in _folders_with(root, "train/good") or _folders_with(root, "test"):
         truth = category / "ground_truth"
-        stray(listing, category, {"train", "test", "ground_truth"})
-        stray(listing, category / "train", {GOOD})
+        check_folders(listing, category, {"train", "test", "ground_truth"})
+        check_folders(listing, category / "train", {GOOD})
         samples = good_samples(pictures(category / "test" / GOOD))
         kinds = [folder for folder in folders(category / "test") if folder.name != GOOD]
         listing.misfits += [f"{path}: lies in test/ itself; expected test/{GOOD} or test/DEFECT"
@@ -37,22 +32,17 @@ def list_mvtec_ad(root: Path) -> Listing:
             else:
                 samples += [Sample(image, kind.name) for image in pictures(kind)]
         if truth.is_dir():
-            stray(listing, truth, {GOOD, *(kind.name for kind in kinds)})
+            check_folders(listing, truth, {GOOD, *(kind.name for kind in kinds)})
         listing.add(_name(category), category, pictures(category / "train" / GOOD), samples, has_masks=truth.is_dir())
     return listing
 
 
-def is_btad(root: Path) -> bool:
-    """PRODUCT/train/ok."""
-    return bool(_with(root, "train/ok"))
-
-
 def list_btad(root: Path) -> Listing:
-    """train/ok, test/ok, test/ko, ground_truth/ko with masks of the images' names."""
+    """List train/ok, test/ok, test/ko, and ground_truth/ko with masks of the images' names."""
     listing = Listing("btad", root)
-    for product in _with(root, "train/ok"):
-        stray(listing, product, {"train", "test", "ground_truth"})
-        stray(listing, product / "test", {"ok", "ko"})
+    for product in _folders_with(root, "train/ok"):
+        check_folders(listing, product, {"train", "test", "ground_truth"})
+        check_folders(listing, product / "test", {"ok", "ko"})
         defective = pictures(product / "test" / "ko")
         samples = good_samples(pictures(product / "test" / "ok"))
         samples += pair(listing, "ko", defective, product / "ground_truth" / "ko", lambda path: path.stem)
@@ -60,21 +50,16 @@ def list_btad(root: Path) -> Listing:
     return listing
 
 
-def is_mvtec_loco(root: Path) -> bool:
-    """CATEGORY/test/logical_anomalies."""
-    return any(_with(root, f"test/{kind}") for kind in LOCO_ANOMALIES)
-
-
 def list_mvtec_loco(root: Path) -> Listing:
-    """train/good, test/good, test/{logical,structural}_anomalies, ground_truth/KIND/NAME/000.png, 001.png and on.
+    """List train/good, test/good, test/{logical,structural}_anomalies and ground_truth/KIND/NAME/000.png and on.
 
     An image may have several masks, whose defective pixels have any value above 0: their union is the truth here.
     validation/good is left alone: the held-out images come from train/good, as the paper does it.
     """
     listing = Listing("mvtec-loco", root)
-    for category in _with(root, "train/good"):
-        stray(listing, category, {"train", "validation", "test", "ground_truth"})
-        stray(listing, category / "test", {GOOD, *LOCO_ANOMALIES})
+    for category in _folders_with(root, "train/good"):
+        check_folders(listing, category, {"train", "validation", "test", "ground_truth"})
+        check_folders(listing, category / "test", {GOOD, *LOCO_ANOMALIES})
         samples = good_samples(pictures(category / "test" / GOOD))
         for kind in LOCO_ANOMALIES:
             samples += _loco_pairs(listing, category, kind)
@@ -95,21 +80,16 @@ def _loco_pairs(listing: Listing, category: Path, kind: str) -> list[Sample]:
     return samples
 
 
-def is_mvtec_ad2(root: Path) -> bool:
-    """CATEGORY/test_public."""
-    return bool(_with(root, "test_public"))
-
-
 def list_mvtec_ad2(root: Path) -> Listing:
-    """train/good, test_public/{good,bad}, test_public/ground_truth/bad/NAME_mask.png.
+    """List train/good, test_public/{good,bad} and test_public/ground_truth/bad/NAME_mask.png.
 
     The private test images have no labels here, and validation/good is left alone, as in MVTec LOCO.
     """
     listing = Listing("mvtec-ad2", root)
-    for category in _with(root, "test_public"):
-        stray(listing, category, {"train", "validation", "test_public", "test_private", "test_private_mixed"})
+    for category in _folders_with(root, "test_public"):
+        check_folders(listing, category, {"train", "validation", "test_public", "test_private", "test_private_mixed"})
         public = category / "test_public"
-        stray(listing, public, {GOOD, "bad", "ground_truth"})
+        check_folders(listing, public, {GOOD, "bad", "ground_truth"})
         masks, bad = public / "ground_truth" / "bad", pictures(public / "bad")
         samples = good_samples(pictures(public / GOOD))
         samples += pair(listing, "bad", bad, masks, lambda path: f"{path.stem}_mask")
@@ -117,13 +97,8 @@ def list_mvtec_ad2(root: Path) -> Listing:
     return listing
 
 
-def is_visa(root: Path) -> bool:
-    """split_csv/1cls.csv."""
-    return (root / VISA_SPLIT).is_file()
-
-
 def list_visa(root: Path) -> Listing:
-    """split_csv/1cls.csv says which file of OBJECT/Data/Images is what."""
+    """List the files in OBJECT/Data/Images by their labels in split_csv/1cls.csv."""
     listing, train, samples = Listing("visa", root), dict[str, list[Path]](), dict[str, list[Sample]]()
     for number, row in _visa_rows(root / VISA_SPLIT):
         image, line = root / row["image"], f"{root / VISA_SPLIT}, line {number}"
@@ -158,12 +133,9 @@ def _visa_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(number, {name: row[name] or "" for name in VISA_COLUMNS}) for number, row in enumerate(reader, start=2)]
 
 
-def _with(root: Path, part: str) -> list[Path]:
-    """The root, where it has the part itself, or else those folders in it that have."""
-    if (root / part).is_dir():
-        return [root]
-    # A folder that has the split but lacks the part is the layout's too: its lack is told, not passed over.
-    return [folder for folder in folders(root) if (folder / part).is_dir()]
+def _folders_with(root: Path, part: str) -> list[Path]:
+    """Return the root, where it has the part itself, or else those folders in it that have."""
+    return [root] if (root / part).is_dir() else [folder for folder in folders(root) if (folder / part).is_dir()]
 
 
 def _name(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""ShanghaiTech Campus, frame by frame: is there anything in this frame that does not belong on a walkway."""
+"""ShanghaiTech Campus, frame by frame: videos of walkways, in which a frame is normal or abnormal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ from .base import Listing, folders, pictures
 KIND = "abnormal"
 
 
-def is_shanghaitech(root: Path) -> bool:
-    """testing/test_frame_mask."""
-    return (root / "testing" / "test_frame_mask").is_dir()
-
-
 def list_shanghaitech(root: Path) -> Listing:
-    """training/frames/CLIP/*.jpg, testing/frames/CLIP/*.jpg, testing/test_{frame,pixel}_mask/CLIP.npy.
+    """List training/frames/CLIP/*.jpg, testing/frames/CLIP/*.jpg and testing/test_{frame,pixel}_mask/CLIP.npy.
 
     The training set is published as videos: its frames have to be extracted first, which the misfit says.
     """

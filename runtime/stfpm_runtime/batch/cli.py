@@ -23,7 +23,7 @@ import cv2
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector, Verdict
 from stfpm_runtime.engines import Engine, open_engine
-from stfpm_runtime.engines.tensorrt import onnx_path
+from stfpm_runtime.engines.tensorrt.sidecar import onnx_path
 from stfpm_runtime.errors import ArtifactError, OptionError, OutputError, StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.imaging.preprocessing import check_bits

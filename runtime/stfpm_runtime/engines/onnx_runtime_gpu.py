@@ -19,10 +19,10 @@ import numpy.typing as npt
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+from stfpm_runtime.files import user_cache_folder
 
 from .base import Maps, Scores, check_images, in_batches
 from .onnx_runtime import first_line, open_session, read_and_check_spec, session_options
-from .tensorrt.timing_cache import user_cache_folder
 
 try:
     import onnxruntime as ort

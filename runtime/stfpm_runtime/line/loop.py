@@ -45,7 +45,7 @@ from .observers.status import LiveStatus
 from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs.base import Output
-from .triggers import Listener
+from .triggers.base import Listener
 
 LOG = logging.getLogger("stfpm.line")
 CAMERAS_STOP_S = 2.0

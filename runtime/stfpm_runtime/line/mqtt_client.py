@@ -7,10 +7,9 @@ import ssl
 import threading
 from typing import Any
 
-from stfpm_runtime.errors import MissingExtraError, OptionError
+from stfpm_runtime.errors import MissingExtraError, OptionError, UnavailableError
 
 from .config.outputs import MqttOptions
-from .journal.tail import UnavailableError
 
 try:
     import paho.mqtt.client as paho

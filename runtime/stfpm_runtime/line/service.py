@@ -15,9 +15,9 @@ from typing import Any
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.lifecycle import Closable, Worker, close_all, stop_all
+from stfpm_runtime.lifecycle import Worker, stop_all
 from stfpm_runtime.model_check import for_swap
-from stfpm_runtime.sources import FileSource, OnEvent, Source
+from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
@@ -117,10 +117,9 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [line.integrity, *line.outputs, *([line.shadow] if line.shadow else [])]
-        old: list[Closable] = [*line.listeners]
+        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
+        workers += [line.shadow] if line.shadow else []
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
-        stack.callback(lambda: close_all(old, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
         if options.dashboard:
@@ -186,9 +185,7 @@ def _open_live_status(options: LineOptions) -> LiveStatus:
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
-    """Return the source that a camera's options name. Raises StfpmError."""
-    from stfpm_runtime.sources.options import SourceOptions
-
+    """Return the source that a camera's options name, started. Raises StfpmError."""
     names = ("watch", "frozen_after_s", "silent_after_s", "width", "height", "fps", "fourcc", "features", "bits",
              "max_megapixels")  # fmt: skip
     options = SourceOptions(**{name: getattr(camera, name) for name in names})

@@ -35,30 +35,26 @@ _OPENING = threading.Lock()  # the library's list of devices is for one thread
 
 LIBRARY = "libaravis-0.8.so.0"
 _ERROR = POINTER(c_void_p)
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "arv_camera_new": (c_void_p, [c_char_p, _ERROR]),
-    "arv_camera_get_device": (c_void_p, [c_void_p]),
-    "arv_camera_create_stream": (c_void_p, [c_void_p, c_void_p, c_void_p, _ERROR]),
-    "arv_camera_get_payload": (c_uint, [c_void_p, _ERROR]),
-    "arv_camera_set_acquisition_mode": (None, [c_void_p, c_int, _ERROR]),
-    "arv_camera_start_acquisition": (None, [c_void_p, _ERROR]),
-    "arv_camera_stop_acquisition": (None, [c_void_p, _ERROR]),
-    "arv_device_set_features_from_string": (c_int, [c_void_p, c_char_p, _ERROR]),
-    "arv_buffer_new_allocate": (c_void_p, [c_size_t]),
-    "arv_buffer_get_status": (c_int, [c_void_p]),
-    "arv_buffer_get_data": (c_void_p, [c_void_p, POINTER(c_size_t)]),
-    "arv_buffer_get_image_width": (c_int, [c_void_p]),
-    "arv_buffer_get_image_height": (c_int, [c_void_p]),
-    "arv_buffer_get_image_pixel_format": (c_uint32, [c_void_p]),
-    "arv_buffer_get_frame_id": (c_uint64, [c_void_p]),
-    "arv_buffer_get_timestamp": (c_uint64, [c_void_p]),
-    "arv_stream_push_buffer": (None, [c_void_p, c_void_p]),
-    "arv_stream_timeout_pop_buffer": (c_void_p, [c_void_p, c_uint64]),
-    "g_object_unref": (None, [c_void_p]),
-    "g_error_free": (None, [c_void_p]),
-    "g_signal_connect_data": (c_uint64, [c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_int]),
-    "g_signal_handler_disconnect": (None, [c_void_p, c_uint64]),
-}
+_P = c_void_p
+_SIGNATURES: tuple[tuple[Any, str, list[Any]], ...] = (  # result, functions, arguments
+    (_P, "arv_camera_new", [c_char_p, _ERROR]),
+    (_P, "arv_camera_get_device", [_P]),
+    (_P, "arv_camera_create_stream", [_P, _P, _P, _ERROR]),
+    (c_uint, "arv_camera_get_payload", [_P, _ERROR]),
+    (None, "arv_camera_set_acquisition_mode", [_P, c_int, _ERROR]),
+    (None, "arv_camera_start_acquisition arv_camera_stop_acquisition", [_P, _ERROR]),
+    (c_int, "arv_device_set_features_from_string", [_P, c_char_p, _ERROR]),
+    (_P, "arv_buffer_new_allocate", [c_size_t]),
+    (_P, "arv_buffer_get_data", [_P, POINTER(c_size_t)]),
+    (c_int, "arv_buffer_get_status arv_buffer_get_image_width arv_buffer_get_image_height", [_P]),
+    (c_uint32, "arv_buffer_get_image_pixel_format", [_P]),
+    (c_uint64, "arv_buffer_get_frame_id arv_buffer_get_timestamp", [_P]),
+    (None, "arv_stream_push_buffer", [_P, _P]),
+    (_P, "arv_stream_timeout_pop_buffer", [_P, c_uint64]),
+    (None, "g_object_unref g_error_free", [_P]),
+    (c_uint64, "g_signal_connect_data", [_P, c_char_p, _P, _P, _P, c_int]),
+    (None, "g_signal_handler_disconnect", [_P, c_uint64]),
+)
 CONTROL_LOST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
 """What the signal `control-lost` of a device calls, from a thread of the library's own."""
 
@@ -167,9 +163,10 @@ class Aravis:
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(LIBRARY)
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(self._library, name)
-            function.restype, function.argtypes = result, arguments
+        for result, names, arguments in _SIGNATURES:
+            for name in names.split():
+                function = getattr(self._library, name)
+                function.restype, function.argtypes = result, arguments
         self._has_padding = hasattr(self._library, "arv_buffer_get_image_padding")  # since 0.8.21
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ class Frame:
     """Whether the source gave the same picture before, to the last bit: it does not show what is there now."""
 
 
-EventKind = Literal["opened", "lost", "regained", "frozen", "thawed", "ended", "skipped", "unchecked"]
+EventKind = Literal["opened", "lost", "regained", "frozen", "thawed", "skipped", "unchecked"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """Return whether frames come by themselves and are dropped when nobody takes them."""
+        """Return whether frames come by themselves and are dropped when they are not taken in time."""
         ...
 
     def next(self, timeout_s: float) -> Frame | None:

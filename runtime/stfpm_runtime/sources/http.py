@@ -63,7 +63,8 @@ class HttpCamera:
         elif kind in ("multipart/x-mixed-replace", "multipart/mixed"):
             boundary = str(self._answer.headers.get_param("boundary", ""))
             self._parts = _MultipartReader(self._answer, boundary, self._limit_s)
-            _set_timeout(self._answer, self._limit_s)
+            # opening and reading have limits of their own
+            self._answer.fp.raw._sock.settimeout(self._limit_s)  # type: ignore[attr-defined]
         else:
             self._answer.close()
             raise NoPicturesError
@@ -217,11 +218,6 @@ class _MultipartReader:
             raise CameraLostError(
                 f"got a part of {size >> 20} MiB; expected pictures of at most {MOST_BYTES >> 20} MiB"
             )
-
-
-def _set_timeout(answer: http.client.HTTPResponse, timeout_s: float) -> None:
-    """Limit each wait for bytes of an answer: opening and reading have limits of their own."""
-    answer.fp.raw._sock.settimeout(timeout_s)  # type: ignore[attr-defined]
 
 
 def _explain(error: Exception) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -15,7 +14,6 @@ import av.error
 import numpy as np
 
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.imaging.images import decode_image
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .address import Address
@@ -27,23 +25,16 @@ STRICT = {"err_detect": "crccheck+explode"}
 """Options by which the decoder reports errors that it would conceal otherwise."""
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """One frame, a whole JPEG picture, or neither."""
-
-    frame: av.VideoFrame | None = None
-    jpeg: bytes = b""
-    error: str = ""
-    """Why the pixels must not be judged; empty if they may be."""
-
-
 class VideoReader:
     """The frames of a stream or a file. Raises `av.error.FFmpegError` where it cannot be opened, or breaks off.
 
-    A frame that depends on a damaged one has an error, too: all frames up to the next key frame.
+    A frame that depends on a damaged one is damaged, too: all frames up to the next key frame.
     """
 
-    def __init__(self, target: str, threads: int, timeouts_s: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, target: str, threads: int, max_megapixels: float, timeouts_s: tuple[float, float] | None = None
+    ) -> None:
+        self._max_megapixels = max_megapixels
         options = {"rtsp_transport": "tcp"} if target.startswith("rtsp") else {}
         self.container = av.open(target, options=options, timeout=timeouts_s, metadata_errors="replace")
         if not self.container.streams.video:
@@ -59,11 +50,11 @@ class VideoReader:
         """Time stamps of key frames that were sent to the decoder after the last damage and did not come out yet."""
         self._began = False
 
-    def __iter__(self) -> Iterator[Decoded]:
-        """Yield all frames, and an error for each damaged packet that gives none."""
+    def __iter__(self) -> Iterator[RawFrame]:
+        """Yield all frames, and a damaged one for each damaged packet that gives none."""
         for packet in self.container.demux(self.stream):
             if self._context.name == "mjpeg" and packet.size:
-                yield Decoded(jpeg=bytes(packet))
+                yield jpeg_frame(bytes(packet), self._max_megapixels)
             else:
                 yield from self._decode(packet)
 
@@ -71,7 +62,7 @@ class VideoReader:
         """Close the file or the connection."""
         self.container.close()
 
-    def _decode(self, packet: av.Packet[Any]) -> Iterator[Decoded]:
+    def _decode(self, packet: av.Packet[Any]) -> Iterator[RawFrame]:
         damage = ""
         frames: list[av.VideoFrame] = []
         if packet.is_corrupt:
@@ -93,22 +84,23 @@ class VideoReader:
         if not self._began:  # a stream that is joined in its middle begins with the next key frame
             return
         if damage and not frames:
-            yield Decoded(error=_not_whole(damage))
+            yield _damaged(damage)
         for frame in frames:
-            yield Decoded(frame, error=self._judge(frame))
+            damage = self._damage_of(frame)
+            yield _damaged(damage) if damage else _raw_frame(frame)
 
-    def _judge(self, frame: av.VideoFrame) -> str:
+    def _damage_of(self, frame: av.VideoFrame) -> str:
         """Return why the frame must not be judged; empty if it may be."""
         if frame.is_corrupt or frame.pts in self._damaged_pts:
             self._damaged_pts.discard(frame.pts)
             self._damage = self._damage or "the decoder marks it as damaged"
-            return _not_whole(self._damage)
+            return self._damage
         if frame.key_frame:  # a decoder that reorders frames may give one from before the damage
             if not self._clean_keys.isdisjoint((frame.pts, None)):
                 self._damage = ""
             self._clean_keys -= {frame.pts, None}
             return ""
-        return _not_whole(f"it depends on a damaged one: {self._damage}") if self._damage else ""
+        return self._damage and f"it depends on a damaged one: {self._damage}"
 
 
 class VideoCamera:
@@ -122,7 +114,7 @@ class VideoCamera:
         limits_s = (options.open_timeout_s, options.silent_after_s or NEVER_S)
         began_s = time.monotonic()
         try:
-            self._reader = VideoReader(address.target, options.decoder_threads, limits_s)
+            self._reader = VideoReader(address.target, options.decoder_threads, options.max_megapixels, limits_s)
         except (av.error.FFmpegError, OSError, ValueError):
             after_s = time.monotonic() - began_s
             remedy = "check address, user and password, and that the peer runs"
@@ -133,17 +125,12 @@ class VideoCamera:
         """Return the next frame; wait for it as long as `silent_after_s` allows."""
         began_s = time.monotonic()
         try:
-            decoded = next(self._frames, None)
+            frame = next(self._frames, None)
         except (av.error.FFmpegError, OSError):
-            decoded = None
-        if decoded is None:
+            frame = None
+        if frame is None:
             raise lost_after(time.monotonic() - began_s, self._options.silent_after_s)
-        if decoded.error or decoded.frame is None:
-            if decoded.jpeg:
-                return jpeg_frame(decoded.jpeg, self._options.max_megapixels)
-            return damaged_frame(decoded.error)
-        frame = decoded.frame
-        return RawFrame(_luma(frame), lambda raw: to_bgr(frame), f"{frame.width}x{frame.height}", number=frame.pts)
+        return frame
 
     def close(self) -> None:
         """Close the connection."""
@@ -153,30 +140,29 @@ class VideoCamera:
 def read_video(path: str, max_megapixels: float) -> Iterator[tuple[Image | None, str]]:
     """Yield pixels or error of each frame of a video file, nothing of a file that is no video."""
     try:
-        reader = VideoReader(path, threads=0)
+        reader = VideoReader(path, 0, max_megapixels)
     except (av.error.FFmpegError, OSError, ValueError):
         return
     try:
-        for decoded in reader:
-            if decoded.jpeg:
-                try:
-                    yield decode_image(decoded.jpeg, "the frame", max_megapixels=max_megapixels), ""
-                except ImageError as error:
-                    yield None, str(error)
-            elif decoded.error or decoded.frame is None:
-                yield None, decoded.error
-            else:
-                yield to_bgr(decoded.frame), ""
+        for frame in reader:
+            try:
+                yield frame.decode(frame.raw), ""
+            except ImageError as error:
+                yield None, str(error)
     except av.error.FFmpegError as error:
         yield None, f"the file cannot be read further ({error.strerror}); copy it again"
     finally:
         reader.close()
 
 
-def to_bgr(frame: av.VideoFrame) -> Image:
-    """Return the pixels as uint8 [H, W, 3], BGR, not rotated."""
-    pixels: Any = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
-    return pixels  # type: ignore[no-any-return]
+def _raw_frame(frame: av.VideoFrame) -> RawFrame:
+    """Return a frame that gives uint8 [H, W, 3], BGR, not rotated, when it is decoded."""
+    pixels = lambda raw: frame.to_ndarray(format="bgr24", interpolation="BICUBIC")  # noqa: E731
+    return RawFrame(_luma(frame), pixels, f"{frame.width}x{frame.height}", number=frame.pts)
+
+
+def _damaged(damage: str) -> RawFrame:
+    return damaged_frame(f"the frame is not whole: {damage}; {NOT_WHOLE}")
 
 
 def _luma(frame: av.VideoFrame) -> Pixels:
@@ -185,7 +171,3 @@ def _luma(frame: av.VideoFrame) -> Pixels:
     bits = layout.padded_bits_per_pixel if len(frame.planes) == 1 else 8 * -(-layout.components[0].bits // 8)
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width * bits // 8]  # what fills a line up belongs to no pixel
-
-
-def _not_whole(damage: str) -> str:
-    return f"the frame is not whole: {damage}; {NOT_WHOLE}"

@@ -1,4 +1,4 @@
-"""Real peers for live sources: each runs beside the test, can be killed, halted and started again."""
+"""Real peers for live sources: each runs during the test, and can be killed, halted and started again."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ QUICK = {"retry_first_s": 0.1, "retry_most_s": 0.4, "silent_after_s": 1.0, "open
 
 
 class Events(list):
-    """What befell a source, in order."""
+    """The events of a source, in order."""
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self]
 
 
 def wait_for(condition, timeout_s: float = 120.0):
-    """What the condition gives, as soon as that is true."""
+    """Return the value of the condition, as soon as that is true."""
     until = time.monotonic() + timeout_s
     while not (result := condition()):
         assert time.monotonic() < until, "it did not happen in time"

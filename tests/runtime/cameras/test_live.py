@@ -1,4 +1,4 @@
-"""Live sources on a real HTTP server: the newest frame only, loss and return, silence, frozen pictures."""
+"""Live sources on a real HTTP server: the newest frame only, loss and reconnection, silence, frozen pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_slow_reader_gets_fresh_frames_and_the_count_of_those_it_missed(mjpeg, s
         frame = source.next(5.0)
         ages_ms.append((time.monotonic_ns() - frame.arrived_ns) / 1e6)
         dropped += frame.dropped
-    assert dropped > 8  # whoever takes every frame in turn drops none
+    assert dropped > 8  # a reader that takes every frame in turn drops none
     assert sorted(ages_ms)[4] < 300  # most are of their own round, which begins 0.3 s before, not of an earlier one
 
 
@@ -65,7 +65,7 @@ def test_server_that_is_gone_is_lost_and_regained(mjpeg, start, events):
         again.stop()
 
 
-def test_end_of_a_cameras_stream_is_a_loss(mjpeg, start, events):
+def test_end_of_a_stream_is_a_loss_of_the_camera(mjpeg, start, events):
     source = start(f"http://{mjpeg.address}/")
     source.next(5.0)
     mjpeg.behaviour = "end"
@@ -74,7 +74,7 @@ def test_end_of_a_cameras_stream_is_a_loss(mjpeg, start, events):
     assert not source.ended
 
 
-def test_attempts_become_fewer(mjpeg, start, events):
+def test_attempts_to_reconnect_become_rarer(mjpeg, start, events):
     mjpeg.secret = "never"
     start(f"http://{mjpeg.address}/", retry_first_s=0.1, retry_most_s=60.0, jitter=0.0)
     time.sleep(2.5)
@@ -95,7 +95,7 @@ def test_silent_camera_is_lost_in_time_and_regained(mjpeg, start, events):
     wait_for(lambda: events.kinds() == ["opened", "lost", "regained"])
 
 
-def test_frozen_camera_is_told_of_and_its_frames_are_not_given(mjpeg, start, events):
+def test_frozen_camera_is_an_event_and_its_frames_are_not_given(mjpeg, start, events):
     source = start(f"http://{mjpeg.address}/", frozen_after_s=0.4)
     source.next(5.0)
     mjpeg.behaviour = "same"
@@ -130,7 +130,7 @@ def test_camera_that_was_frozen_before_a_loss_and_still_is_gives_nothing_after_i
     assert events.kinds() == ["opened", "frozen", "lost", "regained", "frozen"]
 
 
-def test_still_pictures_are_fine_where_the_watchdog_is_off(mjpeg, start, events):
+def test_still_pictures_are_given_where_the_freeze_detector_is_off(mjpeg, start, events):
     mjpeg.behaviour = "same"
     source = start(f"http://{mjpeg.address}/", frozen_after_s=0)
     source.next(5.0)
@@ -169,7 +169,7 @@ def test_gstreamer_pipeline(start, events):
     assert start(pipeline).next(10.0).image.shape == (48, 64, 3)
 
 
-def test_files_go_on_to_their_end(start, tmp_path, write, paint, events):
+def test_files_are_read_to_their_end(start, tmp_path, write, paint, events):
     for name in ("b.png", "a.png"):
         write(tmp_path / name, paint())
     source = open_source(str(tmp_path), on_event=events.append)

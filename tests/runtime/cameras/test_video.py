@@ -122,9 +122,9 @@ def test_video_that_was_written_into_a_pipe_does_not_break_off(encode, tmp_path)
 def read_to_the_end(camera: VideoCamera, problems: list[str]) -> None:
     """Add for each frame why it is damaged, or an empty text."""
     while True:
-        shot = camera.read()
+        frame = camera.read()
         try:
-            shot.decode(shot.raw)
+            frame.decode(frame.raw)
             problems.append("")
         except ImageError as error:
             problems.append(str(error))
@@ -170,7 +170,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode, monkeypatch, caplog):
+def test_files_without_pyav_are_read_and_the_missing_check_is_reported(encode, monkeypatch, caplog):
     path = encode("a.mp4", "-c:v", "libx264")
     monkeypatch.setattr(video_file, "find_spec", lambda name: None)
     video_file._warn_unchecked.cache_clear()
@@ -183,7 +183,7 @@ def test_files_without_the_decoder_are_read_and_what_is_not_found_is_said(encode
     source.close()
 
 
-def test_streams_without_the_decoder_say_what_is_not_found(encode, start, events, monkeypatch):
+def test_streams_without_pyav_report_the_missing_check(encode, start, events, monkeypatch):
     path = encode("a.ts", "-c:v", "libx264")
     monkeypatch.setattr(sources, "find_spec", lambda name: None)
     port = free_port()

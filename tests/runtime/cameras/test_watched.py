@@ -32,7 +32,7 @@ def watch(start, folder):
 
 
 def levels(source, count):
-    """Of the next frames; then nothing may come any more."""
+    """Return the levels of the next frames; then no more may come."""
     frames = [source.next(5.0) for _ in range(count)]
     assert source.next(0.3) is None
     return [int(frame.image[0, 0, 0]) for frame in frames]
@@ -52,7 +52,7 @@ def test_new_pictures_come_once_each_by_age_and_old_ones_not_at_all(watch, folde
     assert events[0].detail == "pictures that were there before are not judged: 1"
 
 
-def test_pictures_of_before_come_too_if_wanted(watch, folder):
+def test_pictures_from_before_the_start_are_given_if_wanted(watch, folder):
     (folder / "old.png").write_bytes(encoded(7))
     assert levels(watch(existing=True), 1) == [7]
 
@@ -74,7 +74,7 @@ def test_half_a_picture_is_waited_for(watch, folder, suffix):
     assert levels(source, 1) == [50]
 
 
-def test_what_never_becomes_a_picture_is_a_frame_with_the_reason(watch, folder):
+def test_file_that_never_becomes_a_picture_is_a_frame_with_the_reason(watch, folder):
     source = watch()
     (folder / "broken.png").write_bytes(encoded(50)[:40])
     frame = source.next(5.0)
@@ -103,7 +103,7 @@ def test_folder_that_goes_and_comes_back_gives_nothing_twice(watch, folder, even
     assert "No such file" in events[1].detail
 
 
-def test_folder_that_is_not_there_yet(watch, folder, events):
+def test_missing_folder_is_waited_for(watch, folder, events):
     shutil.rmtree(folder)
     source = watch()
     assert source.next(0.1) is None
@@ -154,7 +154,7 @@ def test_whole_picture_that_is_overwritten_while_another_is_judged_is_named(watc
     assert f"{folder}/b.png: overwritten before it was read" in skipped(events)
 
 
-def test_pictures_are_seen_and_dated_while_nobody_asks_for_them(watch, folder, events):
+def test_pictures_are_seen_and_dated_while_none_is_requested(watch, folder, events):
     """As between two triggers."""
     source = watch()
     before_ns = time.monotonic_ns()
@@ -228,7 +228,7 @@ def test_picture_taken_away_before_it_was_read_is_named(watch, folder, events):
     assert skipped(events) == f"1 not judged: {folder}/part.bmp: taken away before it was read"
 
 
-def test_what_is_no_picture_is_named_once_and_unfinished_uploads_are_not(watch, folder, events, monkeypatch):
+def test_other_files_are_reported_once_and_unfinished_uploads_are_not(watch, folder, events, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.sources.watched.LEFT_OUT_AFTER_S", 0.1)
     (folder / "of_before.mp4").touch()
     source = watch()
@@ -241,7 +241,7 @@ def test_what_is_no_picture_is_named_once_and_unfinished_uploads_are_not(watch, 
     ]  # fmt: skip
 
 
-def test_what_was_noted_since_the_last_event_is_told_when_it_is_closed(watch, folder, events):
+def test_files_skipped_since_the_last_event_are_reported_on_closing(watch, folder, events):
     source = watch(settle_s=60.0)
     for name in ("a.bmp", "b.bmp"):
         (folder / name).write_bytes(encoded(5, ".bmp"))

@@ -92,8 +92,8 @@ BROKEN = {
     "failed certificate": ({"parity": {"failures": ["too far"]}}, "its parity with PyTorch has failed (too far)"),
     "no threshold": ({"threshold": None}, "has no threshold"),
     "another resize": ({"resize": "nearest"}, "was trained with the resize 'nearest'"),
-    "other golden results": ({"wrong": 0.01}, "its map is 0.01 away from PyTorch's"),
-    "not a number": ({"wrong": float("nan")}, "its map is nan away from PyTorch's"),
+    "other golden results": ({"wrong": 0.01}, "its anomaly map is 0.01 away from PyTorch's"),
+    "not a number": ({"wrong": float("nan")}, "its results are not finite"),
 }
 
 

@@ -1,21 +1,26 @@
-"""CUDA as a TensorRT engine needs it: memory, copies, streams and graphs, through cuda-python or PyCUDA.
+"""The packages under a TensorRT engine: TensorRT itself, and CUDA's memory, copies, streams and graphs.
 
-One interface, two implementations: `CudaPython` (`cuda.bindings`, with CUDA graphs) and `PyCuda`, which many Jetson
-images have instead (no graphs). Every status is checked: what CUDA refuses is an EngineError in CUDA's own words.
-Handles and device addresses are plain integers.
+CUDA has two implementations with the same methods: `CudaPython` (`cuda.bindings`, with CUDA graphs) and `PyCuda`, which
+many Jetson images have instead (no graphs). All of it may be called from any thread, one at a time. Every status is
+checked: what CUDA refuses is an EngineError in CUDA's own words. Handles and device addresses are plain integers.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.errors import EngineError, MissingExtraError
 
+PACKAGES = ("tensorrt", "tensorrt_lean", "tensorrt_lean_bindings")
+"""In the order of preference; the last is the lean runtime's wheel without the package around it."""
+OLDEST = (10, 3)
 NO_DEVICE = "is an NVIDIA driver installed, and a GPU there? nvidia-smi (on Jetson: tegrastats) tells"
 
 
@@ -38,54 +43,43 @@ class Graph(NamedTuple):
     close: Callable[[], None]
 
 
-class Cuda(Protocol):
-    """What both implementations do. All of it may be called from any thread, one at a time."""
+def find_tensorrt(packages: Sequence[str] = PACKAGES) -> ModuleType:
+    """Return TensorRT's first package that can be imported.
 
-    has_graphs: bool
+    Raises MissingExtraError where none can, EngineError for one that is too old.
+    """
+    reasons = []
+    for name in packages:
+        try:
+            package = importlib.import_module(name)
+        except ImportError:
+            continue
+        except (OSError, RuntimeError) as error:  # the bindings without their libraries
+            reasons.append(f"{name}: {error}")
+            continue
+        version = tuple(int(part) for part in package.__version__.split(".")[:2])
+        if version < OLDEST:
+            raise EngineError(
+                f"found TensorRT {package.__version__}; expected 10.3 (JetPack 6) or newer, or use --device cuda"
+            )
+        return package
+    if reasons:
+        raise EngineError(f"TensorRT cannot be loaded ({'; '.join(reasons)}); install its libraries too")
+    raise MissingExtraError("tensorrt", "tensorrt")
 
-    def device(self) -> Device:
-        """The first GPU."""
-        ...
 
-    def free_bytes(self) -> int:
-        """Memory that is free on the GPU."""
-        ...
+def version_of(package: ModuleType) -> str:
+    """Return TensorRT's version, say `10.3.0`."""
+    return str(package.__version__)
 
-    def stream(self) -> int:
-        """A new stream."""
-        ...
 
-    def memory(self, size: int) -> int:
-        """The address of `size` new bytes on the GPU."""
-        ...
-
-    def host_array(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A new page-locked array: the GPU copies from and to it without the CPU's help."""
-        ...
-
-    def copy_in(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
-        """Begin copying a contiguous array to the GPU."""
-        ...
-
-    def copy_out(self, array: npt.NDArray[Any], address: int, stream: int) -> None:
-        """Begin copying from the GPU into a contiguous array."""
-        ...
-
-    def wait(self, stream: int) -> None:
-        """Return when all that was begun on the stream is done."""
-        ...
-
-    def record(self, stream: int, work: Callable[[], None]) -> Graph:
-        """What `work` begins on the stream, as a graph; nothing of it is done yet."""
-        ...
-
-    def close(self) -> None:
-        """Give back all that was made here."""
-        ...
+def is_lean(package: ModuleType) -> bool:
+    """Return whether the package can only execute plans, and only version-compatible ones."""
+    return not hasattr(package, "Builder")
 
 
 def open_cuda() -> Cuda:
-    """CUDA through what is installed, cuda-python before PyCUDA.
+    """Return CUDA through the package that is installed, cuda-python before PyCUDA.
 
     Raises MissingExtraError where neither is, EngineError where there is no driver or no GPU.
     """
@@ -113,7 +107,7 @@ class CudaPython:
         self._call("cudaSetDevice", 0)
 
     def device(self) -> Device:
-        """The first GPU."""
+        """Return the first GPU."""
         attributes = self._rt.cudaDeviceAttr
         major = self._call("cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMajor, 0)
         minor = self._call("cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMinor, 0)
@@ -123,23 +117,23 @@ class CudaPython:
         return Device(name.rstrip("\0"), f"{major}.{minor}", *versions)
 
     def free_bytes(self) -> int:
-        """Memory that is free on the GPU."""
+        """Return the number of bytes that are free on the GPU."""
         return int(self._call("cudaMemGetInfo")[0])
 
     def stream(self) -> int:
-        """A new stream, which does not wait for the default one."""
+        """Return a new stream, which does not wait for the default one."""
         stream = int(self._call("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking))
         self._close.append(lambda: self._call("cudaStreamDestroy", stream))
         return stream
 
     def memory(self, size: int) -> int:
-        """The address of new bytes on the GPU."""
+        """Return the address of `size` new bytes on the GPU."""
         address = int(self._call("cudaMalloc", size))
         self._close.append(lambda: self._call("cudaFree", address))
         return address
 
     def host_array(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A new page-locked array."""
+        """Return a new page-locked array: the GPU copies from and to it without the CPU's help."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(self._call("cudaMallocHost", size))
         self._close.append(lambda: self._call("cudaFreeHost", address))
@@ -147,21 +141,21 @@ class CudaPython:
         return array.view(dtype).reshape(shape)
 
     def copy_in(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
-        """Begin copying to the GPU."""
+        """Begin copying a contiguous array to the GPU."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
 
     def copy_out(self, array: npt.NDArray[Any], address: int, stream: int) -> None:
-        """Begin copying from the GPU."""
+        """Begin copying from the GPU into a contiguous array."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
 
     def wait(self, stream: int) -> None:
-        """Return when the stream's work is done."""
+        """Return when all that was begun on the stream is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def record(self, stream: int, work: Callable[[], None]) -> Graph:
-        """What `work` begins on the stream, as a graph."""
+        """Return what `work` begins on the stream as a graph; nothing of it is done yet."""
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -176,7 +170,7 @@ class CudaPython:
         )
 
     def close(self) -> None:
-        """Give everything back, the newest first; what CUDA refuses then is of no consequence."""
+        """Free everything that was made here, the newest first; what CUDA refuses then has no consequence."""
         while self._close:
             try:
                 self._close.pop()()
@@ -184,7 +178,7 @@ class CudaPython:
                 continue
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """A function's only result, all of them where there are several. Raises EngineError unless it went well."""
+        """Return the only result of a function of CUDA, or the list of all. Raises EngineError for an error status."""
         status, *results = getattr(self._rt, name)(*arguments)
         if int(status) != 0:
             raise EngineError(self._explain(name, status, arguments))
@@ -219,48 +213,48 @@ class PyCuda:
             raise EngineError(f"CUDA: {error}; {NO_DEVICE}") from None
 
     def device(self) -> Device:
-        """The first GPU."""
+        """Return the first GPU."""
         major, minor = self._device.compute_capability()
         runtime = ".".join(str(part) for part in self._driver.get_version()[:2])
         return Device(self._device.name(), f"{major}.{minor}", runtime, _version(self._driver.get_driver_version()))
 
     def free_bytes(self) -> int:
-        """Memory that is free on the GPU."""
+        """Return the number of bytes that are free on the GPU."""
         return int(self._run(lambda: self._driver.mem_get_info()[0]))
 
     def stream(self) -> int:
-        """A new stream."""
+        """Return a new stream."""
         stream = self._run(self._driver.Stream)
         return self._keep(int(stream.handle), stream)
 
     def memory(self, size: int) -> int:
-        """The address of new bytes on the GPU."""
+        """Return the address of `size` new bytes on the GPU."""
         memory = self._run(lambda: self._driver.mem_alloc(size))
         return self._keep(int(memory), memory)
 
     def host_array(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A new page-locked array."""
+        """Return a new page-locked array: the GPU copies from and to it without the CPU's help."""
         array: npt.NDArray[Any] = self._run(lambda: self._driver.pagelocked_empty(tuple(shape), dtype))
         return array
 
     def copy_in(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
-        """Begin copying to the GPU."""
+        """Begin copying a contiguous array to the GPU."""
         self._run(lambda: self._driver.memcpy_htod_async(address, array, self._objects[stream]))
 
     def copy_out(self, array: npt.NDArray[Any], address: int, stream: int) -> None:
-        """Begin copying from the GPU."""
+        """Begin copying from the GPU into a contiguous array."""
         self._run(lambda: self._driver.memcpy_dtoh_async(array, address, self._objects[stream]))
 
     def wait(self, stream: int) -> None:
-        """Return when the stream's work is done."""
+        """Return when all that was begun on the stream is done."""
         self._run(self._objects[stream].synchronize)
 
     def record(self, stream: int, work: Callable[[], None]) -> Graph:
-        """PyCUDA has no graphs."""
+        """Raise EngineError: PyCUDA has no graphs."""
         raise EngineError("PyCUDA has no CUDA graphs; install cuda-python for them")
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free everything that was made here."""
         if self._context is not None:
             self._run(self._objects.clear)
             self._context.detach()
@@ -281,5 +275,8 @@ class PyCuda:
 
 
 def _version(number: int) -> str:
-    """CUDA's 12060 as 12.6."""
+    """Return CUDA's 12060 as 12.6."""
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+Cuda = CudaPython | PyCuda

@@ -20,15 +20,15 @@ from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.engines.base import Maps, Scores, check_graph, check_images
 from stfpm_runtime.errors import ArtifactError, EngineError
 
-from . import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command
-from .cuda import NO_DEVICE, Cuda, Graph, open_cuda
-from .package import find_tensorrt, is_lean, version_of
+from .cuda import NO_DEVICE, Cuda, Graph, find_tensorrt, is_lean, open_cuda, version_of
+from .sidecar import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command
 
 try:
     import tensorrt as trt
 except (ImportError, OSError, RuntimeError):
     trt = find_tensorrt()  # the lean runtime, or an error that says what to install
 
+VERSION = version_of(trt)
 T = TypeVar("T")
 LANES = 2
 TENSOR_TYPES = {"DataType.UINT8": "tensor(uint8)", "DataType.FLOAT": "tensor(float)"}
@@ -42,24 +42,24 @@ class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # without TensorRT
         self.errors: list[str] = []
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
-        """Called by TensorRT."""
+        """Keep an error. TensorRT calls it."""
         if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
             self.errors.append(" ".join(msg.split()))
 
     def reasons(self) -> str:
-        """The errors since it was last asked, in one line: the first ones, what follows are consequences."""
+        """Return the errors since the last call in one line: the first three, as the others are their consequences."""
         errors, self.errors = self.errors, []
         return "; ".join(errors[:3]) or "it gives no reason"
 
 
 def this_machine(cuda: Cuda) -> Machine:
-    """What a plan would depend on here."""
+    """Return what a plan would depend on here."""
     device = cuda.device()
-    return Machine(version_of(trt), device.cuda, device.name, device.compute_capability)
+    return Machine(VERSION, device.cuda, device.name, device.compute_capability)
 
 
 class TensorRtEngine:
-    """Runs a plan. Its sidecar is held against the plan's bytes, and this machine, before TensorRT sees either.
+    """Runs a plan. Its sidecar is checked against the plan's bytes and this machine before TensorRT sees either.
 
     `graphs` turns CUDA graphs off, for measuring what they bring.
     """
@@ -77,15 +77,15 @@ class TensorRtEngine:
         except BaseException:
             self.close()
             raise
-        self.provider = f"TensorRT {version_of(trt)}" + (" lean" if is_lean(trt) else "")
+        self.provider = f"TensorRT {VERSION}" + (" lean" if is_lean(trt) else "")
 
     @property
     def spec(self) -> Spec:
-        """What the plan's sidecar says of the model."""
+        """Return what the plan's sidecar says of the model."""
         return self.plan.spec
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
+        """Return anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
         if self._cuda is None:
             raise EngineError("the engine was closed; open it again")
         check_images(images, self.spec)
@@ -105,7 +105,7 @@ class TensorRtEngine:
         return maps, scores
 
     def close(self) -> None:
-        """Give the GPU's memory back: contexts before the engine, buffers last."""
+        """Free the GPU's memory: contexts before the engine, buffers last."""
         for lane in getattr(self, "_lanes", []):
             lane.close()
         self._lanes = []
@@ -162,7 +162,7 @@ class Lane:
         return self._host["anomaly_map"][: self._frames].copy(), self._host["score"][: self._frames].copy()
 
     def close(self) -> None:
-        """Give graphs and context back."""
+        """Free graphs and context."""
         for graph in self._graphs.values():
             with contextlib.suppress(EngineError):
                 graph.close()
@@ -178,7 +178,7 @@ class Lane:
             self._cuda.copy_out(self._host[name][: self._filled], self._device[name], self._stream)
 
     def _record(self, filled: int) -> None:
-        """A graph of the same; where CUDA cannot record it, work goes on without."""
+        """Record the same work as a graph; where CUDA cannot record it, the lane works without."""
         try:
             self._graphs[filled] = self._cuda.record(self._stream, self._enqueue)
         except EngineError:
@@ -186,7 +186,7 @@ class Lane:
 
 
 def start(kind: Callable[[Log], T], log: Log) -> T:
-    """TensorRT's Runtime or Builder. Raises EngineError where the driver is missing or too old for it.
+    """Return TensorRT's Runtime or Builder. Raises EngineError where the driver is missing or too old for it.
 
     Without a driver TensorRT gives an object around nothing, whose every use, its end included, kills the process: it
     is made to live for ever.
@@ -194,12 +194,12 @@ def start(kind: Callable[[Log], T], log: Log) -> T:
     started = kind(log)
     if log.errors:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(started))
-        raise EngineError(f"TensorRT {version_of(trt)} cannot start: {log.reasons()}; {NO_DEVICE}")
+        raise EngineError(f"TensorRT {VERSION} cannot start: {log.reasons()}; {NO_DEVICE}")
     return started
 
 
 def deserialise(path: Path, plan: Plan, log: Log) -> trt.ICudaEngine:
-    """TensorRT's engine of a plan that was checked. Raises ArtifactError where TensorRT refuses it."""
+    """Return TensorRT's engine of a plan that was checked. Raises ArtifactError where TensorRT refuses it."""
     if is_lean(trt) and not plan.version_compatible:
         raise ArtifactError(
             f"{path}: the lean runtime runs version-compatible plans only; install tensorrt, or build the plan again "

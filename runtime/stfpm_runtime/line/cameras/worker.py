@@ -61,7 +61,7 @@ class CameraWorker(Worker):
         self.ended = False
         """Whether no frame will come any more, and all that came are in the mailbox."""
         self.state = "opening"
-        """The last change of the camera: opened, lost, regained, frozen, thawed or ended."""
+        """The last change of the camera: opened, lost, regained, frozen or thawed."""
         self.failure: StfpmError | None = None
         """What no waiting will mend."""
         self._open_source = open_source

@@ -1,8 +1,7 @@
-"""What an output says about itself: how far it is behind the journal, and events that would repeat."""
+"""What an output shows of itself: the age of what it has not delivered, and events with a count."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,28 +10,25 @@ EVENT_INTERVAL_S = 60.0
 
 
 class Backlog:
-    """Holds since when the oldest undelivered verdict waits. For any thread."""
+    """Holds since when the oldest undelivered verdict waits. For any thread: each change is one assignment."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._since_s: float | None = None
 
     def begin(self) -> None:
         """Start the time where no older verdict waits."""
-        with self._lock:
-            if self._since_s is None:
-                self._since_s = time.monotonic()
+        if self._since_s is None:
+            self._since_s = time.monotonic()
 
     def set_age(self, age_s: float | None) -> None:
         """Set the age of the oldest undelivered verdict in seconds; None: everything is delivered."""
-        with self._lock:
-            self._since_s = None if age_s is None else time.monotonic() - age_s
+        self._since_s = None if age_s is None else time.monotonic() - age_s
 
     @property
     def lag_s(self) -> float:
         """Return the age of the oldest undelivered verdict in seconds; 0 where there is none."""
-        with self._lock:
-            return 0.0 if self._since_s is None else max(0.0, time.monotonic() - self._since_s)
+        since_s = self._since_s
+        return 0.0 if since_s is None else max(0.0, time.monotonic() - since_s)
 
 
 class CountedEvent:
@@ -51,15 +47,14 @@ class CountedEvent:
         self._last = last if not self._count else max(last, self._last)
         self._count += count
         self.total += count
-        self._detail = detail
+        self._detail = f": {detail}" if detail else ""
         self.report()
 
     def report(self, at_once: bool = False) -> None:
         """Report what was counted and not reported yet, if it is time, or `at_once`."""
-        if not self._count or (time.monotonic() < self._due_s and not at_once):
-            return
-        self._due_s = time.monotonic() + EVENT_INTERVAL_S
-        verdicts = f"{self._count} verdicts ({self._first} to {self._last})"
-        verdicts = f"verdict {self._first}" if self._count == 1 else verdicts
-        self._count = 0
-        self._report(f"{verdicts} {self._text}" + (f": {self._detail}" if self._detail else ""))
+        if self._count and (at_once or time.monotonic() >= self._due_s):
+            self._due_s = time.monotonic() + EVENT_INTERVAL_S
+            verdicts = f"{self._count} verdicts ({self._first} to {self._last})"
+            verdicts = f"verdict {self._first}" if self._count == 1 else verdicts
+            self._count = 0
+            self._report(f"{verdicts} {self._text}{self._detail}")

@@ -13,10 +13,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from stfpm_runtime.errors import UnavailableError
 from stfpm_runtime.files import file_identity, private_opener
 from stfpm_runtime.line.journal.cursor import Position
 from stfpm_runtime.line.journal.rows import Record
-from stfpm_runtime.line.journal.tail import UnavailableError
 
 from .base import OutputDriver
 

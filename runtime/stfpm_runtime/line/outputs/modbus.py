@@ -29,11 +29,10 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from stfpm_runtime.errors import MissingExtraError
+from stfpm_runtime.errors import MissingExtraError, UnavailableError
 from stfpm_runtime.line.config.outputs import ModbusOptions
 from stfpm_runtime.line.journal.health import CountedEvent
 from stfpm_runtime.line.journal.rows import LogEvent, Record
-from stfpm_runtime.line.journal.tail import UnavailableError
 
 from .base import OutputDriver
 

@@ -24,10 +24,9 @@ import math
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from stfpm_runtime.errors import MissingExtraError, OptionError
+from stfpm_runtime.errors import MissingExtraError, OptionError, UnavailableError
 from stfpm_runtime.line.config.outputs import OpcUaOptions
 from stfpm_runtime.line.journal.rows import Record
-from stfpm_runtime.line.journal.tail import UnavailableError
 
 from .base import OutputDriver
 

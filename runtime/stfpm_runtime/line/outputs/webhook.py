@@ -13,9 +13,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from stfpm_runtime.errors import UnavailableError
 from stfpm_runtime.line.config.outputs import WebhookOptions
 from stfpm_runtime.line.journal.rows import Record
-from stfpm_runtime.line.journal.tail import UnavailableError
 
 from .base import OutputDriver
 

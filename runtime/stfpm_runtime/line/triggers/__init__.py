@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.rows import LogEvent
 
-from .base import QueuedTrigger, Trigger
-
-
-class Listener(Protocol):
-    """Receives triggers in a thread of its own, and puts each into its camera's `QueuedTrigger`."""
-
-    failure: str
-    """Why no trigger can be received; empty where they can."""
-
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Receive nothing more, and wait for the thread's end, for so long at most. May be called twice."""
-        ...
+from .base import Listener, QueuedTrigger, Trigger
 
 
 def open_listeners(
     options: LineOptions, triggers: Mapping[CameraOptions, Trigger], log_event: LogEvent
 ) -> Iterator[Listener]:
-    """Yield a started listener for each broker or GPIO line that the cameras' triggers need.
+    """Yield a listener, not started, for each broker or GPIO line that the cameras' triggers need.
 
-    Raises StfpmError for a package or a line that is not there.
+    Raises StfpmError for a package that is not installed.
     """
     queued = {camera: trigger for camera, trigger in triggers.items() if isinstance(trigger, QueuedTrigger)}
     topics: dict[str, list[QueuedTrigger]] = {}
@@ -38,13 +26,9 @@ def open_listeners(
     if topics and options.mqtt:
         from .mqtt import MqttTriggers
 
-        mqtt = MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
-        mqtt.start()
-        yield mqtt
+        yield MqttTriggers(options.mqtt, topics, options.journal.path, log_event)
     for camera, trigger in queued.items():
         if camera.trigger == "gpio":
             from .gpio import GpioTrigger
 
-            gpio = GpioTrigger(camera.gpio, trigger, log_event)
-            gpio.start()
-            yield gpio
+            yield GpioTrigger(camera.gpio, trigger, log_event)

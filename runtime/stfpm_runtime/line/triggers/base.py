@@ -8,9 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.rows import Record
 from stfpm_runtime.options import PART_LENGTH
@@ -42,39 +42,23 @@ class TriggerRequest:
         return self.at_ns > 0
 
 
-class Trigger(Protocol):
-    """Belongs to one camera, whose worker waits for it."""
+class Trigger:
+    """Requests verdicts for one camera, whose worker waits for the requests. This one requests one on each frame."""
 
     def wait(self, timeout_s: float) -> TriggerRequest | None:
         """Return the next request, each once; None if there is none in time."""
-        ...
-
-    def close(self) -> list[TriggerRequest]:
-        """Accept no more requests, and return those that no call of `wait` has returned."""
-        ...
-
-    def unanswered(self) -> list[TriggerRequest]:
-        """Return the requests that expect an answer and have no verdict yet, the oldest first."""
-        ...
-
-
-class Continuous:
-    """Requests a verdict on each frame that comes."""
-
-    def wait(self, timeout_s: float) -> TriggerRequest | None:
-        """Return a request at once."""
         return TriggerRequest()
 
     def close(self) -> list[TriggerRequest]:
-        """Return an empty list: no request waits."""
+        """Accept no more requests, and return those that no call of `wait` has returned."""
         return []
 
     def unanswered(self) -> list[TriggerRequest]:
-        """Return an empty list: no answer is expected."""
+        """Return the requests that expect an answer and have no verdict yet, the oldest first."""
         return []
 
 
-class Every(Continuous):
+class Every(Trigger):
     """Requests a verdict every `interval_s` seconds; a time that has passed unused is left out, not made up for."""
 
     def __init__(self, interval_s: float) -> None:
@@ -98,7 +82,7 @@ class Every(Continuous):
         return []
 
 
-class QueuedTrigger:
+class QueuedTrigger(Trigger):
     """Holds requests from outside: an HTTP request, a message, an edge. For any number of threads."""
 
     def __init__(self, part_length: int = PART_LENGTH) -> None:
@@ -157,9 +141,16 @@ class QueuedTrigger:
             return list(self._unanswered.values())
 
 
-def open_trigger(camera: CameraOptions) -> Continuous | QueuedTrigger:
+class Listener(Worker):
+    """Receives triggers in its thread, and puts a request for each into its camera's `QueuedTrigger`."""
+
+    failure = ""
+    """Why no trigger can be received; empty where they can."""
+
+
+def open_trigger(camera: CameraOptions) -> Trigger:
     """Return the trigger that the camera's options name. A listener or the server puts requests into a queued one."""
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
         return Every(camera.every_ms / 1e3)
-    return Continuous() if camera.trigger == "continuous" else QueuedTrigger(camera.part_length)
+    return Trigger() if camera.trigger == "continuous" else QueuedTrigger(camera.part_length)

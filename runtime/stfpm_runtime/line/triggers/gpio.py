@@ -7,10 +7,9 @@ import time
 from datetime import timedelta
 
 from stfpm_runtime.errors import MissingExtraError, OptionError
-from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.journal.rows import LogEvent
 
-from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
+from .base import NOT_TAKEN, Listener, QueuedTrigger, TriggerRequest
 
 try:
     import gpiod
@@ -26,14 +25,12 @@ BOUNCE = timedelta(milliseconds=1)
 """Edges closer than this are one: contacts bounce."""
 
 
-class GpioTrigger(Worker):
+class GpioTrigger(Listener):
     """Waits in its thread for edges of one line, and puts a request into the trigger for each."""
 
     def __init__(self, address: str, trigger: QueuedTrigger, log_event: LogEvent) -> None:
         """Store everything; `address` is CHIP:LINE, such as /dev/gpiochip0:17."""
         super().__init__(f"gpio {address}")
-        self.failure = ""
-        """Why no edge can be received; empty where they can."""
         self._address = address
         self._name = f"gpio {address}"
         self._trigger = trigger
@@ -50,10 +47,6 @@ class GpioTrigger(Worker):
                 f"{self._name}: cannot be used ({error}); expected CHIP:LINE of a line that is free, see gpioinfo"
             ) from None
         super().start()
-
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Stop within `timeout_s` seconds. May be called twice."""
-        self.stop(time.monotonic() + timeout_s)
 
     def run(self) -> None:
         """Wait for edges until the worker is stopped; then release the line."""

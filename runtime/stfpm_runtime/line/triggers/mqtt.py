@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stfpm_runtime.errors import TriggerError
-from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
 from stfpm_runtime.line.mqtt_client import ANSWER_S, IN_FLIGHT, address_of, make_client, session_arguments
 
-from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
+from .base import NOT_TAKEN, Listener, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ send because too many messages were unacknowledged."""
 LATE = "the trigger may have waited at the broker; its part may have left the camera"
 
 
-class MqttTriggers(Worker):
+class MqttTriggers(Listener):
     """Receives the triggers of all topics over one connection, which paho makes anew when it is lost.
 
     The methods whose names begin with `_on` are called by paho's thread.
@@ -53,8 +52,6 @@ class MqttTriggers(Worker):
         be read.
         """
         super().__init__("mqtt triggers")
-        self.failure = ""
-        """Why no trigger can be received; empty where they can."""
         self._topics, self._log_event = topics, log_event
         line = f"{socket.gethostname()}:{journal.absolute()}"
         client_id = f"stfpm-trigger-{hashlib.sha256(line.encode('utf-8', 'replace')).hexdigest()[:16]}"
@@ -89,10 +86,6 @@ class MqttTriggers(Worker):
     def _subscribe(self) -> None:
         self._answer_due_s = time.monotonic() + ANSWER_S
         self._client.subscribe([(topic, 1) for topic in self._topics])
-
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Stop within so many seconds."""
-        self.stop(time.monotonic() + timeout_s)
 
     def _fail(self, reason: str) -> None:
         """Show why nothing is received; log and journal say it once for each reason."""

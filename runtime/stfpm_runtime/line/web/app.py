@@ -26,6 +26,7 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
+    from starlette.routing import Match
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError:
     raise MissingExtraError("fastapi", "dashboard") from None
@@ -75,6 +76,7 @@ def make_app(
     )
     app.state.authorizer = authorizer = Authorizer(options, LOG)
     app.state.view = view
+    app.state.routes = [route for router in (*routers, *open_routers) for route in router.routes]
     token = Security(HTTPBearer(scheme_name="token", auto_error=False))  # only described here; _Guard checks it
     for router in routers:
         app.include_router(router, dependencies=[token])
@@ -119,7 +121,8 @@ class _Guard:
             await _error(refused.status, str(refused))(scope, receive, send_with_headers)
         except HTTPException as refused:
             response = _error(refused.status_code, refused.detail)
-            response.headers["Connection"] = "close"  # its body may not have been read
+            if refused.status_code == HTTPStatus.REQUEST_TIMEOUT:
+                response.headers["Connection"] = "close"
             await response(scope, receive, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)
@@ -191,7 +194,10 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "There was an error parsing the body": "the body is not a JSON object; expected one, see /api",
     }
     response = _error(error.status_code, words.get(error.detail, error.detail))
-    response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # a path can have several routes, one for each method
+        found = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+        if methods := {method for route in found for method in route.methods}:
+            response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
 

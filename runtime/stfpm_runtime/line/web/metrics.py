@@ -59,7 +59,7 @@ class LineCollector(Collector):
         sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the output can be reached.", labels=["sink"])
         for output in line.outputs:
             if isinstance(output, OutputWorker) and output.name != "json_lines":
-                sinks.add_metric([output.name], output.works)
+                sinks.add_metric([output.name], not output.failure)
         drift = GaugeMetricFamily("stfpm_drift_statistic", "Kolmogorov-Smirnov, 0 to 1.", labels=PLACE)
         alarm = GaugeMetricFamily("stfpm_drift_alarm", "1 while scores of passed parts drift.", labels=PLACE)
         for place, found in list(line.drift.found.items()):

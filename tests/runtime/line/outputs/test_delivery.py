@@ -25,11 +25,11 @@ def test_all_verdicts_in_order(peer, writer, follow):
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(30)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 30)
     assert peer.seqs() == numbers(1, 30)
     writer.write(3)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 33)
     assert peer.seqs() == numbers(1, 33)
 
@@ -38,11 +38,11 @@ def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
     peer.start()
     (worker,), events = follow(peer.options)
     writer.write(10)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 10)
     peer.stop()
     writer.write(40)
-    worker.notify()
+    worker.take()
     time.sleep(0.5)
     peer.start()
     wait_until(lambda: set(numbers(1, 50)) <= set(peer.seqs()), 30)
@@ -54,7 +54,7 @@ def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
 def test_a_peer_that_comes_late(peer, writer, follow):
     (worker,), events = follow(peer.options)
     writer.write(5)
-    worker.notify()
+    worker.take()
     wait_until(lambda: events)
     peer.start()
     wait_until(lambda: len(peer.seqs()) >= 5, 30)
@@ -65,12 +65,12 @@ def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(5)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 5)
     worker.stop(time.monotonic() + 5)
     writer.write(5)
     (again,), _ = follow(peer.options)
-    again.notify()
+    again.take()
     wait_until(lambda: len(peer.seqs()) >= 10)
     assert peer.seqs() == numbers(1, 10)
 
@@ -80,7 +80,7 @@ def test_a_new_sink_begins_with_what_comes(peer, writer, follow):
     writer.write(5)
     (worker,), _ = follow(peer.options)
     writer.write(2)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 2)
     assert peer.seqs() == [6, 7]
 
@@ -126,7 +126,7 @@ def test_what_the_registers_say(make_peer, writer, follow):
     (worker,), _ = follow(peer.options)
     writer.write(1, part="A-1017")
     writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 2)
     reject, fault = [line["registers"] for line in peer.lines() if line["address"] == 1]
     assert (reject[2], fault[2]) == (2, 3)
@@ -142,7 +142,7 @@ def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
     options = ModbusOptions("127.0.0.1", port=peer.port, handshake=True, timeout_s=0.3)
     (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(3)
-    worker.notify()
+    worker.take()
     wait_until(lambda: events)
     assert "did not acknowledge verdict 1" in events[0]
     assert set(peer.seqs()) == {1}
@@ -156,7 +156,7 @@ def test_opcua_nodes_hold_the_verdict(make_peer, writer, follow):
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(1, part="A-1017")
-    worker.notify()
+    worker.take()
     wait_until(lambda: peer.seqs())
     last = {line["name"]: line["value"] for line in peer.lines()}
     assert (last["Decision"], last["Score"], last["Part"]) == ("reject", 0.75, "A-1017")
@@ -195,7 +195,7 @@ def test_a_peer_that_refuses_for_now_is_told_of_once_and_asked_again(
     peer.start(behaviour)
     (worker,), events = follow(peer.options)
     writer.write(4)
-    worker.notify()
+    worker.take()
     wait_until(lambda: events)
     assert message in events[0]
     time.sleep(0.5)
@@ -236,7 +236,7 @@ def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
     workers, _ = follow(tables)
     writer.write(50)
     for worker in workers:
-        worker.notify()
+        worker.take()
     wait_until(lambda: len(quick.seqs()) >= 50)
     assert slow.seqs() == []
 

@@ -239,7 +239,8 @@ def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered
     engine.infer = lambda images: (begun.set(), go.wait(20), infer(images))[2]
     publish(b"A-1")
     wait_until(lambda: begun.is_set() and running.line.listeners[0]._unacknowledged == 1)
-    running.line.listeners[0].close()  # the connection ends, and the message has not been acknowledged
+    # the connection ends, and the message has not been acknowledged
+    running.line.listeners[0].stop(time.monotonic() + 5.0)
     go.set()
     running.finish()
     _, running, publish = triggered("left", broker=broker)

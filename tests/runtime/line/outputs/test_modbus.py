@@ -68,7 +68,7 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     (worker,), events = follow(OutputTables(modbus=(options,)))
     for part in (*LONG, "x" * 31):
         writer.write(1, part=part)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) == 3)
     written = [line["registers"] for line in peer.lines() if line["address"] == 1]
     assert [part_of(registers, 30) for registers in written[:2]] == [part.encode() for part in LONG]
@@ -83,10 +83,10 @@ def test_a_plc_with_the_registers_of_before_goes_without_the_age(make_peer, writ
     peer.start("old")
     (worker,), events = follow(peer.options)
     writer.write(3)
-    worker.notify()
+    worker.take()
     wait_until(lambda: peer.seqs() == [1, 2, 3])
     assert events == ["modbus: the PLC 127.0.0.1 has no registers 24 and 25; verdicts are written without their age"]
-    assert worker.works
+    assert not worker.failure
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_a_plc_that_answers_one_register_is_shown_and_asked_again(terse_plc, wri
     options = ModbusOptions("127.0.0.1", port=terse_plc, handshake=True, timeout_s=1.0)
     (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(2)
-    worker.notify()
+    worker.take()
     wait_until(lambda: worker.failures >= 2)
-    assert not worker.works
+    assert worker.failure
     assert "answers with 1 registers; expected 2" in events[0]
     assert worker.lag_s > 0

@@ -33,7 +33,7 @@ def deliver(peer, follow, writer, count: int) -> None:
     """Deliver so many verdicts, and end."""
     (worker,), _ = follow(peer.options)
     writer.write(count)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= count)
     worker.stop(time.monotonic() + 10)
 
@@ -42,8 +42,8 @@ def test_deleted_verdicts_are_an_event_with_their_count(make_peer, writer, follo
     peer = make_peer("webhook")
     (worker,), events = follow(peer.options)
     writer.write(3000)
-    worker.notify()
-    wait_until(lambda: not worker.works)
+    worker.take()
+    wait_until(lambda: worker.failure)
     writer.journal.delete_oldest(None, 0, 1000)
     wait_until(lambda: any("deleted" in log_event for log_event in events))
     assert "webhook: 1000 verdicts (1 to 1000) deleted from the journal before delivery" in events
@@ -61,13 +61,13 @@ def test_a_restored_journal_is_noticed_and_its_new_verdicts_are_delivered(make_p
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(5)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 5)
     with closing(sqlite3.connect(writer.path)) as source, closing(sqlite3.connect(tmp_path / "copy")) as copy:
         source.backup(copy)
     time.sleep(0.01)
     writer.write(5)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 10)
     worker.stop(time.monotonic() + 10)
     writer.journal.close()
@@ -93,7 +93,7 @@ def test_a_journal_behind_the_cursor_is_noticed(make_peer, writer, follow):
     cursor_of(writer).write_text(json.dumps({"journal": data["journal"], "seq": 5000, "event": 0}))
     (worker,), events = follow(peer.options)
     writer.write(2)
-    worker.notify()
+    worker.take()
     wait_until(lambda: len(peer.seqs()) >= 7)
     assert peer.seqs() == [1, 2, 3, 4, 5, 6, 7]
     assert "verdict 5000, delivered last, is not in it; continues after verdict 5" in events[0]
@@ -150,7 +150,7 @@ def test_old_verdicts_are_no_commands(make_peer, writer, follow, kind):
     wait_until(lambda: peer.seqs() == [5, 6], 30)
     assert f"{kind}: 4 verdicts (1 to 4) older than max_age_s = 60 and not written" in events
     assert worker.expired.total == 4
-    assert worker.works
+    assert not worker.failure
 
 
 def test_messages_carry_the_age(peer, writer, follow):
@@ -230,7 +230,7 @@ def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answ
     worker = OutputWorker(writer.path, driver, lambda kind, text: events.append(text), Heartbeat())
     worker.start()
     writer.write(3)
-    worker.notify()
+    worker.take()
     wait_until(lambda: worker.failures >= 3)
     assert worker.failure == f"internal error: {name}"
     assert all(told and told == [1, 2, 3][: len(told)] for told in driver.told)
@@ -238,7 +238,7 @@ def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answ
     assert SECRET not in caplog.text + "".join(events)
     assert "in _tell" in caplog.text, "with its traceback"
     driver.answer = lambda records: [""] * len(records)
-    wait_until(lambda: worker.works)
+    wait_until(lambda: not worker.failure)
     wait_until(lambda: worker.lag_s == 0)
     worker.stop(time.monotonic() + 5)
     assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
@@ -259,7 +259,7 @@ def test_all_end_within_one_budget(writer):
         worker.start()
     writer.write(1)
     for worker in workers:
-        worker.notify()
+        worker.take()
     started_s = time.monotonic()
     stop_all(workers, 0.5)
     assert time.monotonic() - started_s < 1.4, "not half a second for each"
