@@ -64,7 +64,7 @@ def tiny_onnx(tiny_checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def good_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ten PNG pictures of 80x72."""
+    """Return a folder with ten PNG pictures of 80x72."""
     folder = tmp_path_factory.mktemp("good")
     for number, image in enumerate(make_images(10, 72, 80, seed=3)):
         cv2.imwrite(str(folder / f"{number:03d}.png"), image)

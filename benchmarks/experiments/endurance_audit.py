@@ -31,7 +31,7 @@ class Check:
 
     @property
     def cells(self) -> list[str]:
-        """The check as a row of a table."""
+        """Return the check as a row of a table."""
         shown = ", ".join(self.broken[:SHOWN]) + (" ..." if len(self.broken) > SHOWN else "")
         return [self.name, str(self.total), str(len(self.broken)), shown]
 

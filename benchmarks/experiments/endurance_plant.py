@@ -212,7 +212,7 @@ class Subscriber:
 
 
 @dataclass
-class Machine:
+class PartFeeder:
     """Brings one part after the other in front of the camera and asks for its verdict, until it is stopped."""
 
     camera: Camera

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import tempfile
@@ -29,10 +30,10 @@ from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.model import Stfpm
 from stfpm_export.export import ExportOptions, export
 from stfpm_export.sample import sample_checkpoint
-from stfpm_export.selftest import describe_machine
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.cli import run
 from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.machine import describe_machine
 
 from .gpu_contenders import EAGER, Infer, contenders, pytorch, say
 
@@ -52,7 +53,7 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.gpu", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--json", type=Path, required=True, metavar="FILE", help="the results; written after every step")
@@ -72,7 +73,7 @@ def _benchmark(options: Options, output: Path) -> int:
     results: dict[str, Any] = {
         "schema": 1,
         "command": f"python -m benchmarks.experiments.gpu --json {output}",
-        "machine": describe_machine(),
+        "machine": dataclasses.asdict(describe_machine()),
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(),
         "is_rehearsal": options.device == "cpu",
         "failed": {},
@@ -102,7 +103,7 @@ def _benchmark(options: Options, output: Path) -> int:
 
 
 def _prepare(options: Options, folder: Path) -> Stfpm:
-    """The sample model, exported in all precisions."""
+    """Export the sample model in all precisions."""
     checkpoint = sample_checkpoint(options.side)
     save_checkpoint(checkpoint, folder / "sample.safetensors")
     for precision in PRECISIONS:
@@ -122,7 +123,7 @@ def _race(
     reference: Sequence[npt.NDArray[np.float32]],
     options: Options,
 ) -> list[dict[str, Any]]:
-    """A row for each contender at one number of frames, all timed by turns."""
+    """Return a row for each contender at one number of frames, all timed by turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for infer in contenders.values():
         for _ in range(WARM_UP):
@@ -154,7 +155,7 @@ def _race(
 
 
 def _idle_share(infer: Infer, images: npt.NDArray[np.uint8], runs: int = 30) -> float | None:
-    """The share of a run's time in which neither kernel nor copy runs, by CUPTI; None where it tells nothing."""
+    """Return the share of a run's time without kernel and copy, by CUPTI; None where it tells nothing."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:

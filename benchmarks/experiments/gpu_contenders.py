@@ -29,7 +29,7 @@ EAGER = "PyTorch eager fp32"
 def contenders(
     model: Stfpm, device: str, folder: Path, stack: contextlib.ExitStack, *, most: int, compiles: bool
 ) -> Iterator[tuple[str, Callable[[], Infer]]]:
-    """Name and maker of each. `model` is on the device, `folder` holds fp32.onnx and so on, `stack` closes engines.
+    """Return name and maker of each; `model` is on the device, `folder` holds fp32.onnx and so on, `stack` closes them.
 
     `most` is the largest number of frames that will come.
     """
@@ -54,7 +54,7 @@ def contenders(
 
 
 def pytorch(model: Callable[..., Any], device: str) -> Infer:
-    """A PyTorch module as a contender, copies included."""
+    """Return a PyTorch module as a contender, copies included."""
 
     @torch.inference_mode()
     def infer(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -72,14 +72,14 @@ class Autocast(torch.nn.Module):
         self.model, self.device = model, device
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `Stfpm.forward`."""
+        """Compute what `Stfpm.forward` computes."""
         with torch.autocast(self.device, torch.float16 if self.device == "cuda" else torch.bfloat16):
             maps, scores = self.model(images)
             return maps, scores
 
 
 def _recorded(model: torch.nn.Module) -> Infer:
-    """PyTorch in a CUDA graph, one for each number of frames."""
+    """Return PyTorch in a CUDA graph, one for each number of frames."""
     kept: dict[int, Any] = {}
 
     @torch.inference_mode()
@@ -133,5 +133,5 @@ def _is_plan_of(plan: Path, file: Path, batches: tuple[int, int, int]) -> bool:
 
 
 def say(text: str) -> None:
-    """Words for whoever waits."""
+    """Print a line of progress on stderr."""
     print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How fast the inspection loop is, and how long it lasts: latency, load, overhead, cold start, a soak.
+"""Measure the inspection loop: latency, load, overhead, cold start, and a long run.
 
     python -m benchmarks.experiments.loop bottle_int8.onnx --json benchmarks/results/loop.json
 
@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.observers.base import KeptParts
 from stfpm_runtime.line.observers.summary import Summary
 from stfpm_runtime.line.service import open_line
+from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
@@ -75,7 +75,7 @@ class Stopwatch(Summary):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.loop", description="How fast the inspection loop is."
     )
@@ -93,7 +93,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         result: dict[str, object] = {
             "schema": 1,
             "command": "python -m benchmarks.experiments.loop MODEL --json FILE",
-            "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": dataclasses.asdict(describe_machine()),
             "cold_start": cold_start(arguments.model, folder / "cold"),
             **latency(arguments.model, arguments.verdicts, folder / "latency"),
         }
@@ -113,7 +113,7 @@ def show_result(result: Mapping[str, object], path: Path | None) -> int:
 
 
 def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
-    """Bare inference; the loop at a third of the rate that it sustains, and at three times that rate."""
+    """Measure bare inference, and the loop at a third of the rate that it sustains, and at three times that rate."""
     engine = open_engine(model)
     detector = Detector(engine)
     frame = picture()
@@ -146,7 +146,7 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
 
 
 def soak(model: Path, frames: int, folder: Path) -> dict[str, object]:
-    """So many frames with a fake engine, all sinks and limits at work: memory and file descriptors at its ends."""
+    """Run the loop for `frames` frames with a fake engine; return memory and file descriptors at both ends."""
     marks: dict[int, tuple[float, int]] = {}
 
     def mark(total: int) -> None:
@@ -185,7 +185,7 @@ def soak(model: Path, frames: int, folder: Path) -> dict[str, object]:
 
 
 def cold_start(model: Path, folder: Path, runs: int = 7) -> dict[str, object]:
-    """From the start of the process to the first row in the journal; the file cache is warm."""
+    """Measure the time from the start of the process to the first row in the journal; the file cache is warm."""
     folder.mkdir(parents=True)
     cv2.imwrite(str(folder / "part.png"), picture())
     config = folder / "line.toml"
@@ -212,7 +212,7 @@ def _first_row_ns(journal: Path) -> int:
 
 
 def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, folder: Path) -> Stopwatch:
-    """The loop with a camera of that rate, until there are so many verdicts."""
+    """Run the loop with a camera of that rate until there are `verdicts` verdicts."""
 
     def open_source(camera: CameraOptions, on_event: OnEvent) -> FakeCamera:
         return FakeCamera(lambda index: frame, fps)
@@ -226,7 +226,7 @@ def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, 
 
 
 def with_summary(line: Line, stopwatch: Stopwatch) -> Line:
-    """The same line with another summary."""
+    """Return the same line with another summary."""
     return dataclasses.replace(line, summary=stopwatch)
 
 
@@ -235,7 +235,7 @@ def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | No
 
 
 def timed(action: Callable[[], object], count: int) -> list[float]:
-    """Milliseconds of each of `count` calls, after a warm-up."""
+    """Return the milliseconds of each of `count` calls, after a warm-up."""
     times = []
     for number in range(count + WARM_UP):
         started = time.perf_counter()
@@ -246,30 +246,30 @@ def timed(action: Callable[[], object], count: int) -> list[float]:
 
 
 def percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:
-    """Median and 99th percentile of all latencies, without the warm-ups."""
+    """Return median and 99th percentile of all latencies, without the warm-ups."""
     latencies = [value for stopwatch in stopwatches for value in stopwatch.latencies_ms[WARM_UP:]]
     p50, p99 = np.percentile(latencies, [50, 99])
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
 
 def _periods_ms(stopwatch: Stopwatch) -> list[float]:
-    """Between one verdict and the next."""
+    """Return the milliseconds between one verdict and the next."""
     return [float(value) / 1e6 for value in np.diff(stopwatch.ends_ns[WARM_UP:])]
 
 
 def quietest(turns: Sequence[Sequence[float]]) -> float:
-    """The lowest of the turns' medians: other processes can only add to it."""
+    """Return the lowest of the turns' medians: other processes can only add to it."""
     return min(statistics.median(turn) for turn in turns)
 
 
 def _answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """White is rejected, at a cost that is no network's."""
+    """Return a high score for a white image, at no cost."""
     scores = images[:, 0, 0, 0].astype(np.float32)
     return np.zeros(images.shape[:3], np.float32), scores
 
 
 def picture() -> Image:
-    """1280x720 pixels, smooth as a photograph is."""
+    """Return a frame of 1280x720 pixels, smooth as a photograph is."""
     small = np.random.default_rng(0).integers(0, 256, (45, 80, 3), np.uint8)
     return cv2.resize(small, (1280, 720), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
 
@@ -277,12 +277,6 @@ def picture() -> Image:
 def _resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def cpu_name() -> str:
-    """The processor's, or `unknown`."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

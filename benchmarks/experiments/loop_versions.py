@@ -29,7 +29,10 @@ from .loop import show_result
 TURN = """
 import json, sys, tempfile, time
 from pathlib import Path
-from experiments.loop import WARM_UP, _answer, _loop, picture
+try:
+    from experiments.loop import WARM_UP, _answer, _loop, picture
+except ModuleNotFoundError:  # a version before the experiments had a folder
+    from stfpm_bench.loop import WARM_UP, _answer, _loop, picture
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.engines.fake import FakeEngine
 model, verdicts = Path(sys.argv[1]), int(sys.argv[2])
@@ -83,8 +86,8 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def run_turn(checkout: Path, model: Path, verdicts: int) -> dict[str, list[float]]:
     """Run one version in a process of its own and return its latencies in ms by load. Raises OptionError."""
-    if not (checkout / "benchmarks" / "stfpm_bench" / "loop.py").is_file():
-        raise OptionError(f"{checkout}: has no benchmarks/stfpm_bench/loop.py; expected a checkout of this repository")
+    if not (checkout / "benchmarks" / "stfpm_bench").is_dir():
+        raise OptionError(f"{checkout}: has no benchmarks/stfpm_bench; expected a checkout of this repository")
     path = os.pathsep.join(str((checkout / folder).absolute()) for folder in FOLDERS)
     done = subprocess.run(
         [sys.executable, "-c", TURN, model.absolute(), str(verdicts)],

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -36,10 +34,11 @@ from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
 from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.service import open_line
+from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
-from .loop import WARM_UP, Stopwatch, cpu_name, percentiles, picture, quietest, show_result, timed, with_summary
+from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, timed, with_summary
 
 TOKEN = "a token for a benchmark"
 TURNS = 6
@@ -49,7 +48,7 @@ REJECT_EVERY = 50
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.plant", description=(__doc__ or "").split("\n")[0]
     )
@@ -67,14 +66,14 @@ def _measure(arguments: argparse.Namespace) -> int:
         result = {
             "schema": 1,
             "command": "python -m benchmarks.experiments.plant MODEL --json FILE",
-            "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": dataclasses.asdict(describe_machine()),
             **compare(arguments.model, arguments.verdicts, Path(name)),
         }
     return show_result(result, arguments.json)
 
 
 def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
-    """Latencies of the loop alone and with everything on, at a third of the rate that it sustains."""
+    """Return the latencies of the loop alone and with everything on, at a third of the rate that it sustains."""
     engine = open_engine(model)
     detector, frame = Detector(engine), picture()
     fps = 1e3 / quietest([timed(lambda: detector.inspect(frame), 50)]) / 3
@@ -130,7 +129,7 @@ def _loop(
 
 @contextlib.contextmanager
 def peers(folder: Path) -> Iterator[OutputTables]:
-    """All other sides; gives the configuration's tables that reach them."""
+    """Run all other sides; the context gives the configuration's tables that reach them."""
     ports = {kind: free_port() for kind in ("mqtt", "webhook", "modbus", "opcua")}
     configuration = folder / "mosquitto.conf"
     configuration.write_text(f"listener {ports['mqtt']} 127.0.0.1\nallow_anonymous true\nlog_type none\nuser root\n")
@@ -154,7 +153,7 @@ def peers(folder: Path) -> Iterator[OutputTables]:
 
 
 def peer(kind: str, port: int, *more: str) -> contextlib.AbstractContextManager[None]:
-    """One of the other sides, as long as the context lasts."""
+    """Run one of the other sides, as long as the context lasts."""
     return _process([sys.executable, "-m", "experiments.plant_peers", kind, str(port), *more])
 
 
@@ -169,7 +168,7 @@ def _process(argv: Sequence[str]) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -45,7 +45,7 @@ def webhook(port: int, log: str) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Nothing."""
+            """Print nothing."""
 
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
@@ -90,7 +90,7 @@ async def opcua(port: int, log: str) -> None:
 
 
 def onlooker(port: int, token: str) -> None:
-    """Asks what dashboard.js asks, once a second; the rejects every third time."""
+    """Request what dashboard.js requests, once a second; the rejects every third time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def ask(path: str) -> bytes:

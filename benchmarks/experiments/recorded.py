@@ -39,7 +39,7 @@ This page is made from `results/` by `python -m benchmarks.experiments.recorded`
 
 @dataclass(frozen=True)
 class Bar:
-    """What we set out to reach, as a share of a peer's figure."""
+    """A goal, as a share of a peer's figure."""
 
     text: str
     limit: float
@@ -70,7 +70,7 @@ INSTALL_LIMIT = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.recorded", description="Write benchmarks/README.md."
     )
@@ -86,7 +86,7 @@ def _write() -> int:
 
 
 def render(benchmarks: Path) -> dict[Path, str]:
-    """The texts of the page and of its plots, by path. Raises DataError where nothing is recorded."""
+    """Return the texts of the page and of its charts, by path. Raises DataError where nothing is recorded."""
     machines = sorted(
         {path.parent for name in ("bench", "peers") for path in benchmarks.glob(f"results/*/{name}.json")}
     )
@@ -115,7 +115,7 @@ def render(benchmarks: Path) -> dict[Path, str]:
 
 
 def _plot(report: BenchReport, path: Path, files: dict[Path, str]) -> list[str]:
-    """The picture of accuracy against latency: its file, and the lines that show it."""
+    """Return the lines that show the chart of accuracy against latency, and add its file."""
     chart = accuracy_over_latency(report)
     if chart is None:
         return []
@@ -196,7 +196,7 @@ def _bars(
 
 
 def _least(model: ModelResult, theirs: float | None, bench: BenchReport | None) -> str:
-    """The share that this machine's limit leaves, for the same file; empty where it was not measured."""
+    """Return the share that this machine's limit leaves, for the same file; empty where it was not measured."""
     limits = {one.sha256: one.roofline.limit_ms for one in (bench.models if bench else ()) if one.roofline}
     if model.sha256 not in limits or model.latency is None or not theirs:
         return ""

@@ -15,5 +15,5 @@ def test_ratios_are_new_over_old():
 
 
 def test_a_folder_that_is_no_checkout_is_an_error(tmp_path):
-    with pytest.raises(OptionError, match=r"has no benchmarks/stfpm_bench/loop.py; expected a checkout"):
+    with pytest.raises(OptionError, match=r"has no benchmarks/stfpm_bench; expected a checkout"):
         run_turn(tmp_path, tmp_path / "model.onnx", 1)

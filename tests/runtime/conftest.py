@@ -23,7 +23,7 @@ from stfpm_runtime.files import sha256
 
 PARITY = {"map_max_error": 1e-7, "failures": []}
 HEIGHT, WIDTH = 8, 16
-"""Of the model; not square, so that a swap shows."""
+"""The size of the model; not square, so that exchanged sides are noticed."""
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def make_spec() -> Callable[..., Spec]:
 
 @pytest.fixture
 def make_model(tmp_path: Path, make_spec) -> Callable[..., Path]:
-    """Writes a model.onnx; one of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200,
+    """Return a function that writes a model.onnx.
+
+    One of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200,
     and an `endless` one never answers.
 
     Its golden results lie beside it, all of levels below 51.
@@ -63,7 +65,7 @@ def model(make_model) -> Path:
 
 @pytest.fixture(params=["fake", "onnxruntime"])
 def make_engine(request: pytest.FixtureRequest, make_spec, make_model):
-    """Opens an engine of each kind that gives the same answers."""
+    """Return a function that opens an engine of each kind that gives the same answers."""
 
     def make(**changes):
         if request.param == "fake":
@@ -75,7 +77,7 @@ def make_engine(request: pytest.FixtureRequest, make_spec, make_model):
 
 @pytest.fixture
 def paint() -> Callable[..., np.ndarray]:
-    """Paints black pictures uint8 [H, W, 3] with a quarter, top left, whose blue is `level`."""
+    """Return a function that paints black pictures uint8 [H, W, 3] with a quarter, top left, whose blue is `level`."""
 
     def paint(level: int = 0, height: int = 4 * HEIGHT, width: int = 4 * WIDTH) -> np.ndarray:
         picture = np.zeros((height, width, 3), np.uint8)
@@ -87,7 +89,7 @@ def paint() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def write() -> Callable[..., Path]:
-    """Writes a picture, and the folders above it."""
+    """Return a function that writes a picture, and the folders above it."""
 
     def write(path: Path, pixels: np.ndarray, *flags: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ def write() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_video(paint) -> Callable[..., Path]:
-    """Writes a video whose frames have the levels named, as far as motion JPEG leaves them alone."""
+    """Return a function that writes a video of frames with these levels, as far as motion JPEG keeps them."""
 
     def write(path: Path, levels: list[int]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +171,7 @@ def _graph(spec: Spec, kind: str, metadata: bool) -> onnx.ModelProto:
 
 
 def _endless() -> onnx.GraphProto:
-    """The body of a loop that goes on."""
+    """Return the body of a loop that goes on."""
     value = helper.make_tensor_value_info
     return helper.make_graph(
         [helper.make_node("Identity", ["go_on"], ["goes_on"]), helper.make_node("Abs", ["before"], ["after"])], "body",

@@ -16,6 +16,10 @@ def judged(anomaly_map: np.ndarray, threshold: float = 0.5) -> Verdict:
     return Verdict("reject" if score > threshold else "pass", score, threshold, anomaly_map.astype(np.float32))
 
 
+def draw(frame: np.ndarray, verdict: Verdict) -> np.ndarray:
+    return draw_overlay(frame, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason)
+
+
 def one_hot(row: int, column: int, value: float = 1.0, height: int = 8, width: int = 16) -> np.ndarray:
     anomaly_map = np.zeros((height, width), np.float32)
     anomaly_map[row, column] = value
@@ -31,7 +35,7 @@ def is_white(image: np.ndarray) -> np.ndarray:
 
 
 def test_normal_part_is_left_as_it_is_but_for_the_caption():
-    drawn = draw_overlay(grey(256, 512), judged(np.zeros((8, 16))))
+    drawn = draw(grey(256, 512), judged(np.zeros((8, 16))))
     assert drawn.shape == (256, 512, 3)
     assert (drawn[:200] == GREY).all() or (drawn[56:] == GREY).all()
     assert not is_white(drawn).any()
@@ -39,13 +43,13 @@ def test_normal_part_is_left_as_it_is_but_for_the_caption():
 
 def test_frame_itself_is_not_drawn_on():
     frame = grey(256, 512)
-    draw_overlay(frame, judged(one_hot(4, 4)))
-    draw_overlay(frame, Verdict("fault", None, 0.5, reason="broken"))
+    draw(frame, judged(one_hot(4, 4)))
+    draw(frame, Verdict("fault", None, 0.5, reason="broken"))
     assert (frame == GREY).all()
 
 
 def test_defect_is_red_and_the_contour_goes_round_its_very_pixels():
-    drawn = draw_overlay(grey(256, 512), judged(one_hot(4, 9)))
+    drawn = draw(grey(256, 512), judged(one_hot(4, 9)))
     centre = drawn[4 * 32 + 16, 9 * 32 + 16].astype(int)
     assert centre[2] > centre[0] + 50  # BGR
     assert centre[2] > centre[1] + 50
@@ -78,11 +82,11 @@ def test_contour_is_outside_and_thicker_on_a_large_picture():
 def test_every_reject_has_a_contour_also_where_float32_and_float64_disagree():
     verdict = judged(one_hot(4, 9, np.float32(0.1)), threshold=0.1)  # the float32 next to 0.1 is above 0.1
     assert verdict.decision == "reject"
-    assert is_white(draw_overlay(grey(300, 300), verdict)).any()
+    assert is_white(draw(grey(300, 300), verdict)).any()
 
 
 def test_value_at_the_threshold_has_no_contour():
-    assert not is_white(draw_overlay(grey(300, 300), judged(one_hot(4, 9, 0.5), threshold=0.5))).any()
+    assert not is_white(draw(grey(300, 300), judged(one_hot(4, 9, 0.5), threshold=0.5))).any()
 
 
 def test_heat_is_relative_to_the_threshold():
@@ -99,7 +103,7 @@ def test_threshold_of_nothing_makes_all_hot_but_zero(threshold):
 
 @pytest.mark.parametrize("row", [0, 7])
 def test_caption_keeps_away_from_a_defect_at_the_edge(row):
-    drawn = draw_overlay(grey(256, 512), judged(one_hot(row, 1)))
+    drawn = draw(grey(256, 512), judged(one_hot(row, 1)))
     lettering = (np.abs(drawn.astype(int) - COLOURS["reject"]) < 10).all(axis=2)
     rows = np.nonzero(lettering)[0]
     assert len(rows) > 50
@@ -111,7 +115,7 @@ def test_caption_keeps_away_from_a_defect_at_the_edge(row):
 )
 def test_caption_is_legible_at_any_size(size, factor):
     frame = grey(*size)
-    drawn = draw_overlay(frame, judged(np.zeros((8, 16))))
+    drawn = draw(frame, judged(np.zeros((8, 16))))
     assert drawn.shape == (factor * size[0], factor * size[1], 3)
     rows, columns = np.nonzero((drawn != frame.repeat(factor, axis=0).repeat(factor, axis=1)).any(axis=2))
     box_height, box_width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -123,19 +127,19 @@ def test_caption_is_legible_at_any_size(size, factor):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20_000), (20_000, 1), (10, 4000), (5, 5, 4)])
 def test_odd_frames_are_drawn(shape):
-    drawn = draw_overlay(np.zeros(shape, np.uint8), judged(one_hot(4, 4)))
+    drawn = draw(np.zeros(shape, np.uint8), judged(one_hot(4, 4)))
     assert drawn.dtype == np.uint8
     assert drawn.shape[0] * shape[1] == drawn.shape[1] * shape[0]
     assert drawn.size <= 3 * 2048 * 20_000
 
 
 def test_fault_is_the_picture_with_a_caption():
-    drawn = draw_overlay(grey(256, 512), Verdict("fault", None, 0.5, reason="the camera is gone"))
+    drawn = draw(grey(256, 512), Verdict("fault", None, 0.5, reason="the camera is gone"))
     assert (drawn[100:] == GREY).all()
     assert (drawn[:100] != GREY).any()
 
 
 def test_captions():
-    assert caption(judged(one_hot(0, 0, 0.75))) == "REJECT 0.75 > 0.5"
-    assert caption(judged(one_hot(0, 0, 0.25))) == "PASS 0.25 <= 0.5"
-    assert caption(Verdict("fault", None, 0.5, reason="anything")) == "FAULT not judged"
+    assert caption("reject", 0.75, 0.5) == "REJECT 0.75 > 0.5"
+    assert caption("pass", 0.25, 0.5) == "PASS 0.25 <= 0.5"
+    assert caption("fault", None, 0.5) == "FAULT not judged"

@@ -23,7 +23,7 @@ FIGURES = ("figure1", "figure3")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
     action = _figure if arguments.what in FIGURES else _table
     return run("experiments.paper", lambda: action(arguments))
@@ -113,7 +113,7 @@ def _products(arguments: argparse.Namespace) -> list[Product]:
 
 
 def _teachers(text: str) -> dict[str, str]:
-    """`imagenet=imagenet,cifar10=c.safetensors` as names and paths."""
+    """Return `imagenet=imagenet,cifar10=c.safetensors` as names and paths."""
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     if any(not name or not path for name, _, path in pairs):
         raise OptionError(f"got --teachers {text}; expected NAME=FILE,..., say imagenet=imagenet,svhn=svhn.safetensors")

@@ -20,7 +20,7 @@ RETRIES = 3
 
 
 def on_ray(address: str, gpus_each: float = 0.0) -> Runner:
-    """A runner over the cluster at `address`: `auto`, or HOST:PORT. Every machine sees the data at the same path.
+    """Return a runner over the cluster at `address`: `auto` or HOST:PORT. Every machine has the data at the same path.
 
     Raises TrainingError where the cluster cannot be reached; a job that is lost has one as its outcome.
     """

@@ -37,7 +37,7 @@ POINTS = 400
 
 @torch.inference_mode()
 def block_maps(checkpoint: Checkpoint, image: Image) -> tuple[list[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
-    """Each block's map float32 [H, W] at the image's size, and their product, of an image uint8 [H, W, 3]."""
+    """Return each block's map float32 [H, W] at the image's size, and their product, of an image uint8 [H, W, 3]."""
     x = normalise_images(torch.from_numpy(image[None]), checkpoint.spec.channel_order)
     pairs = zip(checkpoint.teacher(x), checkpoint.student(x), strict=True)
     distances = [distance(unit(teacher), unit(student)) for teacher, student in pairs]
@@ -46,7 +46,7 @@ def block_maps(checkpoint: Checkpoint, image: Image) -> tuple[list[npt.NDArray[n
 
 
 def figure1(checkpoint: Checkpoint, samples: list[Sample]) -> Image:
-    """A row for each sample: the image, its truth, a map for each block, their product. Each map has its own scale."""
+    """Draw a row for each sample: image, truth, a map for each block, their product, each on its own scale."""
     rows = []
     for sample in samples:
         image, mask = _prepared(checkpoint, sample)
@@ -61,7 +61,7 @@ def figure1(checkpoint: Checkpoint, samples: list[Sample]) -> Image:
 
 @torch.inference_mode()
 def figure3(checkpoint: Checkpoint, sample: Sample, block: int, seed: int = 0) -> Image:
-    """Teacher's and student's unit features of one block at the positions of a defective image, by t-SNE, as a plot.
+    """Draw teacher's and student's unit features of one block at the positions of a defective image, by t-SNE.
 
     A position is defective where most of its pixels are. On normal positions the two should lie together, on defective
     ones apart.
@@ -82,7 +82,7 @@ def figure3(checkpoint: Checkpoint, sample: Sample, block: int, seed: int = 0) -
 
 
 def _scatter(points: npt.NDArray[np.float32], counts: list[int]) -> Image:
-    """Points [N, 2] in groups of these sizes, in the order of COLOURS."""
+    """Draw points [N, 2] in groups of these sizes, in the order of COLOURS."""
     low, high = points.min(axis=0), points.max(axis=0)
     places = ((points - low) / np.maximum(high - low, 1e-6) * (PLOT - 40) + 20).astype(int)
     plot = np.full((PLOT + CAPTION * 2, PLOT, 3), 255, np.uint8)
@@ -97,7 +97,7 @@ def _scatter(points: npt.NDArray[np.float32], counts: list[int]) -> Image:
 
 
 def _prepared(checkpoint: Checkpoint, sample: Sample) -> tuple[Image, Mask]:
-    """An image and its mask at the model's size."""
+    """Return an image and its mask at the model's size."""
     spec = checkpoint.spec
     whole = read_image(sample.image, bits=spec.bits)
     mask = resize_mask(sample_mask(sample, whole.shape[0], whole.shape[1]), spec.height, spec.width)
@@ -117,7 +117,7 @@ def _panel(name: str, picture: Image) -> Image:
 
 
 def write_figure(picture: Image, path: Path) -> None:
-    """As PNG, atomically."""
+    """Write a PNG file atomically."""
     from stfpm_runtime.files import atomic_path
 
     with atomic_path(path) as unfinished:

@@ -53,12 +53,12 @@ class Job:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What its figures depend on."""
+        """Return what the result depends on."""
         return {name: value for name, value in asdict(self).items() if name not in (*PLACES, "teacher")}
 
     @property
     def file(self) -> str:
-        """The name of its result's file: jobs that differ in what matters never share one."""
+        """Return the name of its result's file: jobs that differ in what matters never share one."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.category.replace('/', '_')}-{digest}.json"
 
@@ -79,10 +79,10 @@ class Silent:
     """A reporter that keeps its words to itself: several trainings at once would drown each other."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Report nothing."""
 
     def step(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Nothing."""
+        """Report nothing."""
 
 
 def run_job(job: Job) -> Result:
@@ -106,7 +106,7 @@ def run_job(job: Job) -> Result:
 
 
 def load_result(folder: Path, job: Job) -> Result | None:
-    """The kept result of a job; None where it is not done. Raises ArtifactError for a file that is damaged."""
+    """Return the kept result of a job, None where it is not done. Raises ArtifactError for a file that is damaged."""
     path = folder / job.file
     if not path.is_file():
         return None
@@ -195,7 +195,7 @@ def in_processes(workers: int) -> Runner:
 
 
 def assign_gpus(jobs: Sequence[Job], gpus: int) -> list[tuple[Job, Job]]:
-    """Each job with itself placed on a GPU, in turn; left alone where it names its device or there is no GPU."""
+    """Return the jobs placed on GPUs in turn; a job that names its device, and all without a GPU, are unchanged."""
     return [
         (job, replace(job, device=f"cuda:{number % gpus}") if gpus and job.device == "auto" else job)
         for number, job in enumerate(jobs)

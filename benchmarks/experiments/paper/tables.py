@@ -45,12 +45,12 @@ class Table:
 
     @property
     def jobs(self) -> list[Job]:
-        """Every training that it takes."""
+        """Return every training that the table needs."""
         return [job for row in self.rows for job in row.jobs]
 
 
 def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: Mapping[str, str]) -> Table:
-    """A table's rows. `base` holds the schedule; `teachers` the paths of Table 4's, by name.
+    """Return a table's rows. `base` holds the schedule; `teachers` the paths of Table 4's, by name.
 
     Raises OptionError for table4 without any teacher of ours.
     """

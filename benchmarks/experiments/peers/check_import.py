@@ -36,7 +36,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def compare(checkpoint: Path, paths: list[Path]) -> dict[str, float]:
-    """Errors over all images, by name."""
+    """Return errors over all images, by name."""
     imported = read_anomalib(checkpoint, checkpoint.stem, report=lambda line: print(line, file=sys.stderr))
     ours, spec = imported.model(), imported.spec
     theirs = build_stfpm(checkpoint, spec.height).eval()
@@ -65,7 +65,7 @@ def compare(checkpoint: Path, paths: list[Path]) -> dict[str, float]:
 
 
 def as_anomalib(image: Image) -> torch.Tensor:
-    """A picture uint8 [H, W, 3], BGR, as anomalib reads one: float32 [1, 3, H, W], RGB, 0 to 1."""
+    """Return a picture uint8 [H, W, 3], BGR, as anomalib reads one: float32 [1, 3, H, W], RGB, 0 to 1."""
     return torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 255
 
 

@@ -44,13 +44,13 @@ class TorchExport:
         self._inferencer = TorchInferencer(path, device="cpu")
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
+        """Return maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
         found = [self._inferencer.predict(np.ascontiguousarray(image[..., ::-1])) for image in images]
         maps = [np.squeeze(one.anomaly_map.detach().numpy()).astype(np.float32) for one in found]
         return np.stack(maps), np.asarray([float(one.pred_score.reshape(-1)[0]) for one in found], np.float32)
 
     def close(self) -> None:
-        """Nothing to do: the process ends."""
+        """Release nothing: the process ends."""
 
 
 class OpenVinoExport:
@@ -67,7 +67,7 @@ class OpenVinoExport:
         self._request: Any = core.compile_model(model, "CPU", configuration).create_infer_request()
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
+        """Return maps and scores of images uint8 [N, H, W, 3], BGR, one by one."""
         maps, scores = [], []
         for image in images:
             planes = (image[..., ::-1].astype(np.float32) / 255).transpose(2, 0, 1)[np.newaxis]
@@ -77,7 +77,7 @@ class OpenVinoExport:
         return np.stack(maps), np.asarray(scores, np.float32)
 
     def close(self) -> None:
-        """Nothing to do: the process ends."""
+        """Release nothing: the process ends."""
 
 
 if __name__ == "__main__":

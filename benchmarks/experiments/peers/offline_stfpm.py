@@ -19,7 +19,7 @@ BATCH = 8
 
 @contextmanager
 def without_download() -> Iterator[None]:
-    """Within it timm gives every backbone random weights, also where pre-trained ones are asked for."""
+    """Make timm give every backbone random weights, also where pre-trained ones are requested."""
     create = timm.create_model
 
     def random(name: str, **options: Any) -> Any:  # noqa: ANN401
@@ -30,7 +30,7 @@ def without_download() -> Iterator[None]:
 
 
 def build_stfpm(checkpoint: Path | None, size: int) -> Stfpm:
-    """A trained model, or one of random weights (its speed is the same) for square images of `size` pixels."""
+    """Return a trained model, or one of random weights (its speed is the same) for square images of `size` pixels."""
     with without_download():
         if checkpoint:
             return Stfpm.load_from_checkpoint(checkpoint, map_location="cpu")
@@ -38,7 +38,7 @@ def build_stfpm(checkpoint: Path | None, size: int) -> Stfpm:
 
 
 def image_folder(good: Path, defective: Path | None, size: int) -> Folder:
-    """Images as anomalib's data module, a fifth of the good ones and all defective ones for validation."""
+    """Return images as anomalib's data module, a fifth of the good ones and all defective ones for validation."""
     return Folder(
         name=good.name,
         normal_dir=good.resolve(),

@@ -20,7 +20,7 @@ IMAGES = 24
 
 
 def frames(folder: Path, side: int = 256) -> Iterator[npt.NDArray[np.uint8]]:
-    """uint8 [1, side, side, 3] of up to IMAGES pictures."""
+    """Yield uint8 [1, side, side, 3] of up to IMAGES pictures."""
     for path in sorted(folder.glob("*.png"))[:IMAGES]:
         image = cv2.imread(str(path))
         assert image is not None, f"{path} is a picture"
@@ -28,7 +28,7 @@ def frames(folder: Path, side: int = 256) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def by_onnxruntime(model: Path, folder: Path, output: Path) -> None:
-    """QDQ, uint8 activations, int8 weights by channel; the head is left out."""
+    """Quantise to QDQ, uint8 activations, int8 weights by channel; the head is left out."""
     import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -54,7 +54,7 @@ def by_onnxruntime(model: Path, folder: Path, output: Path) -> None:
 
 
 def by_nncf(model: Path, folder: Path, output: Path) -> None:
-    """NNCF's post-training quantisation with its defaults; the head is left out."""
+    """Quantise by NNCF's post-training quantisation with its defaults; the head is left out."""
     import nncf
     import openvino
 

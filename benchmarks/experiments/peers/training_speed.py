@@ -65,11 +65,11 @@ class Turns(Callback):  # type: ignore[misc]
         self.seconds: list[float] = []
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401
-        """The clock starts."""
+        """Start the clock."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401
-        """The clock stops; then it is our turn."""
+        """Stop the clock, then run our turn."""
         self.seconds.append(time.perf_counter() - self._started)
         for one in self._ours:
             with torch.enable_grad():

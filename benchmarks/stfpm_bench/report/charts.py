@@ -164,7 +164,7 @@ def _chart(
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 of each decade, or at its decades alone."""
+    """Write plain numbers along a logarithmic axis, at 1, 2 and 5 of each decade, or at its decades alone."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))

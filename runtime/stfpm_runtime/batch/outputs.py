@@ -1,4 +1,4 @@
-"""Where verdicts go: JSON lines, overlays, a tally. A sink that fails never costs another sink the verdict."""
+"""Outputs of an inspection of files: JSON lines, overlays, a count, a line of progress."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import cv2
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
-from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.options import SaveOnly, is_saved
 from stfpm_runtime.sources import Frame, absolute
 from stfpm_runtime.verdict_counter import VerdictCounter
 
 
-class Sink(Protocol):
+class Output(Protocol):
     """Takes one verdict after the other, in the order of the frames."""
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
-        """Deal with the verdict on this frame. Raises OutputError where nothing that follows could be kept."""
+        """Take the verdict on a frame. Raises OutputError where no later verdict could be kept either."""
         ...
 
 
-def record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON has it; every key is there in every record, with null for what does not apply."""
+def to_json(frame: Frame, verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON has it: all keys in every record, null where one does not apply."""
     timings = verdict.timings
     return {
         "source": frame.source,
@@ -43,18 +42,18 @@ def record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
 
 
 class JsonLines:
-    """One line of JSON for each verdict, flushed at once: what was judged survives whatever comes after."""
+    """Writes one line of JSON for each verdict, and flushes it at once: an interruption loses no verdict."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
-        """Write the line. Raises OutputError when that fails: verdicts that nobody can read are not worth making."""
+        """Write the line. Raises OutputError where that fails: the inspection then has no result."""
         try:
-            self._file.write(json.dumps(record(frame, verdict), allow_nan=False) + "\n")
+            self._file.write(json.dumps(to_json(frame, verdict), allow_nan=False) + "\n")
             self._file.flush()
         except BrokenPipeError:
-            raise  # the reader has had enough: not a fault, see cli.run
+            raise  # the reader closed the pipe: not an error, see cli.run
         except OSError as error:
             raise OutputError(
                 f"{self._file.name}: the verdict on {frame.source} cannot be written ({error.strerror}); "
@@ -63,7 +62,7 @@ class JsonLines:
 
 
 class OverlayFolder:
-    """Overlays as PNG files that mirror the tree of the sources, whose root is `root`: none overwrites another.
+    """Writes overlays as PNG files that mirror the tree of the sources, whose root is `root`: none overwrites another.
 
     `broken/000.png` becomes `broken/000.png.overlay.png`; frame 17 of `clip.mp4` becomes
     `clip.mp4/000017.overlay.png`. One that cannot be written is reported once on stderr, and counted in `failures`.
@@ -81,18 +80,22 @@ class OverlayFolder:
             return
         path = self.path(frame)
         try:
-            _write_png(path, draw_overlay(frame.image, verdict))
+            drawn = draw_overlay(
+                frame.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
         except (OSError, cv2.error) as error:
             if not self.failures:
                 print(f"{path}: the overlay cannot be written ({error}); going on without", file=sys.stderr)
             self.failures += 1
 
     def path(self, frame: Frame) -> Path:
-        """Where the frame's overlay goes."""
-        below = absolute(frame.source).relative_to(self._root)
+        """Return the path of the frame's overlay."""
+        relative = absolute(frame.source).relative_to(self._root)
         if frame.index is None:
-            return self._folder / f"{below}.overlay.png"
-        return self._folder / below / f"{frame.index:06d}.overlay.png"
+            return self._folder / f"{relative}.overlay.png"
+        return self._folder / relative / f"{frame.index:06d}.overlay.png"
 
 
 class Tally(VerdictCounter):
@@ -110,19 +113,13 @@ class Tally(VerdictCounter):
 
 
 class Progress:
-    """A line on a terminal that counts, for whoever waits."""
+    """Shows the count as one line on a terminal."""
 
     def __init__(self, tally: Tally, stream: TextIO) -> None:
         self._tally = tally
         self._stream = stream
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
-        """Write the count over the last one, and leave the cursor so that the next line overwrites it."""
+        """Write the count over the previous one; the next line overwrites it."""
         not_passed = self._tally.total - self._tally.decisions["pass"]
         print(f"{self._tally.total} frames, {not_passed} not passed", end="\r", file=self._stream, flush=True)
-
-
-def _write_png(path: Path, image: Image) -> None:
-    encoded = cv2.imencode(".png", image)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())

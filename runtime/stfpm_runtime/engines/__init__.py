@@ -53,16 +53,16 @@ def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | 
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether Linux shows an NVIDIA GPU's driver: a card's, or a Jetson's."""
+    """Return whether Linux shows an NVIDIA GPU's driver: a card's, or a Jetson's."""
     return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg"))
 
 
 def _try_gpu(path: Path) -> Engine | None:
-    """The model on the GPU; None where ONNX Runtime has no CUDA, and with a warning where it has and cannot use it."""
+    """Open the model on the GPU. Return None where ONNX Runtime has no CUDA, or with a warning cannot use it."""
     try:
         from .onnx_runtime import providers
     except MissingExtraError:
-        return None  # there may be OpenVINO; whoever opens it on the CPU says what is missing
+        return None  # there may be OpenVINO; the error of the CPU engine says what is missing
     if "CUDAExecutionProvider" not in providers():
         if has_nvidia_gpu():
             LOG.warning(
@@ -103,7 +103,7 @@ def _open_on_cpu(path: Path, device: str, threads: int | None) -> Engine:
 
 
 def _suits_openvino(path: Path) -> bool:
-    """Whether OpenVINO is installed, its plug-in is at home on this CPU, and the file was written for it.
+    """Return whether OpenVINO is installed, its plug-in is for this CPU, and the file was written for it.
 
     The metadata is at the end of an ONNX file, as plain text: no need to parse 20 MB of weights to look into it.
     """

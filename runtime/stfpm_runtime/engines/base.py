@@ -1,4 +1,4 @@
-"""What every engine offers, and the one check of its input, so that all refuse bad input with the same sentence."""
+"""The interface of engines, and what they share: all refuse bad input with the same sentence."""
 
 from __future__ import annotations
 
@@ -21,24 +21,59 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """What the model file says of itself."""
+        """Return what the model file says of itself."""
         ...
 
     @property
     def provider(self) -> str:
-        """What really executes the graph, say `CPUExecutionProvider`."""
+        """Return what really executes the graph, say `CPUExecutionProvider`."""
         ...
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3].
+        """Return anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3].
 
         Raises EngineError for an input of another type or shape, and when the engine itself fails.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds. Closing twice is fine; inferring after it is an EngineError."""
+        """Free what the engine holds. It may be called twice; an `infer` after it raises EngineError."""
         ...
+
+
+class BaseEngine:
+    """The part that engines share: it checks the images, divides them into batches, and refuses them once closed.
+
+    An engine defines `_run`, for one batch, and `_free`.
+    """
+
+    def __init__(self, spec: Spec, provider: str, batch: int | None = None) -> None:
+        """Store what the engine is; `batch` is the only number of images that it runs at a time (None: any)."""
+        self.spec = spec
+        self.provider = provider
+        self._batch = batch
+        self._is_closed = False
+
+    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        """Return anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3].
+
+        Raises EngineError for an input of another type or shape, after `close`, and when the engine itself fails.
+        """
+        if self._is_closed:
+            raise EngineError("the engine was closed; open it again")
+        check_images(images, self.spec)
+        return in_batches(images, self._batch or len(images), self._run)
+
+    def close(self) -> None:
+        """Free what the engine holds. It may be called twice."""
+        self._is_closed = True
+        self._free()
+
+    def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
+        raise NotImplementedError
+
+    def _free(self) -> None:
+        pass
 
 
 def check_images(images: npt.NDArray[Any], spec: Spec) -> None:
@@ -68,7 +103,7 @@ def check_graph(found: Sequence[tuple[str, str, list[int]]], spec: Spec, path: P
 def in_batches(
     images: npt.NDArray[np.uint8], batch: int, run: Callable[[npt.NDArray[np.uint8]], tuple[Maps, Scores]]
 ) -> tuple[Maps, Scores]:
-    """Results of any number of images from a graph that takes `batch` at a time: the last ones are filled up."""
+    """Run any number of images through a graph that takes `batch` at a time: the last batch is filled up."""
     if len(images) == batch:
         return run(images)
     filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.artifact.onnx_metadata import read_spec
-from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
 from stfpm_runtime.files import user_cache_folder
 
-from .base import Maps, Scores, check_images, in_batches
+from .base import BaseEngine, Maps, Scores
 from .onnx_runtime import first_line, open_session, read_and_check_spec, session_options
 
 try:
@@ -48,7 +47,7 @@ class Binding(NamedTuple):
     run_options: Any
 
 
-class OnnxRuntimeGpuEngine:
+class OnnxRuntimeGpuEngine(BaseEngine):
     """Runs a fused graph in ONNX Runtime's CUDA or TensorRT provider.
 
     `graphs` turns CUDA graphs off, for measuring what they bring. Raises EngineError where the provider that was asked
@@ -59,35 +58,12 @@ class OnnxRuntimeGpuEngine:
         self._name = f"{'Tensorrt' if provider == 'TensorRT' else provider}ExecutionProvider"
         self._require_provider()
         self._graphs = graphs
+        self._on_cpu = ""
         self._session: ort.InferenceSession | None = self._open(path)
-        self._spec = read_and_check_spec(self._session, path)
+        spec = read_and_check_spec(self._session, path)
+        super().__init__(spec, self._name + self._on_cpu, spec.batch)
         self._bindings: dict[int, Binding] = {}
         self._graph_ids = itertools.count(1)
-
-    @property
-    def spec(self) -> Spec:
-        """What the model file says of itself."""
-        return self._spec
-
-    @property
-    def provider(self) -> str:
-        """What really executes the graph."""
-        return self._name + self._log_event
-
-    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
-        if self._session is None:
-            raise EngineError("the engine was closed; open it again")
-        check_images(images, self._spec)
-        try:
-            return in_batches(images, self._spec.batch or len(images), self._run)
-        except Exception as error:
-            raise EngineError(f"ONNX Runtime failed on the GPU: {first_line(error)}") from error
-
-    def close(self) -> None:
-        """Give the GPU's memory back."""
-        self._bindings = {}
-        self._session = None
 
     def _require_provider(self) -> None:
         available = ort.get_available_providers()
@@ -98,16 +74,16 @@ class OnnxRuntimeGpuEngine:
             )
 
     def _open(self, path: Path) -> ort.InferenceSession:
-        """A session that has every operator on the GPU or, where that cannot be, one that says so."""
-        said = io.StringIO()
-        ort.set_default_logger_severity(4)  # it complains at length of what we say in a line
-        with contextlib.redirect_stdout(said):
+        """Return a session with every operator on the GPU or, where that cannot be, one with some on the CPU."""
+        printed = io.StringIO()
+        ort.set_default_logger_severity(4)  # its messages are long; the exception says it in one line
+        with contextlib.redirect_stdout(printed):
             if hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # finds the CUDA libraries that came with pip
             session = self._strict_session(path) or self._tolerant_session(path)
         active = session.get_providers()
         if self._name not in active:
-            reason = said.getvalue().strip().partition("\n")[0] or "a library is missing, or there is no GPU"
+            reason = printed.getvalue().strip().partition("\n")[0] or "a library is missing, or there is no GPU"
             raise EngineError(f"{self._name} was asked for and {active[0]} is active: {reason}. {HINT}")
         return session
 
@@ -120,20 +96,19 @@ class OnnxRuntimeGpuEngine:
             raise
 
     def _strict_session(self, path: Path) -> ort.InferenceSession | None:
-        """A session without the CPU; None, and a remark, where some operator finds no place on the GPU."""
+        """Return a session without the CPU; None where the GPU cannot run an operator, which `provider` then says."""
         options = session_options()
         options.add_session_config_entry(*NO_FALLBACK)
-        self._log_event = ""
         try:
             session = open_session(path, options, self._providers(path))
         except ArtifactError:
-            self._log_event, self._graphs = " (some operators on the CPU)", False
+            self._on_cpu, self._graphs = " (some operators on the CPU)", False
             return None
         return session
 
     def _providers(self, path: Path) -> list[Any]:
-        wishes = {"enable_cuda_graph": "1" if self._graphs else "0", "use_tf32": "0"}
-        cuda = ("CUDAExecutionProvider", {**wishes, "cudnn_conv_algo_search": "EXHAUSTIVE"})
+        shared = {"enable_cuda_graph": "1" if self._graphs else "0", "use_tf32": "0"}
+        cuda = ("CUDAExecutionProvider", {**shared, "cudnn_conv_algo_search": "EXHAUSTIVE"})
         if self._name == cuda[0]:
             return [cuda]
         precision, cache = read_spec(path).precision, str(user_cache_folder() / "onnxruntime-tensorrt")
@@ -150,16 +125,23 @@ class OnnxRuntimeGpuEngine:
 
     def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
         assert self._session is not None, "checked by infer"
-        binding = self._bindings.get(len(images)) or self._bind(len(images))
-        binding.image.update_inplace(np.ascontiguousarray(images))
-        self._session.run_with_iobinding(binding.bound, binding.run_options)
-        return binding.maps.numpy(), binding.scores.numpy()
+        try:
+            binding = self._bindings.get(len(images)) or self._bind(len(images))
+            binding.image.update_inplace(np.ascontiguousarray(images))
+            self._session.run_with_iobinding(binding.bound, binding.run_options)
+            return binding.maps.numpy(), binding.scores.numpy()
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed on the GPU: {first_line(error)}") from error
+
+    def _free(self) -> None:
+        self._bindings = {}
+        self._session = None
 
     def _bind(self, frames: int) -> Binding:
         assert self._session is not None, "checked by infer"
         while len(self._bindings) >= MOST_SHAPES:
             del self._bindings[next(iter(self._bindings))]
-        height, width, channels = self._spec.input_shape
+        height, width, channels = self.spec.input_shape
 
         def buffer(shape: list[int], dtype: type) -> Any:  # noqa: ANN401
             return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cuda", 0)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
 
-from .base import Maps, Scores, check_graph, check_images, in_batches
+from .base import BaseEngine, Maps, Scores, check_graph
 
 try:
     import openvino
@@ -24,13 +24,11 @@ CONFIGURATION = {
 }
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(BaseEngine):
     """Runs a fused graph in OpenVINO's CPU plug-in.
 
     `threads` is the number of threads for one frame (None: OpenVINO's choice).
     """
-
-    provider = "OpenVINO CPU"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if not path.is_file():
@@ -43,48 +41,36 @@ class OpenVinoEngine:
             raise ArtifactError(f"{path}: OpenVINO cannot load it ({_first_line(error)}); export it again") from error
         if text is None:
             raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
-        self._spec = Spec.from_json(text, str(path))
-        check_graph(_inputs_and_outputs(model), self._spec, path)
-        if self._spec.batch is None:
-            model.reshape({"image": [1, *self._spec.input_shape]})  # a free dimension costs it speed
+        spec = Spec.from_json(text, str(path))
+        check_graph(_inputs_and_outputs(model), spec, path)
+        if spec.batch is None:
+            model.reshape({"image": [1, *spec.input_shape]})  # a free dimension costs it speed
         configuration = CONFIGURATION | ({} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)})
         try:
             self._request: Any = core.compile_model(model, "CPU", configuration).create_infer_request()
         except Exception as error:
             raise ArtifactError(f"{path}: OpenVINO cannot run it ({_first_line(error)}); export it again") from error
-
-    @property
-    def spec(self) -> Spec:
-        """What the model file says of itself."""
-        return self._spec
-
-    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
-        if self._request is None:
-            raise EngineError("the engine was closed; open it again")
-        check_images(images, self._spec)
-        try:
-            return in_batches(images, self._spec.batch or 1, self._run)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
+        super().__init__(spec, "OpenVINO CPU", spec.batch or 1)
 
     def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        results = self._request.infer({"image": images})
-        return results["anomaly_map"].copy(), results["score"].copy()  # its own arrays are written again
+        try:
+            results = self._request.infer({"image": images})
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
+        return results["anomaly_map"].copy(), results["score"].copy()  # it reuses its own arrays
 
-    def close(self) -> None:
-        """Give the model's memory back."""
+    def _free(self) -> None:
         self._request = None
 
 
 def _metadata(model: openvino.Model) -> str | None:
-    """The ONNX file's metadata of ours: OpenVINO keeps it in the framework's section of its run-time information."""
+    """Return our metadata of the ONNX file: OpenVINO keeps it in the framework's part of its run-time information."""
     path = ["framework", METADATA_KEY]
     return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
 
 
 def _inputs_and_outputs(model: openvino.Model) -> list[tuple[str, str, list[int]]]:
-    """Name, ONNX Runtime's name of the type, and all dimensions but the first."""
+    """Return name, ONNX Runtime's name of the type, and all dimensions but the first, of each input and output."""
     types = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
     found = []
     for value in (*model.inputs, *model.outputs):

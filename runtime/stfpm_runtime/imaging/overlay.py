@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.detector import Verdict
-from stfpm_runtime.engines.base import Maps
-
 from .preprocessing import Image, to_bgr8
 
+AnomalyMap = npt.NDArray[np.float32]
+"""[H, W], at least 0, higher for more anomalous."""
 OPACITY = 0.55
-"""Of the hottest colour, so that the defect shows through; the coldest is see-through."""
+"""Opacity of the hottest colour, so that the defect shows through; the coldest is transparent."""
 HOTTEST = 225
 """The colour scale's last entry in use: a bright red. Its very end, 255, is nearly black."""
 CAPTION_WIDTH_PX = 200
@@ -30,32 +29,39 @@ ENLARGED_PX = 2048
 """No side grows beyond this by being enlarged."""
 WHITE = (255, 255, 255)
 COLOURS = {"pass": (120, 220, 120), "reject": (80, 80, 255), "fault": (0, 190, 255)}
-"""Of the caption, BGR."""
+"""Colour of the caption, BGR."""
 
 
-def draw_overlay(frame: npt.NDArray[Any], verdict: Verdict) -> Image:
-    """The verdict drawn on its frame: uint8 [H, W, 3], BGR, for any frame that `to_bgr8` takes (BGR where coloured).
+def draw_overlay(
+    frame: npt.NDArray[Any],
+    decision: str,
+    score: float | None,
+    threshold: float,
+    anomaly_map: AnomalyMap | None = None,
+    reason: str = "",
+) -> Image:
+    """Return the frame with a verdict drawn on it: uint8 [H, W, 3], BGR, for any frame that `to_bgr8` takes.
 
-    A frame too small for a legible caption is enlarged by a whole number k, to [k H, k W, 3]. A fault has no map: it
-    gets the caption alone. Raises ImageError for a frame that is no picture.
+    A frame too small for a legible caption is enlarged by a whole number k, to [k H, k W, 3]. Without a map, as for a
+    fault, it gets the caption alone. Raises ImageError for a frame that is no picture.
     """
-    picture = _enlarge(to_bgr8(frame))
-    if verdict.anomaly_map is None:
-        return _caption(picture, caption(verdict), COLOURS[verdict.decision], at_top=True)
-    picture = _blend(picture, heat(verdict.anomaly_map, verdict.threshold))
+    picture, colour, words = _enlarge(to_bgr8(frame)), COLOURS[decision], caption(decision, score, threshold)
+    if anomaly_map is None:
+        return _caption(picture, words, colour, at_top=True)
+    picture = _blend(picture, heat(anomaly_map, threshold))
     # The caption goes where it hides less, and the contour on top of it: no defect is hidden.
-    rows = max(1, len(verdict.anomaly_map) // 8)
-    at_top = bool(verdict.anomaly_map[:rows].max() <= verdict.anomaly_map[-rows:].max())
-    picture = _caption(picture, caption(verdict), COLOURS[verdict.decision], at_top)
-    if verdict.reason:  # the decision does not follow from this frame alone
-        picture = _caption(picture, verdict.reason, COLOURS[verdict.decision], not at_top)
-    above = verdict.anomaly_map > np.float64(verdict.threshold)  # a plain float would be rounded to float32 first
+    rows = max(1, len(anomaly_map) // 8)
+    at_top = bool(anomaly_map[:rows].max() <= anomaly_map[-rows:].max())
+    picture = _caption(picture, words, colour, at_top)
+    if reason:  # the decision does not follow from this frame alone
+        picture = _caption(picture, reason, colour, not at_top)
+    above = anomaly_map > np.float64(threshold)  # a plain float would be rounded to float32 first
     picture[contour(above, *picture.shape[:2])] = WHITE
     return picture
 
 
-def heat(anomaly_map: Maps, threshold: float) -> npt.NDArray[np.float32]:
-    """A map of any shape as heat from 0 to 1: the root of map / (2 threshold), clipped.
+def heat(anomaly_map: AnomalyMap, threshold: float) -> npt.NDArray[np.float32]:
+    """Return a map of any shape as heat from 0 to 1: the root of map / (2 threshold), clipped.
 
     The map is a product of cosine distances, so its tail is heavy: a linear scale would show the peak and nothing else.
     """
@@ -65,7 +71,7 @@ def heat(anomaly_map: Maps, threshold: float) -> npt.NDArray[np.float32]:
 
 
 def contour(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a frame, bool [height, width], that surround the map's cells above the threshold, bool [h, w].
+    """Return the pixels of a frame, bool [height, width], that surround the cells above the threshold, bool [h, w].
 
     They lie outside, so that even a single cell stays visible. Cells are not smoothed: what is surrounded is exactly
     what was judged.
@@ -78,25 +84,24 @@ def contour(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArra
 
 
 def cover(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a frame, bool [height, width], that a cell above the threshold, bool [h, w], has any share in."""
+    """Return the pixels of a frame, bool [height, width], that a cell above the threshold, bool [h, w], overlaps."""
     return _cover_rows(_cover_rows(above, height).T, width).T
 
 
-def caption(verdict: Verdict) -> str:
-    """The verdict in a few words: `REJECT 0.0312 > 0.0125`."""
-    if verdict.score is None:
-        return f"{verdict.decision.upper()} not judged"
-    sign = ">" if verdict.score > verdict.threshold else "<="
-    return f"{verdict.decision.upper()} {verdict.score:.4g} {sign} {verdict.threshold:.4g}"
+def caption(decision: str, score: float | None, threshold: float) -> str:
+    """Return a verdict in a few words: `REJECT 0.0312 > 0.0125`."""
+    if score is None:
+        return f"{decision.upper()} not judged"
+    return f"{decision.upper()} {score:.4g} {'>' if score > threshold else '<='} {threshold:.4g}"
 
 
 def _cover_rows(above: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
-    """Cells [h, w] to pixels [rows, w]: row r has a share in the cells from r h / rows up to (r + 1) h / rows."""
+    """Map cells [h, w] to pixels [rows, w]: row r overlaps the cells from r h / rows up to (r + 1) h / rows."""
     cells = len(above)
     starts = np.arange(rows) * cells // rows
     ends = -(-np.arange(1, rows + 1) * cells // rows)
-    below = np.concatenate([np.zeros((1, above.shape[1]), np.int32), np.cumsum(above, axis=0, dtype=np.int32)])
-    covered: npt.NDArray[np.bool_] = below[ends] > below[starts]
+    counts = np.concatenate([np.zeros((1, above.shape[1]), np.int32), np.cumsum(above, axis=0, dtype=np.int32)])
+    covered: npt.NDArray[np.bool_] = counts[ends] > counts[starts]
     return covered
 
 
@@ -108,7 +113,7 @@ def _enlarge(image: Image) -> Image:
 
 
 def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
-    """Colour over the image uint8 [H, W, 3], as opaque as the heat map [h, w] is hot."""
+    """Lay colours over the image uint8 [H, W, 3], as opaque as the heat map [h, w] is hot."""
     size = image.shape[1], image.shape[0]
     smooth = cv2.resize(heat_map, size, interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((smooth * HOTTEST).astype(np.uint8), cv2.COLORMAP_TURBO)
@@ -117,7 +122,7 @@ def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
 
 
 def _caption(image: Image, text: str, colour: tuple[int, int, int], at_top: bool) -> Image:
-    """The text on a dark ground in a corner of the image [H, W, 3]: a third of its width, or as much as it needs."""
+    """Write text on a dark ground in a corner of the image [H, W, 3]: a third of its width, or as much as it needs."""
     height, width = image.shape[:2]
     (unit_width, unit_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)
     scale = min(max(width / 3 / unit_width, 0.5), 0.95 * width / unit_width, 0.5 * height / unit_height)

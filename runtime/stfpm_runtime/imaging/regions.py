@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.engines.base import Maps
 from stfpm_runtime.errors import ImageError
-from stfpm_runtime.line.config.camera import RegionOptions
 
-from .overlay import cover
+from .overlay import AnomalyMap, cover
 from .preprocessing import Image
 
 Weights = npt.NDArray[np.float32]
@@ -33,7 +31,7 @@ class Tiling:
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """(top, left) of each tile, row by row."""
+        """Return (top, left) of each tile, row by row."""
         return [(top, left) for top in self.tops for left in self.lefts]
 
 
@@ -49,47 +47,57 @@ class Cut:
     polygon: npt.NDArray[np.int32] | None
     """Corners [n, 2], x and y in the image; None: all of it counts."""
 
-    def merge(self, maps: Sequence[Maps]) -> Maps:
-        """The crops' anomaly maps, each float32 [h, w], as the region's: tiles blended, 0 outside the polygon."""
+    def merge(self, maps: Sequence[AnomalyMap]) -> AnomalyMap:
+        """Merge the crops' maps, each float32 [h, w], to the region's: tiles blended, 0 outside the polygon."""
         merged = maps[0] if self.tiling is None else blend(maps, self.tiling)
         if self.polygon is None:
             return merged
         return np.where(_mask(self.polygon, self.image.shape[:2], merged.shape), merged, np.float32(0))
 
 
-def cut(frame: Image, region: RegionOptions) -> Cut:
-    """The region of a frame uint8 [H, W, 3]; nothing is copied. Raises ImageError where the frame does not hold it."""
+def cut(
+    frame: Image,
+    name: str,
+    rectangle: tuple[int, int, int, int] | None = None,
+    polygon: Sequence[tuple[int, int]] = (),
+    tile: int | None = None,
+    overlap: int = 0,
+) -> Cut:
+    """Cut a region out of a frame uint8 [H, W, 3], without copying; all lengths are in pixels of the frame.
+
+    `rectangle` is x, y, width and height (None: the polygon's, or the whole frame), `polygon` its corners x, y, `tile`
+    the side of the square tiles (None: one picture), and `overlap` the least that neighbouring tiles share. `name`
+    stands in the messages. Raises ImageError where the frame does not hold the region, or the region its tiles.
+    """
     height, width = frame.shape[:2]
-    left, top, right, bottom = _bounds(region, height, width)
+    left, top, right, bottom = _bounds(rectangle, polygon, height, width)
     if right > width or bottom > height:
         raise ImageError(
-            f"region {region.name} reaches to {right}, {bottom}, the frame is {width}x{height}; "
+            f"region {name} reaches to {right}, {bottom}, the frame is {width}x{height}; "
             "expected a frame that holds it: mend the region, or the camera's resolution"
         )
     image = frame[top:bottom, left:right]
-    corners = [(x - left, y - top) for x, y in region.polygon]
-    polygon = np.array(corners, np.int32) if corners else None
-    if region.tile is None:
-        return Cut(image, (image,), None, polygon)
-    side = region.tile
-    if min(image.shape[:2]) < side:
+    corners = np.array([(x - left, y - top) for x, y in polygon], np.int32) if polygon else None
+    if tile is None:
+        return Cut(image, (image,), None, corners)
+    if min(image.shape[:2]) < tile:
         raise ImageError(
-            f"region {region.name} is {image.shape[1]}x{image.shape[0]}, its tiles {side}x{side}; "
+            f"region {name} is {image.shape[1]}x{image.shape[0]}, its tiles {tile}x{tile}; "
             "expected tiles that fit: make them smaller, or leave them out"
         )
-    tiling = lay_tiles(image.shape[0], image.shape[1], side, region.overlap)
-    crops = tuple(image[top : top + side, left : left + side] for top, left in tiling.corners)
-    return Cut(image, crops, tiling, polygon)
+    tiling = lay_tiles(image.shape[0], image.shape[1], tile, overlap)
+    crops = tuple(image[top : top + tile, left : left + tile] for top, left in tiling.corners)
+    return Cut(image, crops, tiling, corners)
 
 
 @functools.lru_cache(maxsize=64)
 def lay_tiles(height: int, width: int, side: int, overlap: int) -> Tiling:
-    """As few tiles as cover the picture with at least that overlap; the last row and column end where it does."""
+    """Lay as few tiles as cover the picture with at least that overlap; the last row and column end where it does."""
     return Tiling(height, width, side, _starts(height, side, overlap), _starts(width, side, overlap))
 
 
-def blend(maps: Sequence[Maps], tiling: Tiling) -> Maps:
-    """Tiles' maps, each float32 [h, w] in the order of `tiling.corners`, as one map of the whole picture.
+def blend(maps: Sequence[AnomalyMap], tiling: Tiling) -> AnomalyMap:
+    """Merge tiles' maps, each float32 [h, w] in the order of `tiling.corners`, to one map of the whole picture.
 
     Where tiles overlap it is their weighted mean: a tile counts most at its middle and least at its border, where
     the network saw half of what is there and zeros beyond. Elsewhere a tile's map is taken as it is.
@@ -105,25 +113,27 @@ def blend(maps: Sequence[Maps], tiling: Tiling) -> Maps:
     return merged
 
 
-def _bounds(region: RegionOptions, height: int, width: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) in pixels of the frame, the last two exclusive."""
-    if region.rectangle is not None:
-        x, y, region_width, region_height = region.rectangle
+def _bounds(
+    rectangle: tuple[int, int, int, int] | None, polygon: Sequence[tuple[int, int]], height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) in pixels of the frame, the last two exclusive."""
+    if rectangle is not None:
+        x, y, region_width, region_height = rectangle
         return x, y, x + region_width, y + region_height
-    if region.polygon:
-        xs, ys = zip(*region.polygon, strict=True)
+    if polygon:
+        xs, ys = zip(*polygon, strict=True)
         return min(xs), min(ys), max(xs) + 1, max(ys) + 1
     return 0, 0, width, height
 
 
 def _starts(length: int, side: int, overlap: int) -> tuple[int, ...]:
-    """Where tiles begin along one side: the fewest that reach, evenly spread."""
+    """Return where tiles begin along one side: as few as possible, at equal distances."""
     count = 1 + max(0, -(-(length - side) // (side - overlap)))
     return tuple(round(k * (length - side) / (count - 1)) for k in range(count)) if count > 1 else (0,)
 
 
 def _shares(starts: Sequence[int], side: int, cells: int) -> tuple[list[int], list[Weights]]:
-    """Along one side: the cell where each tile begins, and the share float32 [cells] that it has in each of its cells.
+    """Return, along one side, the cell where each tile begins, and its share float32 [cells] in each of its cells.
 
     All tiles' shares of a cell add up to 1. A tile's weight rises linearly from its border to its middle.
     """
@@ -136,7 +146,7 @@ def _shares(starts: Sequence[int], side: int, cells: int) -> tuple[list[int], li
 
 
 def _mask(corners: npt.NDArray[np.int32], size: Sequence[int], cells: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Which cells, bool [h, w], the polygon has any share in; `size` is the image's height and width."""
+    """Return the cells, bool [h, w], that the polygon overlaps; `size` is the image's height and width."""
     return _mask_of(corners.tobytes(), (size[0], size[1]), (cells[0], cells[1]))
 
 

@@ -1,4 +1,4 @@
-"""Judging frames that meet: their regions and tiles go through the engine together, and come back as verdicts."""
+"""Judge frames of all cameras together: their regions and tiles go through the engine in one batch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .decide import apply_threshold
 
 LOG = logging.getLogger("stfpm.inspector")
 PROBE_S = 1.0
-"""Between two attempts to run an engine that failed, while no frame comes."""
+"""Seconds between two attempts to run an engine that failed, while no frame comes."""
 ThresholdOf = Callable[[str, str], float]
-"""The threshold of a camera's region, by their names."""
+"""Returns the threshold of a camera's region, by their names."""
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedPart:
-    """One part of a frame, and the verdict on it alone: no frame before it had a say."""
+    """One part of a frame, and the verdict on it without regard to the frames before."""
 
     triggered: TriggeredFrame
     region: RegionOptions
@@ -43,7 +43,7 @@ class JudgedPart:
 
 
 class Inspector:
-    """Judges whatever frames are at hand, of any cameras, with one detector."""
+    """Judges frames with one detector. For one thread."""
 
     def __init__(self, detector: Detector, batch: int, threshold_of: ThresholdOf) -> None:
         """Store the detector, the number of pictures in one run of it at most, and where thresholds come from."""
@@ -54,15 +54,15 @@ class Inspector:
         self._probe_s = 0.0
 
     def judge(self, frames: Sequence[TriggeredFrame]) -> list[JudgedPart]:
-        """A verdict for each region of each triggered, in their order. Whatever breaks is a fault; nothing is raised.
+        """Return a verdict for each region of each frame, in their order. A failure makes a fault; nothing is raised.
 
-        Even a bug: its traceback is logged, its frames are faults, and the line goes on.
+        That includes an internal error: its traceback is logged, its frames are faults, and the line goes on.
         """
         taken_ns = time.monotonic_ns()
         try:
             return self._judge(frames, taken_ns)
         except Exception as error:
-            LOG.exception("a bug: these frames were not judged")
+            LOG.exception("internal error: these frames were not judged")
             return self.refuse(frames, f"internal error: {type(error).__name__}: {error}")
 
     def engine_works(self) -> bool:
@@ -80,7 +80,7 @@ class Inspector:
         return self._works
 
     def _run(self, crops: Sequence[Image]) -> list[Verdict]:
-        """Run the engine on pictures, and keep whether it gave usable results for all of them."""
+        """Run the engine on pictures, and store whether it gave usable results for all of them."""
         self._works, self._probe_s = False, time.monotonic() + PROBE_S
         verdicts = [
             verdict
@@ -92,7 +92,7 @@ class Inspector:
         return verdicts
 
     def refuse(self, frames: Sequence[TriggeredFrame], reason: str) -> list[JudgedPart]:
-        """Faults for all their regions, unseen."""
+        """Return faults for all regions of these frames, without running the engine."""
         taken_ns = time.monotonic_ns()
         return [
             self._fault(triggered, region, reason, taken_ns)
@@ -119,11 +119,13 @@ class Inspector:
         return judged
 
     def _cut(self, triggered: TriggeredFrame, region: RegionOptions) -> Cut | str:
-        """The region, or why there is none."""
+        """Return the region's pictures, or why there are none."""
         if triggered.frame.image is None:
             return triggered.frame.error or "the source gave a frame without pixels"
         try:
-            return cut(triggered.frame.image, region)
+            return cut(
+                triggered.frame.image, region.name, region.rectangle, region.polygon, region.tile, region.overlap
+            )
         except ImageError as error:
             return str(error)
 

@@ -21,7 +21,7 @@ __all__ = [
 def open_source(address: str, *, on_event: OnEvent, options: SourceOptions | None = None) -> Source:
     """Return the source of this address, with its threads started; docs/sources.md has the kinds. Close it when done.
 
-    A camera need not be there: it is opened as soon as it answers, and events tell of it. Raises OptionError for an
+    A camera need not be there: it is opened as soon as it answers, and events report it. Raises OptionError for an
     address or an option that makes no sense here or needs what is not installed, DataError for files that do not exist.
     """
     options = options or SourceOptions()

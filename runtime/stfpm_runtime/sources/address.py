@@ -16,7 +16,7 @@ HIDDEN = "***"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _KNOWN_HARMLESS = {"channel", "subtype", "stream", "streamtype", "camera", "profile", "codec", "videocodec", "unicast",
                    "resolution", "width", "height", "fps", "framerate", "action", "transport", "proto"}  # fmt: skip
-"""Parameters of a query whose values may be seen: they tell the streams of one device apart. All others are hidden."""
+"""Parameters of a query whose values may be shown, as they only name a stream of the device. All others are hidden."""
 _SECRETIVE = re.compile(r"pass|pwd|user|login|auth|token|secret|key|sign|session|(^|[^a-z])(pw|id|pin)([^a-z]|$)", re.I)
 _PROPERTY = re.compile(r"""([\w:-]+)\s*=\s*("(?:[^"\\]|\\.)*"?|'[^']*'?|\S+)""")
 
@@ -87,7 +87,7 @@ def _redact_property(match: re.Match[str]) -> str:
 def _redact_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
     if not equals:
-        return HIDDEN if name else ""  # a bare word may well be a token
+        return HIDDEN if name else ""  # a parameter without a value may be a token
     return f"{name}={value if name.lower() in _KNOWN_HARMLESS else HIDDEN}"
 
 

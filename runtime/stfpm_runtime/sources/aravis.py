@@ -22,7 +22,7 @@ from .pixel_formats import to_picture
 BUFFERS = 8
 """Frames that the library may fill while the thread copies one."""
 POLL_US = 100_000
-"""How long one wait for a frame takes; between two of them the thread looks whether it is to end."""
+"""How long one wait for a frame takes; between two waits the thread checks whether it must stop."""
 CONTINUOUS = 0
 """ARV_ACQUISITION_MODE_CONTINUOUS"""
 _UNKNOWN, _SUCCESS, _CLEARED, _ABORTED = -1, 0, 1, 7
@@ -30,7 +30,7 @@ _STATUS = {
     2: "it did not come in time", 3: "packets are missing", 4: "a packet has a wrong number",
     5: "its size differs from the camera's payload", 6: "it was not filled completely", 8: "it is no picture",
 }  # fmt: skip
-"""ArvBufferStatus of Aravis 0.8, GigE Vision and USB3 Vision alike."""
+"""ArvBufferStatus of Aravis 0.8, the same for GigE Vision and USB3 Vision."""
 _OPENING = threading.Lock()  # the library's list of devices is for one thread
 
 LIBRARY = "libaravis-0.8.so.0"
@@ -83,7 +83,6 @@ class AravisCamera:
         self._callback = CONTROL_LOST(lambda device, data: self._lost.set())
         self._handler = 0
         self._stream: int | None = None
-        self._device = device
         try:
             with _OPENING:
                 self._camera: int | None = library.call("arv_camera_new", device.encode() or None)

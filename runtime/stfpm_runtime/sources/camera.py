@@ -33,7 +33,7 @@ class RawFrame:
     """One frame as the camera gave it, not decoded yet, as it may be dropped."""
 
     raw: Pixels
-    """An array of its own, which no next frame overwrites."""
+    """An array that no later frame overwrites."""
     decode: Callable[[Pixels], Pixels]
     """Makes of `raw` what `to_bgr8` takes. Raises ImageError."""
     size: str

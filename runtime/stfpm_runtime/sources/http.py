@@ -100,7 +100,7 @@ class HttpCamera:
         return jpeg_frame(data, self._options.max_megapixels)
 
     def _snapshot(self, timeout_s: float) -> RawFrame:
-        """Return the picture in the answer, or what came of it before the connection ended."""
+        """Return the picture in the answer, or the part of it that came before the connection ended."""
         until_s = time.monotonic() + timeout_s
         data = bytearray()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ CLOSE_S = 0.8
 GRACE_S = 0.5
 """How much longer than a camera's own time-out the supervisor waits for the call that should have kept it."""
 WANTED_S = 0.1
-"""How often a thread that waits for a request for a picture looks whether it is to stop, in seconds."""
+"""How often a thread that waits for a request for a picture checks whether it must stop, in seconds."""
 
 
 @dataclass(eq=False)
@@ -52,17 +53,16 @@ class LiveSource(Worker):
         self.mailbox = FrameMailbox[ReceivedFrame]()
         self.freeze_detector = FreezeDetector(options.frozen_after_s)
         """Knows frames of all connections: a picture from before a loss may come again after it."""
-        self.changed = threading.Event()
-        """Wakes the supervisor: the connection has changed, or the source is closed."""
+        self.events = queue.SimpleQueue[tuple[_Connection | None, EventKind, str]]()
+        """Events of the connections for the supervisor, with their details."""
         self.options = options
         self.open_camera = open_camera
         self.received = 0
         """Number of frames that were put into the mailbox."""
         self._name = name
         self._on_event = on_event
-        self._reported = False  # whether any event was sent
+        self._reported: set[EventKind] = set()  # kinds of events that were sent
         self._lost = False
-        self._unchecked = False  # whether the event `unchecked` was sent
         self._connection: _Connection | None = None
 
     @property
@@ -100,7 +100,7 @@ class LiveSource(Worker):
     def wake(self) -> None:
         """Wake the supervisor and the thread that waits for a frame."""
         self.mailbox.close()
-        self.changed.set()
+        self.events.put((None, "lost", ""))
 
     def run(self) -> None:
         """Open the camera, watch it until it is lost, and open it again, until the source is closed."""
@@ -118,48 +118,35 @@ class LiveSource(Worker):
                 stuck.append(self._connection)
                 if reason:
                     self.mailbox.clear("")
-                    self._report_lost(reason)
+                    self._report("lost", reason)
                 if time.monotonic() - began_s > options.retry_most_s:
-                    backoff.reset()  # one that lasted is opened again at once; one that comes and goes ever less often
+                    backoff.reset()  # after a long connection the waits begin again with the shortest one
             self.stopping.wait(backoff.next_s())
 
     def _watch(self, connection: _Connection) -> str:
-        """Report what happens to the connection. Return why it is lost; an empty text when the source is closed."""
-        frozen = came = False
-        while True:
-            self.changed.clear()  # first: what happens from here on wakes this thread again
-            if self.stopping.is_set():
-                return ""
-            reason, frozen_s = connection.reason, connection.frozen_s
-            if connection.frames and not came:
-                came = True
-                self._report_came(connection)
-            if (frozen_s > 0) != frozen:
-                frozen = not frozen
-                detail = f"the same picture to the last bit for {frozen_s:.1f} s; it is not given on"
-                self._report(*("frozen", detail) if frozen else ("thawed", "frames differ again"))
-            if reason is not None:
-                return reason
-            left_s = connection.left_s()
-            if left_s <= 0:
-                return f"no frame for {connection.quiet_s():.1f} s"
-            self.changed.wait(left_s)
-
-    def _report_came(self, connection: _Connection) -> None:
-        self._report("regained" if self._reported else "opened", connection.size)
-        if connection.unchecked and not self._unchecked:
-            self._unchecked = True
-            self._report("unchecked", connection.unchecked)
-        self._lost = False
-
-    def _report_lost(self, reason: str) -> None:
-        """Report a loss once: attempts to open the camera again that fail are not reported."""
-        if not self._lost:
-            self._report("lost", reason)
-        self._lost = True
+        """Report the events of the connection. Return why it is lost; an empty text when the source is closed."""
+        while not self.stopping.is_set():
+            try:
+                sender, kind, detail = self.events.get(timeout=max(0.0, connection.left_s()))
+            except queue.Empty:
+                if connection.left_s() <= 0:
+                    return f"no frame for {connection.quiet_s():.1f} s"
+                continue
+            if sender is connection and kind == "lost":
+                return detail
+            if sender is connection:
+                self._report(kind, detail)
+        return ""
 
     def _report(self, kind: EventKind, detail: str) -> None:
-        self._reported = True
+        """Send an event. A loss is reported once, not for each attempt to open the camera again; so is `unchecked`."""
+        if (kind == "lost" and self._lost) or (kind == "unchecked" and kind in self._reported):
+            return
+        if kind == "opened" and self._reported:
+            kind = "regained"
+        if kind in ("lost", "regained"):
+            self._lost = kind == "lost"
+        self._reported.add(kind)
         try:
             self._on_event(Event(self._name, kind, detail))
         except Exception:
@@ -169,22 +156,15 @@ class LiveSource(Worker):
 class _Connection(Worker):
     """Opens a camera once and reads it in its own thread, until it is lost or the thread is stopped; then closes it.
 
-    It puts frames into the source's mailbox, except while they are frozen, and wakes the supervisor for all other
-    changes. A thread that hangs in the driver puts nothing more once it was stopped.
+    It puts frames into the source's mailbox, except while they are frozen, and sends events to the supervisor. A thread
+    that hangs in the driver puts nothing more once it was stopped.
     """
 
     def __init__(self, source: LiveSource) -> None:
         super().__init__(f"camera {source.name}")
-        self.reason: str | None = None
-        """Why it was lost; None while it was not."""
-        self.frozen_s = 0.0
-        """For how long the camera has given the same picture, if that is too long; 0 otherwise."""
-        self.unchecked = ""
-        """What damage of its frames cannot be found."""
-        self.frames = 0
-        self.size = ""
-        """Of the first frame: 640x480."""
         self._source = source
+        self._frames = 0
+        self._frozen = False
         self._opened = False  # a camera that waits for a trigger may give no frame for long after that
         self._on_demand = False
         self._last_ns = time.monotonic_ns()
@@ -196,52 +176,56 @@ class _Connection(Worker):
     def left_s(self) -> float:
         """Return for how many seconds more the camera may be silent; not above 0 when it is lost."""
         options = self._source.options
-        limit_s = options.silent_after_s if self.frames else options.open_timeout_s
+        limit_s = options.silent_after_s if self._frames else options.open_timeout_s
         may_be_silent = not limit_s or (self._opened and not options.silent_after_s)
         if self._on_demand or may_be_silent:  # requests for pictures have time limits of their own
             return threading.TIMEOUT_MAX
         return limit_s + GRACE_S - self.quiet_s()
 
     def run(self) -> None:
-        """Read the camera, and keep the reason why it ended."""
+        """Read the camera until it is lost, and send the reason."""
         try:
             self._read()
         except CameraLostError as error:
-            self.reason = str(error)
+            self._send("lost", str(error))
         except Exception as error:
             LOG.exception("a bug ended the thread of a camera")
-            self.reason = f"internal error ({type(error).__name__})"
-        self._source.changed.set()
+            self._send("lost", f"internal error ({type(error).__name__})")
 
     def _read(self) -> None:
         self._source.freeze_detector.forget_number()
         camera = self._source.open_camera()
-        self._opened, self._on_demand, self.unchecked = True, camera.on_demand, camera.unchecked
+        self._opened, self._on_demand = True, camera.on_demand
         try:
             while not self.stopping.is_set():
-                if self.frames and self._on_demand and not self._source.mailbox.wait_until_wanted(WANTED_S):
+                if self._frames and self._on_demand and not self._source.mailbox.wait_until_wanted(WANTED_S):
                     continue
                 raw = camera.read()
                 if raw is not None and not self.stopping.is_set():
-                    self._put(raw)
+                    self._put(raw, camera.unchecked)
         except CameraLostError as error:
-            self.reason = str(error)  # at once: closing may take its time
-            self._source.changed.set()
+            self._send("lost", str(error))  # at once: closing may take its time
         finally:
             camera.close()
 
-    def _put(self, raw: RawFrame) -> None:
+    def _put(self, raw: RawFrame, unchecked: str) -> None:
         source, now_ns = self._source, time.monotonic_ns()
         repeated = source.freeze_detector.is_repeated(raw.raw if raw.content is None else raw.content, raw.number)
         frozen_s = source.freeze_detector.frozen_s()
-        changed = (frozen_s > 0) != (self.frozen_s > 0) or not self.frames
-        self.size = self.size or raw.size
-        self.frozen_s, self._last_ns = frozen_s, now_ns
-        self.frames += 1
+        self._last_ns = now_ns
+        self._frames += 1
         if not frozen_s or self._on_demand:
-            source.mailbox.put(
-                "", ReceivedFrame(raw, source.received, raw.arrived_ns or now_ns, repeated, droppable=True)
-            )
+            arrived_ns = raw.arrived_ns or now_ns
+            source.mailbox.put("", ReceivedFrame(raw, source.received, arrived_ns, repeated, droppable=True))
             source.received += 1
-        if changed:
-            source.changed.set()
+        if self._frames == 1:
+            self._send("opened", raw.size)
+            if unchecked:
+                self._send("unchecked", unchecked)
+        if (frozen_s > 0) != self._frozen:
+            self._frozen = frozen_s > 0
+            detail = f"the same picture to the last bit for {frozen_s:.1f} s; it is not given on"
+            self._send(*("frozen", detail) if self._frozen else ("thawed", "frames differ again"))
+
+    def _send(self, kind: EventKind, detail: str) -> None:
+        self._source.events.put((self, kind, detail))

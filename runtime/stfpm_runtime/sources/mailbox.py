@@ -1,4 +1,4 @@
-"""The one newest-frame mailbox, between the thread that brings frames and the one that takes them."""
+"""The one newest-frame mailbox, between a thread that puts frames into it and one that takes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FrameMailbox(Generic[T]):
         self._closed = False
 
     def put(self, camera: str, frame: T) -> bool:
-        """Add a frame. It replaces one of the same camera where both are droppable, and waits for it to be taken else.
+        """Add a frame. It replaces one of the same camera where both are droppable; else wait until that is taken.
 
         Return False when the mailbox is closed.
         """

@@ -42,7 +42,9 @@ class OpenCvCamera:
     on_demand = False
 
     def __init__(self, address: Address, options: SourceOptions) -> None:
-        _silence_native_logs()  # they print addresses with all that is in them
+        # The libraries' own messages hold addresses with their passwords. FFmpeg's can be asked for by the variable.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         if address.kind == "v4l2" and not Path(address.target).exists():
             raise CameraLostError("no such device; check that the camera is plugged in, and its number")
         self.unchecked = UNCHECKED.get(address.kind, "")
@@ -114,9 +116,3 @@ def _gives_jpeg(capture: cv2.VideoCapture) -> bool:
     if int(capture.get(cv2.CAP_PROP_FOURCC)) not in _JPEG_CODES:
         return False
     return bool(capture.set(cv2.CAP_PROP_CONVERT_RGB, 0))
-
-
-def _silence_native_logs() -> None:
-    """Turn off the messages of OpenCV and, unless the variable is set, of FFmpeg."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,6 +1,6 @@
 """Compressed video, of network streams and files, through PyAV.
 
-FFmpeg conceals damage by pixels of other frames. PyAV gives the marks and errors that tell which frames those are.
+FFmpeg conceals damage with pixels of other frames. PyAV gives the marks and errors that show which frames those are.
 """
 
 from __future__ import annotations

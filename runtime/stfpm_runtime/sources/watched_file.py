@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL = 64
-"""Bytes at the end of a file by which two pictures are told apart."""
+"""Bytes at the end of a file by which two pictures are distinguished."""
 _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
 """First and last bytes of the formats whose end shows that the file is whole."""
 
@@ -30,7 +30,7 @@ class WatchedFile:
     given: bool = False
     """Whether it was given, is being decoded, or lay there before the start."""
     tried: bool = False
-    """Whether it was decoded in vain since it changed."""
+    """Whether decoding failed since it changed."""
     tail: bytes = b""
     """Its last bytes, where they show that it is complete, so that nothing needs to be waited for."""
     checksum: int | None = None

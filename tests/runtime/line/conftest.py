@@ -94,13 +94,13 @@ def make_options(tmp_path, journal):
 
 @pytest.fixture
 def black() -> Callable[[int], np.ndarray]:
-    """Good parts, 32x16 pixels."""
+    """Return a painter of good parts, 32x16 pixels."""
     return lambda index: np.zeros((16, 32, 3), np.uint8)
 
 
 @pytest.fixture
 def run_line(make_options, make_spec, journal, black):
-    """Runs a line in a thread; cameras are fakes, by name, or functions that open them."""
+    """Return a function that runs a line in a thread; cameras are fakes, by name, or functions that open them."""
     with contextlib.ExitStack() as stack:
 
         def start(options: LineOptions | None = None, answer=first_channel, open_source=None, spec=None, **cameras):
@@ -142,7 +142,7 @@ def run_line(make_options, make_spec, journal, black):
 
 
 def is_taken(journal: Path, number: int) -> bool:
-    """Whether the running line has put the threshold change of that number in force."""
+    """Return whether the running line has put the threshold change of that number in force."""
     return result_of(journal, number) == "taken"
 
 

@@ -283,7 +283,7 @@ def test_trigger_before_the_source_is_open_is_a_fault(start):
     assert take(mailbox).frame.error == "the source was not opened yet"
 
 
-def test_source_that_no_waiting_mends_is_a_failure(start):
+def test_source_that_can_never_be_opened_is_a_failure(start):
     def open_source(camera, on_event):
         raise OptionError("no such scheme")
 

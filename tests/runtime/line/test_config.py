@@ -1,4 +1,4 @@
-"""A line's TOML file: every mistake is named with its line, and the documentation knows every key."""
+"""A line's TOML file: every mistake is named with its line, and the documentation explains every key."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read(tmp_path):
 
 
 def tables(schema: type) -> set[type]:
-    """The schema and all tables in it."""
+    """Return the schema and all tables in it."""
     found = {schema}
     for hint in typing.get_type_hints(schema).values():
         for kind in (hint, *typing.get_args(hint)):

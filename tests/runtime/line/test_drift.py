@@ -1,4 +1,4 @@
-"""Drift: the statistic against SciPy's, and an alarm that comes, goes, and never has a say."""
+"""Drift: the statistic against SciPy's, and an alarm that begins, ends, and changes no verdict."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def feed(watch: DriftWatch, scores, **changes) -> None:
         watch.take(dataclasses.replace(GOOD, score=float(score), **changes))
 
 
-def test_an_alarm_comes_once_and_goes_once():
+def test_alarm_begins_once_and_ends_once():
     drift, said = watch()
     feed(drift, RNG.uniform(0.1, 0.4, 200))
     assert said == []
@@ -74,20 +74,20 @@ def test_only_passed_parts_of_one_picture_count():
     assert said == []
 
 
-def test_held_out_scores_above_the_threshold_are_not_expected_among_the_passed():
+def test_held_out_scores_above_the_threshold_are_not_compared():
     drift, said = watch(held_out=(*HELD_OUT, *[0.9] * 100))
     feed(drift, RNG.uniform(0.1, 0.4, 200))
     assert drift.found["left", "frame"].held_out == len(HELD_OUT)
     assert said == []
 
 
-def test_too_few_held_out_scores_say_nothing():
+def test_too_few_held_out_scores_are_not_compared():
     drift, _ = watch(held_out=HELD_OUT[:5])
     feed(drift, [0.5] * 100)
     assert drift.found == {}
 
 
-def test_each_place_has_its_window_and_a_new_model_begins_anew():
+def test_each_place_has_its_window_and_a_new_model_empties_it():
     drift, said = watch()
     feed(drift, [0.45] * 40, camera="right")
     feed(drift, RNG.uniform(0.1, 0.4, 40))
@@ -100,7 +100,7 @@ def test_each_place_has_its_window_and_a_new_model_begins_anew():
     assert len(said) == 2
 
 
-def test_an_alarm_ends_when_a_threshold_leaves_too_few_held_out_scores():
+def test_alarm_ends_when_a_threshold_leaves_too_few_held_out_scores():
     drift, said = watch()
     feed(drift, [0.45] * 40)
     assert drift.found["left", "frame"].alarm

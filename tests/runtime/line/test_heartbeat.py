@@ -1,4 +1,4 @@
-"""The heartbeat rises while frames can be judged and journalled, and stands still otherwise."""
+"""The heartbeat rises while frames can be judged and journalled, and stops otherwise."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def rises(heartbeat: Heartbeat) -> bool:
     return True
 
 
-def test_it_rises_at_an_idle_line(run_line, make_options):
+def test_heartbeat_rises_on_an_idle_line(run_line, make_options):
     running = run_line(make_options(ONCE))
     assert rises(running.line.heartbeat)
     running.finish()
 
 
-def test_an_engine_that_hangs_stops_it(run_line):
+def test_engine_that_hangs_stops_the_heartbeat(run_line):
     hang, go = threading.Event(), threading.Event()
 
     def answer(images):
@@ -57,7 +57,7 @@ def test_an_engine_that_hangs_stops_it(run_line):
 
 
 @pytest.mark.parametrize("broken", [failing, not_a_number])
-def test_an_engine_that_fails_stops_it_until_it_works_again_without_a_frame(
+def test_engine_that_fails_stops_the_heartbeat_until_it_works_again_without_a_frame(
     run_line, make_options, monkeypatch, broken
 ):
     monkeypatch.setattr("stfpm_runtime.line.inspect.PROBE_S", 0.05)
@@ -71,7 +71,7 @@ def test_an_engine_that_fails_stops_it_until_it_works_again_without_a_frame(
 
 
 @pytest.mark.parametrize("camera", [ONCE, CameraOptions("left", "0")], ids=["idle", "busy"])
-def test_a_locked_journal_stops_it(run_line, make_options, camera):
+def test_locked_journal_stops_the_heartbeat(run_line, make_options, camera):
     running = run_line(make_options(camera))
     wait_until(lambda: running.journal.decisions)
     assert rises(running.line.heartbeat)

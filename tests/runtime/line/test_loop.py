@@ -26,7 +26,7 @@ from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
 
 
 def levels(*values: int):
-    """Frames whose blue, and so whose score times 255, is the value; the last one for ever."""
+    """Return a painter of frames whose blue, and so whose score times 255, is the value; the last one is repeated."""
 
     def paint(index: int) -> np.ndarray:
         frame = np.zeros((16, 32, 3), np.uint8)
@@ -94,7 +94,7 @@ def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, pain
     assert "c\\udcfe.png" in entries[2].reason
 
 
-def test_frames_that_meet_are_judged_in_one_batch(run_line, make_options):
+def test_frames_that_wait_together_are_judged_in_one_batch(run_line, make_options):
     cameras = [CameraOptions(name, "0") for name in ("a", "b", "c")]
 
     def slow(images):  # longer than a frame of each takes
@@ -172,8 +172,8 @@ def test_lines_and_pictures_agree_with_the_journal(run_line, make_options, tmp_p
     assert [bool(entry.picture) for entry in entries] == [False, True] * 20
 
 
-def test_sinks_that_hang_cost_the_loop_nothing(run_line, make_options, tmp_path, monkeypatch):
-    """Pictures and JSON lines stand still; the verdicts go on, and are caught up with."""
+def test_outputs_that_hang_do_not_delay_the_loop(run_line, make_options, tmp_path, monkeypatch):
+    """Pictures and JSON lines hang; the verdicts go on, and are written later."""
     go_on = threading.Event()
 
     def hang(*arguments):
@@ -219,14 +219,14 @@ def test_line_on_a_full_disk_passes_nothing_and_recovers(run_line, make_options,
 
 def test_source_that_can_never_be_opened_ends_the_line_with_its_reason(run_line):
     def open_source(camera, on_event):
-        raise OptionError("got a scheme that nobody knows")
+        raise OptionError("got an unknown scheme")
 
     running = run_line(open_source=open_source)
     running.thread.join(120)
-    assert [str(error) for error in running.errors] == ["got a scheme that nobody knows"]
+    assert [str(error) for error in running.errors] == ["got an unknown scheme"]
 
 
-def test_driver_that_hangs_does_not_hold_up_the_stop(run_line, black):
+def test_driver_that_hangs_does_not_delay_the_stop(run_line, black):
     hanging, go_on = threading.Event(), threading.Event()
 
     class Hanging(FileSource):
@@ -307,7 +307,7 @@ def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, m
     assert running.journal.decisions == ["fault", "fault"]
 
 
-def test_part_in_the_hands_of_a_driver_that_hangs_is_a_fault(run_line, make_options):
+def test_part_that_waits_for_a_driver_that_hangs_is_a_fault(run_line, make_options):
     hanging, go_on = threading.Event(), threading.Event()
 
     class Hanging(FileSource):
@@ -362,7 +362,7 @@ def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
 
 
 def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypatch):
-    """Pictures and JSON lines hang: together they hold up the stop for its budget, not each for its own."""
+    """Pictures and JSON lines hang: together they delay the stop for its budget, not each for its own."""
     monkeypatch.setattr("stfpm_runtime.lifecycle.STOP_S", 1.0)
     go_on = threading.Event()
     monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", lambda *arguments: go_on.wait(30))

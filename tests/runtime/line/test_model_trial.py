@@ -1,4 +1,4 @@
-"""A swap is tried in a process of its own, and is still in force after a restart."""
+"""The trial of a model in a process of its own, and a swap that is still in force after a restart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def line(run_line, black):
 
 
 def trials() -> list[int]:
-    """Process ids of the model checks that this process has started."""
+    """Return the process ids of the trials that this process has started."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -70,7 +70,7 @@ def swap(line, model: Path) -> tuple[threading.Thread, list[StfpmError]]:
     return thread, errors
 
 
-def test_a_model_that_never_answers_is_abandoned(line, journal, endless, make_model, monkeypatch):
+def test_model_that_never_answers_is_refused(line, journal, endless, make_model, monkeypatch):
     monkeypatch.setattr(model_trial, "ANSWER_S", 3.0, raising=False)
     used, at = line.line.active_model.model, len(journal.entries())
     thread, errors = swap(line, endless)
@@ -86,8 +86,8 @@ def test_a_model_that_never_answers_is_abandoned(line, journal, endless, make_mo
     assert line.line.active_model.model.path.name == "next.onnx"
 
 
-def test_a_crash_of_the_engine_is_a_refusal(line, journal, endless):
-    """The signal comes from here: what a native library does when it reads where it must not."""
+def test_engine_that_crashes_in_the_trial_is_refused(line, journal, endless):
+    """The test sends the signal that a native library gets when it reads where it must not."""
     thread, errors = swap(line, endless)
     wait_until(trials)
     os.kill(trials()[0], signal.SIGSEGV)
@@ -98,7 +98,7 @@ def test_a_crash_of_the_engine_is_a_refusal(line, journal, endless):
     assert set(journal.decisions) == {"pass"}
 
 
-def test_a_file_that_changes_between_its_two_checks_is_refused(line, make_model, monkeypatch):
+def test_model_file_that_changes_between_its_two_checks_is_refused(line, make_model, monkeypatch):
     path = make_model("next.onnx", threshold=0.4)
     load = model_trial.try_model
 
@@ -112,7 +112,7 @@ def test_a_file_that_changes_between_its_two_checks_is_refused(line, make_model,
         line.line.model_swap.load_and_swap(path, "Ada")
 
 
-def test_a_swap_keeps_to_the_file_and_the_bounds_that_are_configured(run_line, make_options, make_model, tmp_path):
+def test_swap_obeys_the_configured_sha256_and_bounds(run_line, make_options, make_model, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"only its hash is asked for")
     pinned = run_line(make_options(sha256=sha256(tmp_path / "model.onnx")))
     with pytest.raises(ArtifactError, match="the file that the configuration or the journal names"):
@@ -126,7 +126,7 @@ def test_a_swap_keeps_to_the_file_and_the_bounds_that_are_configured(run_line, m
 
 @pytest.fixture
 def served(configure, start, parts, journal):  # noqa: F811
-    """Runs a line with a dashboard as a process; gives the process and a function that swaps its model."""
+    """Run a line with a dashboard as a process; return the process and a function that swaps its model."""
     pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
     pytest.importorskip("prometheus_client")
@@ -160,7 +160,7 @@ def stop(process) -> str:
     return log
 
 
-def test_a_swap_is_still_in_force_after_a_restart(served, journal, make_model):
+def test_swap_is_in_force_after_a_restart(served, journal, make_model):
     first, other = sha256(make_model()), sha256(make_model("next.onnx", threshold=0.4))
     process, post = served()
     assert post("next.onnx") == 200
@@ -177,7 +177,7 @@ def test_a_swap_is_still_in_force_after_a_restart(served, journal, make_model):
 
 
 @pytest.mark.parametrize("change", ["no golden file", "other contents", "gone", "configured anew", "forged"])
-def test_a_swapped_model_that_does_not_pass_any_more_is_not_used_again(served, journal, make_model, tmp_path, change):
+def test_swapped_model_that_fails_the_check_is_not_used_after_a_restart(served, journal, make_model, tmp_path, change):
     first = sha256(make_model())
     path = make_model("next.onnx", threshold=0.4)
     process, post = served()
@@ -210,7 +210,7 @@ def test_a_swapped_model_that_does_not_pass_any_more_is_not_used_again(served, j
         assert said in log
 
 
-def test_a_threshold_of_the_model_before_does_not_come_back(served, journal, make_model):
+def test_threshold_for_the_model_before_is_not_restored(served, journal, make_model):
     make_model()
     path = make_model("next.onnx", threshold=0.45)
     process, post = served()
@@ -224,7 +224,7 @@ def test_a_threshold_of_the_model_before_does_not_come_back(served, journal, mak
     assert {entry.threshold for entry in journal.entries() if entry.run == 2} == {0.5}
 
 
-def test_sighup_makes_the_configured_model_the_one_in_force(served, journal, make_model):
+def test_sighup_puts_the_configured_model_in_force(served, journal, make_model):
     first = sha256(make_model())
     other = sha256(make_model("next.onnx", threshold=0.4))
     process, post = served()
@@ -237,7 +237,7 @@ def test_sighup_makes_the_configured_model_the_one_in_force(served, journal, mak
     assert {entry.model for entry in journal.entries() if entry.run == 2} == {first}
 
 
-def test_a_swap_is_still_known_in_a_journal_that_is_begun_under_the_line(line, journal, make_model):
+def test_swap_is_kept_in_a_journal_that_is_begun_while_the_line_runs(line, journal, make_model):
     line.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.4), "Ada")
     before = journal.id
     for path in journal.path.parent.glob("line.sqlite*"):

@@ -21,7 +21,7 @@ SIDE = 32
 
 @pytest.fixture
 def judge(make_spec):
-    """Judges frames of one camera with an engine of 32x32 that needs no resize; gives the engine too."""
+    """Return a function that judges one camera's frames with an engine of 32x32; it returns parts and engine."""
 
     def judge(frames, *regions, batch=16, answer=None, **options):
         engine = FakeEngine(make_spec(height=SIDE, width=SIDE), *([answer] if answer else []))
@@ -118,7 +118,7 @@ def test_cell_that_the_polygon_has_any_share_in_counts(judge):
     assert part.verdict.decision == "reject"
 
 
-def test_innermost_threshold_rules(judge):
+def test_innermost_threshold_is_in_force(judge):
     frame = np.zeros((64, 64, 3), np.uint8)
     frame[:, :, 0] = 128  # scores 0.502
     regions = (RegionOptions("own", (0, 0, 32, 32), threshold=0.6), RegionOptions("cameras", (0, 0, 32, 32)))
@@ -137,7 +137,7 @@ def test_region_beyond_the_frame_is_a_fault_and_the_others_are_judged(judge, noi
 
 def test_tiles_larger_than_the_region_are_refused(noise):
     with pytest.raises(ImageError, match="region small is 300x40, its tiles 64x64; expected tiles that fit"):
-        cut(noise[:40], RegionOptions("small", tile=64))
+        cut(noise[:40], "small", tile=64)
 
 
 def test_one_tile_that_cannot_be_judged_makes_the_region_a_fault(judge, noise):
@@ -151,7 +151,7 @@ def test_one_tile_that_cannot_be_judged_makes_the_region_a_fault(judge, noise):
     assert "the score is nan" in part.verdict.reason
 
 
-def test_bug_in_the_engine_is_a_fault_of_every_frame_with_its_traceback_in_the_log(judge, noise, caplog):
+def test_internal_error_in_the_engine_is_a_fault_of_every_frame_with_its_traceback_in_the_log(judge, noise, caplog):
     def buggy(images):
         raise ZeroDivisionError("a bug")
 

@@ -64,7 +64,7 @@ def parts(tmp_path, write, paint) -> Path:
 
 @pytest.fixture
 def start():
-    """Starts the command, and ends it with the test whatever happens."""
+    """Return a function that starts the command; its processes end with the test."""
     started = []
 
     def start(config: Path, *flags: str, **environment: str) -> subprocess.Popen:
@@ -89,7 +89,7 @@ def count(journal: Journalled) -> int:
 
 
 def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int) -> None:
-    """Kill the process at random moments; what was told is in the journal, and the next run completes the lines."""
+    """Kill the process at random moments; what was written is in the journal, and the next run completes the lines."""
     config, rng, before = configure(), random.Random(seed), 0
     lines, pictures = tmp_path / "line.jsonl", tmp_path / "pictures"
     for number in range(rounds):
@@ -102,8 +102,10 @@ def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         assert max(entry.run for entry in entries) == number + 1
         whole = lines.read_bytes().splitlines(keepends=True) if lines.exists() else []
-        told = [json.loads(line) for line in whole if line.endswith(b"\n")]
-        assert told == [record(entry, journal.id) for entry in entries[: len(told)]]  # never more than is journalled
+        written = [json.loads(line) for line in whole if line.endswith(b"\n")]
+        assert written == [
+            record(entry, journal.id) for entry in entries[: len(written)]
+        ]  # never more than is journalled
         before = len(entries)
     done = start(config)
     done.communicate(timeout=180)
@@ -118,12 +120,12 @@ def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int
     assert all(cv2.imread(str(path)) is not None for path in found.values())
 
 
-def test_kill_loses_no_verdict_and_doubles_none(configure, start, parts, journal, tmp_path):
+def test_kill_loses_no_verdict_and_repeats_none(configure, start, parts, journal, tmp_path):
     kill_and_compare(3, configure, start, journal, tmp_path, seed=0)
 
 
 @pytest.mark.slow
-def test_fifty_kills_lose_no_verdict_and_double_none(configure, start, parts, journal, tmp_path):
+def test_fifty_kills_lose_no_verdict_and_repeat_none(configure, start, parts, journal, tmp_path):
     kill_and_compare(50, configure, start, journal, tmp_path, seed=1)
 
 
@@ -141,7 +143,7 @@ def test_sigterm_is_a_clean_stop(configure, start, parts, journal, tmp_path):
     assert len(read_lines(tmp_path / "line.jsonl")) == len(entries)
 
 
-def test_log_is_for_people_or_machines(configure, start, parts):
+def test_log_is_text_or_json_and_names_the_phases(configure, start, parts):
     _, log = (process := start(configure())).communicate(timeout=180)
     assert process.returncode == 0
     assert "error" not in log
@@ -193,14 +195,14 @@ def test_sources_as_a_line_without_a_configuration(start, model, parts, journal)
 
 @pytest.fixture
 def systemd(tmp_path):
-    """What listens where systemd would."""
+    """Return a socket that receives what systemd would."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.settimeout(120)
         yield listener
 
 
-def test_systemd_hears_of_ready_life_and_stop(configure, start, parts, systemd, tmp_path):
+def test_systemd_gets_ready_watchdog_and_stopping(configure, start, parts, systemd, tmp_path):
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
     process = start(configure(more='trigger = "every"\nevery_ms = 20'), **environment)
     extension, status = systemd.recv(4096).decode().splitlines()
@@ -222,7 +224,7 @@ def test_systemd_hears_of_ready_life_and_stop(configure, start, parts, systemd, 
     assert process.returncode == 0
 
 
-def test_systemd_hears_nothing_of_a_loop_that_hangs(run_line, systemd, tmp_path, monkeypatch):
+def test_systemd_gets_nothing_from_a_loop_that_hangs(run_line, systemd, tmp_path, monkeypatch):
     """An engine that never returns: the watchdog is not fed, and systemd starts the service again."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "100000")
@@ -242,7 +244,7 @@ def test_systemd_hears_nothing_of_a_loop_that_hangs(run_line, systemd, tmp_path,
     running.finish()
 
 
-def test_abstract_socket_and_nobody_there(monkeypatch):
+def test_notifier_with_an_abstract_socket_and_without_a_listener(monkeypatch):
     from stfpm_runtime.line.observers.systemd import Notifier
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
@@ -251,9 +253,9 @@ def test_abstract_socket_and_nobody_there(monkeypatch):
         notifier = Notifier(environment={"NOTIFY_SOCKET": "@stfpm-test"})
         notifier.ready("well")
         assert listener.recv(100) == b"READY=1\nSTATUS=well"
-    notifier.stopping()  # whoever listened is gone: nothing happens
+    notifier.stopping()  # nothing listens any more: nothing happens
     silent = Notifier(environment={"WATCHDOG_USEC": "1000"})
-    silent.ready("nobody asked")
+    silent.ready("no NOTIFY_SOCKET")
     silent.do_maintenance()
 
 

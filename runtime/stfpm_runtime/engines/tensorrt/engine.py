@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.engines.base import Maps, Scores, check_graph, check_images
+from stfpm_runtime.engines.base import BaseEngine, Maps, Scores, check_graph
 from stfpm_runtime.errors import ArtifactError, EngineError
 
 from .cuda import NO_DEVICE, Cuda, Graph, find_tensorrt, is_lean, open_cuda, version_of
@@ -58,7 +58,7 @@ def this_machine(cuda: Cuda) -> Machine:
     return Machine(VERSION, device.cuda, device.name, device.compute_capability)
 
 
-class TensorRtEngine:
+class TensorRtEngine(BaseEngine):
     """Runs a plan. Its sidecar is checked against the plan's bytes and this machine before TensorRT sees either.
 
     `graphs` turns CUDA graphs off, for measuring what they bring.
@@ -66,6 +66,8 @@ class TensorRtEngine:
 
     def __init__(self, path: Path, graphs: bool = True) -> None:
         self.plan = load_sidecar(path)
+        super().__init__(self.plan.spec, f"TensorRT {VERSION}" + (" lean" if is_lean(trt) else ""))
+        self._lanes: list[Lane] = []
         self._cuda: Cuda | None = open_cuda()
         try:
             check_machine(self.plan, this_machine(self._cuda), path)
@@ -73,22 +75,13 @@ class TensorRtEngine:
             engine = deserialise(path, self.plan, self._log)
             _check_contract(engine, self.plan.spec, path)
             use_graphs = graphs and self._cuda.has_graphs
-            self._lanes = [Lane(engine, self._cuda, self.plan, use_graphs, self._log) for _ in range(LANES)]
+            for _ in range(LANES):
+                self._lanes.append(Lane(engine, self._cuda, self.plan, use_graphs, self._log))
         except BaseException:
             self.close()
             raise
-        self.provider = f"TensorRT {VERSION}" + (" lean" if is_lean(trt) else "")
 
-    @property
-    def spec(self) -> Spec:
-        """Return what the plan's sidecar says of the model."""
-        return self.plan.spec
-
-    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Return anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
-        if self._cuda is None:
-            raise EngineError("the engine was closed; open it again")
-        check_images(images, self.spec)
+    def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
         results: list[tuple[Maps, Scores]] = []
         busy: list[Lane] = []
         for number, start in enumerate(range(0, len(images), self.plan.batches[2])):
@@ -104,9 +97,9 @@ class TensorRtEngine:
         maps, scores = (np.concatenate([result[k] for result in results]) for k in (0, 1))
         return maps, scores
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """Free the GPU's memory: contexts before the engine, buffers last."""
-        for lane in getattr(self, "_lanes", []):
+        for lane in self._lanes:
             lane.close()
         self._lanes = []
         if self._cuda is not None:

@@ -18,7 +18,7 @@ from stfpm_runtime.sources.mailbox import Droppable, FrameMailbox
 
 LOG = logging.getLogger("stfpm.camera")
 POLL_S = 0.1
-"""How long a thread may wait before it looks whether it is to stop."""
+"""How long a thread may wait before it checks whether it must stop."""
 DEAD = "internal error: the camera's thread has ended"
 REPEATED = "the camera gave the same picture before, to the last bit; check the camera, or set frozen_after_s = 0"
 UNASKED = "no trigger asked for this picture; check that triggers come before their pictures, and one for each"
@@ -42,8 +42,8 @@ class TriggeredFrame(Droppable):
 class CameraWorker(Worker):
     """One camera, from its trigger to the line's mailbox. It opens the source itself, and tries again where that fails.
 
-    A camera that is lost or frozen while every frame counts gives one fault for it; a frozen one's frames are faults.
-    A requested part is judged on a picture that came after its trigger and that did not come before.
+    A camera that is lost or frozen gives one fault for that, if its trigger is `continuous`; frames of a frozen camera
+    are faults. A requested part is judged on a picture that came after its trigger and that did not come before.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class CameraWorker(Worker):
         self.state = "opening"
         """The last change of the camera: opened, lost, regained, frozen or thawed."""
         self.failure: StfpmError | None = None
-        """What no waiting will mend."""
+        """The error for which the source can never be opened; None if there is none."""
         self._open_source = open_source
         self._mailbox = mailbox
         self._report = report
         self._shape: tuple[int, ...] = ()
         self._frozen = ""
         self._faults: list[str] = []
-        """Why the camera saw nothing: each becomes a fault of its own."""
+        """Reasons why the camera gave no frames: each becomes a fault."""
         self._by_parts = camera.trigger in ("http", "mqtt", "gpio")
         """Whether each request is a part, so that each picture of a watched folder belongs to one or to none."""
         self._request: TriggerRequest | None = None

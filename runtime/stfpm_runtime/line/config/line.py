@@ -11,12 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.options import DEVICES, THRESHOLD_BOUNDS
 
 from .camera import CameraOptions
-from .checks import check_least, check_threshold, check_unique, refuse_if
+from .checks import Table, Threshold, at_least, check_unique, refuse_if
 from .outputs import OutputTables
 from .server import ServerOptions
 from .storage import JournalOptions, PictureOptions
@@ -35,16 +36,16 @@ class MovedOptions:
 
 
 @dataclass(frozen=True)
-class DriftOptions:
+class DriftOptions(Table):
     """`[drift]`: when the scores of passed parts raise an alarm."""
 
-    window: int = 200
+    window: Annotated[int, at_least(20)] = 200
     """The number of passed parts that are compared with the held-out ones."""
     alarm: float = 1e-4
     """An alarm is raised at a lower p-value; 0: never."""
 
     def __post_init__(self) -> None:
-        check_least("window", self.window, 20)
+        super().__post_init__()
         refuse_if(not 0 <= self.alarm < 0.1, "alarm", f"got {self.alarm}; expected 0 to 0.1, say 0.0001")
 
 
@@ -58,11 +59,11 @@ class LineOptions(OutputTables):
     camera: tuple[CameraOptions, ...]
     device: str = "auto"
     """What executes the model, see `open_engine`."""
-    threads: int | None = None
+    threads: Annotated[int | None, at_least(1)] = None
     """The engine's threads; None: its choice."""
-    batch: int = 16
+    batch: Annotated[int, at_least(1)] = 16
     """The most regions and tiles in one run of the engine."""
-    threshold: float | None = None
+    threshold: Threshold = None
     """Replaces the model's own."""
     threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS
     product: str = ""
@@ -81,9 +82,6 @@ class LineOptions(OutputTables):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_if(self.device not in DEVICES, "device", f"got {self.device!r}; expected one of {', '.join(DEVICES)}")
-        check_least("threads", self.threads, 1)
-        check_least("batch", self.batch, 1)
-        check_threshold(self.threshold)
         lowest, highest = self.threshold_bounds
         expected = f"got {[lowest, highest]}; expected a factor from 0 to 1 and one of 1 or more"
         refuse_if(not 0 <= lowest <= 1 <= highest < math.inf, "threshold_bounds", expected)

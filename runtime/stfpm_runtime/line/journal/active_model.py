@@ -1,4 +1,4 @@
-"""The model that a line uses, kept in its journal, so that a swap is still in force after a restart."""
+"""The model that a line uses: a row in its journal, so that a swap is still in force after a restart."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ CREATE TABLE IF NOT EXISTS active_model (
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """A model file as the configuration named it."""
+    """The absolute path and the SHA-256 of the model file that the configuration names."""
 
     path: str
-    """Absolute."""
     sha256: str
 
 
@@ -36,15 +35,13 @@ class ActiveModelRow:
     who: str
     """The name of who chose it; empty for the configuration."""
     path: str
-    """Absolute, of the model file."""
+    """The absolute path of the model file."""
     sha256: str
-    """The SHA-256 of the model file."""
     product: str
     """The name in its spec."""
     configured_path: str
-    """Absolute, of the model file that the configuration named then."""
+    """The absolute path that the configuration named at that time."""
     configured_sha256: str
-    """The SHA-256 of that file, then."""
     lowest: float
     """The lowest threshold that may be set."""
     highest: float
@@ -59,16 +56,14 @@ def read_active_model(connection: sqlite3.Connection) -> ActiveModelRow | None:
     """Return the row; None where there is none, or where its values are not of the kinds that the line writes."""
     with contextlib.suppress(sqlite3.Error):  # an older journal has no such table; any client may have changed it
         row = connection.execute(f"SELECT {', '.join(FIELDS)} FROM active_model WHERE id = 1").fetchone()
-        if row is None:
-            return None
-        are_texts = all(isinstance(value, str) and value.isprintable() for value in row[:-2])
+        are_texts = row and all(isinstance(value, str) and value.isprintable() for value in row[:-2])
         if are_texts and all(type(value) is float and math.isfinite(value) for value in row[-2:]):
             return ActiveModelRow(*row)
     return None
 
 
 def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -> None:
-    """Replace the row, within the caller's transaction; thresholds that hold for another model are past."""
+    """Replace the row within the caller's transaction, and end thresholds that were set for another model."""
     connection.execute(TABLE)
     connection.execute(REPLACE, dataclasses.astuple(active))
     connection.execute("UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND model != ?", (active.sha256,))

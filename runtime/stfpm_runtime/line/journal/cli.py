@@ -1,6 +1,6 @@
-"""`stfpm-journal line3.sqlite`: what the quality manager asks of a journal, also while it is written.
+"""`stfpm-journal line3.sqlite`: counts, yield, rejects and events of a journal, also while it is written.
 
-Counts and yield on stdout; with --rejects what was not passed, with its pictures; with --csv or --json for others.
+It also tries or sets a threshold, and has refused verdicts sent again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from stfpm_runtime.cli import printable, run
 
@@ -29,127 +29,92 @@ from .threshold_changes import check_place, new_threshold_change, places_of, req
 from .what_if import what_if
 
 COMMAND = "stfpm-journal"
-Show = Literal["counts", "rejects", "events", "csv"]
-NOT_ASKED = object()
-TAKEN_S = 2.0
-"""How long to wait for a running line to take a threshold over."""
+NOT_GIVEN = object()
+ANSWER_S = 2.0
+"""How long to wait for a running line to put a threshold in force, in seconds."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""What a formula of a spreadsheet begins with."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
 class JournalCliOptions:
-    """What to show of which journal."""
+    """What to do with which journal."""
 
     journal: Path
+    action: Literal["counts", "rejects", "events", "csv", "threshold", "resend"]
     period: Period
-    show: Show = "counts"
     json: bool = False
     pictures: Path | None = None
     """The folder of the pictures, whose names the journal holds."""
-
-
-@dataclass(frozen=True)
-class ThresholdOptions:
-    """A threshold to try, and where somebody answers for it, to set."""
-
-    journal: Path
-    threshold: float | None
-    """None: what configuration and model say."""
+    threshold: float | None = None
+    """The threshold to try or to set; None: what configuration and model say."""
     who: str = ""
-    """Empty: only say what it would have done."""
-    camera: str = ""
+    """The name of who sets the threshold; empty: it is only tried."""
     region: str = ""
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class ResendOptions:
-    """Refused verdicts that are to be sent again."""
-
-    journal: Path
-    output: str
-    """Name of the output that refused them."""
+    output: str = ""
+    """The name of the output whose refused verdicts are sent again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
-    if isinstance(options, ThresholdOptions):
-        return run(COMMAND, lambda: change(options))
-    if isinstance(options, ResendOptions):
-        return run(COMMAND, lambda: resend(options))
-    return run(COMMAND, lambda: show(options))
+    actions = {"threshold": change_threshold, "resend": resend}
+    return run(COMMAND, lambda: actions.get(options.action, show)(options))
 
 
-def parse(argv: Sequence[str] | None = None) -> JournalCliOptions | ThresholdOptions | ResendOptions:
-    """The command line as options; exits with 2 where it makes no sense."""
+def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
+    """Return the command line as options. Exits with 2 for bad usage."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
     parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config writes")
     parser.add_argument("--since", type=_moment, metavar="WHEN", help=f"from then on: {moment}")
     parser.add_argument("--until", type=_moment, metavar="WHEN", help="before then")
-    parser.add_argument("--camera", default="", metavar="NAME", help="of this camera alone")
+    parser.add_argument("--camera", default="", metavar="NAME", help="only this camera")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "what was not passed, with its pictures"), ("events", "lost cameras and the like"),
                        ("csv", "every verdict as CSV")):  # fmt: skip
         what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
-    parser.add_argument("--json", action="store_true", help="as JSON; rejects and events: one line each")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of the configuration: show whole paths, if there")
-    parser.add_argument(
-        "--threshold",
-        type=_threshold,
-        default=NOT_ASKED,
-        metavar="X",
-        help="what X would have done to the last "
-        "1,000 parts; with --by it holds from now on; configured: what configuration and model say",
-    )
+    parser.add_argument("--json", action="store_true", help="print JSON; for rejects and events one line each")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="the folder of the pictures: show whole paths")
+    effect = "show what X would have decided about the last 1,000 parts; with --by X is in force from now on; "
+    effect += "configured: what configuration and model say"
+    parser.add_argument("--threshold", type=_threshold, default=NOT_GIVEN, metavar="X", help=effect)
     parser.add_argument("--by", default="", metavar="NAME", help="who sets --threshold, for the journal")
-    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: of this region alone")
+    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: only this region")
     parser.add_argument("--resend", default="", metavar="OUTPUT", help="send again what this output refused")
     args = parser.parse_args(argv)
-    if args.resend:
-        others = (args.since, args.until, args.camera, args.json, args.pictures, args.by, args.region)
-        if args.show != "counts" or args.threshold is not NOT_ASKED or any(others):
-            parser.error("--resend goes with the journal alone")
-        return ResendOptions(args.journal, args.resend)
-    if args.threshold is not NOT_ASKED:
-        return _threshold_options(parser, args)
-    if args.by or args.region:
+    has_threshold = args.threshold is not NOT_GIVEN
+    shows = args.since or args.until or args.pictures or args.show != "counts"
+    if args.resend and (shows or has_threshold or args.camera or args.json or args.by or args.region):
+        parser.error("--resend goes with the journal alone")
+    if has_threshold and shows:
+        parser.error("--threshold goes with --by, --camera, --region and --json alone")
+    if has_threshold and args.threshold is None and not args.by:
+        parser.error("--threshold configured without --by: expected who sets it")
+    if not has_threshold and (args.by or args.region):
         parser.error("--by and --region go with --threshold")
-    assert args.show in get_args(Show), "a constant of ours"
     if args.json and args.show == "csv":
         parser.error("--csv with --json: expected one of them")
     return JournalCliOptions(
-        journal=args.journal,
-        period=Period(args.since or "", args.until or "", args.camera),
-        show=args.show,
-        json=args.json,
-        pictures=args.pictures,
-    )
+        args.journal, "resend" if args.resend else "threshold" if has_threshold else args.show,
+        Period(args.since or "", args.until or "", args.camera), args.json, args.pictures,
+        args.threshold if has_threshold else None, args.by, args.region, args.resend,
+    )  # fmt: skip
 
 
-def _threshold_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> ThresholdOptions:
-    if args.since or args.until or args.pictures or args.show != "counts":
-        parser.error("--threshold goes with --by, --camera, --region and --json alone")
-    if args.threshold is None and not args.by:
-        parser.error("--threshold configured without --by: expected who sets it")
-    return ThresholdOptions(args.journal, args.threshold, args.by, args.camera, args.region, args.json)
-
-
-def change(options: ThresholdOptions) -> int:
-    """Say what a threshold would have done, and set it where that is asked for. Raises StfpmError."""
-    place = options.camera, options.region
+def change_threshold(options: JournalCliOptions) -> int:
+    """Print what a threshold would have decided, set it where a name is given, and return 0. Raises StfpmError."""
+    place = options.period.camera, options.region
     check_place(places_of(options.journal), *place)
     effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
-    said: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
+    answer: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
         number = request_threshold(options.journal, new_threshold_change(options.threshold, options.who, *place))
-        said |= {"order": number, "taken": wait_for_result(options.journal, number, TAKEN_S) == "taken"}
+        answer |= {"order": number, "taken": wait_for_result(options.journal, number, ANSWER_S) == "taken"}
     if options.json:
-        print(json.dumps(said, indent=1))
+        print(json.dumps(answer, indent=1))
         return 0
     if effect:
         print(
@@ -157,27 +122,27 @@ def change(options: ThresholdOptions) -> int:
             f"({len(effect.newly_rejected)} more, {len(effect.newly_passed)} fewer)"
         )
     if options.who:
-        print("it holds now" if said["taken"] else "written down; no running line has taken it over yet")
+        print("it holds now" if answer["taken"] else "written down; no running line has taken it over yet")
     return 0
 
 
-def resend(options: ResendOptions) -> int:
-    """Mark refused verdicts to be sent again, and say how many. Raises StfpmError."""
+def resend(options: JournalCliOptions) -> int:
+    """Mark refused verdicts to be sent again, print how many, and return 0. Raises StfpmError."""
     count = mark_for_resending(options.journal, options.output)
     print(f"{count} refused verdicts are sent to {options.output} again, by the running line or at its next start")
     return 0
 
 
 def show(options: JournalCliOptions) -> int:
-    """Print it and return 0. Raises JournalError for a journal that cannot be read."""
+    """Print what is asked for, and return 0. Raises JournalError for a journal that cannot be read."""
     with contextlib.closing(JournalReader(options.journal)) as journal:
         if options.period.camera:
             journal.check_camera(options.period.camera)
-        if options.show == "csv":
+        if options.action == "csv":
             _print_csv(journal.entries(options.period))
-        elif options.show == "rejects":
+        elif options.action == "rejects":
             _print_rejects(journal.entries(options.period, not_passed=True), options, journal.id)
-        elif options.show == "events":
+        elif options.action == "events":
             _print_events(journal.events(options.period), options.json)
         else:
             _print_counts(journal.counts(options.period), options.json)
@@ -185,8 +150,8 @@ def show(options: JournalCliOptions) -> int:
 
 
 def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
-    sums = [sum(values) for values in zip(*((c.passed, c.rejected, c.faults) for c in counts), strict=True)] or [0] * 3
-    total = Count("all", "", *sums)
+    numbers = [(count.passed, count.rejected, count.faults) for count in counts]
+    total = Count("all", "", *map(sum, zip(*numbers, strict=True))) if counts else Count("all", "", 0, 0, 0)
     if as_json:
         rows = [
             {**dataclasses.asdict(count), "total": count.total, "yield": count.yielded} for count in (*counts, total)
@@ -199,8 +164,8 @@ def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
     print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
         share = "-" if count.yielded is None else f"{count.yielded:.1%}"
-        numbers = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
-        print(f"{count.camera:15} {count.region:15} {numbers}{share:>9}")
+        columns = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
+        print(f"{count.camera:15} {count.region:15} {columns}{share:>9}")
 
 
 def _print_rejects(entries: Iterable[VerdictRow], options: JournalCliOptions, journal: str) -> None:
@@ -243,7 +208,7 @@ def _cell(value: object) -> object:
 
 
 def _picture(folder: Path | None, name: str) -> str:
-    """Where the picture is; empty where there is none (any more)."""
+    """Return the path of a picture; an empty text where there is none, or where it was deleted."""
     if folder is None or not name:
         return name
     path = folder / name
@@ -255,7 +220,7 @@ def _local(moment: str) -> str:
 
 
 def _threshold(text: str) -> float | None:
-    """A threshold of the command line."""
+    """Return a threshold of the command line; None for `configured`."""
     if text == "configured":
         return None
     try:
@@ -268,7 +233,7 @@ def _threshold(text: str) -> float | None:
 
 
 def _moment(text: str) -> str:
-    """A moment of the command line, as the journal writes it."""
+    """Return a moment of the command line as the journal writes it."""
     if match := AGO.fullmatch(text):
         return utc(time.time() - int(match[1]) * AGO_S[match[2]])
     try:

@@ -1,7 +1,6 @@
-"""Verdicts that an output refuses for good: kept beside the journal until somebody has them sent again.
+"""Verdicts that an output refuses for good, kept in the file JOURNAL.refused until they are sent again.
 
-They lie in an SQLite file of their own, JOURNAL.refused. A file has one writer at a time, so a table inside the journal
-would make the loop wait for the outputs.
+An SQLite file has one writer at a time, so a table inside the journal would make the loop wait for the outputs.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from stfpm_runtime.errors import JournalError, OptionError
 
-from .rows import utc
+from .rows import Record, utc
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS refused (
@@ -27,22 +25,20 @@ CREATE TABLE IF NOT EXISTS refused (
 
 
 class DeadLetters:
-    """The refused verdicts of one output. Raises sqlite3.Error. For one thread."""
+    """Keeps the refused verdicts of one output. Its methods raise sqlite3.Error. For one thread."""
 
     def __init__(self, journal: Path, output: str) -> None:
+        """Store which file, and whose verdicts."""
         self._path = path_of(journal)
         self._output = output
 
-    def add(self, record: dict[str, Any], reason: str) -> None:
-        """Keep a verdict and why it was refused; it waits until it is marked to be sent again."""
+    def add(self, record: Record, reason: str) -> None:
+        """Write a verdict and why it was refused; it waits until it is marked to be sent again."""
         values = (self._output, record["journal"], record["seq"], utc(), reason, json.dumps(record))
         with _opened(self._path) as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO refused (output, journal, seq, time, reason, record) VALUES (?, ?, ?, ?, ?, ?)",
-                values,
-            )
+            connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, 0)", values)
 
-    def to_resend(self) -> list[dict[str, Any]]:
+    def to_resend(self) -> list[Record]:
         """Return the verdicts that are marked to be sent again, in their order."""
         if not self._path.exists():
             return []
@@ -50,10 +46,10 @@ class DeadLetters:
         with _opened(self._path) as connection:
             return [json.loads(record) for (record,) in connection.execute(query, (self._output,))]
 
-    def remove(self, record: dict[str, Any]) -> None:
-        """Forget a verdict that was delivered after all."""
+    def remove(self, record: Record) -> None:
+        """Delete a verdict that was delivered after all."""
+        where = (self._output, record["journal"], record["seq"])
         with _opened(self._path) as connection:
-            where = (self._output, record["journal"], record["seq"])
             connection.execute("DELETE FROM refused WHERE output = ? AND journal = ? AND seq = ?", where)
 
 
@@ -74,10 +70,8 @@ def mark_for_resending(journal: Path, output: str) -> int:
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be written ({error}); check its permissions") from None
     if not counts.get(output):
-        known = ", ".join(sorted(counts)) or "none"
-        raise OptionError(
-            f"no refused verdicts are kept for {output!r}; expected one of the outputs that have some: {known}"
-        )
+        remedy = f"expected one of the outputs that have some: {', '.join(sorted(counts)) or 'none'}"
+        raise OptionError(f"no refused verdicts are kept for {output!r}; {remedy}")
     return counts[output]
 
 

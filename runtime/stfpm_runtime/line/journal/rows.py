@@ -47,7 +47,7 @@ class VerdictRow:
     score: float | None
     """None of a fault."""
     p_value: float | None
-    """The share of good parts that would score as high or higher; None of a fault, or with nothing held out."""
+    """The share of good parts that would score as high or higher; None for a fault, or without held-out scores."""
     threshold: float
     reason: str
     """Why it is a fault, or why it is not what the frame alone would be."""
@@ -92,7 +92,7 @@ event_values_of = operator.attrgetter(*EVENT_COLUMNS)
 
 
 def record(entry: VerdictRow, journal: str) -> dict[str, Any]:
-    """A verdict as JSON lines and answers have it: the row, and which journal its number belongs to."""
+    """Return a verdict as a dictionary: the id of its journal, and the columns."""
     return {"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))}
 
 
@@ -127,7 +127,7 @@ def _writable(value: object, kind: str) -> Any:  # noqa: ANN401 (of that kind)
 
 
 def utc(seconds: float | None = None) -> str:
-    """A moment since 1970, or now, as the journal writes it: it sorts as text."""
+    """Return a moment, in seconds since 1970, or now, as the journal writes it: it sorts as text."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -95,7 +95,7 @@ class Journal:
 
     @property
     def next_seq(self) -> int:
-        """The number that the next verdict will have."""
+        """Return the number that the next verdict will have."""
         return self._last + 1
 
     def write(self, row: VerdictRow) -> VerdictRow:

@@ -1,6 +1,6 @@
-"""Load and check a model in a process of its own, before the line's process opens it.
+"""The trial of a model: a process of its own loads and checks it before the line's process opens it.
 
-A model whose engine hangs or crashes takes that process with it, and not the line. The process gets its task as JSON
+A model whose engine hangs or crashes ends that process, and not the line. The process gets its task as JSON
 on stdin and answers with a line of JSON on stdout; it runs at a lower priority than the line.
 """
 
@@ -27,7 +27,7 @@ BUILD_S = 1800.0
 KILLED_S = 5.0
 """The longest wait for the end of a killed process, in seconds; one that hangs in a driver may not end."""
 MARK = "stfpm-model-check: "
-"""Begins the line with the answer: an engine may print lines of its own."""
+"""The beginning of the line with the answer: an engine may print lines of its own."""
 NICENESS = 10
 COMMAND = "from stfpm_runtime.line.models.trial import main; main()"
 
@@ -88,6 +88,7 @@ def main() -> None:
 
 
 def _answer(output: str, returncode: int | None, name: str) -> str:
+    """Return the SHA-256 that the process printed. Raises ArtifactError for a refusal, or where it printed none."""
     lines = [line for line in output.splitlines() if line.startswith(MARK)]
     if not lines:
         how = f"signal {-returncode}" if returncode is not None and returncode < 0 else f"status {returncode}"

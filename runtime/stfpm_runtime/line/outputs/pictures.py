@@ -1,8 +1,8 @@
-"""Pictures of verdicts on the disk, drawn and written by a thread of their own, within a quota.
+"""Pictures of verdicts on the disk, within a quota.
 
-The loop never waits for a picture: a verdict whose picture finds no room in the queue has none. Files are named for the
-journal and the verdict's number, in a folder for each day. Which is the oldest is said by these numbers alone, not by a
-clock that may be wrong; what another journal has named is older than what this one has.
+The loop never waits for a picture: a verdict has none where the queue is full. A file's name holds the journal's id and
+the verdict's number, in a folder for each day. These numbers decide which file is the oldest, since a clock may be
+wrong; files of another journal count as older than those of this one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from .base import Output
 LOG = logging.getLogger("stfpm.pictures")
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-"""Three times as fast as the default, for a tenth more bytes."""
+"""Three times as fast as the default level, and a tenth more bytes."""
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 UNFINISHED = ".unfinished"
 RETRY_DELETION_S = 60.0
@@ -129,7 +128,7 @@ class Pictures(Output):
             self._room.release()
 
     def wake(self) -> None:
-        """End the queue: what is in it is still written."""
+        """Close the queue: what is in it is still written."""
         self._jobs.put(None)
 
     def run(self) -> None:
@@ -161,17 +160,21 @@ class Pictures(Output):
             flags = PNG if job.picture.endswith(".png") else JPEG
             self._folder.write(job.picture, cv2.imencode(Path(job.picture).suffix, job.image, flags)[1].tobytes())
         if job.overlay:
-            drawn = draw_overlay(job.image, job.verdict)
+            verdict = job.verdict
+            drawn = draw_overlay(
+                job.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
+            )
             self._folder.write(job.overlay, cv2.imencode(".jpg", drawn, JPEG)[1].tobytes())
 
 
 class PictureFolder:
-    """Files in a folder that never exceed the quota nor the disk: the oldest give way. For one thread."""
+    """Files in a folder that exceed neither the quota nor the disk: the oldest are deleted first. For one thread."""
 
     def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
+        """Store the limits."""
         self._folder = options.folder
         self._quota = options.quota_mb * 1e6
-        self._floor = options.free_mb * 1e6
+        self._least_free = options.free_mb * 1e6
         self._log_event = log_event
         self._used = 0
         self._oldest: deque[Path] = deque()
@@ -179,14 +182,13 @@ class PictureFolder:
         """Id of the journal that the newest picture belongs to."""
         self._undeletable: set[Path] = set()
         self._undeletable_until_s = 0.0
-        self._told_undeletable = False
-        self._refused = False
+        self._has_undeletable_event = False
         self.refusal = ""
-        """Why the last file was not kept; empty where it was."""
+        """Why the last file was not written; empty where it was."""
 
     def measure(self) -> None:
-        """Add up what is there, and remove what a killed process left unfinished."""
-        for path in self._files():
+        """Add up the sizes of the files, and delete what a killed process left unfinished. Raises OSError."""
+        for path in (path for day in self._days() for path in day.iterdir()):
             with contextlib.suppress(OSError):
                 if path.name.endswith(UNFINISHED):
                     path.unlink()
@@ -194,21 +196,23 @@ class PictureFolder:
                     self._used += path.stat().st_size
 
     def write(self, name: str, data: bytes) -> bool:
-        """Write the file whole or not at all; False where even without the older ones there is no room for it."""
+        """Write a whole file or nothing; return False where there is no room even without the older files.
+
+        Raises OSError for a file that cannot be written.
+        """
         path = self._folder / name
         self._journal = path.name.partition("-")[0]
         if not self._make_room(len(data)):
-            self._tell(True, "have no room left on the disk; verdicts go on without")
+            self._report("have no room left on the disk; verdicts go on without")
             return False
-        for attempt in (1, 2):
-            try:
-                self._write_file(path, data)
-                break
-            except OSError as error:
-                if attempt == 2 or error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._drop_oldest():
-                    raise
+        try:
+            self._write_file(path, data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._delete_oldest():
+                raise
+            self._write_file(path, data)
         self._used += len(data)
-        self._tell(False, "have room again")
+        self._report("")
         return True
 
     def _write_file(self, path: Path, data: bytes) -> None:
@@ -224,25 +228,20 @@ class PictureFolder:
             raise
 
     def _make_room(self, size: int) -> bool:
-        while self._used + size > self._quota or shutil.disk_usage(self._existing()).free - size < self._floor:
-            if not self._drop_oldest():
+        folder = next(path for path in (self._folder, *self._folder.absolute().parents) if path.exists())
+        while self._used + size > self._quota or shutil.disk_usage(folder).free - size < self._least_free:
+            if not self._delete_oldest():
                 return False
         return True
 
-    def _drop_oldest(self) -> bool:
-        """Delete the oldest file that can be deleted; False if there is none."""
-        while True:
-            if not self._oldest:
-                self._oldest = self._oldest_day()
-            if not self._oldest:
-                if not self._undeletable:
-                    self._used = 0  # whatever the count says: the folder is empty
-                return False
+    def _delete_oldest(self) -> bool:
+        """Delete the oldest file that can be deleted; return False if there is none."""
+        while self._oldest or self._find_oldest_day():
             path = self._oldest.popleft()
             try:
                 size = path.stat().st_size
                 path.unlink()
-            except FileNotFoundError:  # somebody else has deleted it
+            except FileNotFoundError:  # another program has deleted it
                 return True
             except OSError as error:
                 self._skip(path, error)
@@ -251,46 +250,43 @@ class PictureFolder:
             with contextlib.suppress(OSError):  # of a day that is not empty yet
                 path.parent.rmdir()
             return True
+        if not self._undeletable:
+            self._used = 0  # the folder is empty
+        return False
 
     def _skip(self, path: Path, error: OSError) -> None:
-        """Remember a file that cannot be deleted, so that it is not tried again for a while; the first is an event."""
+        """Keep a file that cannot be deleted from being tried again for a while; the first one is an event."""
         if not self._undeletable:
             self._undeletable_until_s = time.monotonic() + RETRY_DELETION_S
-            if not self._told_undeletable:
-                LOG.error("pictures: %s cannot be deleted (%s); others are deleted in its place", path, error.strerror)
-                self._log_event("pictures", f"{path.name} cannot be deleted ({error.strerror}); check its permissions")
-            self._told_undeletable = True
         self._undeletable.add(path)
+        if not self._has_undeletable_event:
+            self._has_undeletable_event = True
+            LOG.error("pictures: %s cannot be deleted (%s); others are deleted in its place", path, error.strerror)
+            self._log_event("pictures", f"{path.name} cannot be deleted ({error.strerror}); check its permissions")
 
-    def _oldest_day(self) -> deque[Path]:
-        """Return all files that can be deleted of the day whose pictures are the oldest, the oldest first."""
+    def _find_oldest_day(self) -> bool:
+        """Store the files of the oldest day, the oldest file first; return False if there are none."""
         if time.monotonic() >= self._undeletable_until_s:
             self._undeletable.clear()
         days = []
         for day in self._days():
             files = sorted(path for path in day.iterdir() if path.is_file() and path not in self._undeletable)
-            others = [path for path in files if not path.name.startswith(f"{self._journal}-")]
             own = [path for path in files if path.name.startswith(f"{self._journal}-")]
+            others = [path for path in files if path not in own]
             if files:
                 days.append((not others, "" if others else own[0].name, day.name, others + own))
-        return deque(min(days)[3]) if days else deque()
-
-    def _files(self) -> Iterator[Path]:
-        for day in self._days():
-            yield from day.iterdir()
+        self._oldest.extend(min(days)[3] if days else ())
+        return bool(days)
 
     def _days(self) -> list[Path]:
-        """Folders named as a day alone: nothing else that lies in the folder is ever deleted."""
+        """Return the folders that are named as a day: nothing else in the folder is ever deleted."""
         pattern = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
         return sorted(day for day in self._folder.glob(pattern) if day.is_dir())
 
-    def _existing(self) -> Path:
-        """The folder, or the nearest above it that there is."""
-        return next(path for path in (self._folder, *self._folder.absolute().parents) if path.exists())
-
-    def _tell(self, refused: bool, what: str) -> None:
-        if refused != self._refused:
-            self._refused = refused
-            self.refusal = what if refused else ""
-            LOG.log(logging.ERROR if refused else logging.WARNING, "pictures %s", what)
-            self._log_event("pictures", what)
+    def _report(self, refusal: str) -> None:
+        """Report that files are refused, or with an empty text that they are written again; each once."""
+        if bool(refusal) != bool(self.refusal):
+            text = refusal or "have room again"
+            LOG.log(logging.ERROR if refusal else logging.WARNING, "pictures %s", text)
+            self._log_event("pictures", text)
+        self.refusal = refusal

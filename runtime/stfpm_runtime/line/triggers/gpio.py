@@ -37,7 +37,7 @@ class GpioTrigger(Listener):
         self._log_event = log_event
 
     def start(self) -> None:
-        """Reserve the line and start the thread. Raises OptionError where the line cannot be used."""
+        """Request the line from the kernel and start the thread. Raises OptionError where the line cannot be used."""
         chip, _, line = self._address.rpartition(":")
         settings = gpiod.LineSettings(edge_detection=Edge.RISING, bias=Bias.PULL_DOWN, debounce_period=BOUNCE)
         try:

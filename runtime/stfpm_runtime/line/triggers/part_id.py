@@ -1,7 +1,7 @@
 """Part ids, checked in one place for all triggers.
 
 A part id is text of printable characters and GS1's separator (U+001D). It is never cut: an id that is too long or holds
-another character is refused, so that two parts never look alike and no id can forge a line of a log or a table.
+another character is refused, so that two different ids never look the same, and no id can forge a line of a log.
 """
 
 from __future__ import annotations

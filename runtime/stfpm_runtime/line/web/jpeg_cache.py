@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import OrderedDict
 
@@ -59,8 +58,8 @@ def _draw(glimpse: LatestVerdict, with_map: bool, width: int) -> bytes:
     small = fit(glimpse.image, width)  # first: the rest is cheap then
     if not with_map:
         return _jpeg(small)
-    decided = dataclasses.replace(glimpse.verdict, decision=glimpse.entry.decision)  # after the debounce
-    return _jpeg(draw_overlay(small, decided))
+    verdict, decision = glimpse.verdict, glimpse.entry.decision  # the decision after the debounce
+    return _jpeg(draw_overlay(small, decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason))
 
 
 def _jpeg(image: Image) -> bytes:

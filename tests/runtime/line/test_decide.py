@@ -49,7 +49,7 @@ def test_p_values_are_those_of_counting():
         assert values.of(score) == p_value(score, held_out)
 
 
-def test_p_value_of_several_looks_is_bounded():
+def test_p_value_of_many_pictures_is_bounded():
     values = PValues([1.0, 2.0, 3.0])
     assert values.of(9.0) == 1 / 4
     assert values.of(9.0, looks=3) == 3 / 4

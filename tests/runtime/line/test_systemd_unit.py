@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime.lifecycle import STOP_S
+
 UNIT = Path(__file__).parents[3] / "runtime" / "stfpm-inspect@.service"
 ANALYZE = shutil.which("systemd-analyze")
 MOST_EXPOSED = 4.0
@@ -38,3 +40,9 @@ def test_cameras_and_gpus_are_not_hidden():
     allowed = {line.partition("=")[2].split()[0] for line in lines if line.startswith("DeviceAllow=")}
     assert {"char-video4linux", "char-usb_device", "char-gpiochip", "char-drm", "char-nvidia*"} <= allowed
     assert "PrivateDevices=true" not in lines
+
+
+def test_stop_of_a_line_is_shorter_than_systemd_allows():
+    found = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert found
+    assert int(found[1]) > STOP_S + 5  # the rest is for engine and journal

@@ -1,0 +1,177 @@
+"""Inspect files: pictures and videos in, a verdict for each frame out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+
+from stfpm_runtime.detector import Detector, Verdict
+from stfpm_runtime.engines import Engine, open_engine
+from stfpm_runtime.engines.tensorrt.sidecar import onnx_path
+from stfpm_runtime.errors import ArtifactError, OptionError, OutputError, StfpmError
+from stfpm_runtime.files import check_writable
+from stfpm_runtime.imaging.preprocessing import check_bits
+from stfpm_runtime.model_check import ModelRules, load_checked
+from stfpm_runtime.options import MAX_MEGAPIXELS, SaveOnly
+from stfpm_runtime.sources import Files, Frame, absolute, find_files, read_frames
+from stfpm_runtime.sources.files import summarise
+
+from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What to inspect, with what, and what to keep of it."""
+
+    model: Path
+    """The exported model.onnx."""
+    sources: tuple[str, ...]
+    """Pictures, videos, folders and glob patterns."""
+    json: Path | None = None
+    """A file for the verdicts; None: stdout."""
+    save: Path | None = None
+    """A folder for the overlays; None: there are none."""
+    save_only: SaveOnly | None = None
+    """Which overlays are kept; None: all of them; `reject` is all that was not passed, faults included."""
+    threshold: float | None = None
+    """The threshold; None: the model's own."""
+    device: str = "auto"
+    """What executes the model, see `open_engine`."""
+    rebuild: bool = False
+    """Whether a TensorRT plan that does not fit this machine is built again, from the ONNX file beside it."""
+    threads: int | None = None
+    """Threads of the engine; None: its choice."""
+    batch_size: int = 1
+    """Frames in one run of the engine."""
+    limit: int | None = None
+    """Frames to inspect at most."""
+    allow_missing_golden: bool = False
+    """True accepts a model without its golden file."""
+    bits: int | None = None
+    """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """A larger picture is not decoded, but a fault."""
+
+
+def inspect(options: InspectOptions) -> int:
+    """Inspect all frames and return 0.
+
+    Raises StfpmError before the first frame for what is wrong with the model, the sources or the places to write to,
+    and after the last one if a frame could not be judged or an overlay not be written.
+    """
+    silence_opencv()
+    check_bits(options.bits)
+    files = find_files(options.sources)
+    _check_outputs(options, files)
+    if files.left_out:
+        _print(summarise(files.left_out))
+    rules = ModelRules(allow_missing_golden=options.allow_missing_golden)
+    model = load_checked(options.model, lambda path: _open(options), rules, options.threshold)
+    with contextlib.closing(model.engine) as engine:
+        detector = model.detector
+        _print(
+            f"model {engine.spec.name} ({engine.spec.precision}, {engine.provider}), threshold {detector.threshold:g}"
+        )
+        tally = Tally()
+        overlays = OverlayFolder(options.save, files.root, options.save_only or "all") if options.save else None
+        bits = options.bits or engine.spec.bits
+        frames = itertools.islice(read_frames(files.paths, bits, options.max_megapixels), options.limit)
+        with _json_file(options.json) as json_file:
+            outputs: list[Output] = [JsonLines(json_file), tally, *([overlays] if overlays else [])]
+            if sys.stderr.isatty() and not json_file.isatty():
+                outputs.append(Progress(tally, sys.stderr))
+            try:
+                for frame, verdict in judge(detector, frames, options.batch_size):
+                    for output in outputs:
+                        output.take(frame, verdict)
+            finally:
+                left_out = f"; {len(files.left_out)} files left out" if files.left_out else ""
+                _print(tally.summary() + left_out)
+    _raise_if_incomplete(tally, overlays.failures if overlays else 0)
+    return 0
+
+
+def judge(detector: Detector, frames: Iterable[Frame], batch_size: int = 1) -> Iterator[tuple[Frame, Verdict]]:
+    """Yield each frame with its verdict, in order; a frame that could not be read is a fault in its place."""
+    frames = iter(frames)
+    while batch := list(itertools.islice(frames, batch_size)):
+        verdicts = iter(detector.inspect_batch([frame.image for frame in batch if frame.image is not None]))
+        for frame in batch:
+            yield frame, detector.fault(frame.error) if frame.image is None else next(verdicts)
+
+
+def _open(options: InspectOptions) -> Engine:
+    """Open the engine; a plan that cannot be used is built again where that was asked for."""
+    try:
+        return open_engine(options.model, options.device, options.threads)
+    except ArtifactError:
+        if not options.rebuild or options.model.suffix.lower() != ".engine":
+            raise
+    from stfpm_runtime.engines.tensorrt.build import rebuild
+
+    rebuild(options.model, onnx_path(options.model), _print)
+    return open_engine(options.model, options.device, options.threads)
+
+
+def _check_outputs(options: InspectOptions, files: Files) -> None:
+    """Raise OutputError or OptionError unless the results can be written, and lie outside the sources."""
+    if options.json:
+        check_writable(options.json, (*files.paths, options.model))
+    if options.save:
+        check_writable(options.save / "overlay")
+        folder = absolute(options.save)
+        for path in files.paths:
+            if absolute(path).is_relative_to(folder):
+                raise OptionError(
+                    f"--save {options.save}: {path}, which is to be inspected, lies in it; "
+                    "choose a folder for the overlays that holds no source"
+                )
+
+
+@contextlib.contextmanager
+def _json_file(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # JsonLines has raised the same error already
+            file.close()
+
+
+def _raise_if_incomplete(tally: Tally, lost_overlays: int) -> None:
+    """Raise StfpmError if something was not done, with all of it in one line."""
+    faults = tally.decisions["fault"]
+    failures = []
+    if faults:
+        failures.append(
+            f"{faults} of {tally.total} frames could not be judged, and none of them is passed; "
+            f"the first: {tally.first_reason}"
+        )
+    if lost_overlays:
+        failures.append(f"{lost_overlays} overlays could not be written; free space or choose another --save")
+    if failures:
+        raise StfpmError("; ".join(failures))
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV's own log off stderr: a file that it cannot read has a verdict that says so."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
