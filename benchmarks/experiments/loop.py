@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from stfpm_runtime.timing import time_by_turns
 
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
@@ -122,9 +123,10 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     judged_ms: list[list[float]] = []
     overloaded: list[Stopwatch] = []
     unloaded: list[Stopwatch] = []
-    for turn in range(TURNS):  # by turns: the machine's mood is the same for all
-        bare_ms.append(timed(lambda: engine.infer(image), verdicts // TURNS))
-        judged_ms.append(timed(lambda: detector.inspect(frame), verdicts // TURNS))
+    for turn in range(TURNS):
+        calls = (lambda: engine.infer(image)), (lambda: detector.inspect(frame))
+        for all_ms, own_ms in zip((bare_ms, judged_ms), time_by_turns(calls, verdicts // TURNS), strict=True):
+            all_ms.append(own_ms)
         sustainable = 1e3 / quietest(judged_ms)
         for fps, found in ((sustainable / 3, unloaded), (sustainable * 3, overloaded)):
             found.append(_loop(model, engine, frame, fps, verdicts // TURNS, folder / f"{turn}-{fps:.0f}"))
@@ -232,17 +234,6 @@ def with_summary(line: Line, stopwatch: Stopwatch) -> Line:
 
 def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | None = None) -> LineOptions:
     return LineOptions(model=model, journal=journal, camera=(CameraOptions("fake", "0"),), pictures=pictures)
-
-
-def timed(action: Callable[[], object], count: int) -> list[float]:
-    """Return the milliseconds of each of `count` calls, after a warm-up."""
-    times = []
-    for number in range(count + WARM_UP):
-        started = time.perf_counter()
-        action()
-        if number >= WARM_UP:
-            times.append(1e3 * (time.perf_counter() - started))
-    return times
 
 
 def percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:

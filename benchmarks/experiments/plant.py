@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stfpm_runtime.timing import time_by_turns
+
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
@@ -38,7 +40,7 @@ from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
 
-from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, timed, with_summary
+from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, with_summary
 
 TOKEN = "a token for a benchmark"
 TURNS = 6
@@ -76,7 +78,7 @@ def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     """Return the latencies of the loop alone and with everything on, at a third of the rate that it sustains."""
     engine = open_engine(model)
     detector, frame = Detector(engine), picture()
-    fps = 1e3 / quietest([timed(lambda: detector.inspect(frame), 50)]) / 3
+    fps = 1e3 / quietest(time_by_turns([lambda: detector.inspect(frame)], 50)) / 3
     alone: list[Stopwatch] = []
     watched: list[Stopwatch] = []
     with peers(folder) as tables:
