@@ -30,10 +30,10 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
 from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.service import open_line
-from stfpm_runtime.line.web import DashboardOptions
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
@@ -109,7 +109,7 @@ def _loop(
     )  # fmt: skip
     if tables is not None:
         options = dataclasses.replace(
-            options, dashboard=DashboardOptions(f"127.0.0.1:{free_port()}", TOKEN), mqtt=tables.mqtt,
+            options, dashboard=ServerOptions(f"127.0.0.1:{free_port()}", TOKEN), mqtt=tables.mqtt,
             webhook=tables.webhook, modbus=tables.modbus, opcua=tables.opcua,
         )  # fmt: skip
 
