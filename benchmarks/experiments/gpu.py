@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import tempfile
@@ -29,10 +30,10 @@ from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.model import Stfpm
 from stfpm_export.export import ExportOptions, export
 from stfpm_export.sample import sample_checkpoint
-from stfpm_export.selftest import describe_machine
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.cli import run
 from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.machine import describe_machine
 
 from .gpu_contenders import EAGER, Infer, contenders, pytorch, say
 
@@ -72,7 +73,7 @@ def _benchmark(options: Options, output: Path) -> int:
     results: dict[str, Any] = {
         "schema": 1,
         "command": f"python -m benchmarks.experiments.gpu --json {output}",
-        "machine": describe_machine(),
+        "machine": dataclasses.asdict(describe_machine()),
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(),
         "is_rehearsal": options.device == "cpu",
         "failed": {},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from stfpm_runtime.artifact.conformal import conformal_threshold
 from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.timing import time_by_turns
 
 from .graph.backbones import build_graph
 from .graph.int8 import Int8
@@ -27,9 +29,9 @@ from .reference import Reference
 from .target import Target
 
 RUNS = 40
-"""Timed frames of each candidate."""
-PAUSE = 0.05
-"""Seconds before a timed frame: ONNX Runtime's threads spin on for tens of milliseconds, on the next one's cores."""
+"""The number of timed frames of each file."""
+PAUSE_S = 0.05
+"""Seconds before a timed frame: ONNX Runtime's threads keep the cores busy for tens of milliseconds after a run."""
 
 Accuracy = Callable[[Engine], dict[str, float]]
 """Image AUROC and more of an engine on labelled images, by name: `image_auroc` at least."""
@@ -59,20 +61,20 @@ class Candidate:
     parity: ParityReport
 
 
-def make_candidate(material: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
+def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
     """Write `path` and measure what it is worth; whether that is enough is the caller's to say."""
-    checkpoint = material.checkpoint
-    arithmetic = _arithmetic(material, precision, target)
-    model = build_graph(checkpoint, arithmetic, target, material.batch)
+    checkpoint = inputs.checkpoint
+    arithmetic = _arithmetic(inputs, precision, target)
+    model = build_graph(checkpoint, arithmetic, target, inputs.batch)
     onnx.save(model, path)
     with contextlib.closing(open_engine(path, device="cpu")) as engine:
         spec = calibrate(engine, checkpoint.held_out_images)
         accuracy = None
-        if material.accuracy and material.pytorch_accuracy:
-            accuracy = {"pytorch": material.pytorch_accuracy, "file": material.accuracy(engine)}
-        parity = certify(engine, spec, material.reference, accuracy)
+        if inputs.accuracy and inputs.pytorch_accuracy:
+            accuracy = {"pytorch": inputs.pytorch_accuracy, "file": inputs.accuracy(engine)}
+        parity = certify(engine, spec, inputs.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
-        parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, material),))
+        parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, inputs),))
     spec = dataclasses.replace(spec, parity=parity.to_dict())
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, path)
@@ -95,28 +97,21 @@ def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
     return dataclasses.replace(spec, threshold=threshold.value, held_out_scores=tuple(scores))
 
 
-def latencies(candidates: Sequence[Candidate], image: Image) -> list[float]:
-    """Milliseconds for one frame uint8 [H, W, 3] by each candidate, the median, all measured by turns."""
+def median_latencies(paths: Sequence[Path], image: Image, device: str = "cpu") -> list[float]:
+    """Return the median time in milliseconds that each file takes for one frame uint8 [H, W, 3], timed by turns."""
     with contextlib.ExitStack() as stack:
-        engines = [stack.enter_context(contextlib.closing(open_engine(one.path, device="cpu"))) for one in candidates]
-        times: list[list[float]] = [[] for _ in engines]
-        for _ in range(RUNS):
-            for engine, own in zip(engines, times, strict=True):
-                time.sleep(PAUSE)
-                engine.infer(image[np.newaxis])
-                started = time.perf_counter()
-                engine.infer(image[np.newaxis])
-                own.append(1e3 * (time.perf_counter() - started))
-    return [float(np.median(own)) for own in times]
+        engines = [stack.enter_context(contextlib.closing(open_engine(path, device))) for path in paths]
+        calls = [partial(engine.infer, image[np.newaxis]) for engine in engines]
+        return [statistics.median(times) for times in time_by_turns(calls, RUNS, PAUSE_S)]
 
 
-def _arithmetic(material: ExportInputs, precision: str, target: Target) -> Float32:
+def _arithmetic(inputs: ExportInputs, precision: str, target: Target) -> Float32:
     if precision == "int8":
-        return Int8(measure_ranges(material.checkpoint, material.calibration), target)
+        return Int8(measure_ranges(inputs.checkpoint, inputs.calibration), target)
     return Float16() if precision == "fp16" else Float32()
 
 
-def _overflow(model: onnx.ModelProto, arithmetic: Float32, material: ExportInputs) -> str:
-    where = (first_overflow(model, arithmetic.activations, image) for image in material.reference.images)
+def _overflow(model: onnx.ModelProto, arithmetic: Float32, inputs: ExportInputs) -> str:
+    where = (first_overflow(model, arithmetic.activations, image) for image in inputs.reference.images)
     name = next((name for name in where if name), "the frame")
     return f"its values overflow at {name}: a number above 65504 (export in fp32 or int8)"

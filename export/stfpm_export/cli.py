@@ -90,7 +90,7 @@ def _flag(name: str) -> str:
 
 
 def _describe(output: Path, spec: Spec, parity: ParityReport) -> None:
-    from .certificate import describe_parity
+    from .parity import describe_parity
 
     size = f"{output.stat().st_size / 1e6:.1f} MB"
     _say(f"{output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision} for {spec.target}, {size}")

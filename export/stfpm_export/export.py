@@ -26,7 +26,7 @@ from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 from .anomalib import read_anomalib
-from .auto import Accuracy, Candidate, ExportInputs, latencies, make_candidate
+from .auto import Accuracy, Candidate, ExportInputs, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import AUTO, PRECISIONS, TARGETS, Target
@@ -107,7 +107,7 @@ def export(
             raise DataError(f"{given}: no such file or folder; expected real images of the product")
     checkpoint = _resized(_read(options, report), options, report)
     images = _images(options, checkpoint, report)
-    material = ExportInputs(
+    inputs = ExportInputs(
         checkpoint,
         make_reference(checkpoint, images),
         _calibration(options, checkpoint, report) if options.precision in ("int8", AUTO) else [],
@@ -116,31 +116,31 @@ def export(
         accuracy(TorchEngine.of(checkpoint)) if accuracy else None,
     )
     with tempfile.TemporaryDirectory() as folder:
-        chosen = _choose(material, options, Path(folder), report)
+        chosen = _choose(inputs, options, Path(folder), report)
         with atomic_path(options.output) as unfinished:
             shutil.copyfile(chosen.path, unfinished)
-    save_golden(_golden(material.reference, options.output), golden_path(options.output))
+    save_golden(_golden(inputs.reference, options.output), golden_path(options.output))
     return chosen.spec, chosen.parity
 
 
-def _choose(material: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
+def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
     """The candidate that is asked for, or the fastest. Raises ParityError where none will do."""
-    name = material.checkpoint.spec.name
+    name = inputs.checkpoint.spec.name
     if options.precision != AUTO:
-        candidate = make_candidate(material, options.precision, options.target, folder / "model.onnx")
+        candidate = make_candidate(inputs, options.precision, options.target, folder / "model.onnx")
         if not options.allow_parity_loss:
             require_parity(candidate.parity, name, BUG if options.precision == "fp32" else CHOOSE)
         return candidate
     candidates = []
     for number, (precision, target) in enumerate(_alternatives(options.target)):
-        candidate = make_candidate(material, precision, target, folder / f"{number}.onnx")
+        candidate = make_candidate(inputs, precision, target, folder / f"{number}.onnx")
         if candidate.parity.holds:
             candidates.append(candidate)
         else:
             report(f"{precision} for {target}: left out, {'; '.join(candidate.parity.failures)}")
     if not candidates:
         raise ParityError(f"{name}: no precision agrees with PyTorch. No file was written; {BUG}")
-    times = latencies(candidates, material.reference.images[0])
+    times = median_latencies([one.path for one in candidates], inputs.reference.images[0])
     for candidate, spent in zip(candidates, times, strict=True):
         report(f"{candidate.spec.precision} for {candidate.target}: {spent:.1f} ms in {candidate.parity.engine}")
     return candidates[int(np.argmin(times))]

@@ -1,13 +1,12 @@
-"""Reading what torch.save wrote without executing anything of it: foreign objects come out as inert placeholders."""
+"""Reads what torch.save wrote without executing anything in it: foreign objects become inert placeholders."""
 
 from __future__ import annotations
 
-import io
 import pickle
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from stfpm_runtime.errors import ArtifactError
 
 
 def as_dict(value: object) -> dict[Any, Any]:
-    """The value where it is a dictionary, else an empty one: a foreign file may hold anything."""
+    """Return the value where it is a dictionary, else an empty one: a foreign file may hold anything."""
     return value if isinstance(value, dict) else {}
 
 
@@ -28,13 +27,13 @@ class Inert:
     """
 
     def __new__(cls, *_: object, **__: object) -> Inert:
-        """Whatever the class was called with."""
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
     def __call__(self, *_: object) -> Inert:
-        """Itself: some pickles call what a class or function gave them."""
+        """Return itself: some pickles call what a class or function gave them."""
         return self
 
     def __setstate__(self, state: object) -> None:
@@ -43,7 +42,7 @@ class Inert:
     def __setitem__(self, _: object, __: object) -> None: ...
 
     def append(self, _: object) -> None:
-        """Nothing: an item of a pickled kind of list."""
+        """Ignore an item of a pickled kind of list."""
 
 
 class InertDict(dict[Any, Any]):
@@ -53,17 +52,24 @@ class InertDict(dict[Any, Any]):
 
 
 def read_inert(path: Path) -> dict[Any, Any]:
-    """What torch.save wrote, a dictionary, as plain data and tensors; all other objects are Inert.
+    """Return the dictionary that torch.save wrote, as plain data and tensors; all other objects are Inert.
 
-    Not torch.load(weights_only=True), which refuses a file for any object that is neither. Raises ArtifactError for a
-    file that is missing, damaged, or no dictionary.
+    torch.load(weights_only=True) would refuse a file for any object that is neither. Raises ArtifactError for a file
+    that is missing, damaged, or no dictionary.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; expected a Lightning checkpoint (.ckpt)")
     try:
         with zipfile.ZipFile(path) as archive:
             check_archive(archive, path)
-            content = _InertUnpickler(archive).load()
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+            if "data.pkl" not in names:
+                raise ValueError("a zip file without data.pkl")
+            if "constants.pkl" in names:
+                raise ValueError("a TorchScript archive, which holds code")
+            if damaged := archive.testzip():  # torch.load does not compare checksums
+                raise ValueError(f"the checksum of {damaged} is wrong")
+        content = torch.load(path, "cpu", pickle_module=_PICKLE, weights_only=False)
     except ArtifactError:
         raise
     except Exception as error:  # a damaged or forged pickle raises whatever its bytes happen to ask for
@@ -75,54 +81,18 @@ def read_inert(path: Path) -> dict[Any, Any]:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Reads `NAME/data.pkl` of the zip that torch.save writes, and the tensors' bytes from `NAME/data/KEY`.
-
-    The functions and classes that a pickle can reach are those that `find_class` returns: all of them are ours.
-    """
-
-    DTYPES: ClassVar = {
-        "FloatStorage": torch.float32,
-        "DoubleStorage": torch.float64,
-        "HalfStorage": torch.float16,
-        "BFloat16Storage": torch.bfloat16,
-        "LongStorage": torch.int64,
-        "IntStorage": torch.int32,
-        "ByteStorage": torch.uint8,
-        "BoolStorage": torch.bool,
-    }
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        """A ValueError for a zip that torch.save did not write."""
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError("a zip file without data.pkl")
-        super().__init__(io.BytesIO(archive.read(pickles[0])))
-        self._archive = archive
-        self._folder = pickles[0].removesuffix("data.pkl")
-        self._storages: dict[str, Tensor] = {}
+    """Unpickles for torch.load. A pickle can reach only the functions and classes that `find_class` returns."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """Ours in place of any function or class that the pickle names; nothing is imported."""
+        """Return the function that makes a tensor of a storage, or one of our classes; nothing is imported."""
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return InertDict
-        if module == "torch" and name in self.DTYPES:
-            return self.DTYPES[name]
-        return type(name, (Inert,), {})
+            return _rebuild_tensor
+        return InertDict if (module, name) == ("collections", "OrderedDict") else type(name, (Inert,), {})
 
-    def persistent_load(self, reference: tuple[str, object, str, str, int]) -> Tensor | None:
-        """A storage, as a flat tensor; None for an element type that no weights have."""
-        _, dtype, key, _, _ = reference
-        if not isinstance(dtype, torch.dtype):
-            return None
-        if key not in self._storages:
-            data = bytearray(self._archive.read(f"{self._folder}data/{key}"))
-            self._storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-        return self._storages[key]
 
-    def _tensor(
-        self, storage: Tensor | None, offset: int, size: Sequence[int], stride: Sequence[int], *_: object
-    ) -> Tensor | None:
-        """A tensor on a storage; PyTorch refuses one that reaches beyond it."""
-        return None if storage is None else storage.as_strided(size, stride, offset)
+def _rebuild_tensor(storage: torch.TypedStorage, offset: int, size: Any, stride: Any, *_: object) -> Tensor:  # noqa: ANN401
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, {})  # type: ignore[no-untyped-call, no-any-return]
+
+
+_PICKLE = SimpleNamespace(__name__=__name__, Unpickler=_InertUnpickler)
+"""What torch.load needs of a pickle module."""

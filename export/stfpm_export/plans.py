@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions, load_sidecar, sidecar_path
 from stfpm_runtime.errors import EngineError, OptionError, ParityError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 ROUNDED = ("fp16", "int8")
 """What `--precision auto` builds on a device."""
-RUNS = 200
-"""Timed frames of each plan."""
 Report = Callable[[str], None]
 
 
@@ -93,6 +91,7 @@ def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> N
 
 def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report: Report) -> None:
     """Export and build fp16 and int8, and keep int8 only if it is faster here and both its proofs hold."""
+    from .auto import median_latencies
     from .export import export
 
     check_writable(options.output)
@@ -111,32 +110,13 @@ def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report:
             raise StfpmError(
                 f"{options.checkpoint}: neither fp16 nor int8 can be built and proven; try --precision fp32"
             )
-        times = plan_latencies([onnx.with_suffix(".engine") for onnx in built])
+        plans = [onnx.with_suffix(".engine") for onnx in built]
+        times = median_latencies(plans, np.zeros(read_spec(built[0]).input_shape, np.uint8), "auto")
         for onnx, spent in zip(built, times, strict=True):
             report(f"{onnx.stem}: {spent:.2f} ms a frame, copies included")
         best = built[int(np.argmin(times))]
         _keep(best, options.output)
         report(f"{options.output.with_suffix('.engine')}: {best.stem} is kept")
-
-
-def plan_latencies(plans: list[Path]) -> list[float]:
-    """Milliseconds for one frame, copies included, the median of each plan, all measured by turns."""
-    from stfpm_runtime.engines.tensorrt.engine import TensorRtEngine
-
-    engines = [TensorRtEngine(plan) for plan in plans]
-    times: list[list[float]] = [[] for _ in engines]
-    try:
-        for run in range(RUNS + 20):
-            for engine, own in zip(engines, times, strict=True):
-                image = np.zeros((1, *engine.spec.input_shape), np.uint8)
-                started = time.perf_counter()
-                engine.infer(image)
-                if run >= 20:
-                    own.append(1e3 * (time.perf_counter() - started))
-    finally:
-        for engine in engines:
-            engine.close()
-    return [float(np.median(own)) for own in times]
 
 
 def _build(onnx: Path, output: Path, options: PlanOptions, report: Report) -> None:

@@ -1,8 +1,8 @@
-"""A model without any training, for finding out what a machine does with one: real size, real arithmetic, real images.
+"""A model without training, to find out what a machine does with one of real size.
 
-The teacher is the one that ships, the student is the teacher with its weights shaken a little, as a student that has
-nearly learnt is; the pictures are the demo's gears. What it finds is of no use; how long it takes, and how far engines
-are apart on it, is.
+The teacher is the one that ships. The student is the teacher with noise on its weights, as close to it as a student
+that has nearly learnt. The pictures are those of the teacher's pre-training. The verdicts mean nothing; the
+latency, and how far the engines' results are apart, are those of a trained model.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ import copy
 import numpy as np
 import torch
 
-from examples.gears.parts import draw_part
 from stfpm_edge.checkpoint import Checkpoint
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.pretrain.scenes import SceneFormulas
 from stfpm_edge.teacher import PROCEDURAL, fingerprint, load_teacher
 from stfpm_edge.threshold import calibrated
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.imaging.preprocessing import preprocess
+from stfpm_runtime.imaging.preprocessing import Image
 
 BLOCKS = (2, 3, 4)
-SHAKE = 0.5
-"""Of a weight tensor's standard deviation."""
+NOISE = 0.5
+"""The noise on a weight, as a share of the standard deviation of its tensor."""
 IMAGES = 16
 
 
 def sample_checkpoint(side: int = 256, seed: int = 0) -> Checkpoint:
-    """A ResNet-18 checkpoint for images of side x side pixels, the same for the same seed."""
+    """Return a ResNet-18 checkpoint for images of side x side pixels, the same for the same seed."""
     teacher = load_teacher(PROCEDURAL, "resnet18", BLOCKS)
     student = copy.deepcopy(teacher)
     generator = torch.Generator().manual_seed(seed)
     for parameter in student.parameters():
         if parameter.dim() > 1:
-            parameter.add_(SHAKE * parameter.std() * torch.randn(parameter.shape, generator=generator))
-    images = [preprocess(draw_part((seed, 0, number))[0], side, side) for number in range(IMAGES)]
+            parameter.add_(NOISE * parameter.std() * torch.randn(parameter.shape, generator=generator))
+    images = _draw_images(side, seed)
     half = IMAGES // 2
     spec = Spec(
         name="sample", height=side, width=side, backbone="resnet18", blocks=BLOCKS, teacher=PROCEDURAL,
@@ -42,3 +43,11 @@ def sample_checkpoint(side: int = 256, seed: int = 0) -> Checkpoint:
     checkpoint = Checkpoint(spec, teacher, student, images[:half], images[half:])
     spec = calibrated(spec, checkpoint.model(), np.stack(images[half:]), 0.2, lambda text: None)
     return Checkpoint(spec, teacher, student, images[:half], images[half:])
+
+
+def _draw_images(side: int, seed: int) -> list[Image]:
+    """Return drawn scenes as uint8 [side, side, 3], BGR."""
+    device = torch.device("cpu")
+    scenes = SceneFormulas(side, seed, device).draw(IMAGES, torch.Generator(device).manual_seed(seed))
+    pictures = scenes.pictures.permute(0, 2, 3, 1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
+    return list((255 * pictures).round().clamp(0, 255).to(torch.uint8).numpy()[..., ::-1].copy())

@@ -6,13 +6,12 @@ Each trial is one engine on one file. A trial that fails is a line of the report
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +25,9 @@ from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.tensorrt.cuda import find_tensorrt
 from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions
 from stfpm_runtime.errors import StfpmError
+from stfpm_runtime.machine import describe_machine
 
-PACKAGES = (
-    "stfpm-edge", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
-    "tensorrt-lean", "cuda-python", "cuda-bindings", "pycuda", "torch",
-)  # fmt: skip
-MACHINE_FILES = {
-    "jetson": "/proc/device-tree/model",
+DRIVER_FILES = {
     "l4t": "/etc/nv_tegra_release",
     "driver": "/proc/driver/nvidia/version",
 }
@@ -60,7 +55,7 @@ def run_selftest(options: SelftestOptions, report: Report) -> dict[str, Any]:
     """
     known = [(model, read_spec(model).precision, load_golden(golden_path(model))) for model in options.models]
     absent = absent_engines()
-    results: dict[str, Any] = {"schema": 1, "machine": describe_machine(), "absent": absent, "trials": []}
+    results: dict[str, Any] = {"schema": 1, "machine": _machine(), "absent": absent, "trials": []}
     for name, reason in absent.items():
         report(f"{name}: not tried, {reason}")
     for model, precision, golden in known:
@@ -78,25 +73,20 @@ def run_selftest(options: SelftestOptions, report: Report) -> dict[str, Any]:
     return results
 
 
-def describe_machine() -> dict[str, Any]:
-    """Versions and hardware, as far as they tell."""
-    found: dict[str, Any] = {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
-    }
-    for name, file in MACHINE_FILES.items():
+def _machine() -> dict[str, Any]:
+    """Return the description of the machine, with the GPU and the drivers as far as they can be read."""
+    found: dict[str, Any] = dataclasses.asdict(describe_machine())
+    for name, file in DRIVER_FILES.items():
         with contextlib.suppress(OSError):
             found[name] = Path(file).read_text(errors="replace").strip("\0\n").splitlines()[0]
     try:
         from stfpm_runtime.engines.tensorrt.cuda import open_cuda
 
         cuda = open_cuda()
-        found["gpu"] = {**cuda.device()._asdict(), "free_mb": cuda.free_bytes() >> 20, "graphs": cuda.has_graphs}
+        found["cuda"] = {**cuda.device()._asdict(), "free_mb": cuda.free_bytes() >> 20, "graphs": cuda.has_graphs}
         cuda.close()
     except StfpmError as error:
-        found["gpu"] = {"error": str(error)}
+        found["cuda"] = {"error": str(error)}
     return found
 
 
@@ -184,18 +174,3 @@ def _time(engine: Engine, image: npt.NDArray[np.uint8]) -> float:
     started = time.perf_counter()
     engine.infer(image)
     return 1e3 * (time.perf_counter() - started)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

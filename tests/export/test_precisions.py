@@ -23,6 +23,7 @@ from stfpm_export.reference import make_reference, paste_patch
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
 from stfpm_runtime.artifact.golden import golden_path, load_golden
+from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.errors import OptionError, ParityError
 from tiny_model import make_checkpoint, make_images
@@ -166,7 +167,8 @@ def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
 def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypatch):
     times = {"fp32": 3.0, "fp16": 9.0, "int8": 1.0}
     monkeypatch.setattr(
-        "stfpm_export.export.latencies", lambda candidates, image: [times[one.spec.precision] for one in candidates]
+        "stfpm_export.export.median_latencies",
+        lambda paths, image: [times[read_spec(path).precision] for path in paths],
     )
     said: list[str] = []
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="auto")

@@ -35,20 +35,17 @@ def build_graph(
     arithmetic: Float32 | None = None,
     target: Target = "cpu",
     batch: int | None = None,
-    writers: tuple[type[Backbones], type[Head]] | None = None,
 ) -> onnx.ModelProto:
-    """The fused graph of a checkpoint, float32 unless told otherwise, with its Spec in the metadata.
+    """Return the fused graph of a checkpoint, float32 unless told otherwise, with its Spec in the metadata.
 
-    `batch` is the number of frames that it takes at a time; None leaves it free. `writers` are other ways to write the
-    same function, for measuring what ours are worth.
+    `batch` is the number of frames that it takes at a time; None leaves it free.
     """
     spec = checkpoint.spec
     builder = GraphBuilder()
-    write_backbones, write_head = writers or (Backbones, Head)
-    backbones = write_backbones(builder, arithmetic or Float32(), target, spec.height, spec.width)
+    backbones = Backbones(builder, arithmetic or Float32(), target, spec.height, spec.width)
     teacher, student = backbones.pyramids(checkpoint)
     widths = [checkpoint.teacher.width(block) for block in spec.blocks]
-    write_head(builder, spec, target).write(teacher, student, widths)
+    Head(builder, spec, target).write(teacher, student, widths)
     height, width, n = spec.height, spec.width, BATCH if batch is None else batch
     spec = dataclasses.replace(spec, precision=backbones.arithmetic.precision, target=target, batch=batch)
     return builder.model(

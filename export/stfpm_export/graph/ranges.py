@@ -11,24 +11,20 @@ import onnxruntime as ort
 from stfpm_edge.checkpoint import Checkpoint
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .backbones import Backbones, build_graph
-from .head import Head
+from .backbones import build_graph
 from .int8 import Range
 from .precision import Float32
 
 
-def measure_ranges(
-    checkpoint: Checkpoint, images: Sequence[Image], writers: tuple[type[Backbones], type[Head]] | None = None
-) -> dict[str, Range]:
-    """The lowest and highest value of every activation of the float32 graph over images uint8 [H, W, 3].
+def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str, Range]:
+    """Return the lowest and highest value of every activation of the float32 graph over images uint8 [H, W, 3].
 
     The extremes, and no percentile of them: what a defect excites lies above what good images do, and clipping it
     takes away what is to be found (on real images percentiles lowered the scores of defects by 10 % and more).
-    `writers` are as for `build_graph`.
     """
     assert images, "a calibration needs at least one image"
     arithmetic = Float32()
-    model = build_graph(checkpoint, arithmetic, writers=writers)
+    model = build_graph(checkpoint, arithmetic)
     names = arithmetic.activations
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -41,7 +37,7 @@ def measure_ranges(
 
 
 def first_overflow(model: onnx.ModelProto, names: Sequence[str], image: Image) -> str | None:
-    """The first of these tensors of a float16 graph that is not finite on an image; None where all are."""
+    """Return the first of these tensors of a float16 graph that is not finite on an image; None where all are."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     half = onnx.TensorProto.FLOAT16
