@@ -36,7 +36,7 @@ CHECKPOINT_OPTIONS: dict[str, object] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run `stfpm-export` and return the exit code."""
     arguments = _parser().parse_args(argv)
     return run("stfpm-export", lambda: _export(arguments))
 
@@ -117,7 +117,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
 
 
 def _accuracy(data: Path | None) -> Accuracy | None:
-    """What `--evaluate` adds. The benchmark's house knows how; it is looked for only where it is asked."""
+    """Return the function that `--evaluate` adds: `stfpm_eval` is imported only where it is asked for."""
     if data is None:
         return None
     from stfpm_eval.data import find_categories

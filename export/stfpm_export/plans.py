@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """The flags that concern a plan; None where one was not given, so that `check_plan_options` can tell."""
+    """Add the flags that concern a plan; each is None where it was not given, as `check_plan_options` expects."""
     group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
     add = group.add_argument
     add("--engine", action="store_true", help="build MODEL.engine as well, from the ONNX file alone")
@@ -61,7 +61,7 @@ def check_plan_options(arguments: argparse.Namespace) -> None:
 
 
 def plan_options(arguments: argparse.Namespace) -> PlanOptions:
-    """The flags as options."""
+    """Return the flags as options."""
     names = {"workspace": "workspace_mb"}
     given = {
         names.get(name, name): getattr(arguments, name)

@@ -22,7 +22,7 @@ SIDES = (64, 256)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 if every engine that is here did what it should, else 1."""
+    """Run `stfpm-selftest` and return the exit code: 0 if no trial failed, else 1."""
     parser = argparse.ArgumentParser(
         prog="stfpm-selftest",
         description="Try every engine of this machine (ONNX Runtime on CPU and GPU, TensorRT) on a model: "
