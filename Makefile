@@ -37,7 +37,7 @@ peers: $(READY)  ## our MODELS beside anomalib's methods, trained on DATA (an MV
 	$(BIN)/python -m benchmarks.experiments.recorded
 
 clean:  ## remove what make made: the environment, the demo, caches
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Once, and again when the dependencies change. A half-made environment is completed, not trusted.
 $(READY): setup.py pyproject.toml

@@ -1,4 +1,4 @@
-"""stfpm-edge: one distribution, four import packages, each in the folder that is its house (see README.md)."""
+"""stfpm-edge: one distribution with five import packages; PACKAGES names the folder of each (see CONTRIBUTING.md)."""
 
 from pathlib import Path
 
@@ -14,27 +14,27 @@ PACKAGES = {
     "stfpm_bench": "benchmarks/stfpm_bench",
 }
 
-# Every dependency has a floor and a purpose. A bare install is the device's: no PyTorch, no engine it may not need.
+# Every dependency has a lowest version and a purpose. A bare install is for the device: no PyTorch, and no engine.
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
     "opencv-python-headless>=4.8",  # reading images and video, the one resize, overlays
     "pillow>=10.3",  # reading pictures that OpenCV does not read, and finding damage in TIFF files that it passes over
-    "simplejpeg>=1.8",  # reading JPEG with libjpeg-turbo's warnings as errors (OpenCV's prints them and goes on)
+    "simplejpeg>=1.8",  # reading JPEG with libjpeg-turbo's warnings as errors (OpenCV prints them and goes on)
     "tomli>=2.0; python_version < '3.11'",  # reads a line's configuration; part of Python from 3.11 on
 ]
 CPU = ["onnxruntime>=1.18"]  # ONNX Runtime's CPU engine
-OPENVINO = ["openvino>=2024.4"]  # the fastest for int8 on x86 CPUs
+OPENVINO = ["openvino>=2024.4"]  # the fastest engine for int8 on x86 CPUs
 GPU = ["onnxruntime-gpu[cuda,cudnn]>=1.21"]  # ONNX Runtime on an NVIDIA GPU, with CUDA's libraries; instead of CPU
 TENSORRT = [
     "tensorrt>=10.3",  # builds and runs plans; a Jetson has it already, and tensorrt-lean runs them too
-    "cuda-python>=12.6",  # memory, streams and graphs of the GPU; PyCUDA does too, without graphs
+    "cuda-python>=12.6",  # memory, streams and graphs of the GPU; PyCUDA works too, without graphs
 ]
 TRAIN = [
     "torch>=2.4",  # teacher, student, training
     "torchvision>=0.19",  # the ResNets and their ImageNet weights
     "safetensors>=0.4.3",  # checkpoints without pickle
     "rich>=13.7",  # progress and tables
-    "psutil>=5.9",  # free memory: do the teacher's features fit?
+    "psutil>=5.9",  # free memory, which decides whether the teacher's features are kept
 ]
 EXPORT = [
     *TRAIN,
@@ -46,7 +46,7 @@ BENCH = [
     *CPU,
     "rich>=13.7",  # tables
     "scipy>=1.11",  # connected regions for PRO
-    "onnx>=1.16",  # counts a graph's multiply-adds and bytes
+    "onnx>=1.16",  # reads the graph whose multiply-adds and bytes are counted
     "matplotlib>=3.8",  # charts of the report
     "jinja2>=3.1",  # the report's page
     "psutil>=5.9",  # memory, temperature and load of the machine
@@ -66,14 +66,14 @@ OPCUA = ["asyncua>=1.1"]  # verdicts into an OPC UA server
 DASHBOARD = [
     "fastapi>=0.115",  # routes, validation and the OpenAPI document of the dashboard, its API and the HTTP trigger
     "pydantic>=2.7",  # the API's request and response models
-    "uvicorn>=0.30",  # serves them
+    "uvicorn>=0.30",  # the HTTP server
     "prometheus_client>=0.20",  # /metrics
 ]
 VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
     "pytest>=8.2",
-    "scikit-learn>=1.4",  # holds our AUROC against another's
+    "scikit-learn>=1.4",  # another AUROC, which a test compares with ours
     "ruff>=0.9",
     "mypy>=1.11",
     "import-linter>=2.0",  # the contracts about which package may import which
@@ -81,12 +81,12 @@ DEV = [
     "types-psutil>=5.9",
     "scipy-stubs>=1.14",
     "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
-    "websockets>=13",  # speaks to a headless Chromium
+    "websockets>=13",  # controls a headless Chromium
 ]
 
 setup(
     name="stfpm-edge",
-    version="0.1.0",
+    version="0.2.0",
     description="Visual anomaly detection at the edge: train STFPM on good images, export one ONNX file, inspect.",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -131,7 +131,7 @@ setup(
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.batch.cli:main",
-            "stfpm-journal = stfpm_runtime.line.journal.writer.writer.cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal.cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",
         ]

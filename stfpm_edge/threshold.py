@@ -42,7 +42,7 @@ def calibrated(
     scores = score_images(model, held_out)
     threshold = conformal_threshold(scores, false_alarm_rate)
     n = len(scores)
-    if not threshold.meets_wish:
+    if not threshold.meets_request:
         report(
             f"{n} held-out images can guarantee a false-alarm rate of {threshold.guaranteed_rate:.1%} at the lowest, "
             f"not {false_alarm_rate:.1%}: the threshold is their highest score. "
@@ -82,7 +82,7 @@ def _report_outliers(
         return {"held_out_outliers": {}}
     named = {names[i] if names else f"number {i + 1}": scores[i] for i in outliers}
     rest = [score for i, score in enumerate(scores) if i not in set(outliers)]
-    without = conformal_threshold(rest, threshold.wished_rate).value
+    without = conformal_threshold(rest, threshold.requested_rate).value
     listed = ", ".join(f"{name} ({score:.4g})" for name, score in named.items())
     report(
         f"warning: {len(outliers)} of {len(scores)} held-out images score far above the rest, whose median is "

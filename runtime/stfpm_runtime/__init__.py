@@ -1,4 +1,4 @@
-"""What runs on the device: an exported model in, verdicts out. Imports neither PyTorch nor anything that needs it."""
+"""The device's package: it runs an exported model and gives verdicts. It never imports PyTorch."""
 
 from .artifact.spec import Spec
 from .detector import Detector, Timings, Verdict

@@ -1,4 +1,4 @@
-"""What all commands share: one line on stderr and status 1 for what a user can mend; a bug keeps its traceback."""
+"""Running a command: an error that a user can mend is one line on stderr and status 1; a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 
 def _settle_stdout() -> None:
-    """Drop what stdout cannot take (a closed pipe, a full disk): at exit Python would complain, with status 120."""
+    """Drop what stdout cannot take (a closed pipe, a full disk): Python would report it at exit, with status 120."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""From a camera's frame to a verdict. A part that was not judged is never passed."""
+"""The detector makes a verdict from a camera's frame. A part that was not judged is never passed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from .imaging.preprocessing import RESIZE, Image, preprocess
 
 Decision = Literal["pass", "reject", "fault"]
 Picture = npt.NDArray[Any] | str | os.PathLike[str]
-"""What `Detector.inspect` takes: pixels, or the path of a file that holds them."""
+"""The argument of `Detector.inspect`: pixels, or the path of a file that holds them."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Where one frame's time went, in milliseconds; of a batch, its share."""
+    """The time that one frame took, in milliseconds; in a batch, its share."""
 
     preprocess_ms: float = 0.0
     infer_ms: float = 0.0
 
     @property
     def latency_ms(self) -> float:
-        """From the frame in memory to its score."""
+        """Return the time from the frame in memory to its score, in milliseconds."""
         return self.preprocess_ms + self.infer_ms
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was decided about one frame.
+    """The decision on one frame.
 
     `fault` means that the frame was not judged: `reason` says why, score and map are None. It is never a pass.
     """
@@ -49,7 +49,7 @@ class Verdict:
     anomaly_map: Maps | None = field(repr=False, default=None)
     """float32 [H, W] of the spec's size, at least 0, higher for more anomalous."""
     reason: str = ""
-    """Why it is a fault; empty otherwise."""
+    """The reason of a fault; empty for every other decision."""
     timings: Timings = field(default_factory=Timings)
 
 
@@ -94,7 +94,7 @@ class Detector:
         return self.inspect_batch([frame])[0]
 
     def inspect_batch(self, frames: Sequence[Picture]) -> list[Verdict]:
-        """Return the verdicts on several pictures, in their order, from one run of the engine.
+        """Return the verdicts on pictures, in their order, from one run of the engine.
 
         A picture that cannot be used is a fault of its own; an engine that fails makes all of them faults.
         Raises TypeError as `inspect` does, before anything is judged.
@@ -124,7 +124,7 @@ class Detector:
         return [verdict or self.fault("the engine gave no result for this frame") for verdict in verdicts]
 
     def fault(self, reason: str) -> Verdict:
-        """The verdict on a frame that could not be judged."""
+        """Return the verdict on a frame that could not be judged."""
         return Verdict("fault", None, self.threshold, reason=reason)
 
     def _input(self, frame: Picture) -> Image:

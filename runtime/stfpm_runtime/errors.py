@@ -1,4 +1,4 @@
-"""What a user can mend, as exceptions; every message says in one line what was wrong, what was expected, what to do.
+"""Exceptions for errors that a user can mend. A message says in one line what was got, what was expected, what to do.
 
     StfpmError
     ├── OptionError         an option's value makes no sense, or contradicts another

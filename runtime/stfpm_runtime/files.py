@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there, and finding out early that one cannot be written."""
+"""Files: the one atomic write, an early check that a file can be written, modes and checksums."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{path}: is a picture or another input, which would be overwritten; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = _beside(path)
+        probe = _unfinished_path(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -40,11 +40,11 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends well and vanishes when it does not.
+    """Yield a path to write to: it becomes `path` when the block ends well, and is deleted when it does not.
 
     A reader sees the old file or the whole new one, also after a power cut. Raises OutputError where writing fails.
     """
-    unfinished = _beside(path)
+    unfinished = _unfinished_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
@@ -69,7 +69,7 @@ def file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's contents, in hexadecimal."""
+    """Return the SHA-256 of a file's contents, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -90,7 +90,7 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _beside(path: Path) -> Path:
+def _unfinished_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
 
 

@@ -48,7 +48,7 @@ class ThresholdBounds:
 
 @dataclass(frozen=True)
 class ModelRules:
-    """What is demanded of a model, beside what every model has to fulfil."""
+    """The rules of one line or command for a model, in addition to those for every model."""
 
     product: str = ""
     """The name in the model's spec; empty: any."""
@@ -83,7 +83,7 @@ class Model:
 
     @property
     def spec(self) -> Spec:
-        """The spec that the file carries."""
+        """Return the spec that the file carries."""
         return self.engine.spec
 
     def describe(self) -> str:

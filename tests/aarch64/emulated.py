@@ -3,7 +3,7 @@
     python tests/aarch64/emulated.py MODEL.onnx ... --pictures DIR --json benchmarks/results/aarch64_emulated.json
 
 Debian's arm64 Python is unpacked into a folder (half a minute, once), the runtime is installed there with
-the aarch64 wheels of its dependencies, and qemu executes it: the results are aarch64's, the times are nobody's. Nothing
+the aarch64 wheels of its dependencies, and qemu executes it: the results are aarch64's, the times mean nothing. Nothing
 is installed on this machine, no chroot is entered, no binfmt registered.
 """
 

@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True, timeout=1800)
-    path = ":".join(str(REPOSITORY / house) for house in ("runtime", "export", "."))
+    path = ":".join(str(REPOSITORY / folder) for folder in ("runtime", "export", "."))
 
     def run(*argv: object) -> subprocess.CompletedProcess[str]:
         environment = {"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "HOME": str(folder)}

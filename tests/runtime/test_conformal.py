@@ -28,8 +28,8 @@ def test_threshold_is_the_score_of_that_rank(count, rate, rank, guaranteed):
     threshold = conformal_threshold(scores, rate)
     assert threshold.value == rank
     assert threshold.guaranteed_rate == pytest.approx(guaranteed)
-    assert threshold.meets_wish
-    assert threshold.wished_rate == rate
+    assert threshold.meets_request
+    assert threshold.requested_rate == rate
 
 
 @pytest.mark.parametrize("count", [1, 10, 98])
@@ -37,7 +37,7 @@ def test_too_few_scores_give_the_largest_and_say_so(count):
     threshold = conformal_threshold(list(range(count)), 0.01)
     assert threshold.value == count - 1
     assert threshold.guaranteed_rate == pytest.approx(1 / (count + 1))
-    assert not threshold.meets_wish
+    assert not threshold.meets_request
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.07, 0.1, 0.29, 0.5])

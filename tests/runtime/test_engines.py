@@ -115,7 +115,7 @@ def test_file_that_is_no_model_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_model_of_somebody_else_is_refused(make_model):
+def test_onnx_file_without_our_metadata_is_refused(make_model):
     with pytest.raises(ArtifactError, match=r"an ONNX file, but not one of ours; expected one that stfpm-export wrote"):
         open_engine(make_model(metadata=False))
 

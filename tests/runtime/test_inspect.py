@@ -217,8 +217,8 @@ def test_overlay_that_cannot_be_written_costs_no_verdict(inspect, model, parts, 
     result = inspect(model, "--source", parts, "--save", tmp_path / "overlays")
     assert (result.code, result.decisions) == (1, ["reject", "pass", "pass", "pass"])
     assert overlays(tmp_path / "overlays") == ["broken/000.png.overlay.png", "good/002.png.overlay.png"]
-    (complaint,) = (line for line in result.errors if "going on without" in line)
-    assert "good/000.png.overlay.png: the overlay cannot be written" in complaint
+    (message,) = (line for line in result.errors if "going on without" in line)
+    assert "good/000.png.overlay.png: the overlay cannot be written" in message
     assert result.errors[-1] == (
         "stfpm-inspect: error: 2 overlays could not be written; free space or choose another --save"
     )
@@ -332,10 +332,10 @@ def test_in_a_process_stdout_is_json_and_stderr_words_alone(model, odd_parts, tm
     assert [record["decision"] for record in records].count("fault") == 6
     assert len(records) == 14
     assert len(overlays(tmp_path / "overlays")) == 9
-    opening, summary, complaint = done.stderr.splitlines()
+    opening, summary, message = done.stderr.splitlines()
     assert opening.startswith("model bottle")
     assert summary.startswith("14 frames: ")
-    assert complaint.startswith("stfpm-inspect: error: 6 of 14 frames could not be judged")
+    assert message.startswith("stfpm-inspect: error: 6 of 14 frames could not be judged")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
@@ -354,13 +354,13 @@ def test_reader_that_has_had_enough_is_no_traceback(model, parts):
     finally:
         os.close(writing)
     assert done.returncode == 1
-    opening, summary = done.stderr.splitlines()  # neither traceback nor complaint
+    opening, summary = done.stderr.splitlines()  # neither traceback nor message
     assert opening.startswith("model bottle")
     assert summary.startswith("0 frames: ")
 
 
 def test_kill_loses_nothing_that_was_judged(model, parts, tmp_path):
-    """The third picture is a pipe that nobody writes to: the command waits there, and is killed."""
+    """The third picture is a pipe that has no writer: the command waits there, and is killed."""
     os.mkfifo(tmp_path / "pipe.png")
     verdicts = tmp_path / "verdicts.jsonl"
     argv = (model, "--source", parts / "broken", parts / "good" / "000.png", tmp_path / "pipe.png", "--json", verdicts)

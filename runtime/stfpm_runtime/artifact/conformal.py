@@ -20,12 +20,12 @@ class Threshold:
 
     value: float
     guaranteed_rate: float
-    wished_rate: float
+    requested_rate: float
 
     @property
-    def meets_wish(self) -> bool:
-        """Whether the number of held-out images was enough for the wished rate."""
-        return self.guaranteed_rate <= self.wished_rate
+    def meets_request(self) -> bool:
+        """Return whether the number of held-out images is enough for the requested rate."""
+        return self.guaranteed_rate <= self.requested_rate
 
 
 def check_false_alarm_rate(rate: float) -> None:
@@ -35,10 +35,10 @@ def check_false_alarm_rate(rate: float) -> None:
 
 
 def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Threshold:
-    """The lowest threshold that keeps false alarms at or below `false_alarm_rate` (0 < rate < 1).
+    """Return the lowest threshold that keeps false alarms at or below `false_alarm_rate` (0 < rate < 1).
 
     With n scores, 1 / (n + 1) is the lowest rate that can be guaranteed: below it the largest score is taken, and
-    `meets_wish` is false. Raises DataError without scores or with a non-finite one, OptionError for a rate outside
+    `meets_request` is false. Raises DataError without scores or with a non-finite one, OptionError for a rate outside
     0 to 1.
     """
     check_false_alarm_rate(false_alarm_rate)
@@ -48,11 +48,13 @@ def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Thr
     # The tiny slack keeps (n + 1) * (1 - rate), an integer on paper, from being rounded up to the next one.
     k = min(math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9), n)
     k = max(k, 1)
-    return Threshold(value=sorted(scores)[k - 1], guaranteed_rate=(n + 1 - k) / (n + 1), wished_rate=false_alarm_rate)
+    return Threshold(
+        value=sorted(scores)[k - 1], guaranteed_rate=(n + 1 - k) / (n + 1), requested_rate=false_alarm_rate
+    )
 
 
 def p_value(score: float, held_out: Sequence[float]) -> float:
-    """The share of good parts that would score at least this high: (1 + #{held_out >= score}) / (n + 1)."""
+    """Return the share of good parts that would score at least this high: (1 + #{held_out >= score}) / (n + 1)."""
     return (1 + sum(other >= score for other in held_out)) / (len(held_out) + 1)
 
 
@@ -63,9 +65,9 @@ class PValues:
         self._sorted = sorted(held_out)
 
     def of(self, score: float, looks: int = 1) -> float | None:
-        """The p-value of a score that is the highest of `looks` pictures (tiles); None where nothing was held out.
+        """Return the p-value of a score that is the highest of `looks` pictures (tiles); None without held-out scores.
 
-        Of several it is bounded by their number times that of one (Bonferroni), which holds whatever they share.
+        For more than one picture it is the p-value of one times their number (Bonferroni's bound).
         """
         n = len(self._sorted)
         if not n:

@@ -1,7 +1,7 @@
 """The Spec of an ONNX file without an ONNX library: a device that has TensorRT alone need not have one.
 
-An ONNX file is a protocol buffer. Of its outermost message we read the metadata and step over all else, the weights
-included: field 14 of ModelProto is `metadata_props`, whose fields 1 and 2 are key and value
+An ONNX file is a protocol buffer. Of its outermost message this module reads the metadata and skips the rest, also the
+weights: field 14 of ModelProto is `metadata_props`, whose fields 1 and 2 are key and value
 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; wire format: https://protobuf.dev/programming-guides/encoding).
 """
 
@@ -20,7 +20,7 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
 def read_spec(path: Path) -> Spec:
-    """What a model.onnx says of itself. Raises ArtifactError for a file that is missing, damaged or not one of ours."""
+    """Read the Spec of a model.onnx. Raises ArtifactError for a file that is missing, damaged or not one of ours."""
     try:
         data = memoryview(path.read_bytes())
     except OSError as error:
@@ -40,7 +40,7 @@ def _metadata(model: memoryview) -> dict[str, str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and contents of a message's fields that have a length; the others are stepped over."""
+    """Yield number and contents of a message's fields that have a length; the others are skipped."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
@@ -60,7 +60,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and the position behind it."""
+    """Return a number of seven bits a byte, lowest first, and the position behind it."""
     value = shift = 0
     while True:
         byte = message[position]

@@ -38,7 +38,7 @@ Infer = Callable[[npt.NDArray[np.uint8]], tuple[Results, Results]]
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an engine's results are from PyTorch's on the same images. Errors are absolute where not said."""
+    """Differences of an engine's results from PyTorch's on the same images. Errors are absolute where not said."""
 
     map_max_error: float
     """The largest error of any pixel of the anomaly maps; NaN where a result is not finite, as are the next three."""

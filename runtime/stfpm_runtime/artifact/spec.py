@@ -1,7 +1,7 @@
-"""The artifact's contract: what a model file says of itself, as JSON under the metadata key `stfpm`.
+"""The Spec: the description that a model file carries, as JSON under the metadata key `stfpm`.
 
-A checkpoint (.safetensors) and an exported graph (.onnx) carry the same Spec, so that whoever holds the one file knows
-how to feed it, where its threshold came from, and what it was trained on.
+A checkpoint (.safetensors) and an exported graph (.onnx) carry the same Spec: from one file alone it is known
+what input it takes, where its threshold comes from, and what it was trained on.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ class Spec:
     name: str
     """The product's name, say `bottle`."""
     height: int
-    """Of the graph's input and of the anomaly map, in pixels."""
+    """Height of the graph's input and of the anomaly map, in pixels."""
     width: int
     backbone: str
     """`resnet18`, `resnet34`, `resnet50` or `wide_resnet50_2`."""
     blocks: tuple[int, ...]
     """The pyramid: which of the paper's blocks conv2_x to conv5_x are compared."""
     teacher: str
-    """Where the teacher came from: `imagenet`, or the file's name."""
+    """The teacher's origin: `imagenet`, or the file's name."""
     teacher_sha256: str
-    """Of the teacher's weights as stored in the checkpoint (see `stfpm_edge.teacher.fingerprint`)."""
+    """SHA-256 of the teacher's weights as stored in the checkpoint (see `stfpm_edge.teacher.fingerprint`)."""
     channel_order: str = "BGR"
-    """Of the uint8 input: `BGR`, as OpenCV and cameras give it, or `RGB`."""
+    """Channel order of the uint8 input: `BGR`, as OpenCV and cameras give it, or `RGB`."""
     bits: int | None = None
     """Bits that the values of the 16-bit pictures used that it was trained on, 9 to 16; None: not declared."""
     resize: str = RESIZE
     """The resize that the student was trained with."""
     precision: str = "fp32"
-    """Of the backbones' arithmetic; the head is float32 always."""
+    """Precision of the backbones' arithmetic; the head is always float32."""
     target: str = "cpu"
     """Which engine the graph was written for: `cpu` (ONNX Runtime), `openvino` or `tensorrt`. All can run it."""
     batch: int | None = None
-    """How many frames the graph takes at a time; None is any number."""
+    """Number of frames that the graph takes at a time; None is any number."""
     threshold: float | None = None
     """A score above it is a reject. None: never calibrated, and nothing can be judged."""
     threshold_set_by: str = ""
-    """How the threshold came about, in words."""
+    """The origin of the threshold, in words."""
     false_alarm_rate: float | None = None
     """The guaranteed share of good parts that score above the threshold, 0 to 1; None where the threshold was given."""
     held_out_scores: tuple[float, ...] = ()
@@ -63,7 +63,7 @@ class Spec:
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: options, seed, images, versions, epochs, losses."""
     parity: dict[str, Any] = field(default_factory=dict)
-    """How far the exported file is from PyTorch; empty in a checkpoint."""
+    """The export's report of parity with PyTorch; empty in a checkpoint."""
 
     def __post_init__(self) -> None:
         for name in ("name", "backbone", "teacher", "teacher_sha256", "channel_order", "resize", "precision",
@@ -100,11 +100,11 @@ class Spec:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, 3): the shape of one image of the graph's uint8 input [N, height, width, 3]."""
+        """Return (height, width, 3): the shape of one image of the graph's uint8 input [N, height, width, 3]."""
         return self.height, self.width, 3
 
     def to_json(self) -> str:
-        """The spec as JSON, with its schema version."""
+        """Return the spec as JSON, with its schema version."""
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, allow_nan=False)
 
     @classmethod

@@ -29,7 +29,7 @@ from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """What to inspect, with what, and what to keep of it."""
+    """Options of an inspection."""
 
     model: Path
     """The exported model.onnx."""
@@ -44,7 +44,7 @@ class InspectOptions:
     threshold: float | None = None
     """The threshold; None: the model's own."""
     device: str = "auto"
-    """What executes the model, see `open_engine`."""
+    """The engine's device, see `open_engine`."""
     rebuild: bool = False
     """Whether a TensorRT plan that does not fit this machine is built again, from the ONNX file beside it."""
     threads: int | None = None

@@ -18,7 +18,7 @@ from stfpm_runtime.errors import EngineError
 from .base import BaseEngine, Maps, Scores
 
 Answer = Callable[[npt.NDArray[np.uint8]], tuple[Maps, Scores]]
-"""From images uint8 [N, H, W, 3] to maps float32 [N, H, W] and scores float32 [N]."""
+"""Function from images uint8 [N, H, W, 3] to maps float32 [N, H, W] and scores float32 [N]."""
 
 
 def first_channel(images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:

@@ -36,10 +36,10 @@ _EXPECTED = "expected a PNG, JPEG, BMP, TIFF or WebP picture"
 
 @dataclass
 class Found:
-    """What a folder holds."""
+    """The files of a folder."""
 
     files: list[Path] = field(default_factory=list)
-    """What was wanted, sorted by path; pictures whose contents are damaged included."""
+    """The files that were wanted, sorted by path; damaged pictures included."""
     left_out: dict[Path, str] = field(default_factory=dict)
     """All other files, and folders that could not be searched, each with the reason; hidden ones do not count."""
 

@@ -12,7 +12,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """The next marker; stuffed bytes and restart markers belong to the coded picture."""
 _MPF_ENTRIES = 0xB002
 _GAIN_MAPS = (b"hdr-gain-map", b"HDRGainMap", b"urn:iso:std:iso:ts:21496")
-"""What the metadata of a gain map holds, as Adobe and Android, Apple and ISO 21496 write it."""
+"""Marks in the metadata of a gain map, as Adobe and Android, Apple and ISO 21496 write it."""
 ZERO_RUN = bytes(32)
 """Zero bytes that coded coefficients of a picture do not give, see `check_jpeg_zeros`; WebP has no other check."""
 
@@ -30,7 +30,7 @@ class TornPictureError(HeaderError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says about itself."""
+    """The description that a picture file carries."""
 
     kind: str
     """JPEG, PNG, TIFF and so on."""

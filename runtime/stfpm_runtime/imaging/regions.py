@@ -1,4 +1,4 @@
-"""A frame's parts: cut to regions and tiles, which the engine judges in one batch, and put together again."""
+"""Regions and tiles of a frame: cut out for one batch of the engine, and merged to one map per region."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where square tiles lie in a picture of height x width pixels: all of them whole, evenly spread."""
+    """Positions of square tiles in a picture of height x width pixels: all tiles are whole, at equal distances."""
 
     height: int
     width: int
     side: int
-    """Of a tile, in pixels of the picture."""
+    """Side of a tile, in pixels of the picture."""
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
 

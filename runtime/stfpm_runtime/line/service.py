@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
-from .config.line import HttpOptions, LineOptions, read_config
+from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
@@ -41,8 +41,7 @@ from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs import open_outputs
 from .triggers import open_listeners
-from .triggers.base import QueuedTrigger, open_trigger
-from .triggers.http import ANSWER_S, TriggerServer
+from .triggers.base import open_trigger
 
 LOG = logging.getLogger("stfpm.line")
 START_S = 300.0
@@ -123,14 +122,12 @@ def open_line(
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
-        if options.http:
-            stack.callback(_open_trigger_server(options, options.http, line.cameras).close)
         if options.dashboard:
-            from .web import open_dashboard
+            from .web import open_server
 
-            dashboard = open_dashboard(options.dashboard, line, options)
-            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            stack.callback(lambda: dashboard.close(max(0.0, line.stop_budget.deadline_s() - time.monotonic())))
+            server = open_server(options.dashboard, line, options)
+            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, server.port)
+            workers.append(server)
         stack.callback(_close_cameras, line)
         yield line
 
@@ -185,19 +182,6 @@ def _open_live_status(options: LineOptions) -> LiveStatus:
     except StfpmError as error:
         LOG.error("the dashboard begins without earlier verdicts: %s", error)
         return LiveStatus(options.camera)
-
-
-def _open_trigger_server(options: LineOptions, http: HttpOptions, cameras: Sequence[CameraWorker]) -> TriggerServer:
-    """Begin to receive triggers by HTTP. Raises OutputError where the port is not free."""
-    triggers = {
-        worker.camera.name: worker.trigger
-        for worker in cameras
-        if isinstance(worker.trigger, QueuedTrigger) and worker.camera.trigger == "http"
-    }
-    longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
-    server = TriggerServer(http, triggers, longest_s + ANSWER_S)
-    LOG.info("triggers at http://%s:%d/trigger/{%s}", http.host, server.port, ",".join(triggers))
-    return server
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:

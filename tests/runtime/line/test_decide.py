@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.artifact.conformal import PValues, p_value
-from stfpm_runtime.line.decide import Debounce
+from stfpm_runtime.line.debounce import Debounce
 
 LETTERS = {"p": "pass", "r": "reject", "f": "fault"}
 

@@ -127,7 +127,7 @@ def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
 
 
 @pytest.mark.parametrize("damage", ["header", "tables"])
-def test_damaged_journal_is_set_aside_and_said_loudly(journal, open_recorder, caplog, damage):
+def test_damaged_journal_is_set_aside_and_is_an_event(journal, open_recorder, caplog, damage):
     with contextlib.closing(Journal(journal.path)) as writer:
         for _ in range(100):
             writer.write(make_row())
@@ -156,8 +156,8 @@ def test_journal_that_is_damaged_while_it_is_written_is_replaced(journal, open_r
     with journal.path.open("r+b") as file:
         file.seek(100)
         file.write(os.urandom(journal.path.stat().st_size - 100))
-    told = [recorder.keep(make_row())]
-    assert told[0].decision == "fault"
+    written = [recorder.keep(make_row())]
+    assert written[0].decision == "fault"
     recorder._retry_s = 0
     assert recorder.keep(make_row()).decision == "pass"
     recorder.do_maintenance()
@@ -183,13 +183,13 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
     recorder = open_recorder(small_disk / "line.sqlite")
     assert recorder.keep(make_row()).seq == 1
     ballast = fill(small_disk)
-    told = []
-    while not told or told[-1].decision == "pass":  # SQLite has some room left in its own files
-        told.append(recorder.keep(make_row()))
-        assert len(told) < 2000, "the disk does not fill"
-    told += [recorder.keep(make_row(part=f"B-{number}")) for number in range(5)]
+    written = []
+    while not written or written[-1].decision == "pass":  # SQLite has some room left in its own files
+        written.append(recorder.keep(make_row()))
+        assert len(written) < 2000, "the disk does not fill"
+    written += [recorder.keep(make_row(part=f"B-{number}")) for number in range(5)]
     recorder.do_maintenance()
-    faults = [entry for entry in told if entry.decision == "fault"]
+    faults = [entry for entry in written if entry.decision == "fault"]
     assert {(entry.seq, entry.score, entry.picture) for entry in faults} == {(0, None, "")}
     assert all("the verdict could not be journalled: " in entry.reason for entry in faults)
     assert "until then every verdict is a fault" in caplog.text
@@ -202,15 +202,15 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
         events = connection.execute("SELECT kind, detail FROM events").fetchall()
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     assert [row[1:] for row in rows[-7:]] == [("A-1", "fault"), *((f"B-{n}", "fault") for n in range(5)), ("C", "pass")]
-    assert len(rows) == len(told) + 2
-    assert [row[2] for row in rows[1:-1]] == [entry.decision for entry in told]
+    assert len(rows) == len(written) + 2
+    assert [row[2] for row in rows[1:-1]] == [entry.decision for entry in written]
     assert ("journal", f"can be written again; {len(faults)} faults were added late") in events
 
 
 def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, journal):
     recorder = open_recorder()
-    told = recorder.keep(make_row(score=None))  # a pass that nobody judged
-    assert (told.decision, told.seq) == ("fault", 1)
+    written = recorder.keep(make_row(score=None))  # a pass without a score
+    assert (written.decision, written.seq) == ("fault", 1)
     recorder.keep(make_row())
     assert journal.decisions == ["fault", "pass"]
     assert "IntegrityError" in journal.entries()[0].reason
@@ -223,20 +223,20 @@ def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, jo
         {"dropped": object()}, {"region": None}, {"reason": "\ud800"}, {"picture": b"\0"},
     ],
 )  # fmt: skip
-def test_row_that_cannot_be_written_is_a_fault_without_the_value_and_holds_up_no_other(open_recorder, journal, value):
+def test_row_that_cannot_be_written_is_a_fault_and_does_not_delay_the_next(open_recorder, journal, value):
     recorder = open_recorder()
     for number in range(3):
-        told = recorder.keep(make_row(**(value if number == 1 else {})))
+        written = recorder.keep(make_row(**(value if number == 1 else {})))
         recorder.do_maintenance()
     assert recorder.works
-    assert told.decision == "pass"
+    assert written.decision == "pass"
     assert journal.decisions in (["pass", "fault", "pass"], ["pass", "pass", "pass"] if "picture" in value else [])
     if journal.decisions[1] == "fault":
         assert "could not be journalled" in journal.entries()[1].reason
         assert any("could not be written as it was" in event.detail for event in journal.events())
 
 
-def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_recorder, journal, monkeypatch):
+def test_unwritable_verdict_during_a_failure_does_not_delay_the_next(open_recorder, journal, monkeypatch):
     monkeypatch.setattr(recording, "RETRY_S", 0)
     recorder = open_recorder()
     recorder.keep(make_row())
@@ -251,7 +251,7 @@ def test_unwritable_verdict_of_a_journal_that_is_away_holds_up_no_other(open_rec
     assert journal.decisions == ["fault", "pass"]
 
 
-def test_event_that_cannot_be_written_holds_up_no_other(open_recorder, journal):
+def test_event_that_cannot_be_written_does_not_delay_the_next(open_recorder, journal):
     recorder = open_recorder()
     recorder.log_event("lost", "cable", "left", 7)  # a driver's bug
     recorder.do_maintenance()
@@ -262,7 +262,7 @@ def test_event_that_cannot_be_written_holds_up_no_other(open_recorder, journal):
     assert recorder.works
 
 
-def test_of_faults_beyond_the_limit_the_number_is_kept(open_recorder, monkeypatch, journal):
+def test_faults_beyond_the_limit_are_counted(open_recorder, monkeypatch, journal):
     monkeypatch.setattr(recording, "LATE", 3)
     recorder = open_recorder()
     recorder._fail(JournalError("gone"))
@@ -286,7 +286,7 @@ def test_events_are_written_between_verdicts(open_recorder, journal):
     ]  # fmt: skip
 
 
-def test_old_verdicts_are_forgotten(open_recorder, journal, monkeypatch):
+def test_old_verdicts_are_deleted(open_recorder, journal, monkeypatch):
     monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     recorder = open_recorder(keep_days=2)
     now = time.time()
@@ -384,7 +384,7 @@ def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder,
     assert sum("nothing is deleted for its age" in detail for detail in details) == 2
 
 
-def test_what_is_older_goes_when_the_verdicts_after_a_gap_cover_keep_days(filled, open_recorder, monkeypatch):
+def test_old_verdicts_are_deleted_when_the_verdicts_after_a_gap_cover_keep_days(filled, open_recorder, monkeypatch):
     monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     clocks.wall += 40 * DAY_S  # the line was off for so long
@@ -395,7 +395,7 @@ def test_what_is_older_goes_when_the_verdicts_after_a_gap_cover_keep_days(filled
     assert 48 <= len(filled.entries()) <= 50
 
 
-def test_more_than_a_day_goes_only_when_the_clock_was_steady_for_an_hour(filled, open_recorder, monkeypatch):
+def test_more_than_a_day_is_deleted_only_when_the_clock_was_steady_for_an_hour(filled, open_recorder, monkeypatch):
     monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
     clocks = Clocks()
     recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
@@ -413,7 +413,7 @@ def test_more_than_a_day_goes_only_when_the_clock_was_steady_for_an_hour(filled,
     assert any(detail.startswith("deletes the verdicts from ") for detail in details)
 
 
-def test_journal_is_not_for_everybody(journal):
+def test_journal_has_mode_0640(journal):
     umask = os.umask(0)
     try:
         with contextlib.closing(Journal(journal.path)) as writer:
@@ -434,7 +434,7 @@ def test_clock_that_is_slewed_has_not_jumped():
         assert clock.jump_s() == 0
 
 
-def test_damage_is_told_from_a_bug(journal):
+def test_damage_and_a_bug_are_different_errors(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         with pytest.raises(sqlite3.IntegrityError):
             writer.write(make_row(decision="perhaps"))

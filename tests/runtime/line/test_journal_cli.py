@@ -93,7 +93,7 @@ def test_a_debounced_decision_is_shown_with_its_true_comparison_and_its_frames(s
     assert show("--rejects")[-1].endswith(f"7 reject left/frame A-1 0.25 <= 0.5; {reason}")
 
 
-def test_text_of_others_cannot_forge_a_line(show, journal):
+def test_text_of_other_programs_cannot_forge_a_line(show, journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         writer.write(make_row(decision="reject", score=0.75, part="A\x1dB", reason="x\n2026-11-24 pass\x1b[2K"))
     assert show("--rejects")[-1].endswith(r"A\x1dB 0.75 > 0.5; x\n2026-11-24 pass\x1b[2K")
@@ -106,7 +106,7 @@ def test_a_camera_that_the_journal_does_not_know_is_an_error(show, journal, caps
 
 
 @pytest.mark.parametrize("show_what", ["--csv", "--rejects"])
-def test_a_reader_that_has_enough_ends_the_command_quietly(journal, show_what):
+def test_closed_pipe_ends_the_command_without_a_message(journal, show_what):
     with contextlib.closing(Journal(journal.path, "normal")) as writer:
         writer.write_late([make_row(decision="reject", score=0.75)] * 3000)
     code = "import sys; from stfpm_runtime.line.journal.cli import main; sys.exit(main())"
@@ -160,7 +160,7 @@ def test_journal_is_read_while_it_is_written(show, journal):
     ("content", "message"),
     [(None, "no such file"), (b"", "the file is empty"), (b"text" * 100, "cannot be read as a journal")],
 )
-def test_what_is_no_journal(tmp_path, capsys, content, message):
+def test_file_that_is_no_journal_is_an_error(tmp_path, capsys, content, message):
     path = tmp_path / "none.sqlite"
     if content is not None:
         path.write_bytes(content)

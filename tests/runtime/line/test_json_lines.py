@@ -49,7 +49,7 @@ def assert_agree(lines: Path, journal) -> None:
     assert found == [record(entry, journal.id) for entry in journal.entries()]
 
 
-def test_lines_are_the_journal_s_rows_at_once(recorder, follow, lines, journal):
+def test_lines_are_the_rows_of_the_journal_at_once(recorder, follow, lines, journal):
     with follow() as worker:
         for number in range(3):
             recorder.keep(make_row(part=f"A-{number}"))
@@ -113,7 +113,7 @@ def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content,
     assert journal.events()[0].kind == "output"
 
 
-def test_lines_wait_for_a_place_and_miss_nothing(recorder, follow, lines, journal):
+def test_lines_are_complete_after_a_failure(recorder, follow, lines, journal):
     """A folder stands in the way, and is removed later."""
     lines.mkdir()
     with follow() as worker:

@@ -54,9 +54,9 @@ def open_pictures(folder, events):
 
 def judged(decision: str = "reject", image: np.ndarray | None = None) -> JudgedPart:
     image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3) if image is None else image
-    shot = TriggeredFrame(CameraOptions("left", "0"), Frame("fake", 0, image), TriggerRequest())
+    triggered = TriggeredFrame(CameraOptions("left", "0"), Frame("fake", 0, image), TriggerRequest())
     anomaly_map = np.zeros((8, 8), np.float32)
-    return JudgedPart(shot, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
+    return JudgedPart(triggered, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
 
 
 def entry(seq: int, decision: str = "reject"):
@@ -95,20 +95,20 @@ def test_jpeg_and_no_overlay(open_pictures, folder):
 @pytest.mark.parametrize(
     ("save", "expected"), [("all", "prf"), ("pass", "p"), ("reject", "rf"), ("fault", "f")]
 )  # fmt: skip
-def test_only_what_is_wanted(open_pictures, save, expected):
+def test_only_pictures_of_the_chosen_decisions_are_saved(open_pictures, save, expected):
     pictures = open_pictures(save=save)
     kept = [decision for decision in ("pass", "reject", "fault") if take(pictures, 1, decision).picture]
     assert "".join(decision[0] for decision in kept) == expected
 
 
-def test_what_is_not_in_the_journal_or_has_no_pixels_has_no_picture(open_pictures):
+def test_verdict_without_a_number_or_without_pixels_has_no_picture(open_pictures):
     pictures = open_pictures()
     assert take(pictures, 0).picture == ""
     blind = dataclasses.replace(judged("fault"), image=None)
     assert pictures.prepare(entry(1, "fault"), blind, JOURNAL).picture == ""
 
 
-def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, events, monkeypatch, folder):
+def test_full_queue_is_counted_and_is_an_event_and_costs_no_verdict(open_pictures, events, monkeypatch, folder):
     go_on, busy = threading.Event(), threading.Event()
 
     def slow(*arguments):
@@ -128,7 +128,7 @@ def test_overflow_is_counted_and_said_and_costs_no_verdict(open_pictures, events
     assert files(folder) == sorted(one.overlay for one in prepared[:2])
 
 
-def test_withdrawn_promise_leaves_its_room(open_pictures):
+def test_picture_of_a_verdict_that_was_not_journalled_frees_its_place_in_the_queue(open_pictures):
     pictures = open_pictures(queue=1)
     for _ in range(3):
         prepared = pictures.prepare(entry(1), judged(), JOURNAL)
@@ -157,7 +157,7 @@ def keep(folder, events):
     return lambda name, size=100_000: picture_folder.write(name, bytes(size))
 
 
-def test_oldest_give_way_to_the_quota(keep, folder):
+def test_oldest_pictures_are_deleted_for_the_quota(keep, folder):
     names = [
         f"2026-11-{day:02}/{seq:012}.png" for day, seq in zip([9] * 5 + [10] * 5 + [11] * 5, range(15), strict=True)
     ]
@@ -167,7 +167,7 @@ def test_oldest_give_way_to_the_quota(keep, folder):
     assert not (folder / "2026-11-09").exists()
 
 
-def test_what_was_there_before_counts_and_what_is_not_ours_stays(folder, keep, events):
+def test_earlier_pictures_count_and_other_files_stay(folder, keep, events):
     for name in (f"{DAY}/000000000001.png", f"{DAY}/000000000002.png.unfinished", "notes/precious.txt", "precious.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(950_000))
@@ -225,7 +225,7 @@ def test_wrong_date_does_not_make_the_newest_pictures_the_oldest(keep, folder):
     assert files(folder) == sorted([*right[1:], *wrong, f"1970-01-01/{JOURNAL}-{10:012}.png"])
 
 
-def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, folder, events, monkeypatch):
+def test_picture_that_cannot_be_deleted_is_skipped(keep, folder, events, monkeypatch):
     names = [f"{DAY}/{JOURNAL}-{seq:012}.png" for seq in range(12)]
     unlink, tried = Path.unlink, []
 
@@ -247,6 +247,6 @@ def test_picture_that_cannot_be_deleted_is_skipped_and_keeps_nobody_busy(keep, f
     assert not keep(f"{DAY}/{JOURNAL}-{12:012}.png")
 
 
-def test_pictures_are_not_for_everybody(keep, folder):
+def test_pictures_have_mode_0640(keep, folder):
     assert keep(f"{DAY}/1.png")
     assert (folder / DAY / "1.png").stat().st_mode & 0o777 == 0o640

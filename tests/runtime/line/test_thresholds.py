@@ -29,7 +29,7 @@ def line(run_line):
     return run_line(left={"paint": levels, "fps": 200.0})
 
 
-def test_the_innermost_holds_and_the_operators_word_before_all():
+def test_operators_threshold_is_used_before_the_innermost_configured_one():
     regions = (RegionOptions("cap"), RegionOptions("label", threshold=0.3))
     cameras = [CameraOptions("a", "0", region=regions, threshold=0.2), CameraOptions("b", "1")]
     thresholds, with_line = Thresholds(cameras, None), Thresholds(cameras, 0.1)
@@ -45,10 +45,10 @@ def test_the_innermost_holds_and_the_operators_word_before_all():
     assert [thresholds.of(*place) for place in places] == [0.2, 0.3, 0.07]
 
 
-def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
+def test_change_is_in_force_from_the_next_frame_and_is_an_event(line, journal):
     wait_until(lambda: len(journal.entries()) > 20)
-    order = new_threshold_change(0.3, "Ada")
-    number = request_threshold(journal.path, order)
+    change = new_threshold_change(0.3, "Ada")
+    number = request_threshold(journal.path, change)
     wait_until(lambda: is_taken(journal.path, number))
     before = len(journal.entries())
     wait_until(lambda: len(journal.entries()) > before + 20)
@@ -58,11 +58,11 @@ def test_it_holds_from_the_next_frame_on_and_says_who_and_when(line, journal):
     assert {entry.threshold for entry in entries[changed:]} == {0.3}
     assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
-    assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {order.time}"
+    assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {change.time}"
     assert line.line.active_model.thresholds.is_changed("left", "frame")
 
 
-def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, journal, run_line, make_options):
+def test_change_is_in_force_after_a_restart_unless_the_configuration_changed(line, journal, run_line, make_options):
     number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     line.finish()
@@ -78,7 +78,7 @@ def test_it_still_holds_after_a_restart_but_not_for_another_configuration(line, 
     assert plain.finish()[-1].threshold == 0.5
 
 
-def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run_line):
+def test_change_that_is_requested_while_the_line_is_off_is_applied_at_its_start(line, journal, run_line):
     wait_until(lambda: journal.path.is_file() and journal.entries())
     line.finish()
     number = request_threshold(journal.path, new_threshold_change(0.4, "Ada", "left"))
@@ -87,7 +87,7 @@ def test_an_order_while_the_line_stands_is_taken_at_its_start(line, journal, run
     wait_until(lambda: is_taken(journal.path, number))
 
 
-def test_as_configured_again(line, journal):
+def test_change_back_to_the_configured_threshold(line, journal):
     for threshold, expected in ((0.3, 0.3), (None, 0.5)):
         number = request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
         wait_until(lambda number=number: is_taken(journal.path, number))
@@ -95,7 +95,7 @@ def test_as_configured_again(line, journal):
     assert not line.line.active_model.thresholds.is_changed("left", "frame")
 
 
-def test_what_it_would_have_done(line, journal):
+def test_what_if_counts_changed_decisions(line, journal):
     wait_until(lambda: len(journal.entries()) >= 30)
     entries = line.finish()
     for threshold in (0.05, 0.35, 0.5, 0.75, 2.0):
@@ -110,7 +110,7 @@ def test_what_it_would_have_done(line, journal):
     assert what_if(journal.path, 0.1, camera="none").parts == 0
 
 
-def test_what_it_would_have_done_counts_debounced_decisions(make_options, run_line):
+def test_what_if_counts_debounced_decisions(make_options, run_line):
     """Every second frame is above the threshold, so two of three frames make a reject from the third on."""
     camera = CameraOptions("left", "0", debounce=(2, 3), trigger="every", every_ms=1)
 
@@ -132,12 +132,12 @@ def test_what_it_would_have_done_counts_debounced_decisions(make_options, run_li
 
 @pytest.mark.parametrize(("threshold", "who"), [(float("nan"), "a"), (float("inf"), "a"), (0.1, ""), (0.1, "a\nb"),
                                                 (0.1, "a" * 81)])  # fmt: skip
-def test_orders_that_make_no_sense(line, journal, threshold, who):
+def test_impossible_changes_are_refused(line, journal, threshold, who):
     with pytest.raises(OptionError, match="expected"):
         request_threshold(journal.path, new_threshold_change(threshold, who))
 
 
-def test_a_file_that_is_no_journal(tmp_path):
+def test_file_that_is_no_journal_is_an_error(tmp_path):
     with pytest.raises(JournalError, match="no such file"):
         request_threshold(tmp_path / "none.sqlite", new_threshold_change(0.1, "a"))
     (tmp_path / "text").write_text("hello, this is no database at all" * 10)
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_journal(tmp_path):
         request_threshold(tmp_path / "other", new_threshold_change(0.1, "a"))
 
 
-def test_the_command(line, journal, capsys):
+def test_command_tries_and_sets_a_threshold(line, journal, capsys):
     wait_until(lambda: len(journal.entries()) >= 30)
     path = str(journal.path)
     assert main([path, "--threshold", "0.95", "--json"]) == 0
@@ -218,7 +218,7 @@ def states(path) -> list[str]:
 
 @pytest.mark.parametrize("state", ["ordered", "holds"])
 @pytest.mark.parametrize("case", [*ROWS, "no Unicode"])
-def test_a_row_that_makes_no_sense_is_refused_and_the_line_goes_on(line, journal, run_line, case, state):
+def test_impossible_row_is_refused_and_the_line_goes_on(line, journal, run_line, case, state):
     changes = ROWS.get(case, {"who": b"\xff\xfe", "cast": "who"})
     wait_until(lambda: len(journal.entries()) > 5)
     model = line.line.active_model.model.sha256
@@ -245,7 +245,7 @@ def test_a_row_that_makes_no_sense_is_refused_and_the_line_goes_on(line, journal
     assert len([event for event in journal.events() if event.kind == "threshold"]) == 1, "it is not looked at again"
 
 
-def test_a_table_of_other_columns_costs_no_verdict(line, journal, run_line):
+def test_table_with_other_columns_costs_no_verdict(line, journal, run_line):
     wait_until(lambda: len(journal.entries()) > 5)
     with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None, timeout=20)) as client:
         client.execute("DROP TABLE thresholds")
@@ -260,7 +260,7 @@ def test_a_table_of_other_columns_costs_no_verdict(line, journal, run_line):
 
 
 @pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2499, 1.0001])
-def test_a_threshold_out_of_bounds_cannot_be_ordered(line, journal, capsys, threshold):
+def test_threshold_out_of_bounds_is_refused(line, journal, capsys, threshold):
     wait_until(lambda: journal.entries())
     with pytest.raises(OptionError, match=r"expected 0\.25 to 1; the key threshold_bounds"):
         request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
@@ -282,7 +282,7 @@ def test_the_bounds_are_configured(run_line, make_options, journal):
     assert "holds no more: got a threshold of 4.9; expected 0.25 to 1" in journal.events()[-1].detail
 
 
-def test_a_refused_order_is_told_to_whoever_waits_for_it(line, journal):
+def test_waiting_for_a_refused_change_raises(line, journal):
     wait_until(lambda: journal.entries())
     write_row(journal.path, "ordered", "", threshold=1e9)
     wait_until(lambda: states(journal.path) == ["past"])

@@ -1,4 +1,4 @@
-"""From an ONNX file to a TensorRT plan, on the device that will run it, without PyTorch.
+"""Building a TensorRT plan from an ONNX file, on the device that will run it, without PyTorch.
 
 A plan is kept only if the inspector finds it in the precision that was asked for, and if it gives PyTorch's results on
 the golden images.
@@ -288,7 +288,7 @@ class Monitor(trt.IProgressMonitor):  # type: ignore[misc, unused-ignore]  # wit
         return True
 
     def end(self) -> None:
-        """Wipe the line."""
+        """Delete the line."""
         if self._shows:
             print("\033[2K", end="\r", file=sys.stderr, flush=True)
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from stfpm_runtime.errors import EngineError, MissingExtraError
 
 PACKAGES = ("tensorrt", "tensorrt_lean", "tensorrt_lean_bindings")
-"""In the order of preference; the last is the lean runtime's wheel without the package around it."""
+"""Packages in the order of preference; the last is the lean runtime's wheel without the package around it."""
 OLDEST = (10, 3)
 NO_DEVICE = "is an NVIDIA driver installed, and a GPU there? nvidia-smi (on Jetson: tegrastats) tells"
 
@@ -29,7 +29,7 @@ class Device(NamedTuple):
 
     name: str
     compute_capability: str
-    """Say `8.7`."""
+    """Compute capability, say `8.7`."""
     cuda: str
     """The runtime's version, say `12.6`."""
     driver: str

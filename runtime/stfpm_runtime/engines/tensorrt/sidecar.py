@@ -26,7 +26,7 @@ AMPERE = 8
 """The compute capability's major number from which a hardware-compatible plan runs."""
 
 TYPES = {"fp32": r"FP32|TF32|Float(?!\d)", "fp16": r"FP16|Half", "bf16": r"BF16|BFloat16", "int8": r"INT8"}
-"""What the inspector of TensorRT 8 to 11 calls the types, in formats such as `Row major linear FP16 format`."""
+"""Names of the types in the inspector of TensorRT 8 to 11, in formats such as `Row major linear FP16 format`."""
 WANTED = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
 LEAST_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
 """Share of the convolutions: an int8 graph leaves the first one, and shortcuts at the builder's choice, in float."""
@@ -34,7 +34,7 @@ LEAST_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How a plan is to be built. Raises OptionError for values that make no sense."""
+    """Options of a build. Raises OptionError for values that make no sense."""
 
     batches: tuple[int, int, int] = (1, 1, 8)
     """Frames at a time: the fewest, those to be fastest for, the most. A file of a fixed batch has its own."""
@@ -65,7 +65,7 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan depends on."""
+    """The machine that a plan depends on."""
 
     tensorrt: str
     """TensorRT's version, say `10.3.0`; of the lean runtime too."""
@@ -74,7 +74,7 @@ class Machine:
     gpu: str
     """The GPU's name."""
     compute_capability: str
-    """Say `8.7` on Orin."""
+    """Compute capability, say `8.7` on Orin."""
 
     def __str__(self) -> str:
         return f"TensorRT {self.tensorrt} on {self.gpu} (compute capability {self.compute_capability})"
@@ -82,13 +82,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan says of itself."""
+    """The description of a plan."""
 
     spec: Spec
     built_on: Machine
     plan_sha256: str
     onnx_sha256: str
-    """Of the ONNX file that it was built from."""
+    """SHA-256 of the ONNX file that it was built from."""
     typing: str = "strong"
     """`strong`: every tensor has the graph's type. `weak`: TensorRT was too old for that, see `build_plan`."""
     batches: tuple[int, int, int] = (1, 1, 1)
@@ -98,11 +98,11 @@ class Plan:
     hardware_compatible: bool = False
     """Whether it runs on every GPU from Ampere on."""
     options: dict[str, Any] = field(default_factory=dict)
-    """How it was built."""
+    """The options of the build."""
     layers: dict[str, int] = field(default_factory=dict)
-    """How many convolutions run in which type, as TensorRT's inspector tells; empty where it does not."""
+    """Number of convolutions of each type, from TensorRT's inspector; empty where it does not say."""
     parity: dict[str, Any] = field(default_factory=dict)
-    """How far it is from PyTorch on the golden images."""
+    """The parity with PyTorch on the golden images."""
 
 
 def sidecar_path(plan: Path) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from stfpm_runtime.options import MAX_MEGAPIXELS, MIN_SIDE, PART_LENGTH
 
-from .checks import check_least, check_name, check_range, check_threshold, check_unique, refuse_if
+from .checks import Name, Table, Threshold, at_least, check_unique, number, refuse_if
 
 ADDRESS = re.compile(r"\d+|[A-Za-z][A-Za-z0-9+.-]*:.*|.* ! .*", re.DOTALL)
 """A source that is not a path: a camera's number, scheme:something, a pipeline."""
@@ -16,25 +16,24 @@ TriggerKind = Literal["continuous", "every", "http", "mqtt", "gpio"]
 
 
 @dataclass(frozen=True)
-class RegionOptions:
+class RegionOptions(Table):
     """`[[camera.region]]`: one part of the frame, which is judged alone."""
 
-    name: str
+    name: Name
     """The name in the journal."""
     rectangle: tuple[int, int, int, int] | None = None
     """x, y, width, height in pixels of the frame; None: the whole frame, or the rectangle around the polygon."""
     polygon: tuple[tuple[int, int], ...] = ()
     """Corners x, y in pixels of the frame; only the anomaly map inside it counts."""
-    tile: int | None = None
+    tile: Annotated[int | None, at_least(32)] = None
     """The side of the square tiles in pixels of the frame; None: the region is one picture."""
     overlap: int = 0
     """The least number of pixels of the frame that neighbouring tiles share."""
-    threshold: float | None = None
+    threshold: Threshold = None
     """Replaces the camera's."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_threshold(self.threshold)
+        super().__post_init__()
         if self.rectangle is not None:
             one_of = "a region has a rectangle or a polygon; expected only one of them"
             refuse_if(self.polygon, "polygon", one_of)
@@ -46,7 +45,6 @@ class RegionOptions:
             is_invalid = len(self.polygon) < 3 or min(min(corner) for corner in self.polygon) < 0
             got = f"got {len(self.polygon)} corners"
             refuse_if(is_invalid, "polygon", f"{got}; expected 3 or more, none of them negative")
-        check_least("tile", self.tile, 32)
         if self.tile is None:
             expected = "expected the key tile beside it"
             refuse_if(self.overlap, "overlap", f"there are no tiles to overlap; {expected}")
@@ -62,10 +60,10 @@ WHOLE = RegionOptions("frame")
 
 
 @dataclass(frozen=True)
-class CameraOptions:
+class CameraOptions(Table):
     """`[[camera]]`: where frames come from, which of them are judged, and how."""
 
-    name: str
+    name: Name
     """The name in the journal, in file names and in the address of its trigger."""
     source: str = field(repr=False)
     """Camera, stream, pipeline, file, folder or pattern; it may hold a password, so it is never shown."""
@@ -73,37 +71,37 @@ class CameraOptions:
     """Whether the source is a folder that fills."""
     trigger: TriggerKind = "continuous"
     """What asks for a verdict: each frame, a clock, a POST request, a message, or a rising edge."""
-    every_ms: int | None = None
+    every_ms: Annotated[int | None, at_least(1)] = None
     """The interval of the clock."""
     topic: str = ""
     """The topic of the messages that trigger, at the broker of `[mqtt]`."""
     gpio: str = ""
     """CHIP:LINE whose rising edge triggers, say /dev/gpiochip0:17."""
-    delay_ms: int = 0
+    delay_ms: Annotated[int, at_least(0)] = 0
     """The time from the trigger until a frame is taken for it: the way from the light barrier to the picture."""
-    timeout_ms: int = 1000
+    timeout_ms: Annotated[int, at_least(1)] = 1000
     """The time after that until a trigger without a frame is a fault."""
     part_length: int = PART_LENGTH
     """The most characters of a part id: a longer one is refused, never cut."""
     same_size: bool = True
     """Whether a camera's frame of another size than its first is a fault."""
-    frozen_after_s: float = 5.0
+    frozen_after_s: Annotated[float, number(0)] = 5.0
     """A camera that gives the same frame for so long is frozen; 0: never."""
-    silent_after_s: float = 5.0
+    silent_after_s: Annotated[float, number(0.1)] = 5.0
     """A camera that gives no frame for so long is lost."""
-    width: int | None = None
+    width: Annotated[int | None, at_least(1)] = None
     """The width of a V4L2 camera's frames, with `height` and `fps`; None: as the camera is set."""
-    height: int | None = None
-    fps: float | None = None
+    height: Annotated[int | None, at_least(1)] = None
+    fps: Annotated[float | None, number(0.001)] = None
     fourcc: str = ""
     """The pixel format of a V4L2 camera: with `MJPG` many USB cameras reach their full rate."""
     features: str = ""
     """GenICam features of a GigE or USB3 Vision camera."""
     bits: int | None = None
     """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
-    max_megapixels: float = MAX_MEGAPIXELS
+    max_megapixels: Annotated[float, number(0.001)] = MAX_MEGAPIXELS
     """A larger picture, in millions of pixels, is a fault; it is not decoded."""
-    threshold: float | None = None
+    threshold: Threshold = None
     """Replaces the line's."""
     debounce: tuple[int, int] | None = None
     """N, M: a reject needs N of the last M frames above the threshold."""
@@ -111,17 +109,8 @@ class CameraOptions:
     """Parts of the frame; none: the whole frame is one part."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_threshold(self.threshold)
+        super().__post_init__()
         refuse_if(not self.source, "source", "is empty; expected a camera, a stream, a file, a folder or a pattern")
-        check_least("delay_ms", self.delay_ms, 0)
-        check_least("timeout_ms", self.timeout_ms, 1)
-        check_range("frozen_after_s", self.frozen_after_s, 0)
-        check_range("silent_after_s", self.silent_after_s, 0.1)
-        check_least("width", self.width, 1)
-        check_least("height", self.height, 1)
-        check_range("fps", self.fps, 0.001)
-        check_range("max_megapixels", self.max_megapixels, 0.001)
         is_outside = self.bits is not None and not 9 <= self.bits <= 16
         refuse_if(is_outside, "bits", f"got {self.bits}; expected 9 to 16")
         expected = "expected four letters, such as MJPG"
@@ -135,7 +124,6 @@ class CameraOptions:
         else:
             expected = 'expected trigger = "every" beside it'
             refuse_if(self.every_ms is not None, "every_ms", f'the trigger is "{self.trigger}"; {expected}')
-        check_least("every_ms", self.every_ms, 1)
         for kind, key, value in (("mqtt", "topic", self.topic), ("gpio", "gpio", self.gpio)):
             belong = f'trigger = "{kind}" and the key {key} belong together; expected both or neither'
             refuse_if((self.trigger == kind) != bool(value), key, belong)

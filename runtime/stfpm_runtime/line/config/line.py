@@ -11,13 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.options import DEVICES, THRESHOLD_BOUNDS
 
 from .camera import CameraOptions
-from .checks import check_least, check_threshold, check_unique, refuse_if
-from .dashboard import DashboardOptions
+from .checks import Table, Threshold, at_least, check_unique, refuse_if
 from .outputs import OutputTables
 from .server import ServerOptions
 from .storage import JournalOptions, PictureOptions
@@ -25,23 +25,27 @@ from .toml_file import MistakeError, read_toml
 
 
 @dataclass(frozen=True)
-class HttpOptions(ServerOptions):
-    """`[http]`: where triggers are received by HTTP."""
+class MovedOptions:
+    """`[http]`, which version 0.2.0 made a part of `[dashboard]`."""
 
-    listen: str = "127.0.0.1:8765"
+    listen: str = ""
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        raise MistakeError("", "the table [http] is a part of [dashboard] now; move its listen and token there")
 
 
 @dataclass(frozen=True)
-class DriftOptions:
+class DriftOptions(Table):
     """`[drift]`: when the scores of passed parts raise an alarm."""
 
-    window: int = 200
+    window: Annotated[int, at_least(20)] = 200
     """The number of passed parts that are compared with the held-out ones."""
     alarm: float = 1e-4
     """An alarm is raised at a lower p-value; 0: never."""
 
     def __post_init__(self) -> None:
-        check_least("window", self.window, 20)
+        super().__post_init__()
         refuse_if(not 0 <= self.alarm < 0.1, "alarm", f"got {self.alarm}; expected 0 to 0.1, say 0.0001")
 
 
@@ -55,11 +59,11 @@ class LineOptions(OutputTables):
     camera: tuple[CameraOptions, ...]
     device: str = "auto"
     """What executes the model, see `open_engine`."""
-    threads: int | None = None
+    threads: Annotated[int | None, at_least(1)] = None
     """The engine's threads; None: its choice."""
-    batch: int = 16
+    batch: Annotated[int, at_least(1)] = 16
     """The most regions and tiles in one run of the engine."""
-    threshold: float | None = None
+    threshold: Threshold = None
     """Replaces the model's own."""
     threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS
     product: str = ""
@@ -69,18 +73,15 @@ class LineOptions(OutputTables):
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
     pictures: PictureOptions | None = None
-    http: HttpOptions | None = None
+    http: MovedOptions | None = None
     shadow: Path | None = None
     """A second model that judges the same frames; its verdicts are only compared with the line's."""
     drift: DriftOptions = field(default_factory=DriftOptions)
-    dashboard: DashboardOptions | None = None
+    dashboard: ServerOptions | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_if(self.device not in DEVICES, "device", f"got {self.device!r}; expected one of {', '.join(DEVICES)}")
-        check_least("threads", self.threads, 1)
-        check_least("batch", self.batch, 1)
-        check_threshold(self.threshold)
         lowest, highest = self.threshold_bounds
         expected = f"got {[lowest, highest]}; expected a factor from 0 to 1 and one of 1 or more"
         refuse_if(not 0 <= lowest <= 1 <= highest < math.inf, "threshold_bounds", expected)
@@ -91,10 +92,9 @@ class LineOptions(OutputTables):
         triggers = {camera.trigger for camera in self.camera}
         without_mqtt = "mqtt" in triggers and self.mqtt is None
         refuse_if(without_mqtt, "camera", 'a trigger is "mqtt"; expected a table [mqtt] too')
-        without_http = "http" in triggers and self.http is None
-        refuse_if(without_http, "camera", 'a trigger is "http"; expected a table [http] too, which may be empty')
-        without_trigger = self.http is not None and "http" not in triggers
-        refuse_if(without_trigger, "http", 'nothing listens to it; expected a camera with trigger = "http"')
+        without_server = "http" in triggers and self.dashboard is None
+        expected = 'a trigger is "http"; expected a table [dashboard] too, which may be empty'
+        refuse_if(without_server, "camera", expected)
 
 
 def read_config(path: Path) -> LineOptions:

@@ -5,19 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from .checks import (
-    check_age,
-    check_host,
-    check_least,
-    check_name,
-    check_port,
-    check_seconds,
-    check_unique,
-    check_url,
-    refuse_if,
-)
+from .checks import Age, Host, Name, Table, at_least, check_port, check_unique, check_url, refuse_if, seconds
 
 TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 """A header's value: ASCII without control characters, and without spaces at its ends."""
@@ -26,15 +16,15 @@ WRITE_REGISTERS = 123
 
 
 @dataclass(frozen=True)
-class MqttOptions:
+class MqttOptions(Table):
     """`[mqtt]`: a broker."""
 
-    host: str
+    host: Host
     topic: str = "stfpm"
     """All topics begin with it: TOPIC/verdict/CAMERA/REGION, TOPIC/heartbeat, TOPIC/status."""
-    name: str = "mqtt"
+    name: Name = "mqtt"
     """The name of its cursor, and in the log."""
-    port: int | None = None
+    port: Annotated[int | None, check_port] = None
     """None: 1883, or 8883 with TLS."""
     user: str = ""
     password: str = field(default="", repr=False)
@@ -47,16 +37,12 @@ class MqttOptions:
     key: Path | None = field(default=None, repr=False)
     version: Literal["5", "3.1.1"] = "5"
     """The version of MQTT. With 3.1.1 a broker acknowledges even messages that it drops."""
-    heartbeat_s: float = 1.0
-    max_age_s: float = 0.0
+    heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
+    max_age_s: Age = 0.0
     """Older verdicts are not sent; 0: all are."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_host(self.host)
-        check_port(self.port)
-        check_seconds("heartbeat_s", self.heartbeat_s, 0.1)
-        check_age(self.max_age_s)
+        super().__post_init__()
         is_topic = self.topic and self.topic.isprintable() and not (set(self.topic) & set("+#") or self.topic[0] == "/")
         refuse_if(not is_topic, "topic", f"got {self.topic!r}; expected a topic without + and #, say plant/line3")
         for name in ("user", "password"):
@@ -70,25 +56,22 @@ class MqttOptions:
 
 
 @dataclass(frozen=True)
-class WebhookOptions:
+class WebhookOptions(Table):
     """`[[webhook]]`: an address that verdicts are posted to."""
 
     url: str = field(repr=False)
     """http or https; it may hold a secret, so it is never shown."""
-    name: str = "webhook"
+    name: Name = "webhook"
     token: str = field(default="", repr=False)
     """Sent as `Authorization: Bearer`."""
-    timeout_s: float = 5.0
-    batch: int = 100
+    timeout_s: Annotated[float, seconds(0.1)] = 5.0
+    batch: Annotated[int, at_least(1)] = 100
     """The most verdicts in one request."""
-    max_age_s: float = 0.0
+    max_age_s: Age = 0.0
     """Older verdicts are not sent; 0: all are."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_seconds("timeout_s", self.timeout_s, 0.1)
-        check_age(self.max_age_s)
-        check_least("batch", self.batch, 1)
+        super().__post_init__()
         check_url(self.url, ("http", "https"), "http://HOST/PATH or https://HOST/PATH")
         remedy = "expected ASCII letters, digits and signs; look for a newline or a space at its end"
         is_invalid = self.token and not TOKEN.fullmatch(self.token)  # the message never shows it
@@ -96,12 +79,12 @@ class WebhookOptions:
 
 
 @dataclass(frozen=True)
-class ModbusOptions:
+class ModbusOptions(Table):
     """`[[modbus]]`: a PLC whose holding registers are written."""
 
-    host: str
-    name: str = "modbus"
-    port: int = 502
+    host: Host
+    name: Name = "modbus"
+    port: Annotated[int, check_port] = 502
     unit: int = 1
     """The device's number on its server."""
     address: int = 0
@@ -110,18 +93,13 @@ class ModbusOptions:
     """Characters of a part id, an even number; a longer id makes the verdict a fault."""
     handshake: bool = False
     """Whether the PLC acknowledges each verdict before the next is written."""
-    heartbeat_s: float = 1.0
-    timeout_s: float = 2.0
-    max_age_s: float = 60.0
+    heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
+    timeout_s: Annotated[float, seconds(0.05)] = 2.0
+    max_age_s: Age = 60.0
     """Older verdicts are not written, since they may make the PLC act on another part; 0: all are."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_host(self.host)
-        check_port(self.port)
-        check_seconds("heartbeat_s", self.heartbeat_s, 0.1)
-        check_seconds("timeout_s", self.timeout_s, 0.05)
-        check_age(self.max_age_s)
+        super().__post_init__()
         refuse_if(not 0 <= self.unit <= 255, "unit", f"got {self.unit}; expected 0 to 255")
         longest = 2 * (WRITE_REGISTERS - 9)  # a verdict's other values take 9 registers
         is_invalid = self.part_length % 2 or not 2 <= self.part_length <= longest
@@ -136,12 +114,12 @@ class ModbusOptions:
 
 
 @dataclass(frozen=True)
-class OpcUaOptions:
+class OpcUaOptions(Table):
     """`[[opcua]]`: a server whose variables are written."""
 
     url: str = field(repr=False)
     """opc.tcp://HOST:PORT/PATH."""
-    name: str = "opcua"
+    name: Name = "opcua"
     verdict: str = ""
     """Node of a String: the verdict as JSON. `opcua.py` lists the types that each node may have."""
     seq: str = ""
@@ -160,23 +138,20 @@ class OpcUaOptions:
     """Node of a String: the last drift alarm, or its end."""
     user: str = ""
     password: str = field(default="", repr=False)
-    heartbeat_s: float = 1.0
-    timeout_s: float = 4.0
-    max_age_s: float = 60.0
+    heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
+    timeout_s: Annotated[float, seconds(0.05)] = 4.0
+    max_age_s: Age = 60.0
     """Older verdicts are not written, since they may make a PLC act on another part; 0: all are."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_seconds("heartbeat_s", self.heartbeat_s, 0.1)
-        check_seconds("timeout_s", self.timeout_s, 0.05)
-        check_age(self.max_age_s)
+        super().__post_init__()
         check_url(self.url, ("opc.tcp",), "opc.tcp://HOST:PORT/PATH")
         expected = "expected the node of verdict or of decision"
         refuse_if(not (self.verdict or self.decision), "verdict", f"no verdict is written; {expected}")
 
 
 @dataclass(frozen=True)
-class OutputTables:
+class OutputTables(Table):
     """All outputs of a line that have a name."""
 
     mqtt: MqttOptions | None = None
@@ -186,6 +161,7 @@ class OutputTables:
 
     def __post_init__(self) -> None:
         """Raise MistakeError for two outputs of one name: they would share a cursor."""
+        super().__post_init__()
         names = [self.mqtt.name] if self.mqtt else []
         for key, tables in (("webhook", self.webhook), ("modbus", self.modbus), ("opcua", self.opcua)):
             check_unique(key, [table.name for table in tables])

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from stfpm_runtime.options import SaveOnly
 
-from .checks import check_least, check_range, refuse_if
+from .checks import Table, at_least, number, refuse_if
 
 Synchronous = Literal["full", "normal"]
 
 
 @dataclass(frozen=True)
-class JournalOptions:
+class JournalOptions(Table):
     """`[journal]`: where verdicts are kept."""
 
     path: Path
     """An SQLite file."""
     synchronous: Synchronous = "full"
     """full: a verdict that was sent survives a power cut; normal: a killed process, but not always a power cut."""
-    keep_days: float | None = None
+    keep_days: Annotated[float | None, number(1e-6)] = None
     """Older verdicts are deleted; None: verdicts are kept for ever."""
-    max_mb: float | None = None
+    max_mb: Annotated[float | None, number(1)] = None
     """The oldest verdicts beyond this size are deleted."""
     json_lines: Path | None = None
     """A file with the same verdicts as lines of JSON."""
-    json_lines_mb: float = 100.0
+    json_lines_mb: Annotated[float, number(0.001)] = 100.0
     """A larger file is renamed to FILE.1, and replaces the one of that name."""
 
     def __post_init__(self) -> None:
-        check_range("keep_days", self.keep_days, 1e-6)
-        check_range("max_mb", self.max_mb, 1)
-        check_range("json_lines_mb", self.json_lines_mb, 0.001)
+        super().__post_init__()
         refuse_if(self.json_lines == self.path, "json_lines", "is the journal itself; expected another file")
 
 
 @dataclass(frozen=True)
-class PictureOptions:
+class PictureOptions(Table):
     """`[pictures]`: which pictures are kept."""
 
     folder: Path
@@ -50,16 +48,14 @@ class PictureOptions:
     """Whether the part is kept with the anomaly map drawn over it."""
     format: Literal["png", "jpeg"] = "png"
     """The format of the original; an overlay is a JPEG."""
-    quota_mb: float = 10_000.0
+    quota_mb: Annotated[float, number(0.001)] = 10_000.0
     """The largest size of all pictures together; the oldest are deleted first."""
-    free_mb: float = 1000.0
+    free_mb: Annotated[float, number(0)] = 1000.0
     """The space on the disk that pictures leave free."""
-    queue: int = 16
+    queue: Annotated[int, at_least(1)] = 16
     """Verdicts whose pictures may wait to be written; further ones have none."""
 
     def __post_init__(self) -> None:
-        check_range("quota_mb", self.quota_mb, 0.001)
-        check_range("free_mb", self.free_mb, 0)
-        check_least("queue", self.queue, 1)
+        super().__post_init__()
         expected = "expected one of them, or no table [pictures]"
         refuse_if(not (self.original or self.overlay), "overlay", f"neither original nor overlay; {expected}")

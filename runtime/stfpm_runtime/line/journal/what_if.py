@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stfpm_runtime.detector import Decision
-from stfpm_runtime.line.decide import Debounce
+from stfpm_runtime.line.debounce import Debounce
 
 from .reader import opened, read_debounces
 

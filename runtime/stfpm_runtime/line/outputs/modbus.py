@@ -84,7 +84,7 @@ class ModbusOutput(OutputDriver):
         self._where = f"the PLC {options.host}"
         self._log_event = log_event
         text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
-        self._misfits = CountedEvent(lambda said: log_event("output", f"{options.name}: {said}"), text)
+        self._misfits = CountedEvent(lambda words: log_event("output", f"{options.name}: {words}"), text)
         self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
         self._drift = PART + options.part_length // 2
@@ -100,7 +100,7 @@ class ModbusOutput(OutputDriver):
             raise UnavailableError(f"{self._where}:{options.port} cannot be reached")
 
     def tell(self, records: Sequence[Record]) -> list[str]:
-        """Write the first; with the handshake, wait until the PLC has dealt with it."""
+        """Write the first verdict; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
         self._write_age(record.get("age_ms"))
         if refusal := self._write(VERDICT, encode(record, len(self._drifting), self._options.part_length)):
@@ -112,7 +112,7 @@ class ModbusOutput(OutputDriver):
         return [""]
 
     def announce(self, record: Record) -> str:
-        """Write how many places drift; the event's detail begins with what it is, and where."""
+        """Write how many places drift; an event's detail begins with `alarm` or its end, and the place."""
         what, place, *_ = record["detail"].split(": ")
         self._drifting = self._drifting | {place} if what == "alarm" else self._drifting - {place}
         return self._write(self._drift, [len(self._drifting)])

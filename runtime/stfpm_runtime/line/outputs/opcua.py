@@ -40,13 +40,9 @@ except ImportError:
 BATCH = 50
 """Verdicts that are written before the cursor moves on."""
 FAILURES = (
-    UaError,
-    OSError,
-    asyncio.TimeoutError,
-    concurrent.futures.TimeoutError,
-    concurrent.futures.CancelledError,
+    UaError, OSError, asyncio.TimeoutError, concurrent.futures.TimeoutError, concurrent.futures.CancelledError,
     ThreadLoopNotRunning,
-)
+)  # fmt: skip
 T = TypeVar("T")
 Kind = ua.VariantType
 LARGEST = {
@@ -61,26 +57,24 @@ TYPES = {
     "heartbeat": (Kind.Int64, *LARGEST),
 }  # fmt: skip
 """The types that each node may have; the first is taken where the server demands none."""
-PER_VERDICT = ("verdict", "decision", "score", "part", "age", "seq")
-"""What is written for a verdict, in this order."""
 CODES = {"pass": 1, "reject": 2, "fault": 3}
 MAY_WRITE = 2
-"""Bit of the access level."""
+"""The bit of the access level that allows writing."""
 
 
 class OpcUaOutput(OutputDriver):
-    """Writes to one server. Raises OptionError for a node that is no node."""
+    """Writes to the nodes of one server."""
 
     batch = BATCH
 
     def __init__(self, options: OpcUaOptions) -> None:
-        """Read the nodes' ids."""
+        """Store where the server is. Raises OptionError for a text that is no node's id."""
         self.name, self.heartbeat_s, self.max_age_s = options.name, options.heartbeat_s, options.max_age_s
         self._options = options
         self._client: Client | None = None
         self._nodes: dict[str, ua.NodeId] = {}
         self._kinds: dict[str, ua.VariantType] = {}
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs each failure at length; ours is a line
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs each failure at length
         for key in TYPES:
             if text := getattr(options, key):
                 try:
@@ -104,11 +98,11 @@ class OpcUaOutput(OutputDriver):
         self._kinds = self._call(self._read_kinds())
 
     def tell(self, records: Sequence[Record]) -> list[str]:
-        """Write them one after the other, each in one request."""
+        """Write verdicts one after the other, each in one request, up to the first that is refused."""
         return self._call(self._tell(records))
 
     def announce(self, record: Record) -> str:
-        """Write its detail."""
+        """Write the detail of an event."""
         return self._call(self._write({"drift": record["detail"]}))
 
     def beat(self, count: int) -> None:
@@ -133,14 +127,13 @@ class OpcUaOutput(OutputDriver):
         kinds = {}
         for key, node_id in self._nodes.items():
             node, text = self._client.aio_obj.get_node(node_id), getattr(self._options, key)
+            ids = ua.attribute_ids.AttributeIds
             try:
                 kind = await node.read_data_type_as_variant_type()
-                rank = (
-                    await node.read_attribute(ua.attribute_ids.AttributeIds.ValueRank, raise_on_bad_status=False)
-                ).Value
-                access = (
-                    await node.read_attribute(ua.attribute_ids.AttributeIds.UserAccessLevel, raise_on_bad_status=False)
-                ).Value
+                rank, access = [
+                    (await node.read_attribute(number, raise_on_bad_status=False)).Value
+                    for number in (ids.ValueRank, ids.UserAccessLevel)
+                ]
             except (UaError, ValueError) as error:
                 raise UnavailableError(f"the OPC UA server refuses {text} ({_words(error)})") from None
             known = TYPES[key]
@@ -166,13 +159,14 @@ class OpcUaOutput(OutputDriver):
         return refusals
 
     def _values(self, record: Record) -> dict[str, Any]:
-        """Return what is written for a verdict, by key."""
+        """Return what is written for a verdict, by key; `seq` is the last."""
+        largest_age = LARGEST[self._kinds.get("age", Kind.Int64)]
         return {
             "verdict": json.dumps(record, allow_nan=False) if "verdict" in self._kinds else "",
             "decision": record["decision"] if self._kinds.get("decision") is Kind.String else CODES[record["decision"]],
             "score": math.nan if record["score"] is None else record["score"],
             "part": record["part"],
-            "age": _age(record.get("age_ms"), self._kinds.get("age", Kind.Int64)),
+            "age": min(largest_age if record["age_ms"] is None else record["age_ms"], largest_age),
             "seq": record["seq"],
         }
 
@@ -193,7 +187,7 @@ class OpcUaOutput(OutputDriver):
         return ""
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it on the library's own thread. Raises UnavailableError where the server cannot be reached any more."""
+        """Run a coroutine in the library's own thread. Raises UnavailableError where the server is gone."""
         assert self._client is not None, "opened"
         try:
             return self._client.tloop.post(work)
@@ -201,11 +195,6 @@ class OpcUaOutput(OutputDriver):
             if isinstance(error, ThreadLoopNotRunning):
                 work.close()
             raise UnavailableError(f"the OPC UA server does not answer ({_words(error)})") from None
-
-
-def _age(age_ms: int | None, kind: ua.VariantType) -> int:
-    largest = LARGEST[kind]
-    return largest if age_ms is None else min(age_ms, largest)
 
 
 def _words(error: BaseException) -> str:

@@ -45,11 +45,11 @@ class WebhookOutput(OutputDriver):
             raise UnavailableError(f"{self._host} cannot be reached ({_words(error)})") from None
 
     def tell(self, records: Sequence[Record]) -> list[str]:
-        """Post them in one request, and read the answer to its end."""
+        """Post verdicts in one request."""
         return [self._post({"verdicts": records})] * len(records)
 
     def announce(self, record: Record) -> str:
-        """Post it."""
+        """Post an event."""
         return self._post({"events": [record]})
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class WebhookOutput(OutputDriver):
             self._connection = None
 
     def _post(self, content: Mapping[str, Sequence[Record]]) -> str:
-        """Post within `timeout_s` as a whole; returns why it is refused for good, or an empty text."""
+        """Post within `timeout_s` as a whole; return why it is refused for good, or an empty text."""
         connection = self._connection
         assert connection is not None, "opened"
         headers = {"Content-Type": "application/json"}
@@ -74,7 +74,7 @@ class WebhookOutput(OutputDriver):
             connection.request("POST", self._path, body, headers)
             answer = connection.getresponse()
             answer.read(1 << 20)
-            if not answer.isclosed():  # more than anybody answers: the rest is not read as the next answer
+            if not answer.isclosed():  # a longer answer: its rest is not read as the next answer
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             late = expired.is_set() or isinstance(error, TimeoutError)
@@ -86,16 +86,16 @@ class WebhookOutput(OutputDriver):
             raise UnavailableError(
                 f"{self._host}: the request broke off (no whole answer within {self._options.timeout_s:g} s)"
             )
-        said = f"{self._host} answers {answer.status} {_printable(answer.reason)}; expected 2xx"
+        text = f"{self._host} answers {answer.status} {_printable(answer.reason)}; expected 2xx"
         if 400 <= answer.status < 500 and answer.status not in RETRIED:
-            return said
+            return text
         if not 200 <= answer.status < 300:
-            raise UnavailableError(said)
+            raise UnavailableError(text)
         return ""
 
 
 def _abort(connection: http.client.HTTPConnection, expired: threading.Event) -> None:
-    """End a request from another thread."""
+    """Interrupt a request from another thread."""
     expired.set()
     if (open_socket := connection.sock) is not None:
         with contextlib.suppress(OSError):

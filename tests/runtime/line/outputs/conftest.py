@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 class Peer:
-    """A process that can be stopped and started again on the same port, and tells what it was told."""
+    """A process that can be stopped and started again on the same port, and logs what it receives."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind, self.port, self.log = kind, free_port(), folder / f"{kind}.log"
@@ -69,7 +69,7 @@ class Peer:
         return [json.loads(line) for line in self.log.read_text().splitlines(True) if line.endswith("\n")]
 
     def seqs(self) -> list[int]:
-        """The numbers of the verdicts that it was told, in the order in which it was."""
+        """Return the numbers of the verdicts that it received, in that order."""
         lines = self.lines()
         if self.kind == "modbus":
             return [line["registers"][0] << 16 | line["registers"][1] for line in lines if line["address"] == 1]

@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 
 def main(port: int, log: Path) -> None:
-    def note(record: dict) -> None:
+    def write(record: dict) -> None:
         with log.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -21,12 +21,12 @@ def main(port: int, log: Path) -> None:
             payload = json.loads(message.payload)
         except ValueError:
             payload = message.payload.decode()
-        note({"topic": message.topic, "payload": payload, "retain": message.retain})
+        write({"topic": message.topic, "payload": payload, "retain": message.retain})
 
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="plant", clean_session=False)
     client.reconnect_delay_set(0.1, 0.5)
     client.on_connect = lambda *arguments: client.subscribe("#", qos=1)
-    client.on_subscribe = lambda *arguments: note({"subscribed": True})
+    client.on_subscribe = lambda *arguments: write({"subscribed": True})
     client.on_message = hear
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Every sink against its real other side: all of it, in order, once; and what happens when that goes away."""
+"""Every output against its real other side: each verdict in order, once; and what happens when that goes away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_all_verdicts_in_order(peer, writer, follow):
     assert peer.seqs() == numbers(1, 33)
 
 
-def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
+def test_outage_delays_verdicts_and_loses_none(peer, writer, follow):
     peer.start()
     (worker,), events = follow(peer.options)
     writer.write(10)
@@ -51,7 +51,7 @@ def test_an_outage_delays_and_loses_nothing(peer, writer, follow):
     assert len(events) == 2, "one for the loss, one for the return"
 
 
-def test_a_peer_that_comes_late(peer, writer, follow):
+def test_peer_that_starts_later_gets_all_verdicts(peer, writer, follow):
     (worker,), events = follow(peer.options)
     writer.write(5)
     worker.take()
@@ -61,7 +61,7 @@ def test_a_peer_that_comes_late(peer, writer, follow):
     assert peer.seqs() == numbers(1, 5)
 
 
-def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
+def test_delivery_continues_at_the_cursor_after_a_restart(peer, writer, follow):
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(5)
@@ -75,7 +75,7 @@ def test_it_goes_on_where_it_was_after_a_restart(peer, writer, follow):
     assert peer.seqs() == numbers(1, 10)
 
 
-def test_a_new_sink_begins_with_what_comes(peer, writer, follow):
+def test_new_output_begins_with_the_next_verdict(peer, writer, follow):
     peer.start()
     writer.write(5)
     (worker,), _ = follow(peer.options)
@@ -96,7 +96,7 @@ def beats(peer) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["mqtt", "modbus", "opcua"])
-def test_the_heartbeat_is_the_loops_and_stands_still_with_it(make_peer, follow, writer, kind):
+def test_heartbeat_stops_when_the_loop_stops_or_cannot_judge(make_peer, follow, writer, kind):
     peer, heartbeat = make_peer(kind), Heartbeat()
     peer.start()
     follow(peer.options, heartbeat)
@@ -120,7 +120,7 @@ def test_the_heartbeat_is_the_loops_and_stands_still_with_it(make_peer, follow, 
     assert beats(peer) == sent, "the loop turns, and cannot judge"
 
 
-def test_what_the_registers_say(make_peer, writer, follow):
+def test_registers_hold_the_verdict(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start()
     (worker,), _ = follow(peer.options)
@@ -136,7 +136,7 @@ def test_what_the_registers_say(make_peer, writer, follow):
     assert b"".join(register.to_bytes(2, "big") for register in reject[8:20]).rstrip(b"\0") == b"A-1017"
 
 
-def test_the_handshake_waits_for_the_plc(make_peer, writer, follow):
+def test_handshake_waits_for_the_plc(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("plain")  # a PLC that acknowledges nothing
     options = ModbusOptions("127.0.0.1", port=peer.port, handshake=True, timeout_s=0.3)
@@ -170,12 +170,12 @@ def test_status_and_last_will(make_peer, writer, follow):
     peer.start()
     (worker,), _ = follow(peer.options)
 
-    def said() -> list[str]:
+    def statuses() -> list[str]:
         return [line["payload"] for line in peer.lines() if line.get("topic") == "plant/status"]
 
-    wait_until(lambda: said() == ["online"])
+    wait_until(lambda: statuses() == ["online"])
     worker.stop(time.monotonic() + 5)
-    wait_until(lambda: said()[-1] == "offline")
+    wait_until(lambda: statuses()[-1] == "offline")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_status_and_last_will(make_peer, writer, follow):
         ("opcua", "other", "the OPC UA server refuses ns=2;s=Line."),
     ],
 )
-def test_a_peer_that_refuses_for_now_is_told_of_once_and_asked_again(
+def test_refusal_for_now_is_one_event_and_the_verdict_is_offered_again(
     make_peer, writer, follow, kind, behaviour, message
 ):
     peer = make_peer(kind)
@@ -199,13 +199,13 @@ def test_a_peer_that_refuses_for_now_is_told_of_once_and_asked_again(
     wait_until(lambda: events)
     assert message in events[0]
     time.sleep(0.5)
-    assert len(events) == 1, "told once, however often it is tried"
+    assert len(events) == 1, "one event, however often it is tried"
     peer.stop()
     peer.start()
     wait_until(lambda: set(peer.seqs()) == {1, 2, 3, 4}, 30)
 
 
-def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, follow):
+def test_event_about_wrong_credentials_does_not_show_the_password(tmp_path, make_peer, writer, follow):
     peer = make_peer("mqtt")
     passwords = tmp_path / "passwords"
     passwords.write_text("")
@@ -221,14 +221,14 @@ def test_wrong_credentials_without_the_password(tmp_path, make_peer, writer, fol
     assert "hunter2" not in "".join(events) + repr(options)
 
 
-def test_a_webhooks_secret_is_never_shown(writer, follow):
+def test_secret_of_a_webhook_is_never_shown(writer, follow):
     options = WebhookOptions("http://user:secret@127.0.0.1:9/x?token=secret", token="secret")
     _, events = follow(OutputTables(webhook=(options,)))
     wait_until(lambda: events)
     assert "secret" not in "".join(events) + repr(options)
 
 
-def test_a_sink_that_hangs_holds_up_no_other(make_peer, writer, follow):
+def test_output_that_hangs_does_not_delay_another(make_peer, writer, follow):
     slow, quick = make_peer("webhook"), make_peer("modbus")
     slow.start("hang")
     quick.start()

@@ -1,4 +1,4 @@
-"""A whole line with all its sinks: killed in the middle again and again; triggered by messages and by an edge."""
+"""A whole line with all its outputs: killed in the middle again and again; triggered by messages and by an edge."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def kill_and_compare(line: Path, peers, rounds: int, seed: int) -> None:
     assert journalled == list(range(1, len(journalled) + 1))
     for kind, peer in peers.items():
         wait_until(lambda peer=peer: set(peer.seqs()) >= set(journalled), 30)
-        told = peer.seqs()
-        assert list(dict.fromkeys(told)) == journalled, kind
-        assert len(told) - len(journalled) <= rounds * 100, f"{kind}: doubles of one batch for each kill at most"
+        delivered = peer.seqs()
+        assert list(dict.fromkeys(delivered)) == journalled, kind
+        assert len(delivered) - len(journalled) <= rounds * 100, f"{kind}: doubles of one batch for each kill at most"
 
 
 def test_kills_lose_nothing_at_any_peer(line, peers):
@@ -271,9 +271,9 @@ def test_edge_that_cannot_be_taken_is_an_event():
     pytest.importorskip("gpiod")
     from stfpm_runtime.line.triggers.gpio import request_verdict
 
-    posted, events = QueuedTrigger(), []
+    queued, events = QueuedTrigger(), []
     for _ in range(WAITING + 2):
-        request_verdict(posted, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
+        request_verdict(queued, "gpio /dev/gpiochip0:17", lambda *log_event: events.append(log_event))
     assert events == [("trigger", f"gpio /dev/gpiochip0:17: not taken: {NOT_TAKEN}")] * 2
 
 
@@ -299,12 +299,12 @@ def test_an_edge_asks_for_a_verdict():
         (root / "live").write_text("1")
         chip = (root / "bank0" / "chip_name").read_text().strip()
         device = (root / "dev_name").read_text().strip()
-        posted = QueuedTrigger()
-        trigger = GpioTrigger(f"/dev/{chip}:2", posted, print)
+        queued = QueuedTrigger()
+        trigger = GpioTrigger(f"/dev/{chip}:2", queued, print)
         trigger.start()
         pull = Path(f"/sys/devices/platform/{device}/{chip}/sim_gpio2/pull")
         pull.write_text("pull-up")
-        assert posted.wait(5.0) is not None
+        assert queued.wait(5.0) is not None
         trigger.stop(time.monotonic() + 5.0)
     finally:
         (root / "live").write_text("0")

@@ -1,4 +1,4 @@
-"""Values that would end a sink's thread are refused at the start, and secrets are not shown for it."""
+"""Values that would end the thread of an output are refused at the start, and secrets are never shown."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_journal_behind_the_cursor_is_noticed(make_peer, writer, follow):
     assert "verdict 5000, delivered last, is not in it; continues after verdict 5" in events[0]
 
 
-def test_another_journal_is_delivered_from_its_beginning_and_that_is_said(make_peer, writer, follow):
+def test_another_journal_is_delivered_from_its_beginning_and_is_an_event(make_peer, writer, follow):
     peer = make_peer("webhook")
     peer.start()
     writer.write(2)
@@ -109,7 +109,7 @@ def test_another_journal_is_delivered_from_its_beginning_and_that_is_said(make_p
     assert "before: journal 00000000, delivered up to verdict 17" in events[0]
 
 
-def test_a_damaged_cursor_delivers_everything_again_and_says_so(make_peer, writer, follow):
+def test_damaged_cursor_delivers_everything_again_and_is_an_event(make_peer, writer, follow):
     peer = make_peer("webhook")
     peer.start()
     deliver(peer, follow, writer, 3)
@@ -119,7 +119,7 @@ def test_a_damaged_cursor_delivers_everything_again_and_says_so(make_peer, write
     assert "the cursor's file is damaged; delivers the whole journal again" in events[0]
 
 
-def test_a_sink_without_a_cursor_is_an_event(make_peer, writer):
+def test_output_without_a_cursor_is_an_event(make_peer, writer):
     events: list[str] = []
     options = make_peer("webhook").options
     (worker,) = open_network_outputs(options, writer.path, lambda kind, text: events.append(text), Heartbeat())
@@ -136,12 +136,12 @@ def age_by(seconds: float, writer, seqs: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["modbus", "opcua"])
-def test_old_verdicts_are_no_commands(make_peer, writer, follow, kind):
+def test_verdicts_older_than_max_age_are_not_written(make_peer, writer, follow, kind):
     peer = make_peer(kind)
     peer.start()
     writer.write(6)
     age_by(3600, writer, "1, 2, 3")
-    age_by(-3600, writer, "4")  # of the future: the clock was set back, and nobody knows how old it is
+    age_by(-3600, writer, "4")  # of the future: the clock was set back, and its age is unknown
     cursor_of(writer, kind).write_bytes(b"")  # a power cut
     modbus = ModbusOptions("127.0.0.1", port=peer.port)
     opcua = OpcUaOptions(f"opc.tcp://127.0.0.1:{peer.port}/", seq="ns=2;s=Line.Seq", decision="ns=2;s=Line.Decision")
@@ -204,12 +204,12 @@ class FaultyDriver(OutputDriver):
     batch = 100
 
     def __init__(self, name: str, answer) -> None:
-        self.name, self.answer, self.told = name, answer, []
+        self.name, self.answer, self.delivered = name, answer, []
 
     def open(self) -> None: ...
 
     def tell(self, records):
-        self.told.append([record["seq"] for record in records])
+        self.delivered.append([record["seq"] for record in records])
         return self.answer(records)
 
 
@@ -225,7 +225,7 @@ def fail(records):
 
 
 @pytest.mark.parametrize(("answer", "name"), [(nothing, "RuntimeError"), (fail, "ValueError")])
-def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answer, name, caplog):
+def test_driver_with_a_bug_is_retried_and_moves_no_cursor(writer, answer, name, caplog):
     driver, events = FaultyDriver("faulty", answer), []
     worker = OutputWorker(writer.path, driver, lambda kind, text: events.append(text), Heartbeat())
     worker.start()
@@ -233,7 +233,7 @@ def test_a_sink_with_a_bug_is_retried_and_shown_and_moves_no_cursor(writer, answ
     worker.take()
     wait_until(lambda: worker.failures >= 3)
     assert worker.failure == f"internal error: {name}"
-    assert all(told and told == [1, 2, 3][: len(told)] for told in driver.told)
+    assert all(seqs and seqs == [1, 2, 3][: len(seqs)] for seqs in driver.delivered)
     assert worker.lag_s > 0
     assert SECRET not in caplog.text + "".join(events)
     assert "in _tell" in caplog.text, "with its traceback"

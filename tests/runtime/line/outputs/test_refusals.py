@@ -25,7 +25,7 @@ def kept(writer) -> list[tuple[str, int, str]]:
         return connection.execute("SELECT output, seq, reason FROM refused ORDER BY seq").fetchall()
 
 
-def test_a_poisoned_verdict_does_not_hold_up_the_next(make_peer, writer, follow, capsys):
+def test_refused_verdict_does_not_delay_the_next(make_peer, writer, follow, capsys):
     peer = make_peer("webhook")
     peer.start("poison")
     (worker,), events = follow(peer.options)
@@ -67,7 +67,7 @@ def test_a_verdict_that_is_refused_again_is_kept(make_peer, writer, follow):
     assert len(kept(writer)) == 1
 
 
-def test_there_is_nothing_to_send_again(writer, capsys):
+def test_resend_without_refused_verdicts_is_an_error(writer, capsys):
     assert main([str(writer.path), "--resend", "webhook"]) == 1
     assert "no refused verdicts are kept for 'webhook'" in capsys.readouterr().err
 
@@ -102,7 +102,7 @@ ACL = "topic readwrite #\ntopic deny plant/verdict/top/secret\n"
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_what_the_brokers_rules_drop_is_not_delivered(tmp_path, make_peer, writer, follow, version):
+def test_verdict_that_the_access_rules_drop_is_kept_as_refused(tmp_path, make_peer, writer, follow, version):
     peer = make_peer("mqtt")
     rules = tmp_path / "acl"
     rules.write_text(ACL)
