@@ -17,7 +17,7 @@ from stfpm_runtime.errors import OptionError
 from .backbone import BACKBONES
 from .options import TrainOptions, parse_size
 from .resume import resume_path
-from .train import train
+from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
 
 
@@ -38,7 +38,7 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     with TerminalReporter() as reporter:
         try:
-            checkpoint = train(options, reporter)
+            checkpoint = train_student(options, reporter)
         except KeyboardInterrupt:
             if resume_path(options.output).exists():
                 reporter.say("interrupted: continue with the same command and --resume")

@@ -31,7 +31,7 @@ KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
 
 
-def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
+def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
     """Train, calibrate and write `options.output`; what it holds is returned.
 
     `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.

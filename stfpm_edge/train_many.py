@@ -17,7 +17,7 @@ from .epochs import Reporter
 from .options import TrainOptions
 from .resume import differences, resume_path
 from .teacher import fingerprint, load_teacher
-from .train import options_record, product_name, train
+from .train import options_record, product_name, train_student
 
 WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
 """Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""
@@ -63,7 +63,7 @@ def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOp
                 reporter.say("done already: delete the file to train it again")
                 done.append(options)
                 continue
-            checkpoint = train(replace(options, resume=resume_path(options.output).exists()), reporter)
+            checkpoint = train_student(replace(options, resume=resume_path(options.output).exists()), reporter)
         except StfpmError as error:
             reporter.say(f"failed: {error}")
             failed.append(options)
@@ -109,6 +109,6 @@ def mean_and_deviation(done: Sequence[TrainOptions]) -> str:
     errors = []
     for options in done:
         history = load_checkpoint(options.output).spec.training["validation_errors"]
-        assert isinstance(history, list), "train() writes it"
+        assert isinstance(history, list), "train_student() writes it"
         errors.append(min(history))
     return f"validation error {fmean(errors):.4f} ± {pstdev(errors):.4f} over {len(errors)} seeds"

@@ -47,13 +47,13 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.model.suffix.lower() == ".onnx":
         build_beside(arguments.model, arguments, _say)
         return 0
-    from .export import export
+    from .export import export_checkpoint
 
     options = _options(arguments)
     if arguments.engine and options.precision == AUTO:
         build_fastest(options, arguments, _say)
         return 0
-    spec, parity = export(options, _say, _accuracy(arguments.evaluate))
+    spec, parity = export_checkpoint(options, _say, _accuracy(arguments.evaluate))
     _describe(options.output, spec, parity)
     if arguments.engine:
         build_beside(options.output, arguments, _say)

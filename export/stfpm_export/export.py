@@ -92,7 +92,7 @@ class ExportOptions:
             raise OptionError(f"got a batch of {self.batch}; expected 1 or more")
 
 
-def export(
+def export_checkpoint(
     options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
 ) -> tuple[Spec, ParityReport]:
     """Write `options.output`, one self-contained ONNX file with its Spec, and golden results beside it.

@@ -92,7 +92,7 @@ def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> N
 def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report: Report) -> None:
     """Export and build fp16 and int8, and keep int8 only if it is faster here and both its proofs hold."""
     from .auto import median_latencies
-    from .export import export
+    from .export import export_checkpoint
 
     check_writable(options.output)
     with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
@@ -100,7 +100,9 @@ def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report:
         for precision in ROUNDED:
             onnx = Path(folder) / f"{precision}.onnx"
             try:
-                export(dataclasses.replace(options, output=onnx, precision=precision, target="tensorrt"), report)
+                export_checkpoint(
+                    dataclasses.replace(options, output=onnx, precision=precision, target="tensorrt"), report
+                )
                 _build(onnx, onnx.with_suffix(".engine"), plan_options(arguments), report)
             except (ParityError, EngineError) as error:
                 report(f"{precision}: left out, {error}")
