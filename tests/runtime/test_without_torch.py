@@ -61,7 +61,7 @@ def test_module_imports_nothing_but_the_standard_library_and_what_the_device_has
         ("openvino", {"openvino.py"}),
         ("cuda", {"cuda.py"}),
         ("pycuda", {"cuda.py"}),
-        ("tensorrt", {"build.py", "builder.py", "engine.py", "monitor.py"}),
+        ("tensorrt", {"build.py", "engine.py"}),
     ],
 )
 def test_packages_of_engines_are_imported_where_they_are_used_alone(package, modules):
