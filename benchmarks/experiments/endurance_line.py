@@ -68,7 +68,7 @@ folder = {json.dumps(str(self.journal.with_name("pictures")))}
 quota_mb = 8
 free_mb = 1
 
-[http]
+[dashboard]
 listen = "127.0.0.1:{self.http_port}"
 
 [mqtt]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from stfpm_export.target import PRECISIONS
 from stfpm_runtime.cli import run
 from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.machine import describe_machine
+from stfpm_runtime.timing import time_by_turns
 
 from .gpu_contenders import EAGER, Infer, contenders, pytorch, say
 
@@ -124,17 +126,11 @@ def _race(
     options: Options,
 ) -> list[dict[str, Any]]:
     """Return a row for each contender at one number of frames, all timed by turns."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for infer in contenders.values():
-        for _ in range(WARM_UP):
-            infer(images)
-    deadline = time.perf_counter() + options.seconds * len(contenders)
-    while time.perf_counter() < deadline:
-        for name, infer in contenders.items():
-            started = time.perf_counter()
-            infer(images)
-            times[name].append(1e3 * (time.perf_counter() - started))
-    yardstick = float(np.median(times[EAGER])) if EAGER in times else float("nan")
+    calls = [functools.partial(infer, images) for infer in contenders.values()]
+    round_ms = sum(float(np.median(own)) for own in time_by_turns(calls, WARM_UP))
+    rounds = max(round(1e3 * options.seconds * len(calls) / (2 * max(round_ms, 1e-3))), 2)  # each call is made twice
+    times = dict(zip(contenders, time_by_turns(calls, rounds), strict=True))
+    eager_ms = float(np.median(times[EAGER])) if EAGER in times else float("nan")
     rows = []
     for name, infer in contenders.items():
         maps, scores = infer(images)
@@ -144,7 +140,7 @@ def _race(
             "runs": len(times[name]),
             "p50_ms": round(float(np.percentile(times[name], 50)), 4),
             "p99_ms": round(float(np.percentile(times[name], 99)), 4),
-            "times_faster_than_eager": round(yardstick / float(np.median(times[name])), 3),
+            "times_faster_than_eager": round(eager_ms / float(np.median(times[name])), 3),
             "map_max_error": float(np.abs(maps - reference[0][: len(images)]).max()),
             "score_max_error": float(np.abs(scores - reference[1][: len(images)]).max()),
             "idle_share": _idle_share(infer, images) if options.device == "cuda" else None,

@@ -41,6 +41,7 @@ from stfpm_runtime.line.service import open_line
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.timing import time_by_turns
 
 COMMAND = "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())"
 TURNS = 10
@@ -50,7 +51,7 @@ WARM_UP = 20
 
 
 class Stopwatch(Summary):
-    """Notes when each verdict was in the journal, and ends the loop after so many."""
+    """Record when each verdict was in the journal, and end the loop after `verdicts` of them."""
 
     def __init__(self, verdicts: int, stop: threading.Event, at: Callable[[int], None] | None = None) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.loop", description="How fast the inspection loop is."
     )
-    parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the figures we quote")
+    parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the recorded results")
     parser.add_argument("--verdicts", type=int, default=1000, metavar="N", help="for each latency (1000)")
     parser.add_argument("--soak", type=int, default=100_000, metavar="N", help="frames of the soak (100000); 0: none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -122,9 +123,10 @@ def latency(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     judged_ms: list[list[float]] = []
     overloaded: list[Stopwatch] = []
     unloaded: list[Stopwatch] = []
-    for turn in range(TURNS):  # by turns: the machine's mood is the same for all
-        bare_ms.append(timed(lambda: engine.infer(image), verdicts // TURNS))
-        judged_ms.append(timed(lambda: detector.inspect(frame), verdicts // TURNS))
+    for turn in range(TURNS):
+        calls = (lambda: engine.infer(image)), (lambda: detector.inspect(frame))
+        for all_ms, own_ms in zip((bare_ms, judged_ms), time_by_turns(calls, verdicts // TURNS), strict=True):
+            all_ms.append(own_ms)
         sustainable = 1e3 / quietest(judged_ms)
         for fps, found in ((sustainable / 3, unloaded), (sustainable * 3, overloaded)):
             found.append(_loop(model, engine, frame, fps, verdicts // TURNS, folder / f"{turn}-{fps:.0f}"))
@@ -232,17 +234,6 @@ def with_summary(line: Line, stopwatch: Stopwatch) -> Line:
 
 def _options(model: Path, journal: JournalOptions, pictures: PictureOptions | None = None) -> LineOptions:
     return LineOptions(model=model, journal=journal, camera=(CameraOptions("fake", "0"),), pictures=pictures)
-
-
-def timed(action: Callable[[], object], count: int) -> list[float]:
-    """Return the milliseconds of each of `count` calls, after a warm-up."""
-    times = []
-    for number in range(count + WARM_UP):
-        started = time.perf_counter()
-        action()
-        if number >= WARM_UP:
-            times.append(1e3 * (time.perf_counter() - started))
-    return times
 
 
 def percentiles(stopwatches: Sequence[Stopwatch]) -> dict[str, float]:

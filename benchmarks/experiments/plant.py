@@ -30,15 +30,16 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions
 from stfpm_runtime.line.loop import run as run_loop
 from stfpm_runtime.line.service import open_line
-from stfpm_runtime.line.web import DashboardOptions
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.timing import time_by_turns
 
-from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, timed, with_summary
+from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, with_summary
 
 TOKEN = "a token for a benchmark"
 TURNS = 6
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     if shutil.which("mosquitto") is None:
-        raise OptionError("mosquitto is not installed; expected a broker to tell: apt install mosquitto")
+        raise OptionError("mosquitto is not installed; expected a broker: apt install mosquitto")
     with tempfile.TemporaryDirectory() as name:
         result = {
             "schema": 1,
@@ -76,7 +77,7 @@ def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
     """Return the latencies of the loop alone and with everything on, at a third of the rate that it sustains."""
     engine = open_engine(model)
     detector, frame = Detector(engine), picture()
-    fps = 1e3 / quietest([timed(lambda: detector.inspect(frame), 50)]) / 3
+    fps = 1e3 / quietest(time_by_turns([lambda: detector.inspect(frame)], 50)) / 3
     alone: list[Stopwatch] = []
     watched: list[Stopwatch] = []
     with peers(folder) as tables:
@@ -108,7 +109,7 @@ def _loop(
     )  # fmt: skip
     if tables is not None:
         options = dataclasses.replace(
-            options, dashboard=DashboardOptions(f"127.0.0.1:{free_port()}", TOKEN), mqtt=tables.mqtt,
+            options, dashboard=ServerOptions(f"127.0.0.1:{free_port()}", TOKEN), mqtt=tables.mqtt,
             webhook=tables.webhook, modbus=tables.modbus, opcua=tables.opcua,
         )  # fmt: skip
 
@@ -123,7 +124,7 @@ def _loop(
         run_loop(with_summary(line, stopwatch), stop)
         unreached = [output.name for output in line.outputs if output.failure]
     if unreached:
-        raise StfpmError(f"{', '.join(unreached)} could not be reached; the figures would say nothing")
+        raise StfpmError(f"{', '.join(unreached)} could not be reached; the result would say nothing")
     return stopwatch
 
 
@@ -175,7 +176,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, timeout_s: float = 60.0) -> None:
-    """Wait until somebody listens on a port. Raises StfpmError where nobody does."""
+    """Wait until a process listens on a port. Raises StfpmError where none does."""
     until = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):

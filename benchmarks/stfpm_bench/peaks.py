@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -19,10 +18,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from stfpm_runtime.timing import time_by_turns
+
 SIDES = (1024, 2048)
-MAX_RUNS, MIN_RUNS = 12, 3
-ENOUGH_S = 1.0
-"""No further run is started after this time."""
+ROUNDS = 5
+"""Runs of each, of which the fastest counts: the limit is asked for, not the usual."""
 COPY_BYTES = 1 << 28
 
 
@@ -33,7 +33,9 @@ def peak_gops(precision: str) -> float:
     `precision` is a model's; fp16 is run as fp32 on a CPU.
     """
     return max(
-        2 * side**3 / _fastest_s(run) / 1e9 for side in SIDES for run in _matrix_products(side, precision == "int8")
+        2 * side**3 / (1e6 * min(times_ms))
+        for side in SIDES
+        for times_ms in time_by_turns(list(_matrix_products(side, precision == "int8")), ROUNDS)
     )
 
 
@@ -44,17 +46,8 @@ def copy_gb_s() -> float:
     source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
     parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))
     with ThreadPoolExecutor(cores) as pool:
-        return 2 * COPY_BYTES / _fastest_s(lambda: list(pool.map(lambda part: np.copyto(*part), parts))) / 1e9
-
-
-def _fastest_s(run: Callable[[], object]) -> float:
-    """Return the seconds of the fastest run: the limit is asked for, not the usual."""
-    times: list[float] = []
-    while len(times) < MIN_RUNS or (len(times) < MAX_RUNS and sum(times) < ENOUGH_S):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        (times_ms,) = time_by_turns([lambda: list(pool.map(lambda part: np.copyto(*part), parts))], ROUNDS)
+    return 2 * COPY_BYTES / (1e6 * min(times_ms))
 
 
 def _matrix_products(side: int, is_int8: bool) -> Iterator[Callable[[], object]]:

@@ -21,7 +21,7 @@ from stfpm_runtime.options import DEVICES, MAX_MEGAPIXELS, SaveOnly
 from .inspect import InspectOptions, inspect, silence_opencv
 
 if TYPE_CHECKING:
-    from stfpm_runtime.line.web import DashboardOptions
+    from stfpm_runtime.line.config.server import ServerOptions
 
 COMMAND = "stfpm-inspect"
 CONFIG_FLAGS = ("config", "json_logs", "dashboard", "shadow")
@@ -140,14 +140,14 @@ def _run_line(args: argparse.Namespace) -> int:
     return serve(line, config=args.config)
 
 
-def _dashboard(table: DashboardOptions | None, listen: str) -> DashboardOptions:
+def _dashboard(table: ServerOptions | None, listen: str) -> ServerOptions:
     """Return the options of the table [dashboard], changed by the command line and the environment."""
+    from stfpm_runtime.line.config.server import ServerOptions
     from stfpm_runtime.line.config.toml_file import MistakeError
-    from stfpm_runtime.line.web import DashboardOptions
 
-    table = table or DashboardOptions()
+    table = table or ServerOptions()
     try:
-        return DashboardOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
+        return ServerOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
     except MistakeError as mistake:
         raise OptionError(f"--dashboard: {mistake}, or the environment variable {TOKEN}") from None
 

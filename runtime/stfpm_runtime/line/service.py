@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
-from .config.line import HttpOptions, LineOptions, read_config
+from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
+from .journal.rows import LogEvent
 from .loop import Line, run
 from .models.active_model import ActiveModel, ChosenModel, first_model, load, unchecked_model
 from .models.swap import ModelSwap
@@ -41,8 +42,7 @@ from .observers.summary import Summary
 from .observers.systemd import Notifier
 from .outputs import open_outputs
 from .triggers import open_listeners
-from .triggers.base import QueuedTrigger, open_trigger
-from .triggers.http import ANSWER_S, TriggerServer
+from .triggers.base import open_trigger
 
 LOG = logging.getLogger("stfpm.line")
 START_S = 300.0
@@ -70,10 +70,8 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
         Notifier().starting(START_S + answer_s(options.model, options.device))
         first = first_model(options)
         with contextlib.closing(first.model.engine), open_line(options, first) as line:
-            spec = first.model.spec
-            model = (
-                f"model {spec.name} ({spec.precision}, {first.model.engine.provider}), {len(options.camera)} cameras"
-            )
+            spec, provider = first.model.spec, first.model.engine.provider
+            model = f"model {spec.name} ({spec.precision}, {provider}), {len(options.camera)} cameras"
             LOG.info("ready: %s", model)
             line.recorder.log_event("started", model)
             line.notifier.ready(model)
@@ -123,14 +121,12 @@ def open_line(
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
-        if options.http:
-            stack.callback(_open_trigger_server(options, options.http, line.cameras).close)
         if options.dashboard:
-            from .web import open_dashboard
+            from .web import open_server
 
-            dashboard = open_dashboard(options.dashboard, line, options)
-            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, dashboard.port)
-            stack.callback(lambda: dashboard.close(max(0.0, line.stop_budget.deadline_s() - time.monotonic())))
+            server = open_server(options.dashboard, line, options)
+            LOG.info("dashboard at http://%s:%d/", options.dashboard.host, server.port)
+            workers.append(server)
         stack.callback(_close_cameras, line)
         yield line
 
@@ -161,20 +157,19 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         drift=drift,
         summary=summary,
         notifier=Notifier(summary.status),
-        shadow=_open_shadow(options, active_model, recorder) if options.shadow else None,
         live_status=_open_live_status(options) if options.dashboard else None,
         outputs=tuple(open_outputs(options, log_event, heartbeat)),
         heartbeat=heartbeat,
         listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
         integrity=IntegrityCheck(options.journal.path, log_event),
+        shadow=_open_shadow(options, options.shadow, active_model, log_event) if options.shadow else None,
     )
 
 
-def _open_shadow(options: LineOptions, active_model: ActiveModel, recorder: Recorder) -> Shadow:
+def _open_shadow(options: LineOptions, path: Path, active_model: ActiveModel, log_event: LogEvent) -> Shadow:
     """Return the second model, checked as for a swap. Raises StfpmError before the first frame."""
-    assert options.shadow is not None, "the caller has asked"
     rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
-    return Shadow(load(options.shadow, options, rules), options.batch, recorder.log_event)
+    return Shadow(load(path, options, rules), options.batch, log_event)
 
 
 def _open_live_status(options: LineOptions) -> LiveStatus:
@@ -185,19 +180,6 @@ def _open_live_status(options: LineOptions) -> LiveStatus:
     except StfpmError as error:
         LOG.error("the dashboard begins without earlier verdicts: %s", error)
         return LiveStatus(options.camera)
-
-
-def _open_trigger_server(options: LineOptions, http: HttpOptions, cameras: Sequence[CameraWorker]) -> TriggerServer:
-    """Begin to receive triggers by HTTP. Raises OutputError where the port is not free."""
-    triggers = {
-        worker.camera.name: worker.trigger
-        for worker in cameras
-        if isinstance(worker.trigger, QueuedTrigger) and worker.camera.trigger == "http"
-    }
-    longest_s = max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in options.camera)
-    server = TriggerServer(http, triggers, longest_s + ANSWER_S)
-    LOG.info("triggers at http://%s:%d/trigger/{%s}", http.host, server.port, ",".join(triggers))
-    return server
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:

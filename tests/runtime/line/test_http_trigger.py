@@ -7,19 +7,27 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 import time
+from pathlib import Path
 
 import pytest
 
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+from fastapi import FastAPI
+
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import OutputError
+from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
-from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
-from stfpm_runtime.line.triggers.http import TriggerServer
+from stfpm_runtime.line.triggers.http import make_trigger_router
+from stfpm_runtime.line.web.app import make_app
 from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.server import WebServer
 
 from .conftest import wait_until
 
@@ -45,12 +53,14 @@ def serve():
 
     def serve(answer_s: float = 0.05, **options) -> tuple[int, QueuedTrigger]:
         trigger = QueuedTrigger()
-        servers.append(TriggerServer(HttpOptions("127.0.0.1:0", **options), {"left": trigger}, answer_s))
-        return servers[-1].port, trigger
+        table = ServerOptions("127.0.0.1:0", **options)
+        server = WebServer(table, make_app(table, [make_trigger_router({"left": trigger}, answer_s)]))
+        servers.append(server)
+        server.start()
+        return server.port, trigger
 
     yield serve
-    for server in servers:
-        server.close()
+    stop_all(servers, 5.0)
 
 
 @pytest.fixture
@@ -63,7 +73,7 @@ def port() -> int:
 @pytest.fixture
 def start(run_line, make_options, port):
     def start(*cameras: CameraOptions, **arguments):
-        options = make_options(*(cameras or (LEFT,)), http=HttpOptions(f"127.0.0.1:{port}"))
+        options = make_options(*(cameras or (LEFT,)), dashboard=ServerOptions(f"127.0.0.1:{port}"))
         return run_line(options, **arguments)
 
     return start
@@ -129,8 +139,8 @@ def test_token(serve):
     ("body", "path", "status", "message"),
     [
         (b"", "/trigger/right", 404, "expected one of /trigger/left"),
-        (b"", "/", 404, "expected one of /trigger/left"),
-        (b"", "/trigger/../trigger/left", 404, "expected one of"),
+        (b"", "/", 404, "there is no /; see /api"),
+        (b"", "/trigger/../trigger/left", 404, "there is no /trigger/../trigger/left; see /api"),
         (b"not JSON", "/trigger/left", 400, "which is not JSON"),
         (b"[1]", "/trigger/left", 400, "expected a text or a whole number"),
         (b'{"part": [7]}', "/trigger/left", 400, "expected a text or a whole number"),
@@ -213,9 +223,8 @@ def test_silent_connections_leave_room_for_a_trigger(serve):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
             peer.sendall(b"POST /trigger/left HT")
         assert post(port, b'{"part": "A"}')[0] == 504
-        wait_until(  # one address has half of the port
-            lambda: sum("process_request_thread" in t.name for t in threading.enumerate()) <= MOST_CONNECTIONS // 2
-        )
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        assert descriptors < 300 + MOST_CONNECTIONS // 2 + 100  # ours, and the server's: one address has half of them
 
 
 @pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
@@ -226,7 +235,7 @@ def test_a_request_that_does_not_end_is_closed(serve, monkeypatch, request_):
 
 
 def test_a_body_that_does_not_end_is_closed(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.triggers.http.BODY_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.app.BODY_S", 0.5)
     port, trigger = serve()
     head = (
         b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
@@ -298,7 +307,7 @@ def test_connection_is_used_again(start, port):
 def test_port_that_is_taken_is_an_error(serve):
     port, _ = serve()
     with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot listen there"):
-        TriggerServer(HttpOptions(f"127.0.0.1:{port}"), {})
+        WebServer(ServerOptions(f"127.0.0.1:{port}"), FastAPI()).start()
 
 
 def test_verdict_is_not_told_before_it_is_in_the_journal(start, port, run_line, journal):

@@ -13,8 +13,7 @@ import pytest
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
-from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import HttpOptions
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
@@ -272,8 +271,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     camera = CameraOptions("left", "0", trigger="http")
     options = make_options(
         camera,
-        http=HttpOptions("127.0.0.1:0"),
-        dashboard=DashboardOptions("127.0.0.1:0"),
+        dashboard=ServerOptions("127.0.0.1:0"),
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
     )
     running = run_line(options)
@@ -295,7 +293,7 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
 def test_loop_that_breaks_answers_what_it_has_accepted(run_line, make_options, monkeypatch):
     answers = []
     camera = CameraOptions("left", "0", trigger="http", delay_ms=5000, timeout_ms=5000)
-    running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
+    running = run_line(make_options(camera, dashboard=ServerOptions("127.0.0.1:0")))
     trigger = running.line.cameras[0].trigger
     assert all(trigger.put(TriggerRequest(time.monotonic_ns(), part, answers.append)) for part in ("A-1", "A-2"))
 
@@ -323,7 +321,7 @@ def test_part_that_waits_for_a_driver_that_hangs_is_a_fault(run_line, make_optio
     answers = []
     camera = CameraOptions("left", "0", trigger="http")
     running = run_line(
-        make_options(camera, http=HttpOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
+        make_options(camera, dashboard=ServerOptions("127.0.0.1:0")), open_source=lambda camera, on_event: Hanging()
     )
     running.line.cameras[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
     assert hanging.wait(20)
@@ -337,7 +335,7 @@ def test_part_that_waits_for_a_driver_that_hangs_is_a_fault(run_line, make_optio
 def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_line, make_options, part):
     answers = []
     camera = CameraOptions("left", "0", trigger="http")
-    running = run_line(make_options(camera, http=HttpOptions("127.0.0.1:0")))
+    running = run_line(make_options(camera, dashboard=ServerOptions("127.0.0.1:0")))
     trigger = running.line.cameras[0].trigger
     for number, each in enumerate((part, "A-2")):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), each, answers.append))
@@ -390,11 +388,11 @@ def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, jo
     with journal.path.open("r+b") as file:
         file.seek(pages // 2 * 4096)
         file.write(b"\xff" * 4096)
-    running = run_line(make_options(dashboard=DashboardOptions("127.0.0.1:0")))
+    running = run_line(make_options(dashboard=ServerOptions("127.0.0.1:0")))
     wait_until(lambda: running.line.integrity.problem)
-    from stfpm_runtime.line.web.api import Api
+    from stfpm_runtime.line.web.view import LineView
 
-    assert any("is damaged inside" in problem for problem in Api(running.line, make_options()).health()[0])
+    assert any("is damaged inside" in problem for problem in LineView(running.line, make_options()).health()[0])
     wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))
     running.stop.set()
     running.thread.join(20)

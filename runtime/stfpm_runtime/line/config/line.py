@@ -18,7 +18,6 @@ from stfpm_runtime.options import DEVICES, THRESHOLD_BOUNDS
 
 from .camera import CameraOptions
 from .checks import Table, Threshold, at_least, check_unique, refuse_if
-from .dashboard import DashboardOptions
 from .outputs import OutputTables
 from .server import ServerOptions
 from .storage import JournalOptions, PictureOptions
@@ -26,10 +25,14 @@ from .toml_file import MistakeError, read_toml
 
 
 @dataclass(frozen=True)
-class HttpOptions(ServerOptions):
-    """`[http]`: where triggers are received by HTTP."""
+class MovedOptions:
+    """`[http]`, which version 0.2.0 made a part of `[dashboard]`."""
 
-    listen: str = "127.0.0.1:8765"
+    listen: str = ""
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        raise MistakeError("", "the table [http] is a part of [dashboard] now; move its listen and token there")
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,11 @@ class LineOptions(OutputTables):
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
     pictures: PictureOptions | None = None
-    http: HttpOptions | None = None
+    http: MovedOptions | None = None
     shadow: Path | None = None
     """A second model that judges the same frames; its verdicts are only compared with the line's."""
     drift: DriftOptions = field(default_factory=DriftOptions)
-    dashboard: DashboardOptions | None = None
+    dashboard: ServerOptions | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,10 +92,9 @@ class LineOptions(OutputTables):
         triggers = {camera.trigger for camera in self.camera}
         without_mqtt = "mqtt" in triggers and self.mqtt is None
         refuse_if(without_mqtt, "camera", 'a trigger is "mqtt"; expected a table [mqtt] too')
-        without_http = "http" in triggers and self.http is None
-        refuse_if(without_http, "camera", 'a trigger is "http"; expected a table [http] too, which may be empty')
-        without_trigger = self.http is not None and "http" not in triggers
-        refuse_if(without_trigger, "http", 'nothing listens to it; expected a camera with trigger = "http"')
+        without_server = "http" in triggers and self.dashboard is None
+        expected = 'a trigger is "http"; expected a table [dashboard] too, which may be empty'
+        refuse_if(without_server, "camera", expected)
 
 
 def read_config(path: Path) -> LineOptions:

@@ -1,4 +1,4 @@
-"""Where a server listens, and what it asks of whoever comes: shared by all tables that open a port."""
+"""The table `[dashboard]`: where the line's web server listens, and the token that it asks for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from .toml_file import MistakeError
 
 TOKEN_LENGTH = 16
-"""Characters of a token, at least, where others can reach the port."""
+"""The fewest characters of a token where other machines can reach the port."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """HOST:PORT and a token. What others can reach is not opened without one."""
+    """`[dashboard]`: pages, pictures, an API and HTTP triggers. Changes need a token, also from this machine.
 
-    listen: str = "127.0.0.1:0"
+    An address that other machines can reach is not opened without a token.
+    """
+
+    listen: str = "127.0.0.1:8766"
     """HOST:PORT; port 0 is any free one."""
     token: str = field(default="", repr=False)
-    """What the header `Authorization: Bearer` has to say; empty: nothing."""
+    """The token that the header `Authorization: Bearer` must carry; empty: none."""
 
     def __post_init__(self) -> None:
         host, separator, port = self.listen.rpartition(":")
@@ -33,15 +36,15 @@ class ServerOptions:
 
     @property
     def host(self) -> str:
-        """Without brackets."""
+        """Return the host, without brackets."""
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """0 to 65535."""
+        """Return the port, 0 to 65535."""
         return int(self.listen.rpartition(":")[2])
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine alone reaches it."""
+        """Return whether only this machine reaches the port."""
         return self.host in ("127.0.0.1", "::1", "localhost")

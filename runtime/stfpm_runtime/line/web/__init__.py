@@ -1,22 +1,38 @@
-"""What people beside the line look at, and machines ask: pages, pictures, an API, metrics. See docs/dashboard.md."""
+"""The line's web server: pages, pictures, an API, metrics and HTTP triggers. See docs/dashboard.md."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stfpm_runtime.line.config.dashboard import DashboardOptions
-
 if TYPE_CHECKING:
     from stfpm_runtime.line.config.line import LineOptions
+    from stfpm_runtime.line.config.server import ServerOptions
     from stfpm_runtime.line.loop import Line
 
-    from .server import Dashboard
-
-__all__ = ["DashboardOptions", "open_dashboard"]
+    from .server import WebServer
 
 
-def open_dashboard(dashboard: DashboardOptions, line: Line, options: LineOptions) -> Dashboard:
-    """Begin to listen. Raises MissingExtraError without the extra, OutputError where the port cannot be had."""
-    from .server import Dashboard  # late: a line without a dashboard needs none of its packages
+def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebServer:
+    """Start the web server of a line and return it.
 
-    return Dashboard(dashboard, line, options)
+    Raises MissingExtraError without the extra `dashboard`, and OutputError where the port cannot be used.
+    """
+    from .app import make_app  # here, as a line without a server needs none of these packages; it reports a missing one
+
+    from stfpm_runtime.line.triggers.base import QueuedTrigger  # isort: skip
+    from stfpm_runtime.line.triggers.http import answer_limit_s, make_trigger_router  # isort: skip
+
+    from .routes import open_router, router
+    from .server import WebServer
+    from .view import LineView
+
+    triggers = {
+        worker.camera.name: worker.trigger
+        for worker in line.cameras
+        if worker.camera.trigger == "http" and isinstance(worker.trigger, QueuedTrigger)
+    }
+    limit_s = answer_limit_s(options.camera)
+    app = make_app(server, [router, make_trigger_router(triggers, limit_s)], [open_router], LineView(line, options))
+    web_server = WebServer(server, app, limit_s)
+    web_server.start()
+    return web_server

@@ -1,38 +1,39 @@
-"""The dashboard as an ASGI application: pages, the API, who may ask, and how much."""
+"""The ASGI application of the line's web server: which requests it answers, and the form of every error.
+
+Every error is a JSON object `{"error": "what was wrong; what was expected"}` with its HTTP status.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
 from urllib.parse import unquote
 
 from stfpm_runtime.errors import MissingExtraError, StfpmError
-from stfpm_runtime.line.config.dashboard import DashboardOptions
+from stfpm_runtime.line.config.server import ServerOptions
 
-from .api import Api
 from .authorizer import AuthorizationError, Authorizer
 from .connections import BODY_S
-from .contract import BODY_BYTES, RefusedError, from_body, from_query
-from .endpoints import ENDPOINTS
-from .metrics import MEDIA_TYPE, Metrics
-from .openapi import Endpoint, document
 
 try:
-    from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
+    from fastapi import APIRouter, FastAPI, Security
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.security import HTTPBearer
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
+    from starlette.routing import Match
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError:
-    raise MissingExtraError("starlette", "dashboard") from None
+    raise MissingExtraError("fastapi", "dashboard") from None
 
-LOG = logging.getLogger("stfpm.dashboard")
+LOG = logging.getLogger("stfpm.web")
+BODY_BYTES = 4096
+"""The most bytes of a request's body."""
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/api": ("api.html", "text/html; charset=utf-8"),
@@ -41,7 +42,9 @@ PAGES = {
     "/static/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
     "/static/api.js": ("api.js", "text/javascript; charset=utf-8"),
 }
-"""What there is, and nothing else: no name of a file ever comes from an address."""
+"""Every file that is served, by its path: no file name is ever taken from a request."""
+OPEN_PATHS = {*PAGES, "/openapi.json", "/healthz"}
+"""Paths that need no token and reveal nothing about parts."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -56,142 +59,153 @@ HEADERS = {
 }
 
 
-def make_app(api: Api, options: DashboardOptions) -> Starlette:
-    """The application of one line."""
-    access = Authorizer(options, LOG)
-    metrics = Metrics(api, access)
-    routes = [Route(path, _page(*page), methods=["GET"]) for path, page in PAGES.items()]
-    routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
-    by_path: dict[str, list[Endpoint]] = {}
-    for endpoint in ENDPOINTS:
-        by_path.setdefault(endpoint.path, []).append(endpoint)
-    for path, endpoints in by_path.items():
-        route = _endpoint(endpoints, api, metrics, access)
-        routes.append(Route(path, route, methods=[endpoint.method for endpoint in endpoints]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
-    app.router.redirect_slashes = False
+def make_app(
+    options: ServerOptions, routers: Sequence[APIRouter], open_routers: Sequence[APIRouter] = (), view: object = None
+) -> FastAPI:
+    """Return the application with these routes, the open ones without a token, and the pages where there is a `view`.
+
+    `view` is the LineView that the dashboard's routes read.
+    """
+    app = FastAPI(
+        title="stfpm-inspect",
+        version="1",
+        description="The state of a line of cameras, and what can be changed while it runs.",
+        docs_url=None,  # these pages load scripts from the internet; /api needs none
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.authorizer = authorizer = Authorizer(options, LOG)
+    app.state.view = view
+    app.state.routes = [route for router in (*routers, *open_routers) for route in router.routes]
+    token = Security(HTTPBearer(scheme_name="token", auto_error=False))  # only described here; _Guard checks it
+    for router in routers:
+        app.include_router(router, dependencies=[token])
+    for router in open_routers:
+        app.include_router(router)
+    if view is not None:
+        for path, (file, media) in PAGES.items():
+            content = (resources.files(__package__) / "static" / file).read_bytes()
+            app.add_route(path, _page(content, media), methods=["GET"])
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(StfpmError, _answer_unavailable)
+    app.add_middleware(_Guard, authorizer=authorizer)
     return app
 
 
-def _check_access(request: Request, endpoint: Endpoint, access: Authorizer) -> None:
-    """Raise AccessError unless the request is allowed. Without a token nothing can be changed."""
-    if endpoint.is_open:
-        return
-    address = request.client.host if request.client else ""
-    header = request.headers.get
-    access.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
-    if endpoint.changes and not access.has_token:
-        raise AuthorizationError(
-            HTTPStatus.FORBIDDEN, "changes need a token; set the key token in the table [dashboard]"
-        )
+class _Guard:
+    """Lets a request pass if it is allowed and its body is whole, short and JSON, and adds the security headers."""
 
+    def __init__(self, app: ASGIApp, authorizer: Authorizer) -> None:
+        self._app = app
+        self._authorizer = authorizer
 
-def _endpoint(
-    endpoints: list[Endpoint], api: Api, metrics: Metrics, access: Authorizer
-) -> Callable[[Request], Awaitable[Response]]:
-    """What answers all methods of one address."""
-    by_method = {endpoint.method: endpoint for endpoint in endpoints}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
 
-    async def answer(request: Request) -> Response:
-        endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *added]
+            await send(message)
+
+        request = Request(scope, receive)
         try:
-            _check_access(request, endpoint, access)
-            values = await _values(request, endpoint)
-            if endpoint.name == "healthz":
-                return _health(api)  # without a thread: it does not wait for those that draw pictures
-            return await run_in_threadpool(_answer, endpoint, values, api, metrics, access)
+            if scope["path"] not in OPEN_PATHS:
+                address, header = request.client.host if request.client else "", request.headers.get
+                self._authorizer.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
+            if request.method == "POST":
+                receive = _replay(await _read_body(request), receive)
         except AuthorizationError as refused:
             await asyncio.sleep(refused.delay_s)
-            return _error(refused.status, str(refused))
-        except RefusedError as refused:
-            return _error(refused.status, str(refused))
-        except StfpmError as error:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-
-    return answer
-
-
-async def _values(request: Request, endpoint: Endpoint) -> dict[str, Any]:
-    """All parameters of a request, checked. Raises RefusedError."""
-    names = {p.name: p for p in endpoint.parameters if p.where == "path"}
-    values = {name: names[name].parse(str(text)) for name, text in request.path_params.items()}
-    values |= from_query(endpoint.parameters, request.query_params)
-    if endpoint.changes:
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json")
-        try:
-            body = await asyncio.wait_for(_body(request), BODY_S)
-        except asyncio.TimeoutError:
-            raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {BODY_S:g} s") from None
-        values |= from_body(endpoint.parameters, body)
-    return values
+            await _error(refused.status, str(refused))(scope, receive, send_with_headers)
+        except HTTPException as refused:
+            response = _error(refused.status_code, refused.detail)
+            if refused.status_code == HTTPStatus.REQUEST_TIMEOUT:
+                response.headers["Connection"] = "close"
+            await response(scope, receive, send_with_headers)
+        else:
+            await self._app(scope, receive, send_with_headers)
 
 
-async def _body(request: Request) -> bytes:
-    """The body, read no further than it may be long. Raises RefusedError."""
-    body = b""
+async def _read_body(request: Request) -> bytes:
+    """Read the body within `BODY_S` seconds. Raises HTTPException where it is not JSON of at most `BODY_BYTES`."""
+    header = request.headers
+    if "Transfer-Encoding" in header:
+        raise HTTPException(HTTPStatus.LENGTH_REQUIRED, "got a chunked body; expected the header Content-Length")
+    length = int(header.get("Content-Length", "0"))  # the server has checked that it is a number
+    if length > BODY_BYTES:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a body of up to {BODY_BYTES} bytes")
+    kind = header.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and (length or kind):
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES:
-                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a body of up to {BODY_BYTES} bytes")
+        return await asyncio.wait_for(request.body(), BODY_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {BODY_S:g} s") from None
     except ClientDisconnect:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "the body broke off") from None
-    return body
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body ended before its Content-Length") from None
 
 
-def _answer(endpoint: Endpoint, values: dict[str, Any], api: Api, metrics: Metrics, access: Authorizer) -> Response:
-    """In a thread of the server's pool: it may read files and draw."""
-    if endpoint.name == "metrics":
-        return Response(metrics.text(), headers={**HEADERS, "Content-Type": MEDIA_TYPE})
-    found = getattr(api, endpoint.name)(**values)
-    if endpoint.name == "live":
-        data, verdict = found
-        headers = {"X-Verdict": str(verdict["seq"]), "X-Verdict-Record": json.dumps(verdict)}
-        return Response(data, headers={**HEADERS, **headers}, media_type="image/jpeg")
-    if endpoint.name == "picture":
-        return Response(found[0], headers=HEADERS, media_type=found[1])
-    if endpoint.name == "status":
-        found["can_change"] = access.has_token
-    return _json(found)
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a function that gives the body that was read, and then what `receive` gives."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
 
 
-def _health(api: Api) -> Response:
-    """For whoever asks: no secrets in it."""
-    failing, others = api.health()
-    status = HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK
-    return _json({"status": "failing" if failing else "ok", "problems": failing + others}, status)
-
-
-async def _openapi(request: Request) -> Response:
-    return _json(document(ENDPOINTS))
-
-
-def _page(file: str, media: str) -> Callable[[Request], Awaitable[Response]]:
-    content = (resources.files(__package__) / "static" / file).read_bytes()
-
+def _page(content: bytes, media: str) -> Any:  # noqa: ANN401 (an endpoint of Starlette)
     async def page(request: Request) -> Response:
-        return Response(content, headers={**HEADERS, "Content-Type": media})
+        return Response(content, headers={"Content-Type": media})
 
     return page
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    """Answer a request whose values are wrong with the first mistake."""
+    assert isinstance(error, RequestValidationError), "registered for it"
+    return _error(HTTPStatus.BAD_REQUEST, describe_mistake(error.errors()[0]))
+
+
+def describe_mistake(mistake: dict[str, Any]) -> str:
+    """Return one of pydantic's mistakes as what was got and what was expected."""
+    where, *keys = mistake["loc"]
+    name, kind = ".".join(str(key) for key in keys), mistake["type"]
+    if kind == "json_invalid" or (not keys and where == "body"):
+        return "the body is not a JSON object; expected one, see /api"
+    if kind == "missing":
+        return f"{name} is missing; see /api"
+    if kind == "extra_forbidden":
+        return f"unknown: {name[:60]!r}; see /api"
+    expected = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{name}: got {str(mistake['input'])[:60]!r}; expected {expected}"
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """Answer a request that a route has refused, or that has no route."""
     assert isinstance(error, HTTPException), "registered for it"
     path = unquote(request.url.path)[:80]
-    words = {404: f"there is no {path}; see /api", 405: f"{request.method} is not for {path}; see /api"}
-    response = _error(HTTPStatus(error.status_code), words.get(error.status_code, error.detail))
-    response.headers.update(error.headers or {})
+    words = {
+        "Not Found": f"there is no {path}; see /api",
+        "Method Not Allowed": f"{request.method} is not for {path}; see /api",
+        "There was an error parsing the body": "the body is not a JSON object; expected one, see /api",
+    }
+    response = _error(error.status_code, words.get(error.detail, error.detail))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # a path can have several routes, one for each method
+        found = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+        if methods := {method for route in found for method in route.methods}:
+            response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
 
-def _error(status: HTTPStatus, message: str) -> Response:
-    response = _json({"error": message}, status)
-    if status is HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+async def _answer_unavailable(request: Request, error: Exception) -> Response:
+    """Answer a request that the journal or a file stands in the way of."""
+    return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
 
-def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return JSONResponse(content, status, headers=HEADERS)
+def _error(status: int, message: str) -> Response:
+    challenge = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse({"error": message}, status, headers=challenge)

@@ -1,4 +1,4 @@
-"""What Prometheus asks for, read from the status when it does: the loop counts nothing twice."""
+"""The metrics for Prometheus, read from the live status at each request: nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from stfpm_runtime.errors import MissingExtraError
 from stfpm_runtime.line.outputs.worker import OutputWorker
 
-from .api import Api
 from .authorizer import Authorizer
+from .view import LineView
 
 try:
     from prometheus_client import CollectorRegistry
@@ -25,15 +25,15 @@ MEDIA_TYPE: str = CONTENT_TYPE_LATEST
 
 
 class LineCollector(Collector):
-    """All metrics of a line."""
+    """Collects all metrics of a line."""
 
-    def __init__(self, api: Api, access: Authorizer) -> None:
-        self._api = api
-        self._access = access
+    def __init__(self, view: LineView, authorizer: Authorizer) -> None:
+        self._view = view
+        self._authorizer = authorizer
 
     def collect(self) -> Iterator[Metric]:
-        """Called for each scrape."""
-        line, status = self._api.line, self._api.live_status
+        """Yield the metrics, once for each request."""
+        line, status = self._view.line, self._view.live_status
         verdicts = CounterMetricFamily("stfpm_verdicts", "Verdicts of this run.", labels=[*PLACE, "decision"])
         dropped = CounterMetricFamily("stfpm_dropped_frames", "Frames passed over in this run.", labels=PLACE)
         latency = GaugeMetricFamily(
@@ -52,11 +52,11 @@ class LineCollector(Collector):
         yield from self._states()
 
     def _states(self) -> Iterator[Metric]:
-        line, status = self._api.line, self._api.live_status
+        line, status = self._view.line, self._view.live_status
         cameras = GaugeMetricFamily("stfpm_camera_up", "1 unless the camera is lost or frozen.", labels=["camera"])
-        for station in line.cameras:
-            cameras.add_metric([station.camera.name], station.state not in ("lost", "frozen"))
-        sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the other side can be reached.", labels=["sink"])
+        for worker in line.cameras:
+            cameras.add_metric([worker.camera.name], worker.state not in ("lost", "frozen"))
+        sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the output can be reached.", labels=["sink"])
         for output in line.outputs:
             if isinstance(output, OutputWorker) and output.name != "json_lines":
                 sinks.add_metric([output.name], not output.failure)
@@ -66,23 +66,18 @@ class LineCollector(Collector):
             drift.add_metric(place, found.statistic)
             alarm.add_metric(place, found.alarm)
         yield from (cameras, sinks, drift, alarm)
-        yield GaugeMetricFamily("stfpm_journal_up", "1 if it can be written.", float(line.recorder.works))
-        yield GaugeMetricFamily("stfpm_loop_age_seconds", "Since it last turned.", time.monotonic() - status.turned_s)
-        failed = self._access.failed_tokens
+        yield GaugeMetricFamily("stfpm_journal_up", "1 if the journal can be written.", float(line.recorder.works))
+        yield GaugeMetricFamily("stfpm_loop_age_seconds", "Age of its last turn.", time.monotonic() - status.turned_s)
+        failed = self._authorizer.failed_tokens
         yield CounterMetricFamily("stfpm_failed_tokens", "Requests to the dashboard with a wrong token.", value=failed)
-        model = GaugeMetricFamily("stfpm_model_info", "The model that rules.", labels=["file", "sha256", "precision"])
-        ruling = line.active_model.model
-        model.add_metric([ruling.path.name, ruling.sha256, ruling.spec.precision], 1)
+        model = GaugeMetricFamily("stfpm_model_info", "The model in use.", labels=["file", "sha256", "precision"])
+        model_in_use = line.active_model.model
+        model.add_metric([model_in_use.path.name, model_in_use.sha256, model_in_use.spec.precision], 1)
         yield model
 
 
-class Metrics:
-    """The text that a scrape gets."""
-
-    def __init__(self, api: Api, access: Authorizer) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(LineCollector(api, access))
-
-    def text(self) -> bytes:
-        """In Prometheus's format."""
-        return generate_latest(self._registry)
+def metrics_text(view: LineView, authorizer: Authorizer) -> bytes:
+    """Return all metrics in Prometheus's text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LineCollector(view, authorizer))
+    return generate_latest(registry)

@@ -1,41 +1,40 @@
-"""The dashboard's server: uvicorn in a thread of its own, whose pool draws and reads for whoever asks.
-
-Time and number of its connections are limited, see ../connections.py.
-"""
+"""The line's web server: uvicorn in a thread of its own. The number and the time of its connections are limited."""
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
-import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stfpm_runtime.errors import MissingExtraError, OutputError
-from stfpm_runtime.line.config.dashboard import DashboardOptions
-from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.loop import Line
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.observers.logs import limit_repeats
 
-from .api import Api
-from .app import LOG, make_app
-from .connections import BUSY, IDLE_S, Connection, Connections, connections_per_port, raise_descriptor_limit
+from .app import LOG
+from .connections import BODY_S, BUSY, IDLE_S, Connection, Connections, connection_limit, raise_descriptor_limit
 
-try:
-    import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-except ImportError:
-    raise MissingExtraError("uvicorn", "dashboard") from None
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 STARTING_S = 10.0
+"""The longest wait for the server's start, in seconds."""
+CLOSING_S = 1
+"""Whole seconds that requests have at the stop to be answered."""
 ANSWER_S = 120.0
 """Seconds for a request's body and its answer: a model that is loaded and checked, a picture over a slow network."""
 
 
 class _Protocol(H11Protocol):
-    """One connection, with a deadline."""
+    """One connection with a deadline for each request."""
 
     limits: Connections
+    answer_s: float
     connection: Connection | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (uvicorn narrows the base class's type)
@@ -57,7 +56,23 @@ class _Protocol(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self.limits.expect(self.connection, ANSWER_S, answering=True)
+            self.limits.expect(self.connection, self.answer_s, answering=True)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own type, which uvicorn narrows
+        """Return whether the connection stays open: a client may close its side and still read its answer."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        if self.cycle.more_body:
+            self.send_400_response("the body ended before its Content-Length")
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no valid HTTP request as every other mistake is answered, and close the connection."""
+        body = json.dumps({"error": msg}).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         if self.connection:
@@ -65,7 +80,7 @@ class _Protocol(H11Protocol):
         before = self.cycle
         super().on_response_complete()
         if self.connection and self.cycle is not before:  # the next request had come with the last one
-            self.limits.expect(self.connection, ANSWER_S, answering=True)
+            self.limits.expect(self.connection, self.answer_s, answering=True)
 
 
 class _Server(uvicorn.Server):
@@ -78,16 +93,19 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-class Dashboard:
-    """Serves one line until it is closed. Raises OutputError where it cannot listen."""
+class WebServer(Worker):
+    """Serves one line. `start` raises OutputError where it cannot listen."""
 
-    def __init__(self, options: DashboardOptions, line: Line, line_options: LineOptions) -> None:
-        self._socket = _listen(options)
-        self.port: int = self._socket.getsockname()[1]
-        """That it really listens on."""
+    port: int
+    """The port on which it listens, once it is started."""
+
+    def __init__(self, options: ServerOptions, app: FastAPI, answer_s: float = 0.0) -> None:
+        """Store what is served. `answer_s`: the longest time that a trigger is answered in, in seconds."""
+        super().__init__("web")
+        self._options = options
         limit_repeats(LOG, logging.getLogger("uvicorn.error"), logging.getLogger("asyncio"))
-        connections = Connections(LOG, connections_per_port(raise_descriptor_limit()))
-        app = make_app(Api(line, line_options), options)
+        connections = Connections(LOG, connection_limit(raise_descriptor_limit()))
+        limits = {"limits": connections, "answer_s": max(ANSWER_S, answer_s + BODY_S)}
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -95,31 +113,34 @@ class Dashboard:
             lifespan="off",
             ws="none",
             loop="asyncio",
-            http=type("Protocol", (_Protocol,), {"limits": connections}),
+            http=type("Protocol", (_Protocol,), limits),
             server_header=False,
             timeout_keep_alive=round(IDLE_S),
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=CLOSING_S,
             h11_max_incomplete_event_size=16_384,
         )
         self._server = _Server(config, connections)
-        self._thread = threading.Thread(target=self._work, name="dashboard", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Listen, and return when requests are answered."""
+        self._socket = _listen(self._options)
+        self.port = self._socket.getsockname()[1]
+        super().start()
         until = time.monotonic() + STARTING_S
         while not self._server.started and self._thread.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
 
-    def close(self, timeout_s: float = 3.0) -> None:
-        """Answer no more. Closing twice is fine."""
+    def run(self) -> None:
+        """Answer requests until the stop; those that are being answered then have `CLOSING_S`."""
+        with self._socket:
+            self._server.run(sockets=[self._socket])
+
+    def wake(self) -> None:
+        """Make uvicorn end."""
         self._server.should_exit = True
-        self._thread.join(timeout_s)
-        if not self._thread.is_alive():
-            self._socket.close()
-
-    def _work(self) -> None:
-        self._server.run(sockets=[self._socket])
 
 
-def _listen(options: DashboardOptions) -> socket.socket:
+def _listen(options: ServerOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette")
+pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
+from stfpm_runtime.lifecycle import stop_all
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import PictureOptions
-from stfpm_runtime.line.web import DashboardOptions, open_dashboard
+from stfpm_runtime.line.web import open_server
 
 from ..conftest import Running, wait_until
 
@@ -71,15 +73,14 @@ def serve(run_line, make_options, tmp_path, paint):
 
     def serve(*cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, **changes) -> Client:
         pictures = PictureOptions(tmp_path / "pictures", free_mb=0)
-        table = DashboardOptions("127.0.0.1:0", token)
+        table = ServerOptions("127.0.0.1:0", token)
         options = options or make_options(*cameras, dashboard=table, pictures=pictures, **changes)
         parts = {"paint": lambda index: paint(255 if index % 10 == 9 else 40), "fps": fps}
         running = run_line(options, spec=spec, **{camera.name: parts for camera in options.camera})
-        dashboard = open_dashboard(table, running.line, options)
-        opened.append(dashboard)
+        server = open_server(table, running.line, options)
+        opened.append(server)
         wait_until(lambda: all(place.newest for place in running.line.live_status.places.values()))
-        return Client(dashboard.port, running, token or None)
+        return Client(server.port, running, token or None)
 
     yield serve
-    for dashboard in opened:
-        dashboard.close()
+    stop_all(opened, 5.0)

@@ -6,11 +6,11 @@ import socket
 
 from runtime.line.conftest import wait_until
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.config.dashboard import DashboardOptions
 from stfpm_runtime.line.config.outputs import ModbusOptions, WebhookOptions
+from stfpm_runtime.line.config.server import ServerOptions
 
 CAMERA = CameraOptions("left", "0")
-DASHBOARD = DashboardOptions("127.0.0.1:0", "x" * 32)
+DASHBOARD = ServerOptions("127.0.0.1:0", "x" * 32)
 
 
 def test_lines_and_sinks_that_fail_are_named_with_the_age_of_what_they_owe(serve, make_options, tmp_path):

@@ -9,27 +9,31 @@ function table(rows, heads) {
   return element;
 }
 
+const contract = await (await fetch("/openapi.json")).json();
+const resolve = (schema) => schema?.$ref ? contract.components.schemas[schema.$ref.split("/").pop()] : schema;
+
 function limits(schema) {
+  const types = schema.anyOf ?? [schema];
+  schema = Object.assign({}, schema, ...types);
   const bounds = ["minimum", "maximum", "minLength", "maxLength", "enum", "default"].filter((key) => key in schema).map((key) => `${key} ${schema[key]}`);
-  return [[schema.type].flat().join(" or "), ...bounds].join(", ");
+  return [types.map((one) => one.type).join(" or "), ...bounds].join(", ");
 }
 
 function section(path, method, operation) {
   const element = document.createElement("section");
   const title = document.createElement("h2");
   title.append(Object.assign(document.createElement("code"), { textContent: `${method.toUpperCase()} ${path}` }));
-  const body = operation.requestBody?.content["application/json"].schema;
+  const body = resolve(operation.requestBody?.content["application/json"].schema);
   const rows = [
-    ...operation.parameters.map((p) => [p.name, p.in, p.required ? "yes" : "", limits(p.schema), p.description]),
-    ...Object.entries(body?.properties ?? {}).map(([name, schema]) => [name, "body", body.required.includes(name) ? "yes" : "", limits(schema), schema.description]),
+    ...(operation.parameters ?? []).map((p) => [p.name, p.in, p.required ? "yes" : "", limits(p.schema), p.description ?? ""]),
+    ...Object.entries(body?.properties ?? {}).map(([name, schema]) => [name, "body", body.required?.includes(name) ? "yes" : "", limits(schema), schema.description ?? ""]),
   ];
   const answers = Object.keys(operation.responses).join(", ");
-  element.append(title, cell(`${operation.summary}. Answers ${answers}${operation.security ? "" : "; open to all"}.`, "p"));
+  element.append(title, cell(`${operation.description} Answers ${answers}; ${operation.security ? "a token is needed" : "no token is needed"}.`, "p"));
   if (rows.length) element.append(table(rows, ["name", "in", "required", "values", "meaning"]));
   return element;
 }
 
-const contract = await (await fetch("/openapi.json")).json();
 document.getElementById("description").textContent = contract.info.description;
 for (const [path, methods] of Object.entries(contract.paths))
   for (const [method, operation] of Object.entries(methods)) document.getElementById("operations").append(section(path, method, operation));

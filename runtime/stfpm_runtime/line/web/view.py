@@ -1,65 +1,70 @@
-"""What the dashboard answers: each method reads the status, the journal or a file, none touches the loop."""
+"""The state of a running line as the dashboard shows it, and the changes that it can ask for.
+
+Everything here reads the live status, the journal or a file; the loop is never touched.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.reader import JournalReader
-from stfpm_runtime.line.journal.rows import VerdictRow, utc
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
     new_threshold_change,
     request_threshold,
     wait_for_result,
 )
-from stfpm_runtime.line.journal.what_if import what_if
+from stfpm_runtime.line.journal.what_if import WhatIf, what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
 from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 
-from .contract import RefusedError
 from .jpeg_cache import JpegCache
 
-HANGS_S = 30.0
-"""A loop that has not turned for so long is not healthy."""
-TAKEN_S = 3.0
-"""How long an answer waits for the line to take a threshold over."""
-LOST = ("lost", "frozen")
-ENTRY = (
+LOOP_LIMIT_S = 30.0
+"""A loop that has not run for so long is not healthy."""
+APPLIED_S = 3.0
+"""How long an answer waits until the line has applied a threshold."""
+CAMERA_FAILURES = ("lost", "frozen")
+FIELDS = (
     "seq", "time", "camera", "region", "part", "decision", "score", "p_value", "threshold", "reason", "latency_ms",
 )  # fmt: skip
-"""Of a verdict, what the dashboard is told."""
+"""The fields of a verdict that the dashboard shows."""
 
 
-class Api:
-    """A line, as it is seen and changed from outside. Called by the server's threads."""
+class LineView:
+    """A line as it is seen and changed from outside. Called by the server's threads.
+
+    Raises HTTPException for a request that means nothing on this line, and StfpmError for what cannot be read.
+    """
 
     def __init__(self, line: Line, options: LineOptions) -> None:
-        assert line.live_status is not None, "a dashboard has one"
+        assert line.live_status is not None, "a line with a web server has one"
         self.live_status: LiveStatus = line.live_status
         self.line = line
         self._options = options
-        self._artist = JpegCache()
+        self._jpeg_cache = JpegCache()
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
 
-        A camera that is lost does not fail the line: each of its parts is journalled and told as a fault.
+        A lost camera does not fail the line: each of its parts is journalled and sent as a fault.
         """
         line, failing = self.line, []
-        if (silent_s := time.monotonic() - self.live_status.turned_s) > HANGS_S:
+        if (silent_s := time.monotonic() - self.live_status.turned_s) > LOOP_LIMIT_S:
             failing.append(f"the loop has not turned for {silent_s:.0f} s")
         if not line.recorder.works:
             failing.append("the journal cannot be written: every verdict is a fault")
@@ -67,12 +72,13 @@ class Api:
         failing += [problem for output in line.outputs if (problem := problem_of(output))]
         if line.integrity and line.integrity.problem:
             failing.append(line.integrity.problem)
-        return failing, [f"{s.camera.name}: the camera is {s.state}" for s in line.cameras if s.state in LOST]
+        lost = [worker for worker in line.cameras if worker.state in CAMERA_FAILURES]
+        return failing, [f"{worker.camera.name}: the camera is {worker.state}" for worker in lost]
 
     def status(self) -> dict[str, Any]:
-        """All that changes from verdict to verdict."""
+        """Return everything that changes from verdict to verdict, as `routes.Status` describes it."""
         line, status = self.line, self.live_status
-        places = [self._place(*names, place) for names, place in status.places.items()]
+        places = [self._place_fields(*names, place) for names, place in status.places.items()]
         sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
         total = sums["passed"] + sums["rejected"] + sums["faults"]
         latencies = [e.latency_ms for place in status.places.values() for e in list(place.recent)]
@@ -96,78 +102,75 @@ class Api:
             "shadow": _shadow(line),
         }
 
-    def scores(self, camera: str, region: str, last: int) -> dict[str, Any]:
-        """The newest scores of a place, the oldest first."""
-        entries = list(self._known(camera, region).recent)[-last:]
-        keys = ("seq", "time", "score", "threshold", "decision")
-        return {"scores": [{key: getattr(entry, key) for key in keys} for entry in entries]}
+    def place(self, camera: str, region: str) -> PlaceStatus:
+        """Return what is known of a region of a camera."""
+        if place := self.live_status.places.get((camera, region)):
+            return place
+        known = ", ".join("/".join(names) for names in self.live_status.places)
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"no such camera and region; expected one of {known}")
 
-    def live(self, camera: str, region: str, map: bool, width: int) -> tuple[bytes, dict[str, Any]]:
-        """Return the newest picture of a place as JPEG, and the verdict it was taken for; there may be newer ones."""
-        glimpse = self._known(camera, region).pictured
-        if glimpse is None:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no picture yet; ask again when there is a verdict")
-        return self._artist.draw(glimpse, map, width), _record(glimpse.entry)
+    def draw_newest(self, camera: str, region: str, with_map: bool, width: int) -> tuple[bytes, dict[str, Any]]:
+        """Return the newest picture of a place as JPEG, and the verdict that it belongs to; there may be newer ones."""
+        latest = self.place(camera, region).pictured
+        if latest is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no picture yet; ask again when there is a verdict")
+        return self._jpeg_cache.draw(latest, with_map, width), _verdict_fields(latest.entry)
 
-    def rejects(self, last: int) -> dict[str, Any]:
-        """The last parts that were not passed, the newest first."""
-        entries = list(self.live_status.rejects)[-last:][::-1]
-        return {"rejects": [_record(entry) for entry in entries]}
+    def rejects(self, last: int) -> list[dict[str, Any]]:
+        """Return the last parts that were not passed, the newest first."""
+        return [_verdict_fields(row) for row in list(self.live_status.rejects)[-last:][::-1]]
 
-    def picture(self, seq: int, kind: str, width: int) -> tuple[bytes, str]:
-        """A kept picture and its media type; `width` 0: as it is."""
-        with self._journal() as journal:
-            entry = journal.entry(seq)
-        name = "" if entry is None else entry.overlay if kind == "overlay" else entry.picture
-        path = self._kept(name)
+    def kept_picture(self, seq: int, kind: str, width: int) -> tuple[bytes, str]:
+        """Return a kept picture and its media type; with `width` 0 it is the file as it is."""
+        with contextlib.closing(JournalReader(self._options.journal.path)) as journal:
+            row = journal.entry(seq)
+        path = self._kept_file("" if row is None else row.overlay if kind == "overlay" else row.picture)
         if path is None:
-            raise RefusedError(HTTPStatus.NOT_FOUND, f"verdict {seq} has no such picture, or has it no more")
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"verdict {seq} has no such picture, or has it no more")
         data = path.read_bytes()
         if width:
-            return self._artist.shrink(data, width), "image/jpeg"
+            return self._jpeg_cache.shrink(data, width), "image/jpeg"
         return data, "image/png" if path.suffix == ".png" else "image/jpeg"
 
-    def events(self, last: int) -> dict[str, Any]:
-        """What befell cameras and line, the newest first."""
-        with self._journal() as journal:
-            return {"events": [dataclasses.asdict(event) for event in journal.newest_events(last)]}
+    def events(self, last: int) -> list[EventRow]:
+        """Return the last events of the cameras and the line, the newest first."""
+        with contextlib.closing(JournalReader(self._options.journal.path)) as journal:
+            return list(journal.newest_events(last))
 
-    def try_threshold(self, threshold: float, camera: str, region: str) -> dict[str, Any]:
-        """What a threshold would have done."""
+    def try_threshold(self, threshold: float, camera: str, region: str) -> WhatIf:
+        """Return what a threshold would have decided about the newest parts."""
         self._check_place(camera, region)
-        found = dataclasses.asdict(what_if(self._options.journal.path, threshold, camera, region))
-        return {**found, **{key: list(found[key]) for key in ("newly_rejected", "newly_passed")}}
+        return what_if(self._options.journal.path, threshold, camera, region)
 
     def set_threshold(self, threshold: float | None, who: str, camera: str, region: str) -> dict[str, Any]:
-        """Order a threshold, and wait a little for the line to take it over."""
+        """Request a threshold, and wait for `APPLIED_S` seconds until the line has applied it."""
         self._check_place(camera, region)
         path = self._options.journal.path
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
             number = request_threshold(path, new_threshold_change(threshold, who, camera, region))
-            taken = wait_for_result(path, number, TAKEN_S) == "taken"
+            taken = wait_for_result(path, number, APPLIED_S) == "taken"
         except OptionError as error:
-            raise RefusedError(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
+            raise HTTPException(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
         return {"order": number, "taken": taken, "effect": effect}
 
-    def model(self) -> dict[str, Any]:
-        """What rules, and what could."""
+    def models(self) -> dict[str, Any]:
+        """Return the model in use, and the files that could replace it."""
         return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
 
-    def set_model(self, file: str, who: str) -> dict[str, Any]:
-        """Load, check and swap."""
+    def swap_model(self, file: str, who: str) -> dict[str, object]:
+        """Load a model, check it, put it in place of the one in use, and return its fields."""
         model_swap = self.line.model_swap
-        assert model_swap is not None, "every line has one"
         try:
             path = model_swap.path_of(file)
         except OptionError as error:
-            raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
         try:
-            return {"model": fields_of(model_swap.load_and_swap(path, who))}
+            return fields_of(model_swap.load_and_swap(path, who))
         except StfpmError as error:
-            raise RefusedError(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
+            raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
 
-    def _place(self, camera: str, region: str, place: PlaceStatus) -> dict[str, Any]:
+    def _place_fields(self, camera: str, region: str, place: PlaceStatus) -> dict[str, Any]:
         counts, newest, pictured = place.decisions, place.newest, place.pictured
         latency = place.latency_ms()
         return {
@@ -181,43 +184,32 @@ class Api:
             "p99_ms": latency and _rounded(latency[1]),
             "threshold": self.line.active_model.thresholds.of(camera, region),
             "threshold_by_hand": self.line.active_model.thresholds.is_changed(camera, region),
-            "newest": _newest(newest),
-            "pictured": _newest(pictured),
+            "newest": _latest_fields(newest),
+            "pictured": _latest_fields(pictured),
         }
-
-    def _known(self, camera: str, region: str) -> PlaceStatus:
-        if place := self.live_status.places.get((camera, region)):
-            return place
-        known = ", ".join("/".join(names) for names in self.live_status.places)
-        raise RefusedError(HTTPStatus.NOT_FOUND, f"no such camera and region; expected one of {known}")
 
     def _check_place(self, camera: str, region: str) -> None:
         try:
             check_place(list(self.live_status.places), camera, region)
         except OptionError as error:
-            raise RefusedError(HTTPStatus.NOT_FOUND, str(error)) from None
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
 
-    def _kept(self, name: str) -> Path | None:
-        """The file of that name in the folder for pictures, and nowhere else."""
+    def _kept_file(self, name: str) -> Path | None:
+        """Return the file of that name in the folder of pictures; None for a name that leads out of it."""
         if not name or self._options.pictures is None:
             return None
         folder = self._options.pictures.folder.resolve()
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None
 
-    @contextlib.contextmanager
-    def _journal(self) -> Iterator[JournalReader]:
-        with contextlib.closing(JournalReader(self._options.journal.path)) as reader:
-            yield reader
+
+def _verdict_fields(row: VerdictRow) -> dict[str, Any]:
+    kept = {"picture": bool(row.picture), "overlay": bool(row.overlay)}
+    return {**{key: getattr(row, key) for key in FIELDS}, **kept}
 
 
-def _record(entry: VerdictRow) -> dict[str, Any]:
-    kept = {"picture": bool(entry.picture), "overlay": bool(entry.overlay)}
-    return {**{key: getattr(entry, key) for key in ENTRY}, **kept}
-
-
-def _newest(glimpse: LatestVerdict | None) -> dict[str, Any] | None:
-    return None if glimpse is None else _record(glimpse.entry)
+def _latest_fields(latest: LatestVerdict | None) -> dict[str, Any] | None:
+    return None if latest is None else _verdict_fields(latest.entry)
 
 
 def _pictures(line: Line) -> dict[str, int] | None:

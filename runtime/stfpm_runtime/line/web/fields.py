@@ -1,0 +1,263 @@
+"""The values that the dashboard's API takes and gives. FastAPI checks them and describes them in /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from stfpm_runtime.line.journal.rows import EventRow
+from stfpm_runtime.line.journal.what_if import WhatIf
+from stfpm_runtime.line.observers.drift import Drift
+
+WHO = r"^[\w.,'@ -]*\w[\w.,'@ -]*$"
+Decision = Literal["pass", "reject", "fault"]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Model(BaseModel):
+    """A model file that is in use, or that is compared with it."""
+
+    file: str
+    sha256: str
+    provider: str
+    name: str
+    precision: str
+    backbone: str
+    threshold: float
+    height: Count
+    width: Count
+    false_alarm_rate: float | None
+
+
+class VerdictFields(BaseModel):
+    """A verdict; `picture` and `overlay` say whether these pictures were kept."""
+
+    seq: Count
+    time: str
+    camera: str
+    region: str
+    part: str
+    decision: Decision
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    reason: str
+    latency_ms: float
+    picture: bool
+    overlay: bool
+
+
+class PlaceFields(BaseModel):
+    """One region of one camera, with the counts of this run."""
+
+    camera: str
+    region: str
+    passed: Count
+    rejected: Count
+    faults: Count
+    dropped: Count
+    p50_ms: float | None
+    p99_ms: float | None
+    threshold: float
+    threshold_by_hand: bool
+    newest: VerdictFields | None
+    pictured: VerdictFields | None
+
+
+class Totals(BaseModel):
+    """The counts of all places in this run; the yield is the share of passed parts, 0 to 1."""
+
+    passed: Count
+    rejected: Count
+    faults: Count
+    dropped: Count
+    total: Count
+    yield_: float | None = Field(alias="yield")
+
+
+class Latency(BaseModel):
+    """The time from frame to journal over the newest parts."""
+
+    p50_ms: float | None
+    p99_ms: float | None
+    parts: Count
+
+
+class CameraFields(BaseModel):
+    """A camera and its state."""
+
+    name: str
+    state: str
+
+
+class OutputFields(BaseModel):
+    """An output, and how far it is behind the journal."""
+
+    name: str
+    works: bool
+    lag_s: float
+    failure: str
+
+
+class PictureCounts(BaseModel):
+    """Pictures that were not kept."""
+
+    dropped: Count
+    failed: Count
+
+
+class ShadowFields(BaseModel):
+    """A second model that judges the same frames, and how often it disagreed."""
+
+    model: Model
+    compared: Count
+    disagreed: Count
+    would_reject: Count
+    left_out: Count
+
+
+class Status(BaseModel):
+    """Everything that changes from verdict to verdict."""
+
+    time: str
+    uptime_s: float
+    journal: str
+    model: Model
+    totals: Totals
+    latency: Latency
+    places: list[PlaceFields]
+    cameras: list[CameraFields]
+    sinks: list[OutputFields]
+    pictures: PictureCounts | None
+    problems: list[str]
+    drift: list[Drift]
+    shadow: ShadowFields | None
+    can_change: bool
+
+
+class Score(BaseModel):
+    """A point of the chart."""
+
+    seq: Count
+    time: str
+    score: float | None
+    threshold: float | None
+    decision: Decision
+
+
+class Scores(BaseModel):
+    """The newest scores, the oldest first."""
+
+    scores: list[Score]
+
+
+class Rejects(BaseModel):
+    """Verdicts, the newest first."""
+
+    rejects: list[VerdictFields]
+
+
+class Events(BaseModel):
+    """Events, the newest first."""
+
+    events: list[EventRow]
+
+
+class ThresholdResult(BaseModel):
+    """The number of a threshold change, whether the line has applied it, and what it would have changed."""
+
+    order: int
+    taken: bool
+    effect: WhatIf | None
+
+
+class ModelInUse(BaseModel):
+    """The model in use."""
+
+    model: Model
+
+
+class Models(ModelInUse):
+    """The model in use, and files in its folder that could replace it."""
+
+    candidates: list[str]
+
+
+class Health(BaseModel):
+    """Whether the line can judge and deliver, and what is wrong."""
+
+    status: Literal["ok", "failing"]
+    problems: list[str]
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _parse_flag(value: object) -> object:
+    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
+
+
+class PictureQuery(_Values):
+    """How the newest picture is drawn."""
+
+    map: Annotated[bool, BeforeValidator(_parse_flag), Field(description="with the anomaly map")] = True
+    width: int = Field(960, ge=64, le=4096, description="the most pixels")
+
+
+class KeptQuery(_Values):
+    """Which picture of a verdict is sent."""
+
+    kind: Literal["picture", "overlay"] = Field("overlay", description="the original, or with the anomaly map")
+    width: int = Field(0, ge=0, le=4096, description="the most pixels; 0: as it was kept")
+
+
+class ScoresQuery(_Values):
+    """How many scores are sent."""
+
+    last: int = Field(300, ge=1, le=1000, description="the most scores")
+
+
+class RejectsQuery(_Values):
+    """How many verdicts are sent."""
+
+    last: int = Field(24, ge=1, le=60, description="the most verdicts")
+
+
+class EventsQuery(_Values):
+    """How many events are sent."""
+
+    last: int = Field(50, ge=1, le=500, description="the most events")
+
+
+class ThresholdQuery(_Values):
+    """A threshold to try."""
+
+    threshold: float = Field(ge=-1e9, le=1e9, allow_inf_nan=False, description="scores above it are rejected")
+    camera: str = Field("", max_length=200, description="this camera only; empty: all")
+    region: str = Field("", max_length=200, description="this region only; empty: all")
+
+
+class ThresholdBody(BaseModel):
+    """A threshold change; `null` restores the configured threshold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    threshold: float | None = Field(ge=-1e9, le=1e9, allow_inf_nan=False, description="null: as configured")
+    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
+    camera: str = Field("", max_length=200, description="this camera only; empty: all")
+    region: str = Field("", max_length=200, description="this region only; empty: all")
+
+
+class ModelBody(BaseModel):
+    """A model swap."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    file: str = Field(min_length=1, max_length=255, description="a file in the folder of the model in use")
+    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")

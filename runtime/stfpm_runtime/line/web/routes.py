@@ -1,0 +1,142 @@
+"""The routes of the dashboard's API. FastAPI checks their values, and writes /openapi.json from them.
+
+Routes that are plain functions run in the server's thread pool: reading a file or drawing a picture delays no other
+request. `stfpm_runtime.line.web.app` is imported first, and reports a missing package as the command that installs it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from stfpm_runtime.line.journal.what_if import WhatIf
+
+from .fields import (
+    Events,
+    EventsQuery,
+    Health,
+    KeptQuery,
+    ModelBody,
+    ModelInUse,
+    Models,
+    PictureQuery,
+    Refusal,
+    Rejects,
+    RejectsQuery,
+    Scores,
+    ScoresQuery,
+    Status,
+    ThresholdBody,
+    ThresholdQuery,
+    ThresholdResult,
+)
+from .metrics import MEDIA_TYPE, metrics_text
+from .view import LineView
+
+
+async def view_of(request: Request) -> LineView:
+    """Return the line that this server shows."""
+    view = request.app.state.view
+    assert isinstance(view, LineView), "set with the routes"
+    return view
+
+
+async def require_token(request: Request) -> None:
+    """Raise HTTPException where the server has no token: without one nothing can be changed."""
+    if not request.app.state.authorizer.has_token:
+        raise HTTPException(403, "changes need a token; set the key token in the table [dashboard]")
+
+
+View = Annotated[LineView, Depends(view_of)]
+Name = Annotated[str, Path(min_length=1, max_length=200)]
+REFUSED: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is refused, and why.", "model": Refusal},
+    503: {"description": "The journal or a file cannot be read.", "model": Refusal},
+}
+JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "The picture."}}
+KEPT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "The picture."}
+}
+router = APIRouter(responses=REFUSED)
+open_router = APIRouter()
+CHANGE = [Depends(require_token)]
+
+
+@router.get("/api/status", response_model=Status)
+def status(view: View, request: Request) -> dict[str, Any]:
+    """Return counts, latency, the newest verdicts, health and drift."""
+    return {**view.status(), "can_change": request.app.state.authorizer.has_token}
+
+
+@router.get("/api/scores/{camera}/{region}", response_model=Scores)
+def scores(view: View, camera: Name, region: Name, query: Annotated[ScoresQuery, Query()]) -> dict[str, Any]:
+    """Return the newest scores of a place, the oldest first."""
+    return {"scores": list(view.place(camera, region).recent)[-query.last :]}
+
+
+@router.get("/api/live/{camera}/{region}", response_class=Response, responses=JPEG)
+def live(view: View, camera: Name, region: Name, query: Annotated[PictureQuery, Query()]) -> Response:
+    """Return the newest picture of a place, and in the header X-Verdict-Record the verdict that it belongs to."""
+    data, verdict = view.draw_newest(camera, region, query.map, query.width)
+    headers = {"X-Verdict": str(verdict["seq"]), "X-Verdict-Record": json.dumps(verdict)}
+    return Response(data, headers=headers, media_type="image/jpeg")
+
+
+@router.get("/api/rejects", response_model=Rejects)
+def rejects(view: View, query: Annotated[RejectsQuery, Query()]) -> dict[str, Any]:
+    """Return the last parts that were not passed, the newest first."""
+    return {"rejects": view.rejects(query.last)}
+
+
+@router.get("/api/pictures/{seq}", response_class=Response, responses=KEPT)
+def picture(view: View, seq: Annotated[int, Path(ge=1, le=2**53)], query: Annotated[KeptQuery, Query()]) -> Response:
+    """Return a picture that was kept of a verdict."""
+    data, media = view.kept_picture(seq, query.kind, query.width)
+    return Response(data, media_type=media)
+
+
+@router.get("/api/events", response_model=Events)
+def events(view: View, query: Annotated[EventsQuery, Query()]) -> dict[str, Any]:
+    """Return the events of the cameras and the line, the newest first."""
+    return {"events": view.events(query.last)}
+
+
+@router.get("/api/threshold", response_model=WhatIf)
+def try_threshold(view: View, query: Annotated[ThresholdQuery, Query()]) -> WhatIf:
+    """Return what a threshold would have decided about the last 1,000 parts."""
+    return view.try_threshold(query.threshold, query.camera, query.region)
+
+
+@router.post("/api/threshold", response_model=ThresholdResult, dependencies=CHANGE)
+def set_threshold(view: View, body: ThresholdBody) -> dict[str, Any]:
+    """Change the threshold from the next frame on; the journal records who did it."""
+    return view.set_threshold(body.threshold, body.who, body.camera, body.region)
+
+
+@router.get("/model", response_model=Models)
+def model(view: View) -> dict[str, Any]:
+    """Return the model in use, and files in its folder that could replace it."""
+    return view.models()
+
+
+@router.post("/model", response_model=ModelInUse, dependencies=CHANGE)
+def set_model(view: View, body: ModelBody) -> dict[str, Any]:
+    """Load a model, check it, and use it from the next frame on."""
+    return {"model": view.swap_model(body.file, body.who)}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {MEDIA_TYPE: {}}}})
+def metrics(view: View, request: Request) -> Response:
+    """Return the metrics for Prometheus."""
+    return Response(metrics_text(view, request.app.state.authorizer), headers={"Content-Type": MEDIA_TYPE})
+
+
+@open_router.get("/healthz", response_model=Health, responses={503: {"model": Health, "description": "It cannot."}})
+async def healthz(view: View) -> Any:  # noqa: ANN401 (Health, or its JSON with status 503)
+    """Return whether verdicts can be had. This does not wait for the threads that draw pictures."""
+    failing, others = view.health()
+    health = {"status": "failing" if failing else "ok", "problems": failing + others}
+    return JSONResponse(health, 503 if failing else 200)
