@@ -17,9 +17,9 @@ REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
 ALLOWED = {
-    "PIL", "asyncua", "av", "cuda", "cv2", "gi", "gpiod", "numpy", "onnxruntime", "openvino", "paho",
-    "prometheus_client", "pycuda", "pymodbus", "simplejpeg", "starlette", "stfpm_runtime",
-    "tensorrt", "tomli", "uvicorn",
+    "PIL", "asyncua", "av", "cpuinfo", "cuda", "cv2", "fastapi", "gi", "gpiod", "numpy", "onnxruntime", "openvino",
+    "paho", "prometheus_client", "pycuda", "pydantic", "pymodbus", "pynvml", "simplejpeg", "starlette",
+    "stfpm_runtime", "tensorrt", "tomli", "uvicorn",
 }  # fmt: skip
 
 BLOCK_AND_INSPECT = f"""
