@@ -22,29 +22,28 @@ PLAIN_USES = re.compile(r"partial ordering")
 """Uses of these words in their plain sense."""
 VERBS = frozenset(
     """
-    accept acknowledge activate add adjust admit advance align allocate allow announce answer append apply ask
-    assemble assert attach await begin bind blend block blur bound break bring build calibrate call cancel cast
-    change check choose claim clear close collect combine compare compile compress compute configure connect
-    consume continue convert copy correct count cover create crop cut deactivate decide decode decompress
-    decrease define delete deliver describe deserialise detect determine develop differ disable discard
-    disconnect dispatch distribute divert divide download draw drop dump emit enable encode end enlarge enqueue
-    ensure enter estimate evaluate exclude execute exit expand expect explain export expose extend extract fail
-    feed fetch fill filter find finish fit flatten flip flush fold follow forget format forward free freeze
-    gather generate get give group guard halve handle hold ignore import include increase infer initialise
-    inject insert inspect install interpolate interpret intersect invert iterate join judge keep kill launch lay
-    leave let list listen load locate make match measure merge move normalise note notify observe open overlay
-    override pack pad paint parse pass paste pause perform pick poll post predict prepare prevent print process
-    produce promise propagate prove provide publish pull push put quantise queue raise read rebuild receive
-    recognise reconnect record recover redact reduce refer refuse register reject release reload remember remove
-    rename render repeat replace reply report request require reset reshape resize resolve restart restore
-    resume retry return reuse reverse rewind rewrite roll rotate round run sample save say scale scan schedule
-    search select send serialise serve set shift show shrink shut silence skip sleep sort split spread start
-    stitch stop store stretch subscribe subtract succeed suggest sum summarise supply suppress survey swap
-    switch take tell terminate track train transform translate trigger truncate try turn undo unload unpack
-    unsubscribe update upsample use validate verify visit wait wake warn watch withdraw wrap write yield
+    accept acknowledge activate add adjust admit advance align allocate allow announce answer append apply ask assemble
+    assert attach audit await begin bind blend block blur bound break bring build calibrate call cancel cast change
+    check choose claim clear close collect combine compare compile compress compute configure connect consume continue
+    convert copy correct count cover create crop cut deactivate decide decode decompress decrease define delete deliver
+    describe deserialise detect determine develop differ disable discard disconnect dispatch distribute divert divide do
+    download draw drop dump emit enable encode end enlarge enqueue ensure enter estimate evaluate exclude execute exit
+    expand expect explain export expose extend extract fail feed fetch fill filter find finish fit fix flatten flip
+    flush fold follow forget format forward free freeze gather generate get give group guard halve handle hold ignore
+    import include increase infer initialise inject insert inspect install interpolate interpret interrupt intersect
+    invert iterate join judge keep kill launch lay leave let limit list listen load locate lock make mark match measure
+    merge move normalise note notify observe offer open overlay override pack pad paint parse pass paste pause perform
+    pick poll post predict prepare prevent print process produce promise propagate prove provide publish pull push put
+    quantise queue raise read rebuild receive recognise reconnect record recover redact reduce refer refuse register
+    reject release reload remember remove rename render repeat replace reply report request require reset reshape resize
+    resolve restart restore resume retry return reuse reverse rewind rewrite roll rotate round run sample save say scale
+    scan schedule search select send serialise serve set shift show shrink shut silence skip sleep sort split spread
+    start stitch stop store stretch subscribe subtract succeed suggest sum summarise supply suppress survey swap switch
+    take tell terminate track train transform translate trigger truncate try turn undo unload unpack unsubscribe update
+    upsample use validate verify visit wait wake warn watch wipe withdraw wrap write yield
     """.split()  # noqa: SIM905 (a list of 250 literals is no easier to read)
 )
-"""Words that are verbs wherever they open a sentence: `time`, `name` or `order` are not here."""
+"""Verbs in the imperative. Words that more often open a sentence as a noun (`time`, `name`, `order`) are not here."""
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -132,3 +131,70 @@ def test_map_of_the_readme_names_files_that_exist(row):
         path = ROOT / name if (ROOT / name).exists() else folder / name
         assert path.exists(), f"{name} is not there"
         folder = path if path.is_dir() else path.parent
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+SCRIPTS = dict(re.findall(r'"(stfpm-\w+) = ([\w.]+:\w+)"', (ROOT / "setup.py").read_text(encoding="utf-8")))
+PROGRAMS = {"pip", "make", "python", "curl", "systemctl", ".venv/bin/pre-commit", ".venv/bin/python"}
+SOURCES = "".join(path.read_text(encoding="utf-8") for folder in (ROOT / "benchmarks", *(ROOT / p for p in PACKAGES))
+                  for path in folder.rglob("*.py") if "venv" not in path.parts)  # fmt: skip
+
+
+def module_file(name: str) -> Path:
+    """Return the file of a module of ours, which need not exist."""
+    folder = {package.rpartition("/")[2]: ROOT / package for package in PACKAGES}.get(name.partition(".")[0])
+    path = (folder or ROOT / name.partition(".")[0]).joinpath(*name.split(".")[1:])
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Give each command of the pages' shell blocks as words, and its page; comments and variables are left out."""
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in re.sub(r"\\\n", " ", block).splitlines():
+                words = re.sub(r"\s#.*|^#.*|^\w+=(\"[^\"]*\"|\S*) +|^\(.*\)", "", line).split()
+                if words and not words[0].startswith("{"):
+                    yield page.name, words
+
+
+@pytest.mark.parametrize(("script", "target"), SCRIPTS.items())
+def test_entry_points_exist(script, target):
+    name, _, function = target.partition(":")
+    assert f"\ndef {function}(" in module_file(name).read_text(encoding="utf-8"), script
+
+
+def test_commands_of_the_pages_exist():
+    found = list(commands())
+    assert len(found) > 25
+    for page, words in found:
+        assert words[0] in SCRIPTS or words[0] in PROGRAMS, f"{page}: {' '.join(words)}"
+        if words[:2] == ["python", "-m"] and words[2] != "pytest":
+            assert module_file(words[2]).exists(), f"{page}: {' '.join(words)}"
+
+
+def test_options_in_the_pages_exist():
+    for page, words in commands():
+        if words[0] in SCRIPTS or words[:2] == ["python", "-m"]:
+            for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+                found = f'"{option}"' in SOURCES or f'"{option.removeprefix("--")}"' in SOURCES
+                assert found, f"{page}: {option}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_of_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not target.startswith("http"):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), target
+    if page.name != "CHANGELOG.md":
+        for path in re.findall(r"`((?:runtime|stfpm_edge|export|benchmarks|examples|tests|docs)/[\w./-]+)`", text):
+            assert (ROOT / path).exists(), path

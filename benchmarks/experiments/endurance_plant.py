@@ -113,7 +113,7 @@ def encode(picture: Image, rng: np.random.Generator) -> bytes:
 
 
 class Camera(ThreadingHTTPServer):
-    """Shows what `show` last said, to everybody who asks."""
+    """A camera that serves the picture which `show` chose last."""
 
     daemon_threads = True
 

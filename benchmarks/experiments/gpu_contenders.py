@@ -1,4 +1,4 @@
-"""What `experiments.gpu` lets run against each other: PyTorch in its several ways, and our engines."""
+"""The contenders of `experiments.gpu`: PyTorch in eager mode, compiled and as a CUDA graph, and our engines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stfpm_runtime.files import sha256
 Infer = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 """From images uint8 [N, H, W, 3] on the host to maps float32 [N, H, W] and scores float32 [N] there."""
 EAGER = "PyTorch eager fp32"
-"""The yardstick of all ratios."""
+"""The contender that all ratios refer to."""
 
 
 def contenders(

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from stfpm_runtime.timing import time_by_turns
 
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
@@ -42,6 +41,7 @@ from stfpm_runtime.line.service import open_line
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.timing import time_by_turns
 
 COMMAND = "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())"
 TURNS = 10
@@ -51,7 +51,7 @@ WARM_UP = 20
 
 
 class Stopwatch(Summary):
-    """Notes when each verdict was in the journal, and ends the loop after so many."""
+    """Record when each verdict was in the journal, and end the loop after `verdicts` of them."""
 
     def __init__(self, verdicts: int, stop: threading.Event, at: Callable[[int], None] | None = None) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.loop", description="How fast the inspection loop is."
     )
-    parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the figures we quote")
+    parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the recorded results")
     parser.add_argument("--verdicts", type=int, default=1000, metavar="N", help="for each latency (1000)")
     parser.add_argument("--soak", type=int, default=100_000, metavar="N", help="frames of the soak (100000); 0: none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

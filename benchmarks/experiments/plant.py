@@ -22,8 +22,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stfpm_runtime.timing import time_by_turns
-
 from stfpm_runtime.cli import run
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
@@ -39,6 +37,7 @@ from stfpm_runtime.line.service import open_line
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.sources.base import OnEvent
 from stfpm_runtime.sources.fake import FakeCamera
+from stfpm_runtime.timing import time_by_turns
 
 from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, with_summary
 
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     if shutil.which("mosquitto") is None:
-        raise OptionError("mosquitto is not installed; expected a broker to tell: apt install mosquitto")
+        raise OptionError("mosquitto is not installed; expected a broker: apt install mosquitto")
     with tempfile.TemporaryDirectory() as name:
         result = {
             "schema": 1,
@@ -125,7 +124,7 @@ def _loop(
         run_loop(with_summary(line, stopwatch), stop)
         unreached = [output.name for output in line.outputs if output.failure]
     if unreached:
-        raise StfpmError(f"{', '.join(unreached)} could not be reached; the figures would say nothing")
+        raise StfpmError(f"{', '.join(unreached)} could not be reached; the result would say nothing")
     return stopwatch
 
 
@@ -177,7 +176,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, timeout_s: float = 60.0) -> None:
-    """Wait until somebody listens on a port. Raises StfpmError where nobody does."""
+    """Wait until a process listens on a port. Raises StfpmError where none does."""
     until = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):

@@ -1,6 +1,6 @@
 """Other sides for `plant` and `endurance`, each a process: `-m benchmarks.experiments.plant_peers KIND PORT [LOG]`.
 
-A web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and somebody who looks at a dashboard: what its
+A web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and a browser that shows the dashboard: what its
 page asks, as often as it does. The first three append the number of each verdict that they get to LOG, a line each.
 """
 # mypy: disable-error-code="import-not-found, attr-defined, arg-type"

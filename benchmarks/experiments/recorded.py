@@ -1,8 +1,8 @@
 """The recorded results as a page: `python -m benchmarks.experiments.recorded` writes benchmarks/README.md.
 
     benchmarks/results/<machine>/bench.json       stfpm-bench --json, of our exports
-    benchmarks/results/<machine>/peers.json       make peers: ours beside anomalib's, in one run
-    benchmarks/results/<machine>/methods.json     make peers: ours beside anomalib's other methods
+    benchmarks/results/<machine>/peers.json       make peers: ours and anomalib's, in one run
+    benchmarks/results/<machine>/methods.json     make peers: ours and anomalib's other methods
     benchmarks/results/<machine>/installs.json    make peers: what is installed for either
 
 Nothing in the page is written by hand, and a test holds it against the data.
@@ -60,9 +60,9 @@ def _start(model: ModelResult) -> float | None:
 
 
 BARS = (
-    Bar("latency, p50, beside its OpenVINO int8", 0.5, PEER, _p50),
-    Bar("latency, p50, beside its OpenVINO fp32 file", 0.25, PEER_FP32, _p50),
-    Bar("latency, p50, beside that held to fp32", 0.25, PEER_HELD, _p50),
+    Bar("latency, p50, against its OpenVINO int8", 0.5, PEER, _p50),
+    Bar("latency, p50, against its OpenVINO fp32 file", 0.25, PEER_FP32, _p50),
+    Bar("latency, p50, against that held to fp32", 0.25, PEER_HELD, _p50),
     Bar("peak resident memory", 0.4, PEER, _memory),
     Bar("cold start", 0.25, PEER, _start),
 )
@@ -98,7 +98,7 @@ def render(benchmarks: Path) -> dict[Path, str]:
         parts.append(f"## {folder.name}\n")
         if (folder / "peers.json").is_file():
             report = load_report(folder / "peers.json")
-            parts += ["### Beside anomalib's Stfpm, from a frame to its decision\n", *_table(report)]
+            parts += ["### Compared with anomalib's Stfpm, from a frame to its decision\n", *_table(report)]
             bench = folder / "bench.json"
             parts += _reached(
                 report, _installs(folder / "installs.json"), load_report(bench) if bench.is_file() else None
@@ -106,7 +106,7 @@ def render(benchmarks: Path) -> dict[Path, str]:
             parts += _plot(report, folder / "peers.svg", files)
         if (folder / "methods.json").is_file():
             report = load_report(folder / "methods.json")
-            parts += ["### Beside anomalib's other methods\n", *_table(report)]
+            parts += ["### Compared with anomalib's other methods\n", *_table(report)]
             parts += _plot(report, folder / "methods.svg", files)
         if (folder / "bench.json").is_file():
             parts += _ours(load_report(folder / "bench.json"))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+
 from stfpm_runtime.timing import time_by_turns
 
 SIDES = (1024, 2048)

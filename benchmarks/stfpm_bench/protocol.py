@@ -33,7 +33,7 @@ class BenchTarget(Protocol):
         ...
 
     def inspect(self) -> dict[str, float | None]:
-        """Inspect one frame and return milliseconds by stage, None for a stage that cannot be told apart."""
+        """Inspect one frame and return milliseconds by stage, None for a stage that is not known."""
         ...
 
     def inspect_batch(self, size: int) -> None:
@@ -104,7 +104,7 @@ def _time_batches(target: BenchTarget, size: int, count: int) -> list[float] | N
 
 
 def peak_bytes() -> int | None:
-    """Return the largest resident memory of this process so far; None where the system does not tell.
+    """Return the largest resident memory of this process so far; None where the system does not say.
 
     Linux' VmHWM: `getrusage` would count the parent's memory too, from before this program was loaded.
     """

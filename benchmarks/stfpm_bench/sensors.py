@@ -1,4 +1,4 @@
-"""Temperature, clock, power and processor time of the machine; what it does not tell is None or empty."""
+"""Temperature, clock, power and processor time of the machine; what is not known is None or empty."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_sensors(root: Path = SYS) -> Reading:
 
 
 def read_energy(root: Path = SYS) -> float | None:
-    """Return the joules that the processor packages have used since some time (RAPL), None where they do not tell.
+    """Return the joules that the processor packages have used since some time (RAPL), None where they do not say.
 
     The counter overflows within minutes to hours: a difference below zero is no measurement.
     """

@@ -62,7 +62,7 @@ class Tally:
     gpu_bytes: int | None = None
     turns: list[list[dict[str, float | None]]] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
-    """Energy of one frame in each turn; empty where the machine does not tell."""
+    """Energy of one frame in each turn; empty where it is not known."""
     idle_ms: dict[float, list[float]] = field(default_factory=dict)
     batch_ms: dict[int, list[float]] = field(default_factory=dict)
 

@@ -23,7 +23,7 @@ NO_DEFECTIVE_PIXEL = "all defects are smaller than a pixel of the anomaly map: n
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A test image that could not be judged, and is in none of the figures."""
+    """A test image that could not be read, and is left out of all metrics."""
 
     image: str
     """Its path within the category."""
@@ -32,7 +32,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DefectResult:
-    """How well one kind of defect is told from good parts."""
+    """How well one kind of defect is separated from good parts."""
 
     name: str
     images: int
@@ -51,7 +51,7 @@ class CategoryResult:
     defective_images: int
     image_auroc: float
     pixel_auroc: float | None
-    """At the anomaly map's size; None, as is `pro`, where `note` says why."""
+    """Measured at the anomaly map's size; None, as `pro` is, where `note` says why."""
     pro: float | None
     """Up to a false-positive rate of 0.3."""
     missed: int | None
@@ -146,7 +146,7 @@ def _evaluate_defect(
 
 
 def _pixel_metrics(category: Category, judged: Sequence[_Judged]) -> tuple[float | None, float | None, str]:
-    """Return pixel AUROC and PRO, and a note where there are none or where they do not tell all."""
+    """Return pixel AUROC and PRO, and a note where there are none or where they are incomplete."""
     if not category.has_masks:
         return None, None, NO_GROUND_TRUTH
     vanished = sum(one.kind != GOOD and not one.mask.any() for one in judged)

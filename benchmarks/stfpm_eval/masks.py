@@ -27,7 +27,7 @@ MAX_LABEL = 64
 NOISE = 0.05
 """Levels up to this share of the peak are compression noise in a lossy picture, and in doubt in a lossless one."""
 RINGING = 0.12
-"""JPEG's ringing beside an edge stays below this share of the peak over an area of `AREA` x `AREA` pixels."""
+"""JPEG's ringing at an edge stays below this share of the peak over an area of `AREA` x `AREA` pixels."""
 AREA = 7
 _REMEDY = "save it with 0 for good and 255 for defective pixels"
 
@@ -124,7 +124,7 @@ def _levels(pixels: npt.NDArray[Any]) -> Levels:
 
 
 def _threshold(levels: Levels, *, is_lossy: bool, is_integer: bool) -> Mask:
-    """Return which levels are defective. Raises ValueError, with the reason, where that cannot be told."""
+    """Return which levels are defective. Raises ValueError, with the reason, where they are ambiguous."""
     peak, found = float(levels.max()), np.unique(levels)
     if not is_lossy and is_integer and peak <= MAX_LABEL:
         return np.asarray(levels > 0)

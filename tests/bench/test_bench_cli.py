@@ -36,7 +36,7 @@ def bench(*argv: object) -> int:
 
 @pytest.fixture
 def model_with_golden(make_model):
-    """A model beside golden results that it reproduces, but for `error`."""
+    """A model with golden results that it reproduces, but for `error`."""
 
     def make(name: str = "bottle.onnx", error: float = 0.0) -> Path:
         path = make_model(name)
@@ -118,7 +118,7 @@ def test_model_without_a_threshold_is_measured_and_noted(make_model, tmp_path, c
 
 
 def test_noisy_machine_is_exit_1_unless_accepted(make_model, monkeypatch, tmp_path, capsys):
-    """All the processor's time is somebody else's: the limit is set below what any run leaves."""
+    """The limit is set so low that any run is too noisy."""
     monkeypatch.setattr("stfpm_bench.stats.LOAD", -1.0)
     path = tmp_path / "run.json"
     quick = [flag for flag in QUICK if flag != "--allow-noise"]

@@ -1,4 +1,4 @@
-"""Public data sets in their published layouts: what is listed, and what is told of each file that does not fit."""
+"""Public data sets in their published layouts: their listings, and the misfit of each file that does not fit."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def mislabelled(root):
         ("shanghaitech", gone("testing/test_frame_mask/01_0014.npy"), r"01_0014: a clip without labels"),
     ],
 )
-def test_what_does_not_fit_is_told_file_by_file(tmp_path, capsys, layout, change, message):
+def test_each_file_that_does_not_fit_is_a_misfit(tmp_path, capsys, layout, change, message):
     CASES[layout][0](tmp_path)
     change(tmp_path)
     with pytest.raises(DataError, match=message):
@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_told_file_by_file(tmp_path, capsys, layout, change
     assert "misfit: " in capsys.readouterr().out
 
 
-def test_misfits_of_another_product_do_no_harm(tmp_path):
+def test_misfits_of_another_product_are_left_out(tmp_path):
     mvtec_ad(tmp_path)
     fill(tmp_path, "screw/train/good/000.png")
     assert find_products(tmp_path, only="bottle")[0].name == "bottle"

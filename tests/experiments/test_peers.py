@@ -1,4 +1,4 @@
-"""The peers' side that needs none of their packages: what is started, what is weighed, what is refused."""
+"""The peers' side that needs none of their packages: what is started, the sizes of installs, what is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(tmp
         assert str(BENCHMARKS) in contender.environment["PYTHONPATH"]
 
 
-def test_files_of_an_export_are_those_that_lie_beside_it(tmp_path):
+def test_files_of_an_export_are_those_that_lie_in_its_folder(tmp_path):
     for name in ("a.xml", "a.bin", "b.onnx", "b.onnx.data", "c.pt", "a.json"):
         (tmp_path / name).touch()
     found = {
@@ -42,7 +42,7 @@ def test_files_of_an_export_are_those_that_lie_beside_it(tmp_path):
     assert found == {"a.xml": ["a.xml", "a.bin"], "b.onnx": ["b.onnx", "b.onnx.data"], "c.pt": ["c.pt"]}
 
 
-def test_environment_is_weighed_without_pip_and_with_cudas_share(tmp_path):
+def test_installed_size_leaves_out_pip_and_names_cudas_share(tmp_path):
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     sizes = {"numpy/a.so": 100, "pip/b.py": 1000, "nvidia/cublas/c.so": 30, "triton-3.1.dist-info/R": 4, "single.py": 1}
     for name, size in sizes.items():
@@ -69,10 +69,10 @@ def test_scripts_say_what_they_do_and_import_what_is_there(script: Path):
     for statement in (one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)):
         names = {alias.name for alias in statement.names}
         if statement.module in ours:  # their own imports need anomalib
-            beside = ast.parse(ours[statement.module].read_text(encoding="utf-8")).body
-            found = {one.name for one in beside if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+            neighbour = ast.parse(ours[statement.module].read_text(encoding="utf-8")).body
+            found = {one.name for one in neighbour if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
             found |= {
-                str(t.id) for one in beside if isinstance(one, ast.Assign) for t in one.targets if hasattr(t, "id")
+                str(t.id) for one in neighbour if isinstance(one, ast.Assign) for t in one.targets if hasattr(t, "id")
             }
         elif str(statement.module).startswith("stfpm_"):
             found = set(dir(importlib.import_module(str(statement.module))))

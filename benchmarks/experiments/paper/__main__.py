@@ -1,4 +1,4 @@
-"""`python -m experiments.paper TABLE --data ROOT`: one of the paper's tables or figures, ours beside theirs."""
+"""`python -m experiments.paper TABLE --data ROOT`: one of the paper's tables or figures, our results and theirs."""
 
 from __future__ import annotations
 

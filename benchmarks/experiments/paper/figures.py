@@ -1,4 +1,4 @@
-"""Figure 1 (each block's map beside the result) and Figure 3 (t-SNE of teacher's and student's features)."""
+"""Figure 1 (each block's map and the result) and Figure 3 (t-SNE of teacher's and student's features)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's figures, as far as they could be checked: what is not here has a `-` beside ours.
+"""The paper's figures, as far as they could be checked: what is not here is shown as `-`.
 
 Wang, Han, Ding, Huang: "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021, arXiv 2103.04257.
 Per category only the pixel AUROC is known here from a second source; the others' means are.

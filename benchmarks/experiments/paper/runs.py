@@ -1,4 +1,4 @@
-"""One training with its evaluation as a job: done once, kept as a JSON file, spread over processes, GPUs or Ray."""
+"""One training with its evaluation as a job: done once, kept as a JSON file, distributed to processes, GPUs or Ray."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Result:
 
 
 class Silent:
-    """A reporter that keeps its words to itself: several trainings at once would drown each other."""
+    """A reporter without output: the lines of trainings at the same time would mix."""
 
     def say(self, text: str) -> None:
         """Report nothing."""

@@ -1,4 +1,4 @@
-"""The tables: which trainings each takes, and how their figures stand beside the paper's."""
+"""The tables: which trainings each takes, and how they compare with the paper's."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ RANDOM = ("efficientad",)
 def build_method(name: str, size: int, teacher: Path | None) -> Any:  # noqa: ANN401
     """Return a model for square images of `size` pixels, ResNet-18 where the method has a backbone of choice.
 
-    PatchCore's default is a Wide ResNet-50-2, several times slower; here it has the network that the others have, and a
+    PatchCore's default is a Wide ResNet-50-2, much slower; here it has the network that the others have, and a
     memory of 1% of the patches, its paper's smallest: choosing 10%, anomalib's default, takes over an hour here.
     """
     with without_download():

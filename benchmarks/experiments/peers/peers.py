@@ -169,9 +169,9 @@ def contender_of(peer: Peer, options: PeerOptions) -> Contender:
 
 
 def files_of(peer: Peer) -> list[Path]:
-    """Return all files of an export: weights may lie beside the graph."""
-    beside = {".xml": ".bin", ".onnx": ".onnx.data"}.get(peer.path.suffix)
-    paths = [peer.path, *([peer.path.with_suffix(beside)] if beside else [])]
+    """Return all files of an export: weights may lie in the same folder."""
+    weights = {".xml": ".bin", ".onnx": ".onnx.data"}.get(peer.path.suffix)
+    paths = [peer.path, *([peer.path.with_suffix(weights)] if weights else [])]
     return [path for path in paths if path.is_file()]
 
 

@@ -1,4 +1,4 @@
-"""Seconds of one training epoch: ours beside anomalib's Stfpm, on the same images, in one process, by turns.
+"""Measure seconds of one training epoch: ours and anomalib's Stfpm, on the same images, in one process, by turns.
 
     python benchmarks/experiments/peers/training_speed.py GOOD --json FILE     (by anomalib's interpreter)
 
@@ -50,7 +50,7 @@ class Ours:
         self.seconds: list[float] = []
 
     def epoch(self) -> None:
-        """Train on every image once, and note how long it took."""
+        """Train on every image once, and record the seconds."""
         started, everything = time.perf_counter(), range(len(self._images))
         number = len(self.seconds) + 1
         train_epoch(self._student, self._optimizer, self._features, self._images, everything, self._options, number)
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("good", type=Path, metavar="GOOD", help="a folder of good images")
-    add("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    add("--json", type=Path, required=True, metavar="FILE", help="where the result is written")
     add("--images", type=int, default=120, help="how many of them; anomalib trains on four fifths")
     add("--epochs", type=int, default=5, help="epochs of each that count")
     add("--batch-size", type=int, default=32)

@@ -1,4 +1,4 @@
-"""Charts of a report as SVG, drawn by matplotlib: one for each question that the run's figures can answer."""
+"""Charts of a report as SVG, drawn by matplotlib: one for each question that the run can answer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Chart:
 
 
 def charts(report: BenchReport) -> list[Chart]:
-    """Return all charts that the run's figures allow, in order."""
+    """Return all charts that the run's results allow, in order."""
     draw_all = (latency_distribution, accuracy_over_latency, latency_over_batch, parity_scatter)
     return [chart for chart in (draw(report) for draw in draw_all) if chart is not None]
 

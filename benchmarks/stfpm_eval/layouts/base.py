@@ -102,7 +102,7 @@ def pair(listing: Listing, kind: str, images: list[Path], masks: Path, name_of: 
 
 
 def check_folders(listing: Listing, folder: Path, allowed: set[str]) -> None:
-    """Add misfits for folders of other names than the layout's, and for pictures beside them."""
+    """Add misfits for folders of other names than the layout's, and for pictures between them."""
     for path in folders(folder):
         if path.name not in allowed:
             listing.misfits.append(f"{path}: unknown to the layout; expected one of {', '.join(sorted(allowed))}")

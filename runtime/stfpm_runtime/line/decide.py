@@ -67,8 +67,9 @@ class Decider:
         try:
             decision, reason = verdict.decision, verdict.reason
             if camera.debounce is not None:
-                debounce = self._debounces.setdefault((camera.name, region), Debounce(*camera.debounce))
-                decision, why = debounce.decide(decision, seq)
+                if (camera.name, region) not in self._debounces:
+                    self._debounces[camera.name, region] = Debounce(*camera.debounce)
+                decision, why = self._debounces[camera.name, region].decide(decision, seq)
                 reason = why or reason
             p_value = None if decision == "fault" else self.p_value(verdict, pictures)
         except Exception as error:

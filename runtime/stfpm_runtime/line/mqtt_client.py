@@ -69,7 +69,7 @@ def address_of(options: MqttOptions) -> tuple[str, int]:
 
 
 def session_arguments(options: MqttOptions, session_s: int = 0) -> dict[str, Any]:
-    """Return what `connect` and `connect_async` of a client are called with, beside the address."""
+    """Return what `connect` and `connect_async` of a client are called with after the address."""
     if options.version != "5":
         return {"keepalive": KEEPALIVE_S}
     properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

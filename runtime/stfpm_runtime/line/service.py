@@ -28,6 +28,7 @@ from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
+from .journal.rows import LogEvent
 from .loop import Line, run
 from .models.active_model import ActiveModel, ChosenModel, first_model, load, unchecked_model
 from .models.swap import ModelSwap
@@ -69,10 +70,8 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
         Notifier().starting(START_S + answer_s(options.model, options.device))
         first = first_model(options)
         with contextlib.closing(first.model.engine), open_line(options, first) as line:
-            spec = first.model.spec
-            model = (
-                f"model {spec.name} ({spec.precision}, {first.model.engine.provider}), {len(options.camera)} cameras"
-            )
+            spec, provider = first.model.spec, first.model.engine.provider
+            model = f"model {spec.name} ({spec.precision}, {provider}), {len(options.camera)} cameras"
             LOG.info("ready: %s", model)
             line.recorder.log_event("started", model)
             line.notifier.ready(model)
@@ -158,20 +157,19 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         drift=drift,
         summary=summary,
         notifier=Notifier(summary.status),
-        shadow=_open_shadow(options, active_model, recorder) if options.shadow else None,
         live_status=_open_live_status(options) if options.dashboard else None,
         outputs=tuple(open_outputs(options, log_event, heartbeat)),
         heartbeat=heartbeat,
         listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
         integrity=IntegrityCheck(options.journal.path, log_event),
+        shadow=_open_shadow(options, options.shadow, active_model, log_event) if options.shadow else None,
     )
 
 
-def _open_shadow(options: LineOptions, active_model: ActiveModel, recorder: Recorder) -> Shadow:
+def _open_shadow(options: LineOptions, path: Path, active_model: ActiveModel, log_event: LogEvent) -> Shadow:
     """Return the second model, checked as for a swap. Raises StfpmError before the first frame."""
-    assert options.shadow is not None, "the caller has asked"
     rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
-    return Shadow(load(options.shadow, options, rules), options.batch, recorder.log_event)
+    return Shadow(load(path, options, rules), options.batch, log_event)
 
 
 def _open_live_status(options: LineOptions) -> LiveStatus:

@@ -12,7 +12,7 @@ import pytest
 
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines.fake import failing, first_channel
-from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
+from stfpm_runtime.errors import ArtifactError, EngineError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.models import active_model, swap
@@ -82,7 +82,8 @@ def test_ten_swaps_under_load_lose_no_frame(line, journal, make_proven):
     assert "fault" not in {entry.decision for entry in entries}
     for before, entry in itertools.pairwise(entries):
         assert entry.frame == before.frame + 1 + entry.dropped
-    assert line.engine._closed, "the model before is closed"
+    with pytest.raises(EngineError, match="the engine was closed"):  # the first model is
+        line.engine.infer(np.zeros((1, *line.engine.spec.input_shape), np.uint8))
 
 
 BROKEN = {

@@ -71,7 +71,7 @@ class OutputDriver:
 
         Returns for each of them an empty text where it was acknowledged, or the reason of a refusal that will not
         change when it is offered again. Raises UnavailableError for everything else; then none counts as delivered.
-        Each record has the key `age_ms` beside the columns: its age in ms, or None where that is not known.
+        Each record has the columns and the key `age_ms`: its age in ms, or None where that is not known.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""JSON lines beside the journal: each verdict as a line, once. The last whole line says how far the file has got.
+"""JSON lines: each verdict of the journal as a line of a file, once. The last whole line says how far the file has got.
 
 After a crash the file is completed from the journal: no line is lost, and none is there twice.
 """
@@ -21,9 +21,9 @@ from stfpm_runtime.line.journal.rows import Record
 from .base import OutputDriver
 
 TAIL_BYTES = 1 << 20
-"""How far from its end the last whole line is looked for."""
+"""The last whole line is looked for in so many bytes at the end of the file."""
 BEGINNING = b'{"journal": "'
-"""Of each line: half a line is known by it."""
+"""What each line begins with: half a line is recognised by it."""
 
 
 class JsonLinesOutput(OutputDriver):

@@ -125,7 +125,7 @@ class MqttTriggers(Listener):
 
         A process that is killed before that gets the message again at its next start.
         """
-        triggers = () if message.retain else self._topics.get(message.topic, ())  # a retained one tells of the past
+        triggers = () if message.retain else self._topics.get(message.topic, ())  # a retained message is old
         part, error = "", self._why_late(message)
         try:
             part = parse_part(bytes(message.payload), plain_text=True)

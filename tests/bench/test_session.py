@@ -124,7 +124,7 @@ def test_killed_process_raises_an_error_that_names_the_model(contender):
 def test_printed_lines_of_a_library_are_not_read_as_answers():
     session = measure([script("print('hello from a library')")], SHORT)
     assert session.tallies[0].facts == {"provider": "test"}
-    assert session.tallies[0].throughput() == ()  # it cannot take several at once
+    assert session.tallies[0].throughput() == ()  # it takes single frames alone
 
 
 def test_frame_is_the_same_for_all_contenders():

@@ -8,9 +8,9 @@ import pytest
 from stfpm_bench.stats import drift, estimate_percentiles, jitter, noise, quantiles
 
 
-def steady(level: float, rounds: int = 60, spread: float = 0.05, seed: int = 0) -> np.ndarray:
+def steady(level: float, rounds: int = 60, deviation: float = 0.05, seed: int = 0) -> np.ndarray:
     """Latencies [rounds, 5] that are independent of each other."""
-    return level + spread * np.random.default_rng(seed).standard_normal((rounds, 5))
+    return level + deviation * np.random.default_rng(seed).standard_normal((rounds, 5))
 
 
 def test_what_is_always_the_same_is_known_exactly():
@@ -61,7 +61,7 @@ def test_busy_machine_is_named():
 
 
 def test_scattered_latencies_are_named_with_their_model():
-    scattered = steady(10, rounds=10, spread=4)
+    scattered = steady(10, rounds=10, deviation=4)
     (reason,) = [one for one in noise([("calm", steady(10)), ("wild", scattered)], 0.0) if "known to" in one]
     assert reason.startswith("wild: after 50 frames the p50 is known to ")
 
