@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 
 from .errors import StfpmError
-from .files import check_writable as check_writable
 
 
 def run(command: str, action: Callable[[], int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stfpm_runtime.artifact.conformal import conformal_threshold, p_value
+from stfpm_runtime.artifact.conformal import PValues, conformal_threshold
 from stfpm_runtime.errors import DataError, OptionError
 
 
@@ -72,11 +72,11 @@ def test_scores_that_cannot_be_ranked_are_refused(scores):
 
 @pytest.mark.parametrize(("score", "expected"), [(0.0, 1.0), (1.0, 1.0), (2.0, 0.75), (2.5, 0.5), (9.0, 0.25)])
 def test_p_value_counts_the_scores_at_least_this_high(score, expected):
-    assert p_value(score, [1.0, 2.0, 3.0]) == expected
+    assert PValues([1.0, 2.0, 3.0]).of(score) == expected
 
 
 def test_p_value_of_what_the_threshold_rejects_is_at_most_the_rate():
     scores = list(np.random.default_rng(1).gamma(0.5, size=99))
     threshold = conformal_threshold(scores, 0.05)
-    assert p_value(threshold.value, scores) > 0.05
-    assert p_value(np.nextafter(threshold.value, np.inf), scores) <= 0.05
+    assert PValues(scores).of(threshold.value) > 0.05
+    assert PValues(scores).of(np.nextafter(threshold.value, np.inf)) <= 0.05

@@ -53,13 +53,11 @@ def conformal_threshold(scores: Sequence[float], false_alarm_rate: float) -> Thr
     )
 
 
-def p_value(score: float, held_out: Sequence[float]) -> float:
-    """Return the share of good parts that would score at least this high: (1 + #{held_out >= score}) / (n + 1)."""
-    return (1 + sum(other >= score for other in held_out)) / (len(held_out) + 1)
-
-
 class PValues:
-    """`p_value` for one score after the other: the held-out scores are sorted once."""
+    """Gives the p-value of scores: the share of good parts that would score at least as high.
+
+    It is (1 + #{held_out >= score}) / (n + 1). The held-out scores are sorted once.
+    """
 
     def __init__(self, held_out: Sequence[float]) -> None:
         self._sorted = sorted(held_out)

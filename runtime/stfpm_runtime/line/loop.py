@@ -201,7 +201,7 @@ def _beat(line: Line) -> None:
 
 
 def _refuse(line: Line, frames: Sequence[TriggeredFrame]) -> None:
-    """Journal these parts as faults because the line stopped."""
+    """Write these parts into the journal as faults because the line stopped."""
     publish(line, line.active_model.inspector.refuse(frames, STOPPED))
 
 

@@ -61,7 +61,7 @@ class RepeatLimit(logging.Filter):
 
 
 def limit_repeats(*loggers: logging.Logger) -> None:
-    """Log each warning of these loggers once a minute at most, from now on."""
+    """Limit each warning of these loggers to one a minute, from now on."""
     for logger in loggers:
         logger.filters[:] = [RepeatLimit()]
 

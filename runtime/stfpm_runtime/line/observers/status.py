@@ -32,7 +32,7 @@ Place = tuple[str, str]
 class LatestVerdict:
     """The newest verdict of a place, with what it was made from; the pixels are the camera's own, not a copy."""
 
-    entry: VerdictRow
+    row: VerdictRow
     image: Image | None
     verdict: Verdict
 

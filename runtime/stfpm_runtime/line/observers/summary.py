@@ -39,7 +39,7 @@ class Summary(VerdictCounter, Observer):
             self._log(row)
 
     def do_maintenance(self) -> None:
-        """Log the counts once a minute, if there were verdicts."""
+        """Write the counts into the log once a minute, if there were verdicts."""
         if time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + EVERY_S
             if self.total != self._logged:

@@ -26,13 +26,13 @@ class JpegCache:
         self._one = threading.Lock()  # the loop has no part in it
         self._drawn: OrderedDict[Key, bytes] = OrderedDict()
 
-    def draw(self, glimpse: LatestVerdict, with_map: bool, width: int) -> bytes:
+    def draw(self, latest: LatestVerdict, with_map: bool, width: int) -> bytes:
         """The newest picture of a place, at most so wide, with its map or without."""
-        entry = glimpse.entry
+        entry = latest.row
         key = entry.camera, entry.region, entry.seq, with_map, width
         with self._one:
             if key not in self._drawn:
-                self._drawn[key] = _draw(glimpse, with_map, width)
+                self._drawn[key] = _draw(latest, with_map, width)
                 while len(self._drawn) > KEPT:
                     self._drawn.popitem(last=False)
             return self._drawn[key]
@@ -53,12 +53,12 @@ def fit(image: Image, width: int) -> Image:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _draw(glimpse: LatestVerdict, with_map: bool, width: int) -> bytes:
-    assert glimpse.image is not None, "asked before"
-    small = fit(glimpse.image, width)  # first: the rest is cheap then
+def _draw(latest: LatestVerdict, with_map: bool, width: int) -> bytes:
+    assert latest.image is not None, "asked before"
+    small = fit(latest.image, width)  # first: the rest is cheap then
     if not with_map:
         return _jpeg(small)
-    verdict, decision = glimpse.verdict, glimpse.entry.decision  # the decision after the debounce
+    verdict, decision = latest.verdict, latest.row.decision  # the decision after the debounce
     return _jpeg(draw_overlay(small, decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason))
 
 

@@ -114,7 +114,7 @@ class LineView:
         latest = self.place(camera, region).pictured
         if latest is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no picture yet; ask again when there is a verdict")
-        return self._jpeg_cache.draw(latest, with_map, width), _verdict_fields(latest.entry)
+        return self._jpeg_cache.draw(latest, with_map, width), _verdict_fields(latest.row)
 
     def rejects(self, last: int) -> list[dict[str, Any]]:
         """Return the last parts that were not passed, the newest first."""
@@ -209,7 +209,7 @@ def _verdict_fields(row: VerdictRow) -> dict[str, Any]:
 
 
 def _latest_fields(latest: LatestVerdict | None) -> dict[str, Any] | None:
-    return None if latest is None else _verdict_fields(latest.entry)
+    return None if latest is None else _verdict_fields(latest.row)
 
 
 def _pictures(line: Line) -> dict[str, int] | None:

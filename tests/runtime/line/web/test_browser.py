@@ -147,7 +147,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
     live_status = client.running.line.live_status
     forged = dataclasses.replace(entry, part=part, reason=part, decision="reject", seq=entry.seq + 1)
     place = live_status.places["left", "frame"]
-    place.newest = place.pictured = dataclasses.replace(place.newest, entry=forged)
+    place.newest = place.pictured = dataclasses.replace(place.newest, row=forged)
     live_status.rejects.append(forged)
     log_in(page, client)
     page.wait("document.querySelector('.numbers').textContent.includes('onerror')")
