@@ -24,7 +24,7 @@ class Pyramid(nn.Module):
     """
 
     def __init__(self, backbone: str, blocks: Sequence[int]) -> None:
-        """Random weights, from torch's generator. Raises OptionError for an unknown backbone or block."""
+        """Draw random weights from torch's generator. Raise OptionError for an unknown backbone or block."""
         super().__init__()
         check_architecture(backbone, blocks)
         self.backbone = backbone
@@ -38,7 +38,7 @@ class Pyramid(nn.Module):
             self.add_module(_layer(block), getattr(resnet, _layer(block)))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of the chosen blocks, lowest block first, of normalised images float32 [N, 3, H, W], RGB."""
+        """Return features of the chosen blocks, lowest first, of normalised images float32 [N, 3, H, W], RGB."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = []
         for block in range(2, max(self.blocks) + 1):
@@ -48,11 +48,11 @@ class Pyramid(nn.Module):
         return features
 
     def layer(self, block: int) -> nn.Sequential:
-        """The paper's conv{block}_x: a sequence of residual units."""
+        """Return the paper's conv{block}_x: a sequence of residual units."""
         return self.get_submodule(_layer(block))  # type: ignore[return-value]
 
     def width(self, block: int) -> int:
-        """How many channels the features of conv{block}_x have."""
+        """Return the number of channels of the features of conv{block}_x."""
         unit = self.layer(block)[-1]
         last = unit.get_submodule("bn3" if hasattr(unit, "bn3") else "bn2")
         assert isinstance(last, nn.BatchNorm2d), "every residual unit ends with one"
@@ -68,7 +68,7 @@ def check_architecture(backbone: str, blocks: Sequence[int]) -> None:
 
 
 def new_student(backbone: str, blocks: Sequence[int], seed: int) -> Pyramid:
-    """A student with torchvision's random initialisation, the same for the same seed."""
+    """Return a student with torchvision's random initialisation, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Pyramid(backbone, blocks)

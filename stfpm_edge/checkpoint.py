@@ -41,12 +41,12 @@ class Checkpoint:
     held_out_images: list[Image] = field(default_factory=list)
 
     def model(self) -> Stfpm:
-        """The detector, in evaluation mode."""
+        """Return the detector, in evaluation mode."""
         return Stfpm(self.teacher, self.student, self.spec.channel_order)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write atomically. Raises OutputError where that fails."""
+    """Write the checkpoint atomically. Raise OutputError where that fails."""
     tensors = {}
     for name in ("teacher", "student"):
         for key, tensor in getattr(checkpoint, name).state_dict().items():
@@ -90,7 +90,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a .safetensors file. Raises ArtifactError for one that is missing or damaged."""
+    """Read tensors and metadata of a .safetensors file. Raise ArtifactError for a missing or damaged file."""
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def strip_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

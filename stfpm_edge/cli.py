@@ -17,12 +17,12 @@ from stfpm_runtime.errors import OptionError
 from .backbone import BACKBONES
 from .options import TrainOptions, parse_size
 from .resume import resume_path
-from .train import train
+from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run `stfpm-train` and return the exit code."""
     arguments = _parser().parse_args(argv)
     return run("stfpm-train", lambda: _train(arguments))
 
@@ -38,7 +38,7 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     with TerminalReporter() as reporter:
         try:
-            checkpoint = train(options, reporter)
+            checkpoint = train_student(options, reporter)
         except KeyboardInterrupt:
             if resume_path(options.output).exists():
                 reporter.say("interrupted: continue with the same command and --resume")
@@ -52,7 +52,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
-    """Every product below DATA, into the folder OUTPUT."""
+    """Train every product below DATA, into the folder OUTPUT."""
     folder, root = arguments.output, arguments.data
     if folder.suffix == ".safetensors":
         raise OptionError(f"got --all with the output {folder}; expected a folder, each product gets a file in it")
@@ -91,7 +91,7 @@ class TerminalReporter:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """A line for a person."""
+        """Print a line for a person."""
         self.console.print(text, markup=False)
 
     def step(self, stage: str, done: int, total: int, note: str = "") -> None:
@@ -157,7 +157,7 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
 
 
 def parse_blocks(text: str) -> tuple[int, ...]:
-    """`2,3,4` as whole numbers. Raises OptionError for anything else."""
+    """Parse `2,3,4` as whole numbers. Raise OptionError for anything else."""
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
@@ -165,7 +165,7 @@ def parse_blocks(text: str) -> tuple[int, ...]:
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
-    """`2,3,4` as numbers. Raises OptionError, naming the option, for anything else."""
+    """Parse `2,3,4` as numbers. Raise OptionError, naming the option, for anything else."""
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:

@@ -25,7 +25,7 @@ class Split:
 
 
 def find_good_images(data: Path) -> list[Path]:
-    """The good images of an MVTec-style category (its train/good) or of a plain folder, sorted.
+    """Find the good images of an MVTec-style category (its train/good) or of a plain folder, sorted.
 
     Raises DataError for a folder that is missing, empty, or so laid out that defective parts might be among them.
     """
@@ -54,7 +54,7 @@ def read_images(
     report: Callable[[str], None],
     look: Callable[[Path, Image], None] | None = None,
 ) -> tuple[Image, list[Path]]:
-    """The pictures as uint8 [N, height, width, 3], BGR, and the paths of those that could be read.
+    """Read pictures as uint8 [N, height, width, 3], BGR, and return the paths of those that could be read.
 
     Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError. `bits` is the
     number of bits that the values of 16-bit pictures use. `look` is called with the path and the full picture, uint8
@@ -90,7 +90,7 @@ def check_fractions(val_fraction: float, train_fraction: float) -> None:
 
 
 def split_images(count: int, val_fraction: float, train_fraction: float, seed: int) -> Split:
-    """A seeded split of `count` images.
+    """Split `count` images at random, the same for the same seed.
 
     Few-shot (`train_fraction` below 1) keeps that share of all images, as if there were no more, and splits those.
     Raises OptionError for a fraction out of range and DataError for too few images.
@@ -108,7 +108,7 @@ def split_images(count: int, val_fraction: float, train_fraction: float, seed: i
 
 
 def batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's shuffled batches, the same for the same seed and epoch.
+    """Return one epoch's shuffled batches, the same for the same seed and epoch.
 
     A last batch of one image goes into the batch before it: batch norm would take that image's statistics for all.
     """

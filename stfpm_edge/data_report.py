@@ -70,27 +70,27 @@ class DataReport:
 
     @property
     def folders(self) -> Counter[str]:
-        """The number of pictures in each folder; `.` is the folder itself."""
+        """Return the number of pictures in each folder; `.` is the folder itself."""
         return Counter(Path(picture.path).parent.as_posix() for picture in self.pictures)
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
-        """The number of pictures of each (width, height), in pixels."""
+        """Return the number of pictures of each (width, height), in pixels."""
         return Counter((picture.width, picture.height) for picture in self.pictures)
 
     @property
     def kinds(self) -> Counter[str]:
-        """The number of pictures of each bit depth and colour, say `8-bit colour`."""
+        """Return the number of pictures of each bit depth and colour, say `8-bit colour`."""
         return Counter(picture.kind for picture in self.pictures)
 
     @property
     def duplicates(self) -> tuple[str, ...]:
-        """Pictures whose pixels all equal those of a picture before them."""
+        """Return the pictures whose pixels all equal those of a picture before them."""
         seen: set[str] = set()
         return tuple(p.path for p in self.pictures if p.digest in seen or seen.add(p.digest))  # type: ignore[func-returns-value]
 
     def named(self, fact: str) -> tuple[str, ...]:
-        """The pictures for which a boolean attribute of Picture is true."""
+        """Return the pictures for which a boolean attribute of Picture is true."""
         return tuple(picture.path for picture in self.pictures if getattr(picture, fact))
 
     def provenance(self) -> dict[str, object]:
@@ -302,7 +302,7 @@ def _contents(found: DataReport) -> Iterable[str]:
 
 
 def _words(name: str) -> set[str]:
-    """The words of a file's or folder's name, in lower case: `NG-2024_b` is ng, 2024 and b; and all of it joined."""
+    """Return the words of a file's or folder's name in lower case, and their concatenation: `NG-2024_b` has ng."""
     words = "".join(c if c.isalnum() else " " for c in name.casefold()).split()
     return {*words, "".join(words)}
 
@@ -319,5 +319,5 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The path relative to the folder where it lies below it, with forward slashes."""
+    """Return the path relative to the folder where it lies below it, with forward slashes."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

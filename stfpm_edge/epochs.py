@@ -22,13 +22,13 @@ EVAL_BATCH = 16
 
 
 class Reporter(Protocol):
-    """Where a training tells how it goes."""
+    """Output of a training: texts and progress."""
 
     def say(self, text: str) -> None:
-        """A line for a person."""
+        """Print a line for a person."""
 
     def step(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` images or epochs of a stage are finished."""
+        """Show that `done` of `total` images or epochs of a stage are finished."""
 
 
 def fit(
@@ -79,7 +79,7 @@ def train_epoch(
     options: TrainOptions,
     epoch: int,
 ) -> float:
-    """One pass over the training images; their mean loss. Stops at a batch whose loss is not finite."""
+    """Run one pass over the training images; return the mean loss, or NaN after a batch whose loss is not finite."""
     student.train()
     total = 0.0
     for batch in batches(indices, options.batch_size, options.seed, epoch):
@@ -97,7 +97,7 @@ def train_epoch(
 def _error(
     student: Pyramid, features: TeacherFeatures, images: Image, indices: Sequence[int], options: TrainOptions
 ) -> float:
-    """The mean loss over images, in evaluation mode."""
+    """Compute the mean loss over images, in evaluation mode."""
     student.eval()
     total = 0.0
     for start in range(0, len(indices), EVAL_BATCH):

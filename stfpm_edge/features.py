@@ -28,7 +28,7 @@ class TeacherFeatures:
     """
 
     def __init__(self, folder: Path, memory_limit: float | None = None) -> None:
-        """`memory_limit` in bytes; None is half of what is free now."""
+        """Set the limit in bytes; None is half of the memory that is free now."""
         self._folder = folder
         self._limit = psutil.virtual_memory().available * MEMORY_SHARE if memory_limit is None else memory_limit
         self._file: tempfile.TemporaryDirectory[str] | None = None
@@ -44,7 +44,7 @@ class TeacherFeatures:
 
     @property
     def in_memory(self) -> bool:
-        """Whether they fitted."""
+        """Return whether the features are in memory."""
         return self._file is None
 
     @torch.inference_mode()
@@ -62,7 +62,7 @@ class TeacherFeatures:
             on_batch(start + len(batch))
 
     def batch(self, indices: Sequence[int], device: torch.device) -> list[Tensor]:
-        """The features of some images, one tensor [n, C, h, w] a block."""
+        """Return the features of some images, one tensor [n, C, h, w] a block."""
         return [torch.from_numpy(block[indices]).to(device) for block in self._blocks]
 
     def _allocate(self, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -16,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalise_images(images: Tensor, channel_order: str = "BGR") -> Tensor:
-    """Frames uint8 [N, H, W, 3] as a network's input float32 [N, 3, H, W]: RGB, less ImageNet's mean, over its std."""
+    """Convert frames uint8 [N, H, W, 3] to float32 [N, 3, H, W]: RGB, less ImageNet's mean, over its std."""
     x = images.permute(0, 3, 1, 2).to(torch.float32) / 255
     if channel_order == "BGR":
         x = x.flip(1)
@@ -25,23 +25,23 @@ def normalise_images(images: Tensor, channel_order: str = "BGR") -> Tensor:
 
 
 def unit(features: Tensor) -> Tensor:
-    """Features [N, C, H, W], each position's vector brought to length 1 (a zero vector stays zero)."""
+    """Divide features [N, C, H, W] by their length at each position (a zero vector stays zero)."""
     return F.normalize(features, dim=1)
 
 
 def distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Equation 1: half the squared distance of two unit features [N, C, h, w] at each position: [N, h, w], 0 to 2."""
+    """Compute equation 1: half the squared distance of two unit features [N, C, h, w]: [N, h, w], 0 to 2."""
     return 0.5 * (teacher - student).square().sum(dim=1)
 
 
 def loss(distances: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Equations 2 and 3: each block's mean distance over images and positions, summed with the weights alpha_l."""
+    """Compute equations 2 and 3: each block's mean distance, summed with the weights alpha_l."""
     means = [weight * distance.mean() for weight, distance in zip(weights, distances, strict=True)]
     return torch.stack(means).sum()
 
 
 def anomaly_map(distances: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """Equation 4: the product of the blocks' maps, each bilinearly upsampled: [N, height, width], at least 0."""
+    """Compute equation 4: the product of the blocks' maps, bilinearly upsampled: [N, height, width], at least 0."""
     result = None
     for distance in distances:
         upsampled = F.interpolate(distance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
@@ -61,7 +61,7 @@ class Stfpm(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N], the maps' maxima, of frames uint8 [N, H, W, 3]."""
+        """Return anomaly maps float32 [N, H, W] and their maxima float32 [N] for frames uint8 [N, H, W, 3]."""
         x = normalise_images(images, self.channel_order)
         pairs = zip(self.teacher(x), self.student(x), strict=True)
         distances = [distance(unit(t), unit(s)) for t, s in pairs]

@@ -84,7 +84,7 @@ class TrainOptions:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The loss's alpha_l, one a block."""
+        """Return the loss's alpha_l, one a block."""
         return self.block_weights or (1.0,) * len(self.blocks)
 
 
@@ -95,7 +95,7 @@ def check_seed(seed: int) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one. Raises OptionError for a device that is not there."""
+    """Return the device; `auto` is a GPU where there is one. Raise OptionError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -116,7 +116,7 @@ def check_mixed_precision(options: TrainOptions, device: torch.device) -> None:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16; of a CPU only torch 2.10 and newer can tell."""
+    """Return whether a device computes in bfloat16; for a CPU only torch 2.10 and newer can tell."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -124,7 +124,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`256` or `320x240` as (width, height). Raises OptionError for anything else."""
+    """Parse `256` or `320x240` as (width, height). Raise OptionError for anything else."""
     try:
         sides = [int(side) for side in text.lower().split("x")]
         width, height = sides * 2 if len(sides) == 1 else sides

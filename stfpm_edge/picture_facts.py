@@ -71,7 +71,7 @@ def picture_facts(path: Path, frame: Image, name: str, declared_bits: int | None
 
 
 def _header(path: Path) -> tuple[int, bool, int]:
-    """Bit depth, whether the picture is grey, EXIF orientation; defaults where they are not known."""
+    """Read bit depth, whether the picture is grey, and EXIF orientation; defaults where they are not known."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, and of large pictures, which were read already
@@ -88,7 +88,7 @@ def _header(path: Path) -> tuple[int, bool, int]:
 
 
 def _bits(picture: ImageFile) -> int:
-    """16 for a picture of more than 8 bits a channel, else 8."""
+    """Return 16 for a picture of more than 8 bits a channel, else 8."""
     tags = getattr(picture, "tag_v2", {})
     if BITS_PER_SAMPLE_TAG in tags:
         return 16 if max(tags[BITS_PER_SAMPLE_TAG]) > 8 else 8

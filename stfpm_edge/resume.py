@@ -1,4 +1,4 @@
-"""The state of an unfinished training, kept beside the output after every epoch, so that a kill loses at most one."""
+"""The state of an unfinished training, written next to the output after every epoch: a kill loses at most one epoch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Progress:
 
 
 def resume_path(output: Path) -> Path:
-    """Where the state of an unfinished training lies."""
+    """Return the path of the state of an unfinished training."""
     return output.with_name(f"{output.stem}.unfinished.safetensors")
 
 
@@ -81,7 +81,7 @@ def differences(was: Mapping[str, object], now: Mapping[str, object]) -> str:
 def load_progress(
     path: Path, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
 ) -> Progress:
-    """Bring student and optimizer to where `save_progress` left them.
+    """Load student and optimizer as `save_progress` wrote them.
 
     Raises OptionError, naming what differs, where the file is of another training.
     """

@@ -26,7 +26,7 @@ SHIPPED_BLOCKS = (2, 3, 4)
 
 
 def load_teacher(source: str, backbone: str, blocks: Sequence[int]) -> Pyramid:
-    """The frozen teacher, in evaluation mode.
+    """Load the frozen teacher, in evaluation mode.
 
     `source` is `imagenet` (torchvision's IMAGENET1K_V1, downloaded once), `procedural` (comes with this package, see
     `scenes`; no download) or the path of a .safetensors or .pth file with torchvision's names, of which only conv1 to
@@ -78,7 +78,7 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def fingerprint(pyramid: Pyramid) -> str:
-    """SHA-256 over the names and values of a pyramid's weights, in hexadecimal."""
+    """Return the SHA-256 over the names and values of a pyramid's weights, in hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(pyramid.state_dict().items()):
         if not name.endswith("num_batches_tracked"):

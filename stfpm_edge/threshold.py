@@ -34,7 +34,7 @@ def calibrated(
     report: Callable[[str], None],
     names: Sequence[str] = (),
 ) -> Spec:
-    """The spec with the scores of held-out good images uint8 [N, H, W, 3], and the threshold that they give.
+    """Return the spec with the scores of held-out good images uint8 [N, H, W, 3], and their threshold.
 
     `report` is told where there are too few of them for the wish, and which of them score far above the rest; `names`
     are their files' names. Raises what `conformal_threshold` does.
@@ -97,7 +97,7 @@ def _report_outliers(
 
 @torch.inference_mode()
 def score_images(model: Stfpm, images: Image) -> list[float]:
-    """The scores of images uint8 [N, H, W, 3], in their order, on the device that the model is on."""
+    """Compute the scores of images uint8 [N, H, W, 3], in their order, on the model's device."""
     device = model.student.conv1.weight.device
     scores: list[float] = []
     for start in range(0, len(images), BATCH):
@@ -106,7 +106,7 @@ def score_images(model: Stfpm, images: Image) -> list[float]:
 
 
 def subsample_evenly(indices: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the indices, evenly spread."""
+    """Return at most `most` of the indices, at equal distances."""
     if len(indices) <= most:
         return list(indices)
     return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)]

@@ -20,12 +20,12 @@ class TorchEngine:
     """Runs a .safetensors checkpoint in PyTorch; an `Engine` of the runtime's kind."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        """Raises ArtifactError for a file that cannot be used."""
+        """Load a checkpoint. Raise ArtifactError for a file that cannot be used."""
         self._open(load_checkpoint(path), device)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, device: str = "cpu") -> TorchEngine:
-        """An engine of a checkpoint that is in memory."""
+        """Return an engine of a checkpoint that is in memory."""
         engine = cls.__new__(cls)
         engine._open(checkpoint, device)
         return engine
@@ -37,17 +37,17 @@ class TorchEngine:
 
     @property
     def spec(self) -> Spec:
-        """What the checkpoint says of itself."""
+        """Return the checkpoint's Spec."""
         return self._spec
 
     @property
     def provider(self) -> str:
-        """`PyTorch` and its device."""
+        """Return `PyTorch` and its device."""
         return f"PyTorch {self._device}"
 
     @torch.inference_mode()
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
-        """Anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
+        """Compute anomaly maps float32 [N, H, W] and scores float32 [N] of images uint8 [N, H, W, 3]."""
         if self._model is None:
             raise EngineError("the engine was closed; open it again")
         check_images(images, self._spec)

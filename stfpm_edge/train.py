@@ -31,7 +31,7 @@ KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
 
 
-def train(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
+def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
     """Train, calibrate and write `options.output`; what it holds is returned.
 
     `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.
@@ -93,7 +93,7 @@ def _calibrated(
     provenance: dict[str, object],
     reporter: Reporter,
 ) -> Checkpoint:
-    """The checkpoint, its threshold set from the held-out images' scores."""
+    """Return the checkpoint, its threshold set from the held-out images' scores."""
     spec = Spec(
         name=product_name(options),
         height=options.height,
@@ -125,7 +125,7 @@ def product_name(options: TrainOptions) -> str:
 def options_record(options: TrainOptions) -> dict[str, object]:
     """Return the options that a model's provenance keeps."""
     kept = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "resume", "name")}
-    kept["teacher"] = Path(options.teacher).name  # a path of the training machine tells nobody anything
+    kept["teacher"] = Path(options.teacher).name  # a path of the training machine means nothing elsewhere
     return kept
 
 
@@ -143,7 +143,7 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 
 
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
-    """What must be the same for a training to be continued; the number of epochs may grow."""
+    """Return what must be equal for a training to be continued; the number of epochs may grow."""
     names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed",
              "mixed_precision", "channels_last", "bits")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}

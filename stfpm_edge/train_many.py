@@ -17,17 +17,17 @@ from .epochs import Reporter
 from .options import TrainOptions
 from .resume import differences, resume_path
 from .teacher import fingerprint, load_teacher
-from .train import options_record, product_name, train
+from .train import options_record, product_name, train_student
 
 WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
 """Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""
 
 
 def with_seeds(options: TrainOptions, count: int) -> list[TrainOptions]:
-    """The same training with `count` seeds, from its own on; with several, FILE.safetensors becomes FILE.seedN.safetensors.
+    """Return the same training with `count` seeds, from its own on; FILE becomes FILE.seedN for more than one.
 
     Raises OptionError for a count below 1.
-    """  # noqa: E501
+    """
     if count < 1:
         raise OptionError(f"got --seeds {count}; expected 1 or more")
     if count == 1:
@@ -40,7 +40,7 @@ def with_seeds(options: TrainOptions, count: int) -> list[TrainOptions]:
 
 
 def products(root: Path) -> list[Path]:
-    """The folders in `root` that hold a product: those with train/good. Raises DataError where there is none."""
+    """Find the folders in `root` that hold a product: those with train/good. Raise DataError where there is none."""
     found = sorted(folder for folder in root.iterdir() if (folder / "train" / "good").is_dir()) if root.is_dir() else []
     if not found:
         raise DataError(f"{root}: no folder in it has train/good; expected a folder of MVTec-style categories")
@@ -63,7 +63,7 @@ def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOp
                 reporter.say("done already: delete the file to train it again")
                 done.append(options)
                 continue
-            checkpoint = train(replace(options, resume=resume_path(options.output).exists()), reporter)
+            checkpoint = train_student(replace(options, resume=resume_path(options.output).exists()), reporter)
         except StfpmError as error:
             reporter.say(f"failed: {error}")
             failed.append(options)
@@ -99,16 +99,16 @@ def check_done(options: TrainOptions) -> None:
 
 
 def _record(options: Mapping[str, object]) -> dict[str, object]:
-    """The options that change a result, as JSON has them."""
+    """Return the options that change a result, as JSON values."""
     kept: dict[str, object] = json.loads(json.dumps(options))
     return {name: value for name, value in kept.items() if name not in WITHOUT_EFFECT}
 
 
 def mean_and_deviation(done: Sequence[TrainOptions]) -> str:
-    """The lowest validation error over several trainings, mean and deviation, from their checkpoints."""
+    """Describe the mean and deviation of the trainings' lowest validation errors, from their checkpoints."""
     errors = []
     for options in done:
         history = load_checkpoint(options.output).spec.training["validation_errors"]
-        assert isinstance(history, list), "train() writes it"
+        assert isinstance(history, list), "train_student() writes it"
         errors.append(min(history))
     return f"validation error {fmean(errors):.4f} ± {pstdev(errors):.4f} over {len(errors)} seeds"

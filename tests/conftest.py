@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stfpm_edge.checkpoint import Checkpoint, save_checkpoint
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from tiny_model import make_checkpoint, make_images
 
 pytest_plugins = ["known_answers"]
@@ -58,7 +58,7 @@ def tiny_checkpoint(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint: Path) -> Path:
     path = tiny_checkpoint.with_suffix(".onnx")
-    export(ExportOptions(tiny_checkpoint, path), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, path), print)
     return path
 
 

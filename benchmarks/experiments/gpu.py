@@ -29,7 +29,7 @@ import torch
 
 from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.model import Stfpm
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.sample import sample_checkpoint
 from stfpm_export.target import PRECISIONS
 from stfpm_runtime.cli import run
@@ -109,7 +109,7 @@ def _prepare(options: Options, folder: Path) -> Stfpm:
     checkpoint = sample_checkpoint(options.side)
     save_checkpoint(checkpoint, folder / "sample.safetensors")
     for precision in PRECISIONS:
-        export(
+        export_checkpoint(
             ExportOptions(
                 folder / "sample.safetensors", folder / f"{precision}.onnx", precision=precision, target="tensorrt",
                 allow_parity_loss=True,

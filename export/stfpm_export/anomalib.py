@@ -51,10 +51,10 @@ def read_anomalib(
     accept_data: bool = False,
     report: Callable[[str], None],
 ) -> Checkpoint:
-    """Teacher, student and Spec of anomalib's `model.ckpt`, for a product called `name`.
+    """Read teacher, student and Spec of anomalib's `model.ckpt`, for a product called `name`.
 
     `size` is the input's (height, width) in pixels. None takes the checkpoint's own, which needs one whose images were
-    resized and normalised and nothing else; whoever gives a size vouches for the rest, a crop say.
+    resized and normalised and nothing else; a caller who gives a size answers for other steps, such as a crop.
     `calibration` is a folder of good images that the student was not trained on: they set the threshold by split
     conformal prediction and are stored as the held-out images. Without it there is no threshold, and no images.
     Doubtful pictures in it are refused unless `accept_data`.
@@ -90,7 +90,7 @@ def read_anomalib(
 
 
 def _architecture(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
-    """Backbone and blocks. Tensors alone do not tell: antialiased ResNets of timm's have the same names and shapes."""
+    """Return backbone and blocks. The tensors alone do not tell: timm has antialiased ResNets with the same ones."""
     backbone, layers = hyper_parameters.get("backbone"), hyper_parameters.get("layers")
     architecture = backbone.partition(".")[0] if isinstance(backbone, str) else None  # resnet18.a1_in1k: its weights
     if architecture not in BACKBONES:
@@ -115,7 +115,7 @@ def _pyramid(path: Path, state: dict[str, Tensor], whose: str, backbone: str, bl
 
 
 def _input_size(path: Path, content: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width): the one given, else that of the checkpoint's pre-processing, which must be one that we do."""
+    """Return (height, width): the given one, else that of the checkpoint's pre-processing, which must be like ours."""
     if size is not None:
         if min(size) < 32:
             raise OptionError(f"got a size of {size[0]}x{size[1]} (height x width); expected 32 pixels or more a side")
@@ -134,7 +134,7 @@ def _input_size(path: Path, content: Mapping[str, Any], size: tuple[int, int] | 
 
 
 def _transform(content: Mapping[str, Any]) -> object:
-    """The pre-processing: of anomalib 2.7, of 2.0 to 2.6 where it was not the default, or of 1.x."""
+    """Return the pre-processing of anomalib 2.7, of 2.0 to 2.6 where it was not the default, or of 1.x."""
     if plain := as_dict(content.get("anomalib_pre_processor_config")).get("transform"):
         return plain
     pre_processor = as_dict(content.get("hyper_parameters")).get("pre_processor")
@@ -144,7 +144,7 @@ def _transform(content: Mapping[str, Any]) -> object:
 
 
 def _steps(transform: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(class, arguments) of each step of a torchvision transform, from plain data or from what a pickle said of it."""
+    """Yield (class, arguments) of each step of a torchvision transform, given as plain data or as pickled objects."""
     if isinstance(transform, Inert):
         kind, arguments = type(transform).__name__, vars(transform)
     else:
@@ -173,7 +173,7 @@ def _provenance(path: Path, content: Mapping[str, Any], state: Mapping[str, Tens
 def _calibrated(
     checkpoint: Checkpoint, folder: Path, false_alarm_rate: float, accept_data: bool, report: Callable[[str], None]
 ) -> Checkpoint:
-    """The checkpoint with a threshold, and with the scores and images that it came from."""
+    """Return the checkpoint with a threshold, and with the scores and images that it was computed from."""
     spec = checkpoint.spec
     _refuse_training_images(folder)
     images, paths, found = read_good_images(

@@ -39,7 +39,7 @@ Accuracy = Callable[[Engine], dict[str, float]]
 
 @dataclass(frozen=True)
 class ExportInputs:
-    """All that candidates of one checkpoint are made of and held against."""
+    """What the candidates of one checkpoint are built from and compared with."""
 
     checkpoint: Checkpoint
     reference: Reference
@@ -62,7 +62,7 @@ class Candidate:
 
 
 def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
-    """Write `path` and measure what it is worth; whether that is enough is the caller's to say."""
+    """Write `path` and measure its parity with PyTorch; the caller decides whether it is good enough."""
     checkpoint = inputs.checkpoint
     arithmetic = _arithmetic(inputs, precision, target)
     model = build_graph(checkpoint, arithmetic, target, inputs.batch)
@@ -82,7 +82,7 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
 
 
 def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
-    """The engine's Spec with the scores that it gives the held-out images itself, and the threshold from those.
+    """Return the engine's Spec with the engine's own scores of the held-out images, and their threshold.
 
     Rounding moves scores; and the checkpoint's threshold may be the very score of one of them: the last digit would
     decide. A Spec without calibration, or whose images are not all here, stays as it is.

@@ -36,7 +36,7 @@ CHECKPOINT_OPTIONS: dict[str, object] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run `stfpm-export` and return the exit code."""
     arguments = _parser().parse_args(argv)
     return run("stfpm-export", lambda: _export(arguments))
 
@@ -47,13 +47,13 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.model.suffix.lower() == ".onnx":
         build_beside(arguments.model, arguments, _say)
         return 0
-    from .export import export
+    from .export import export_checkpoint
 
     options = _options(arguments)
     if arguments.engine and options.precision == AUTO:
         build_fastest(options, arguments, _say)
         return 0
-    spec, parity = export(options, _say, _accuracy(arguments.evaluate))
+    spec, parity = export_checkpoint(options, _say, _accuracy(arguments.evaluate))
     _describe(options.output, spec, parity)
     if arguments.engine:
         build_beside(options.output, arguments, _say)
@@ -117,7 +117,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
 
 
 def _accuracy(data: Path | None) -> Accuracy | None:
-    """What `--evaluate` adds. The benchmark's house knows how; it is looked for only where it is asked."""
+    """Return the function that `--evaluate` adds: `stfpm_eval` is imported only where it is asked for."""
     if data is None:
         return None
     from stfpm_eval.data import find_categories

@@ -92,7 +92,7 @@ class ExportOptions:
             raise OptionError(f"got a batch of {self.batch}; expected 1 or more")
 
 
-def export(
+def export_checkpoint(
     options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
 ) -> tuple[Spec, ParityReport]:
     """Write `options.output`, one self-contained ONNX file with its Spec, and golden results beside it.
@@ -124,7 +124,7 @@ def export(
 
 
 def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
-    """The candidate that is asked for, or the fastest. Raises ParityError where none will do."""
+    """Return the requested candidate, or the fastest one. Raise ParityError where no candidate agrees with PyTorch."""
     name = inputs.checkpoint.spec.name
     if options.precision != AUTO:
         candidate = make_candidate(inputs, options.precision, options.target, folder / "model.onnx")
@@ -147,7 +147,7 @@ def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: 
 
 
 def _alternatives(target: Target) -> list[tuple[str, Target]]:
-    """What `auto` tries: every precision for the target, and on a CPU for each engine that is installed."""
+    """Return what `auto` tries: every precision for the target, and on a CPU for each installed engine."""
     targets = [target]
     if target == "cpu" and importlib.util.find_spec("openvino"):
         targets.append("openvino")
@@ -169,7 +169,7 @@ def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
 
 
 def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
-    """The checkpoint with another input size; its images are resized, its threshold is set again on them."""
+    """Return the checkpoint with another input size: its images are resized, its threshold is set again on them."""
     spec = checkpoint.spec
     if options.size in (None, (spec.height, spec.width)):
         return checkpoint
@@ -211,7 +211,7 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
 
 
 def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> Sequence[Image]:
-    """Good images for int8's ranges; a warning where they do not look like the product."""
+    """Return good images for int8's ranges; report a warning where they do not look like the product."""
     if options.calibration is None or options.anomalib is not None:
         return [*checkpoint.train_images, *checkpoint.held_out_images][:CALIBRATION_IMAGES] or _images(
             options, checkpoint, report
@@ -230,7 +230,7 @@ def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callabl
 
 
 def _some(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most `most` of the paths, evenly spread."""
+    """Return at most `most` of the paths, chosen at equal distances."""
     return list(paths[:: max(len(paths) // most, 1)][:most])
 
 

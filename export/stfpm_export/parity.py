@@ -63,11 +63,11 @@ class ParityReport:
 
     @property
     def holds(self) -> bool:
-        """Whether the file may stand for the checkpoint."""
+        """Return whether the file may replace the checkpoint."""
         return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in the Spec: without figures that are not finite, which JSON does not know."""
+        """Return the entries of the Spec, without values that are not finite, which JSON does not have."""
         return {key: None if _is_not_finite(value) else value for key, value in dataclasses.asdict(self).items()}
 
 
@@ -133,7 +133,7 @@ def _failures_of_rounding(parity: ParityReport) -> list[str]:
 
 
 def _rank_correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float | None:
-    """Spearman's: Pearson's of the ranks, ties sharing theirs. None where there is nothing to order."""
+    """Compute Spearman's rank correlation, with shared ranks for ties; None where all values are equal."""
     if not (np.isfinite(one).all() and np.ptp(one) > 0 and np.ptp(other) > 0):
         return None
     return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])

@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """The flags that concern a plan; None where one was not given, so that `check_plan_options` can tell."""
+    """Add the flags that concern a plan; each is None where it was not given, as `check_plan_options` expects."""
     group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
     add = group.add_argument
     add("--engine", action="store_true", help="build MODEL.engine as well, from the ONNX file alone")
@@ -61,7 +61,7 @@ def check_plan_options(arguments: argparse.Namespace) -> None:
 
 
 def plan_options(arguments: argparse.Namespace) -> PlanOptions:
-    """The flags as options."""
+    """Return the flags as options."""
     names = {"workspace": "workspace_mb"}
     given = {
         names.get(name, name): getattr(arguments, name)
@@ -92,7 +92,7 @@ def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> N
 def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report: Report) -> None:
     """Export and build fp16 and int8, and keep int8 only if it is faster here and both its proofs hold."""
     from .auto import median_latencies
-    from .export import export
+    from .export import export_checkpoint
 
     check_writable(options.output)
     with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
@@ -100,7 +100,9 @@ def build_fastest(options: ExportOptions, arguments: argparse.Namespace, report:
         for precision in ROUNDED:
             onnx = Path(folder) / f"{precision}.onnx"
             try:
-                export(dataclasses.replace(options, output=onnx, precision=precision, target="tensorrt"), report)
+                export_checkpoint(
+                    dataclasses.replace(options, output=onnx, precision=precision, target="tensorrt"), report
+                )
                 _build(onnx, onnx.with_suffix(".engine"), plan_options(arguments), report)
             except (ParityError, EngineError) as error:
                 report(f"{precision}: left out, {error}")

@@ -43,7 +43,7 @@ def make_reference(checkpoint: Checkpoint, images: Sequence[Image]) -> Reference
 
 
 def paste_patch(image: Image, rng: np.random.Generator) -> Image:
-    """A copy of the image with a small piece of it laid over another place, turned: something like a defect.
+    """Return a copy of the image with a small piece of it pasted, turned, at another place: similar to a defect.
 
     After CutPaste (Li et al., CVPR 2021). Scores of good parts alone say little about what a precision costs: it is
     the order of good and bad ones that counts.

@@ -91,7 +91,7 @@ def _machine() -> dict[str, Any]:
 
 
 def describe_trial(trial: dict[str, Any]) -> str:
-    """A trial in one line."""
+    """Describe a trial in one line."""
     head = f"{trial['model']} in {trial['engine']}: "
     if "error" in trial:
         return f"{head}{trial['error']}"
@@ -103,7 +103,7 @@ def describe_trial(trial: dict[str, Any]) -> str:
 
 
 def absent_engines() -> dict[str, str]:
-    """What this machine has not got, and why, by the first words of the trials' names."""
+    """Return the reason for each engine that this machine lacks, by the first words of the trials' names."""
     absent = {}
     try:
         providers = importlib.import_module("stfpm_runtime.engines.onnx_runtime").providers()
@@ -120,7 +120,7 @@ def absent_engines() -> dict[str, str]:
 
 
 def _trials(model: Path, options: SelftestOptions, report: Report) -> Iterator[tuple[str, Callable[[], Engine]]]:
-    """Every way to run a file, by name, the CPU first: what the others are compared with."""
+    """Yield every way to run a file, by name, the CPU first."""
     yield "ONNX Runtime, CPU", partial(open_engine, model, "onnxruntime")
     yield "ONNX Runtime, CUDA", partial(_gpu_engine, model, "CUDA", True)
     yield "ONNX Runtime, CUDA, without graphs", partial(_gpu_engine, model, "CUDA", False)

@@ -17,7 +17,7 @@ from .train import PretrainOptions, pretrain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run `stfpm-pretrain` and return the exit code."""
     arguments = _parser().parse_args(argv)
     return run("stfpm-pretrain", lambda: _pretrain(arguments))
 

@@ -43,7 +43,7 @@ class Labelled:
     mirrored: bool = True
 
     def draw(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random crops, mirrored by chance: float32 [count, 3, side, side] after ImageNet's normalisation, and labels.
+        """Draw random crops, mirrored by chance: float32 [count, 3, side, side], normalised for ImageNet, and labels.
 
         Both lie on the generator's device. Raises ImageError for a picture that cannot be read.
         """
@@ -62,7 +62,7 @@ class Labelled:
         return torch.stack(turned), torch.tensor([self.labels[number] for number in chosen], device=device)
 
     def held_out_batches(self, count: int, side: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """The held-out pictures whole, evenly chosen where they are many, as `draw` has them."""
+        """Yield whole held-out pictures in the format of `draw`, chosen at equal distances where they are many."""
         step = -(-len(self.held_out) // MOST_HELD_OUT) or 1
         numbers = self.held_out[::step]
         for start in range(0, len(numbers), count):
@@ -71,7 +71,7 @@ class Labelled:
             yield self._pictures(batch, side, device), labels
 
     def _pictures(self, numbers: list[int], side: int, device: torch.device) -> Tensor:
-        """Whole pictures, resized; shrunk as every stage of ours does, small ones grown on the device."""
+        """Resize whole pictures: shrink them as every stage does, enlarge small ones on the device."""
         frames = [self.read(number) for number in numbers]
         if len({frame.shape for frame in frames}) == 1 and frames[0].shape[0] < side:
             x = normalise_images(torch.from_numpy(np.stack(frames)).to(device))
@@ -81,7 +81,7 @@ class Labelled:
 
 
 def open_labelled(images: str, root: Path, download: bool) -> Labelled:
-    """`images` is one of SETS, which torchvision looks for in `root`, or a folder with a folder for each class.
+    """Open one of SETS, which torchvision looks for in `root`, or a folder with a folder for each class.
 
     Raises DataError for what is not there or does not fit; fetches nothing unless `download`.
     """
@@ -134,7 +134,7 @@ def _data_set(name: str, root: Path, download: bool) -> Labelled:
 
 
 def _half(name: str, root: Path, is_train: bool, download: bool) -> tuple[Image, list[int]]:
-    """Pictures uint8 [N, H, W, 3], BGR, and labels of the training or the test half."""
+    """Return pictures uint8 [N, H, W, 3], BGR, and labels of the training or the test half."""
     sets = torchvision.datasets
     try:
         if name == "svhn":

@@ -56,7 +56,7 @@ class SceneFormulas:
         self._hole = (uniform(-0.8, 0.8)).clamp(min=0)
 
     def draw(self, count: int, generator: torch.Generator) -> Scenes:
-        """New pictures; the generator's state decides them."""
+        """Draw new pictures; the generator's state decides them."""
         device = generator.device
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -88,7 +88,7 @@ class SceneFormulas:
         return Scenes(picture.clamp(LOW, HIGH), texture_map, contour_map)
 
     def _materials(self, texture: Tensor, generator: torch.Generator) -> Tensor:
-        """Textures in two colours each, float32 [N, layers, 3, side, side]."""
+        """Draw textures in two colours each, float32 [N, layers, 3, side, side]."""
         count, layers = texture.shape
         fields = self.textures.draw(texture.flatten(), generator).view(count, layers, 1, self.side, self.side)
         shape = (count, layers, 3, 1, 1)
@@ -99,7 +99,7 @@ class SceneFormulas:
         return colours
 
     def _distance(self, contour: Tensor, uniform: _Uniform) -> Tensor:
-        """About the signed distance to a contour somewhere in the picture, in pixels; float32 [N, side, side]."""
+        """Draw a contour; return about the signed distance to it in pixels, float32 [N, side, side]."""
         steps = torch.arange(self.side, device=contour.device, dtype=torch.float32)
         x = steps[None, None, :] - uniform(0, self.side, 1, 1)
         y = steps[None, :, None] - uniform(0, self.side, 1, 1)
@@ -119,7 +119,7 @@ class SceneFormulas:
         return distance / steep
 
     def _bevel(self, distance: Tensor, lamp: Tensor, uniform: _Uniform) -> Tensor:
-        """Light and dark along the edge, as the lamp's direction (radians) has it; float32 [N, side, side]."""
+        """Return light and dark along the edge for the light's direction in radians; float32 [N, side, side]."""
         width = uniform(1, 6, 1, 1)
         height = (-distance).clamp(min=0).minimum(width)
         slope_y, slope_x = torch.gradient(height, dim=(1, 2))

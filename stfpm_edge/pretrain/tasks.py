@@ -25,13 +25,13 @@ class Pretext(Protocol):
     """A source of pictures with the network and the loss that fit it."""
 
     def model(self, pyramid: Pyramid) -> PretrainModel:
-        """The pyramid with a head of random weights from torch's generator."""
+        """Return the pyramid with a head of random weights from torch's generator."""
 
     def losses(self, model: nn.Module, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Of one batch of new pictures; their sum is minimised, the last is shown."""
+        """Compute the losses of one batch of new pictures; their sum is minimised, the last is shown."""
 
     def reached(self, model: nn.Module) -> dict[str, str]:
-        """What the trained model reaches on pictures it was not trained on, for the file's metadata."""
+        """Measure the trained model on pictures it was not trained on, for the file's metadata."""
 
 
 class PretrainModel(nn.Module):
@@ -51,7 +51,7 @@ class DenseClassifier(PretrainModel):
         self.heads = nn.ModuleList(nn.Conv2d(width, sum(ANSWERS), 1) for width in widths)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Answers of each block, [N, sum(ANSWERS), h, w], for float32 [N, 3, side, side]."""
+        """Return the answers of each block, [N, sum(ANSWERS), h, w], for float32 [N, 3, side, side]."""
         return [head(features) for head, features in zip(self.heads, self.pyramid(pictures), strict=True)]
 
 
@@ -64,7 +64,7 @@ class Classifier(PretrainModel):
         self.head = nn.Linear(pyramid.width(max(pyramid.blocks)), classes)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits [N, classes] for float32 [N, 3, side, side]."""
+        """Return logits [N, classes] for float32 [N, 3, side, side]."""
         logits: Tensor = self.head(self.pyramid(pictures)[-1].mean((2, 3)))
         return logits
 
@@ -117,7 +117,7 @@ class LabelPretext:
 
 
 def dense_loss(answers: Tensor, scenes: Scenes) -> Tensor:
-    """Cross-entropies of texture and contour plus the colour's squared error, a mean over the block's positions.
+    """Sum the cross-entropies of texture and contour and the colour's squared error, as means over positions.
 
     `answers` is float32 [N, sum(ANSWERS), h, w]; a position's truth is that of the pixel in its middle.
     """

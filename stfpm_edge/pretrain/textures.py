@@ -37,7 +37,7 @@ class Textures:
         self.offset = uniform(-0.8, 0.8)
 
     def draw(self, which: Tensor, generator: torch.Generator) -> Tensor:
-        """One sample of each texture, float32 [N, side, side] within -1 and 1, for int64 [N] numbers."""
+        """Draw one sample of each texture, float32 [N, side, side] within -1 and 1, for int64 [N] numbers."""
         shape, device = (len(which), self.side, self.side), generator.device
         noise = torch.randn(shape, generator=generator, device=device)
         points = (torch.rand(shape, generator=generator, device=device) < 0.01) * noise

@@ -76,7 +76,7 @@ class PretrainOptions:
             raise OptionError(f"{self.output}: expected a file ending in .safetensors")
 
     def identity(self) -> dict[str, str]:
-        """What must not change between two sittings of one pre-training; strings, for a file's metadata."""
+        """Return what must not change when a pre-training is resumed; strings, for a file's metadata."""
         names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start", "images")
         identity = {name: str(getattr(self, name)) for name in names}
         if Path(self.start).is_file():
@@ -165,7 +165,7 @@ def _start(
 
 
 def _rate(share: float) -> float:
-    """The learning rate's share of its highest, after this share of the steps."""
+    """Return the learning rate as a share of its highest, after this share of the steps."""
     return min(1.0, share / WARM_UP, (1 - share) / COOL_DOWN + 1e-3)
 
 

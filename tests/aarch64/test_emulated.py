@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from aarch64.emulated import compare, missing
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from tiny_model import make_images
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "it can")]
@@ -24,7 +24,7 @@ def pictures(tmp_path):
 
 def test_fp32_and_int8_judge_as_they_do_here(tiny_checkpoint, tiny_onnx, pictures, tmp_path):
     int8 = tmp_path / "tiny_int8.onnx"
-    export(ExportOptions(tiny_checkpoint, int8, precision="int8", allow_parity_loss=True), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, int8, precision="int8", allow_parity_loss=True), print)
     result = compare([tiny_onnx, int8], pictures)
     assert (result["machine"], result["here"]) == ("aarch64", "x86_64")
     exact, rounded = result["models"][tiny_onnx.name], result["models"][int8.name]

@@ -58,10 +58,10 @@ def test_convolution_costs_what_it_says_in_the_types_that_are_stored(graph, kind
 
 
 def test_precisions_of_one_network_have_the_same_multiply_adds(tiny_checkpoint, tiny_onnx, tmp_path):
-    from stfpm_export.export import ExportOptions, export
+    from stfpm_export.export import ExportOptions, export_checkpoint
 
     int8 = tmp_path / "int8.onnx"
-    export(ExportOptions(tiny_checkpoint, int8, precision="int8", allow_parity_loss=True), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, int8, precision="int8", allow_parity_loss=True), print)
     one, other = count_costs(tiny_onnx), count_costs(int8)
     assert {group: cost.macs for group, cost in one.items()} == {group: cost.macs for group, cost in other.items()}
     assert one["student conv2"].macs == one["teacher conv2"].macs == 4 * 64 * 64 * 9 * 16 * 16

@@ -18,9 +18,9 @@ from stfpm_edge.model import distance, loss, normalise_images, unit
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.resume import resume_path
 from stfpm_edge.threshold import find_outliers, score_images
-from stfpm_edge.train import train
+from stfpm_edge.train import train_student
 from stfpm_eval.metrics import auroc
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_runtime import open_engine
 from stfpm_runtime.artifact.conformal import conformal_threshold
 
@@ -49,12 +49,12 @@ def options(folder, output, **changes):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("striped")
     write_good(folder / "parts", GOOD)
-    return train(options(folder / "parts", folder / "striped.safetensors"), Listener())
+    return train_student(options(folder / "parts", folder / "striped.safetensors"), Listener())
 
 
 def test_the_exported_file_tells_stained_parts_from_good_ones(trained, tmp_path):
     save_checkpoint(trained, tmp_path / "striped.safetensors")
-    export(ExportOptions(tmp_path / "striped.safetensors", tmp_path / "striped.onnx"), print)
+    export_checkpoint(ExportOptions(tmp_path / "striped.safetensors", tmp_path / "striped.onnx"), print)
     rng = np.random.default_rng(1)
     parts = np.stack([draw_striped(rng, stained) for stained in (False, True) for _ in range(24)])
     scores = open_engine(tmp_path / "striped.onnx").infer(parts)[1]
@@ -88,8 +88,8 @@ def test_the_weights_of_the_best_epoch_are_the_ones_written(tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, Setback())
-    train(replace(chosen, resume=True), Listener())
+        train_student(chosen, Setback())
+    train_student(replace(chosen, resume=True), Listener())
     checkpoint = load_checkpoint(chosen.output)
     errors = checkpoint.spec.training["validation_errors"]
     assert len(errors) == 5
@@ -120,7 +120,7 @@ def test_a_held_out_picture_far_from_the_rest_is_named_with_the_threshold_withou
         damaged[SIDE // 2 :] = (0, 255, 0)
         cv2.imwrite(str(path), damaged)
     listener = Listener()
-    spec = train(options(tmp_path / "parts", tmp_path / "m.safetensors"), listener).spec
+    spec = train_student(options(tmp_path / "parts", tmp_path / "m.safetensors"), listener).spec
     warning, remedy = (line for line in listener.said if "far above the rest" in line or "without these" in line)
     assert "2 of 8 held-out images" in warning
     assert str(first) in warning
@@ -142,5 +142,5 @@ def test_scores_that_belong_together_name_nobody(trained):
 def test_outliers_of_another_size_are_found_again(trained, tmp_path):
     stored = replace(trained.spec, training=trained.spec.training | {"held_out_outliers": {"scores": {"x": 1.0}}})
     save_checkpoint(replace(trained, spec=stored), tmp_path / "c.safetensors")
-    spec, _ = export(ExportOptions(tmp_path / "c.safetensors", tmp_path / "m.onnx", size=(48, 48)), print)
+    spec, _ = export_checkpoint(ExportOptions(tmp_path / "c.safetensors", tmp_path / "m.onnx", size=(48, 48)), print)
     assert "x" not in spec.training["held_out_outliers"].get("scores", {})

@@ -15,7 +15,7 @@ from stfpm_edge.checkpoint import load_checkpoint, load_tensors
 from stfpm_edge.cli import main
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.resume import resume_path
-from stfpm_edge.train import train
+from stfpm_edge.train import train_student
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 
 
@@ -63,7 +63,7 @@ def same(first, second):
 
 def test_training_writes_a_calibrated_checkpoint(options):
     said = Silent()
-    train(options, said)
+    train_student(options, said)
     loaded = load_checkpoint(options.output)
     spec = loaded.spec
     assert (spec.name, spec.blocks, spec.input_shape) == (options.data.name, (2, 3), (32, 32, 3))
@@ -79,15 +79,15 @@ def test_training_writes_a_calibrated_checkpoint(options):
 
 
 def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path):
-    train(options, Silent())
+    train_student(options, Silent())
     other = replace(options, output=tmp_path / "resumed.safetensors")
     with pytest.raises(KeyboardInterrupt):
-        train(other, Silent(stop_after=2))
+        train_student(other, Silent(stop_after=2))
     assert not other.output.exists()
     with pytest.raises(OutputError, match="continue it with --resume, or delete it"):
-        train(other, Silent())
+        train_student(other, Silent())
     said = Silent()
-    train(replace(other, resume=True), said)
+    train_student(replace(other, resume=True), said)
     assert any("continuing after epoch 2 of 4" in line for line in said.said)
     assert same(weights(options.output), weights(other.output))
     assert (
@@ -97,32 +97,32 @@ def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path):
 
 def test_other_options_do_not_continue_a_training(options):
     with pytest.raises(KeyboardInterrupt):
-        train(options, Silent(stop_after=1))
+        train_student(options, Silent(stop_after=1))
     said = Silent()
     with pytest.raises(OptionError, match=r"differs in lr \(was 0.1, is 0.2\)"):
-        train(replace(options, resume=True, lr=0.2), said)
+        train_student(replace(options, resume=True, lr=0.2), said)
     assert "teacher" not in said.stages  # its features are not computed before that is known
 
 
 def test_features_in_a_file_give_the_same_weights(options, tmp_path, monkeypatch):
-    train(options, Silent())
+    train_student(options, Silent())
     monkeypatch.setattr("stfpm_edge.features.MEMORY_SHARE", 0.0)
     other = replace(options, output=tmp_path / "other.safetensors")
-    train(other, Silent())
+    train_student(other, Silent())
     assert same(weights(options.output), weights(other.output))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.safetensors", "other.safetensors"]
 
 
 def test_a_seed_changes_the_student(options, tmp_path):
-    train(replace(options, epochs=1), Silent())
+    train_student(replace(options, epochs=1), Silent())
     other = replace(options, epochs=1, seed=1, output=tmp_path / "other.safetensors")
-    train(other, Silent())
+    train_student(other, Silent())
     assert not same(weights(options.output), weights(other.output))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
     with pytest.raises(TrainingError, match="not finite in epoch 1; lower the learning rate"):
-        train(replace(options, lr=1e38), Silent())
+        train_student(replace(options, lr=1e38), Silent())
     assert not options.output.exists()
 
     class Poison(Silent):
@@ -136,11 +136,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(options, Poison())
+        train_student(options, Poison())
     with pytest.raises(
         TrainingError, match=r"not finite in epoch 3; the student of epoch \d is in .*model.safetensors"
     ):
-        train(replace(options, resume=True), Silent())
+        train_student(replace(options, resume=True), Silent())
     assert load_checkpoint(options.output).spec.training["epochs"] == 2
     assert not resume_path(options.output).exists()
 
@@ -150,8 +150,8 @@ def test_a_last_batch_of_one_does_no_harm(options, tmp_path):
     seven, eight = (
         replace(options, batch_size=size, epochs=2, output=tmp_path / f"{size}.safetensors") for size in (7, 8)
     )
-    train(seven, Silent())
-    train(eight, Silent())
+    train_student(seven, Silent())
+    train_student(eight, Silent())
     assert same(weights(seven.output), weights(eight.output))
 
 
@@ -181,7 +181,7 @@ def test_options_that_make_no_sense(options, change, message):
 
 def test_a_device_that_is_not_there(options):
     with pytest.raises(OptionError, match="device cuda:99: cannot be used"):
-        train(replace(options, device="cuda:99"), Silent())
+        train_student(replace(options, device="cuda:99"), Silent())
 
 
 def command(options, *more):
@@ -248,6 +248,6 @@ def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
     seen = sum(line.startswith("epoch ") for line in err.splitlines())
     said = Silent(stop_after=seen + 2)
     with pytest.raises(KeyboardInterrupt):
-        train(replace(options, resume=True, epochs=100000), said)
+        train_student(replace(options, resume=True, epochs=100000), said)
     kept = int(next(line for line in said.said if line.startswith("continuing")).split()[3])
     assert kept in (seen, seen + 1)  # the state is written before the epoch is told of

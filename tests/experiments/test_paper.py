@@ -33,7 +33,7 @@ from benchmarks.experiments.paper.runs import (
 from benchmarks.experiments.paper.tables import BLOCK_SETS, plan, render
 from stfpm_edge.data import split_images
 from stfpm_edge.options import TrainOptions
-from stfpm_edge.train import train
+from stfpm_edge.train import train_student
 from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError
 from tiny_model import make_images
 
@@ -277,4 +277,4 @@ def test_training_takes_named_images_alone(root, job, tmp_path):
     options = TrainOptions(
         root, tmp_path / "m.safetensors", "procedural", height=64, width=64, epochs=1, batch_size=2, accept_data=True
     )
-    assert train(options, Silent(), images).spec.training["images"]["train"] == 3
+    assert train_student(options, Silent(), images).spec.training["images"]["train"] == 3

@@ -11,7 +11,7 @@ import torch
 
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_export.cli import main
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
 from stfpm_runtime import Spec, open_engine
 from stfpm_runtime.errors import OptionError, ParityError
@@ -106,7 +106,7 @@ def test_the_threshold_is_of_the_files_own_scores(tiny, tiny_onnx):
 def test_a_model_without_all_its_held_out_images_keeps_its_threshold(tiny, tmp_path):
     fewer = dataclasses.replace(tiny, held_out_images=tiny.held_out_images[:1])
     save_checkpoint(fewer, tmp_path / "m.safetensors")
-    spec, _ = export(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
+    spec, _ = export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
     assert spec.threshold == tiny.spec.threshold
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_disagrees_is_not_kept(tiny_checkpoint, tmp_path, monkeypatc
     output = tmp_path / "model.onnx"
     output.write_bytes(b"the old model")
     with pytest.raises(ParityError, match=r"away from PyTorch's on 8 images, expected at most 1.0e-04"):
-        export(ExportOptions(tiny_checkpoint, output), print)
+        export_checkpoint(ExportOptions(tiny_checkpoint, output), print)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert output.read_bytes() == b"the old model"
 
@@ -143,9 +143,11 @@ def test_the_command_beside_the_checkpoint(tiny, tmp_path, capsys):
 
 
 def test_parity_on_images_of_ones_own(tiny_checkpoint, good_images, tmp_path):
-    spec, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images), print)
+    spec, parity = export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images), print)
     assert parity.images == spec.parity["images"] == 10
-    _, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images / "000.png"), print)
+    _, parity = export_checkpoint(
+        ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images / "000.png"), print
+    )
     assert parity.images == 1
 
 

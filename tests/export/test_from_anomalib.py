@@ -20,7 +20,7 @@ from stfpm_edge.model import normalise_images
 from stfpm_edge.teacher import fingerprint
 from stfpm_export.anomalib import read_anomalib
 from stfpm_export.cli import main
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.inert_pickle import read_inert
 from stfpm_runtime import open_engine
@@ -161,7 +161,7 @@ def test_good_images_set_the_threshold_and_stay_with_it_through_the_export(tiny,
     assert spec.training["data"]["pictures"] == 10
     save_checkpoint(imported, tmp_path / "bottle.safetensors")
     assert load_checkpoint(tmp_path / "bottle.safetensors").spec == spec
-    _, parity = export(ExportOptions(tmp_path / "bottle.safetensors", tmp_path / "bottle.onnx"), print)
+    _, parity = export_checkpoint(ExportOptions(tmp_path / "bottle.safetensors", tmp_path / "bottle.onnx"), print)
     assert parity.holds
     assert parity.images == 10
 

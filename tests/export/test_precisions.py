@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_export.cli import main
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.graph.int8 import Int8, Range, quantise_weight
 from stfpm_export.graph.precision import Float16
@@ -133,8 +133,8 @@ def test_a_student_that_is_blind_somewhere_is_far_from_its_teacher(tiny):
 
 
 def test_a_batch_that_is_fixed(tiny_checkpoint, tmp_path):
-    export(ExportOptions(tiny_checkpoint, tmp_path / "free.onnx"), print)
-    export(ExportOptions(tiny_checkpoint, tmp_path / "four.onnx", batch=4), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "free.onnx"), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "four.onnx", batch=4), print)
     images = make_images(5)
     free, four = (open_engine(tmp_path / f"{name}.onnx").infer(images) for name in ("free", "four"))
     np.testing.assert_allclose(four[0], free[0], atol=1e-6)
@@ -143,7 +143,7 @@ def test_a_batch_that_is_fixed(tiny_checkpoint, tmp_path):
 
 
 def test_another_size_gets_a_threshold_of_its_own(tiny, tiny_checkpoint, tmp_path):
-    spec, parity = export(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", size=(96, 80)), print)
+    spec, parity = export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", size=(96, 80)), print)
     assert (spec.height, spec.width) == (96, 80)
     assert parity.holds
     assert spec.threshold == max(spec.held_out_scores) != tiny.spec.threshold
@@ -153,7 +153,7 @@ def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
     for precision, tolerance in (("fp32", 1e-6), ("int8", 0.2)):
         model = tmp_path / f"{precision}.onnx"
         options = ExportOptions(tiny_checkpoint, model, precision=precision, allow_parity_loss=True)
-        export(options, print)
+        export_checkpoint(options, print)
         golden = load_golden(golden_path(model))
         engine = open_engine(model)
         result = measure_parity(engine.infer, golden, engine.spec)
@@ -172,12 +172,12 @@ def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypat
     )
     said: list[str] = []
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="auto")
-    spec, parity = export(options, said.append)
+    spec, parity = export_checkpoint(options, said.append)
     passing = [line.split()[0] for line in said if " ms in " in line]
     assert parity.holds
     assert spec.precision == min(passing, key=times.__getitem__)
     monkeypatch.setattr("stfpm_export.parity.RANK_CORRELATION", 1.1)  # nothing rounded can pass
-    spec, _ = export(options, said.append)
+    spec, _ = export_checkpoint(options, said.append)
     assert spec.precision == "fp32"
     assert any("left out, its scores' rank correlation" in line for line in said)
 
@@ -186,9 +186,9 @@ def test_a_rounded_file_that_disagrees_is_not_kept_unless_allowed(tiny_checkpoin
     monkeypatch.setattr("stfpm_export.parity.RANK_CORRELATION", 1.1)
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="int8")
     with pytest.raises(ParityError, match=r"in int8 its scores' rank correlation .*--allow-parity-loss"):
-        export(options, print)
+        export_checkpoint(options, print)
     assert list(tmp_path.glob("m.*")) == []
-    spec, parity = export(dataclasses.replace(options, allow_parity_loss=True), print)
+    spec, parity = export_checkpoint(dataclasses.replace(options, allow_parity_loss=True), print)
     assert not parity.holds
     assert "rank correlation" in spec.parity["failures"][0]
     assert "rank correlation" in open_engine(tmp_path / "m.onnx").spec.parity["failures"][0]
@@ -215,7 +215,7 @@ def test_calibration_pictures_of_another_product_are_noticed(tiny, tiny_checkpoi
             checkpoint, tmp_path / "m.onnx", precision="int8", calibration=good_images, allow_parity_loss=True
         )
         said.clear()
-        export(options, said.append)
+        export_checkpoint(options, said.append)
         assert any("are they of this product" in line for line in said) == warns
 
 

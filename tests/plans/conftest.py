@@ -12,7 +12,7 @@ import pytest
 
 from plans.stand_in_cuda import StandInCuda
 from plans.stand_in_tensorrt import stand_in
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_runtime.engines.tensorrt import cuda as cuda_module
 from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions
 
@@ -80,5 +80,5 @@ def copy(tmp_path):
 
 def _export(checkpoint: Path, folder: Path, precision: str) -> Path:
     options = ExportOptions(checkpoint, folder / "tiny.onnx", precision=precision, target="tensorrt")
-    export(dataclasses.replace(options, allow_parity_loss=True), print)
+    export_checkpoint(dataclasses.replace(options, allow_parity_loss=True), print)
     return options.output

@@ -81,10 +81,10 @@ def test_the_timing_cache_is_used_again_on_the_same_kind_of_device(install, full
 
 
 def test_a_file_of_a_fixed_batch_has_its_own(install, tiny_checkpoint, tmp_path):
-    from stfpm_export.export import ExportOptions, export
+    from stfpm_export.export import ExportOptions, export_checkpoint
 
     model = tmp_path / "two.onnx"
-    export(ExportOptions(tiny_checkpoint, model, target="tensorrt", batch=2), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, model, target="tensorrt", batch=2), print)
     assert install().build(model).batches == (2, 2, 2)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 
-from stfpm_export.export import ExportOptions, export
+from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_runtime import open_engine
 from stfpm_runtime.batch.cli import main
 from stfpm_runtime.errors import ArtifactError, EngineError
@@ -18,7 +18,7 @@ from stfpm_runtime.engines.openvino import OpenVinoEngine
 @pytest.fixture(scope="module")
 def written_for_it(tmp_path_factory, tiny_checkpoint):
     path = tmp_path_factory.mktemp("openvino") / "m.onnx"
-    export(ExportOptions(tiny_checkpoint, path, target="openvino"), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, path, target="openvino"), print)
     return path
 
 

@@ -17,7 +17,7 @@ import torch
 
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.torch_engine import TorchEngine
-from stfpm_edge.train import train
+from stfpm_edge.train import train_student
 from stfpm_eval.evaluate import evaluate
 from stfpm_eval.layouts import find_products
 from stfpm_runtime.errors import ArtifactError, StfpmError, TrainingError
@@ -96,11 +96,11 @@ def run_job(job: Job) -> Result:
             train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
             device=job.device, name=product.name, accept_data=True,  # public data sets, taken as they are
         )  # fmt: skip
-        checkpoint = train(options, Silent(), product.train)
+        checkpoint = train_student(options, Silent(), product.train)
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
     figures = evaluate(TorchEngine.of(checkpoint, device), product.category)
     best = checkpoint.spec.training["best_epoch"]
-    assert isinstance(best, int), "train() writes it"
+    assert isinstance(best, int), "train_student() writes it"
     seconds = round(time.perf_counter() - started, 1)
     return Result(figures.image_auroc, figures.pixel_auroc, figures.pro, seconds, best)
 

@@ -66,14 +66,14 @@ class Backbones:
     width: int
 
     def pyramids(self, checkpoint: Checkpoint) -> list[list[str]]:
-        """The features of the chosen blocks, float32: the teacher's, the student's."""
+        """Write both pyramids; return the features of the chosen blocks, float32: the teacher's, the student's."""
         both = (checkpoint.teacher, checkpoint.student)
         stems = self.stems(self.planes(), both, checkpoint.spec.channel_order)
         names = ("teacher", "student")
         return [self._pyramid(*each) for each in zip(stems, both, names, strict=True)]
 
     def planes(self) -> str:
-        """The frame's three planes, 0 to 255, and a white one, [N, 4, H, W]. See `fold_normalisation`."""
+        """Write the frame's three planes, 0 to 255, and a white one, [N, 4, H, W]. See `fold_normalisation`."""
         node, constant = self.builder.node, self.builder.constant
         image = self.arithmetic.image(self.builder)
         planes = node("Transpose", [image], "planes/colours", perm=[0, 3, 1, 2])
@@ -89,7 +89,7 @@ class Backbones:
         return self.arithmetic.planes(self.builder, planes)
 
     def stems(self, planes: str, pyramids: Sequence[Pyramid], channel_order: str) -> list[str]:
-        """conv1 to max-pooling of teacher and student, [N, 64, H/4, W/4] each, worked out in one go."""
+        """Write conv1 to max-pooling of teacher and student, [N, 64, H/4, W/4] each, as one convolution."""
         node, builder = self.builder.node, self.builder
         activation = partial(self.arithmetic.activation, builder)
         rectified = partial(self.arithmetic.rectified, builder)
@@ -104,7 +104,7 @@ class Backbones:
         return [activation(part, like=x) for part in parts]
 
     def _pyramid(self, x: str, pyramid: Pyramid, name: str) -> list[str]:
-        """The features of the chosen blocks."""
+        """Write one pyramid; return the features of the chosen blocks."""
         features = []
         for block in range(2, max(pyramid.blocks) + 1):
             for number, unit in enumerate(pyramid.layer(block)):
@@ -114,7 +114,7 @@ class Backbones:
         return features
 
     def _residual_unit(self, x: str, unit: nn.Module, name: str) -> str:
-        """Torchvision's BasicBlock (two convolutions) or Bottleneck (three): the last one's ReLU follows the sum."""
+        """Write torchvision's BasicBlock (two convolutions) or Bottleneck (three); the last ReLU follows the sum."""
         node, builder = self.builder.node, self.builder
         activation = partial(self.arithmetic.activation, builder)
         rectified = partial(self.arithmetic.rectified, builder)

@@ -40,7 +40,7 @@ class GraphBuilder:
         return name
 
     def convolution(self, inputs: Sequence[str], name: str, kernel: int, stride: int, padding: int) -> str:
-        """A convolution of square kernel, stride and padding; inputs are what is convolved, the weight and the bias."""
+        """Add a convolution of square kernel, stride and padding; inputs are the features, the weight and the bias."""
         return self.node(
             "Conv",
             inputs,
@@ -55,7 +55,7 @@ class GraphBuilder:
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], metadata: dict[str, str]
     ) -> onnx.ModelProto:
-        """The checked model. Raises onnx's own errors for a graph that is not one: that would be a bug of ours."""
+        """Return the checked model. Raise onnx's own errors for an invalid graph: that would be a bug of ours."""
         graph = helper.make_graph(self._nodes, "stfpm", inputs, outputs, list(self._constants.values()))
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="stfpm-edge"
@@ -66,7 +66,7 @@ class GraphBuilder:
 
 
 def value_info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-    """An input's or output's name, type and shape; a text stands for a dimension that is free."""
+    """Describe an input's or output's name, type and shape; a text stands for a dimension that is free."""
     return helper.make_tensor_value_info(name, dtype, shape)
 
 

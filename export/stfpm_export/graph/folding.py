@@ -22,7 +22,7 @@ class ConvWeights(NamedTuple):
 
 
 def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> ConvWeights:
-    """A convolution and the batch norm behind it (in evaluation mode) as one convolution with a bias.
+    """Merge a convolution and the batch norm behind it (in evaluation mode) into one convolution with a bias.
 
     y = g (Wx + c - m) / sqrt(v + eps) + b, so W' = W g / sqrt(v + eps) and c' = (c - m) g / sqrt(v + eps) + b;
     worked out in float64.
@@ -40,7 +40,7 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> ConvWeights:
 
 
 def fold_normalisation(conv: ConvWeights, channel_order: str) -> ConvWeights:
-    """conv1 on normalised RGB planes, as conv1 on four raw planes: the frame's three (0 to 255) and a white one (255).
+    """Return conv1 for four raw planes, the frame's three (0 to 255) and a white one (255), without normalisation.
 
     (x / 255 - mean) / std is linear in x and 1. The zeros that conv1 pads with fall on the white plane too, so a
     padded pixel still means a normalised 0, exactly. White is 255 and not 1 so that all four planes need weights of
@@ -57,12 +57,12 @@ def fold_normalisation(conv: ConvWeights, channel_order: str) -> ConvWeights:
 
 
 def merge_convolutions(first: ConvWeights, second: ConvWeights) -> ConvWeights:
-    """Two convolutions of the same input as one; its outputs are the first's, then the second's."""
+    """Merge two convolutions of the same input into one; its outputs are the first's, then the second's."""
     return ConvWeights(np.concatenate([first.weight, second.weight]), np.concatenate([first.bias, second.bias]))
 
 
 def upsampling_matrix(size: int, small: int) -> Array:
-    """U float32 [size, small]: bilinear upsampling (half-pixel centres, edges repeated) of a line of `small` values.
+    """Compute U float32 [size, small]: bilinear upsampling (half-pixel centres, edges repeated) of `small` values.
 
     A map M [h, w] is upsampled by U_h M U_w^T, the same as PyTorch's interpolate with align_corners=False.
     """

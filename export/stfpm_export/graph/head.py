@@ -26,7 +26,7 @@ class Head:
     target: Target
 
     def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
-        """`anomaly_map` [N, H, W] and its maximum, `score` [N], of each block's features float32 [N, C, h, w].
+        """Write `anomaly_map` [N, H, W] and its maximum, `score` [N], of each block's features float32 [N, C, h, w].
 
         `widths` is each block's C.
         """
@@ -37,7 +37,7 @@ class Head:
         self.builder.node("ReduceMax", ["anomaly_map"], "score", axes=[1, 2], keepdims=0)
 
     def distance(self, teacher: str, student: str, width: int, block: int) -> str:
-        """The squared distance of the unit features, [N, h, w]; equation 1's half is in the upsampling.
+        """Write the squared distance of the unit features, [N, h, w]; equation 1's half is in the upsampling.
 
             |t/|t| - s/|s||^2  =  |t - s |t|/|s||^2 / |t|^2
 
@@ -63,14 +63,14 @@ class Head:
         return node("Reshape", [distance, shape], "distance_map")
 
     def _flat(self, features: str, width: int) -> str:
-        """[N, C, h w] for ONNX Runtime, which then reads quantised features once and not for each use of them."""
+        """Flatten to [N, C, h w] for ONNX Runtime, which then reads quantised features once and not for each use."""
         if self.target != "cpu":
             return features
         shape = self.builder.constant(f"head/{width}_channels", np.asarray([0, width, -1], np.int64))
         return self.builder.node("Reshape", [features, shape], f"{features}/flat")
 
     def _sum_of_squares(self, x: str, width: int, name: str) -> str:
-        """Over the channels of [N, C, h, w]: [N, 1, h, w], or [N, 1, h w] of what is flat.
+        """Sum the squares over the channels of [N, C, h, w]: [N, 1, h, w], or [N, 1, h w] where it is flat.
 
         ONNX Runtime's sums along an axis that is not the last are slow; a product with a row of ones is the same.
         """
@@ -81,7 +81,7 @@ class Head:
         return self.builder.node("MatMul", [ones, square], f"{name}/squares")
 
     def upsampled(self, distance: str, block: int, *, first: bool) -> str:
-        """A block's map in the input's size, [N, H, W], by two constant matrices."""
+        """Write a block's map in the input's size, [N, H, W], by two constant matrices."""
         name = f"head/block{block}"
         rows, columns = self.sides(block)
         tall = self.builder.constant(f"{name}/rows", 0.5 * upsampling_matrix(self.spec.height, rows))
@@ -97,7 +97,7 @@ class Head:
         )
 
     def sides(self, block: int) -> tuple[int, int]:
-        """Height and width of block b's maps: conv1, max-pooling and all blocks but conv2_x halve, rounding up."""
+        """Return (height, width) of block b's maps: conv1, max-pooling and all blocks but conv2_x halve, rounded up."""
         height, width = self.spec.height, self.spec.width
         for _ in range(block):
             height, width = (height + 1) // 2, (width + 1) // 2

@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Of a quantised activation."""
+    """Scale and zero point of a quantised activation."""
 
     scale: np.float32
     zero_point: np.uint8 | np.int8
@@ -43,7 +43,7 @@ class Int8(Float32):
     precision = "int8"
 
     def __init__(self, ranges: Mapping[str, Range], target: Target) -> None:
-        """`ranges` holds what a calibration saw of every activation of the float graph."""
+        """Take the range of every activation of the float graph, as a calibration measured it."""
         super().__init__()
         self._ranges = ranges
         self._target = target
@@ -51,11 +51,11 @@ class Int8(Float32):
         self.image_type = np.dtype(np.float32 if target == "tensorrt" else np.uint8)
 
     def image(self, builder: GraphBuilder) -> str:
-        """The frame's bytes are quantised already, by a scale of 1. TensorRT's int8 has no room for 255."""
+        """Take the frame's bytes as quantised by a scale of 1. TensorRT's int8 cannot represent 255."""
         return super().image(builder) if self._target == "tensorrt" else "image"
 
     def planes(self, builder: GraphBuilder, planes: str) -> str:
-        """See `image`."""
+        """Dequantise the planes by a scale of 1, see `image`."""
         if self._target == "tensorrt":
             return planes
         return self._dequantise(builder, planes, "planes/values", Scale(np.float32(1), np.uint8(0)))
@@ -63,7 +63,7 @@ class Int8(Float32):
     def convolution(
         self, builder: GraphBuilder, x: str, weights: ConvWeights, name: str, stride: int, padding: int
     ) -> str:
-        """int8 weights; the bias in the product of both scales, as int32, which is what integers are summed to."""
+        """Write int8 weights; the bias is int32 in the product of both scales, as is the sum of integer products."""
         if x not in self._scales:  # TensorRT's conv1
             return super().convolution(builder, x, weights, name, stride, padding)
         values, scale = quantise_weight(weights.weight)
@@ -81,13 +81,13 @@ class Int8(Float32):
         return self._requantise(builder, x, x, self._scale(self._ranges[x]) if like is None else self._scales[like])
 
     def rectified(self, builder: GraphBuilder, x: str, name: str) -> str:
-        """uint8 with zero point 0 clips what is below 0 by itself; ONNX Runtime sums in integers only without ReLU."""
+        """Quantise instead of a ReLU: uint8 clips at 0, and ONNX Runtime sums in integers only without a ReLU."""
         if self._target != "cpu":
             return super().rectified(builder, x, name)
         return self._requantise(builder, x, name, self._scale(self._ranges[name]))
 
     def residual_branch(self, builder: GraphBuilder, x: str) -> str:
-        """See Target."""
+        """Quantise the branch where the target wants that, see `Target`."""
         return self.activation(builder, x) if self._target == "cpu" else x
 
     def _requantise(self, builder: GraphBuilder, x: str, name: str, scale: Scale) -> str:
@@ -116,7 +116,7 @@ class Int8(Float32):
     def _dequantised_constant(
         self, builder: GraphBuilder, name: str, values: npt.NDArray[np.signedinteger], scale: npt.NDArray[np.float32]
     ) -> str:
-        """A constant of integers and its scale for each index of the first axis, as the float tensor that they mean."""
+        """Write integers and their scale for each index of the first axis, as the float tensor that they represent."""
         constants = [
             builder.constant(f"{name}/integers", values),
             builder.constant(f"{name}/scale", scale),
@@ -126,7 +126,7 @@ class Int8(Float32):
 
 
 def quantise_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """int8 [C_out, C_in, k, k], -127 to 127, and float32 [C_out] scales whose product is nearest to the weight."""
+    """Return int8 [C_out, C_in, k, k], -127 to 127, and float32 [C_out]: their product is nearest to the weight."""
     largest = np.abs(weight).max(axis=(1, 2, 3))
     scale = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
     return np.rint(weight / scale.reshape(-1, 1, 1, 1)).clip(-127, 127).astype(np.int8), scale

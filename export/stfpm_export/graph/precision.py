@@ -2,7 +2,7 @@
 
     fp32  float32 everywhere
     fp16  float16 weights and activations from the frame to the features
-    int8  QuantizeLinear/DequantizeLinear pairs around every convolution (see `quantisation`)
+    int8  QuantizeLinear/DequantizeLinear pairs around every convolution (see `int8`)
 
 The head is float32 in all of them: 1 - cos has no digits left in half precision.
 """
@@ -19,48 +19,48 @@ from .folding import ConvWeights
 
 
 class Float32:
-    """Everything as it is. Keeps the names of the activations, which a calibration measures."""
+    """float32 everywhere. Keeps the names of the activations, whose ranges a calibration measures."""
 
     precision = "fp32"
     image_type: npt.DTypeLike = np.float32
-    """What `image` is of, and the planes are."""
+    """The type of the result of `image`, and of the planes."""
 
     def __init__(self) -> None:
         self.activations: list[str] = []
-        """What `activation` was called with."""
+        """The names that `activation` was called with."""
 
     def image(self, builder: GraphBuilder) -> str:
-        """The uint8 frames [N, H, W, 3], 0 to 255, as planes are made of. TensorRT does nothing with bytes but this."""
+        """Cast the uint8 frames [N, H, W, 3], 0 to 255, to the planes' type: all that TensorRT does with bytes."""
         return builder.node("Cast", ["image"], "planes/float", to=FLOAT)
 
     def planes(self, builder: GraphBuilder, planes: str) -> str:
-        """Planes [N, 4, H, W] as conv1 takes them."""
+        """Return the planes [N, 4, H, W] as conv1 takes them."""
         return planes
 
     def convolution(
         self, builder: GraphBuilder, x: str, weights: ConvWeights, name: str, stride: int, padding: int
     ) -> str:
-        """A convolution of an activation; what comes out is no activation yet."""
+        """Write a convolution of an activation; its result is not an activation yet."""
         weight = builder.constant(f"{name}/weight", self._cast(weights.weight))
         bias = builder.constant(f"{name}/bias", self._cast(weights.bias))
         return builder.convolution([x, weight, bias], name, weights.weight.shape[2], stride, padding)
 
     def activation(self, builder: GraphBuilder, x: str, like: str | None = None) -> str:
-        """A tensor that convolutions and sums may read; its values are among those of `like`, where that is given."""
+        """Make a tensor readable by convolutions and sums; its values are among those of `like`, if given."""
         if like is None:
             self.activations.append(x)
         return x
 
     def rectified(self, builder: GraphBuilder, x: str, name: str) -> str:
-        """The activation max(x, 0)."""
+        """Write the activation max(x, 0)."""
         return self.activation(builder, builder.node("Relu", [x], name))
 
     def residual_branch(self, builder: GraphBuilder, x: str) -> str:
-        """A convolution's result that is added to a shortcut."""
+        """Make an activation of a convolution's result that is added to a shortcut."""
         return self.activation(builder, x)
 
     def features(self, builder: GraphBuilder, x: str) -> str:
-        """An activation in float32, for the head."""
+        """Return an activation in float32, for the head."""
         return x
 
     def _cast(self, array: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -74,11 +74,11 @@ class Float16(Float32):
     image_type: npt.DTypeLike = np.float16
 
     def image(self, builder: GraphBuilder) -> str:
-        """0 to 255 are exact in float16."""
+        """Cast the bytes to float16, in which 0 to 255 are exact."""
         return builder.node("Cast", ["image"], "planes/half", to=FLOAT16)
 
     def features(self, builder: GraphBuilder, x: str) -> str:
-        """Back to float32."""
+        """Cast an activation back to float32."""
         return builder.node("Cast", [x], f"{x}/float", to=FLOAT)
 
     def _cast(self, array: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
