@@ -272,7 +272,7 @@ def test_wrong_tokens_are_logged_once_and_slowed_down(serve, caplog):
     began_s = time.monotonic()
     assert (
         post(port, Authorization="Bearer the right token, long")[0] == 504
-    )  # at once, after failures of the same address
+    )  # at once, in spite of them
     assert time.monotonic() - began_s < 0.8 + 0.05
 
 
