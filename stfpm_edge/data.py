@@ -52,12 +52,12 @@ def read_images(
     bits: int | None = None,
     skip_unreadable: bool,
     report: Callable[[str], None],
-    look: Callable[[Path, Image], None] | None = None,
+    on_read: Callable[[Path, Image], None] | None = None,
 ) -> tuple[Image, list[Path]]:
     """Read pictures as uint8 [N, height, width, 3], BGR, and return the paths of those that could be read.
 
     Each that cannot be read is named to `report`. Unless they may be skipped, they are a DataError. `bits` is the
-    number of bits that the values of 16-bit pictures use. `look` is called with the path and the full picture, uint8
+    number of bits that the values of 16-bit pictures use. `on_read` is called with the path and the full picture, uint8
     [H, W, 3], BGR, of each that can be read.
     """
     images, read = [], []
@@ -66,8 +66,8 @@ def read_images(
             frame = read_image(path, bits=bits)
             images.append(preprocess(frame, height, width))
             read.append(path)
-            if look:
-                look(path, frame)
+            if on_read:
+                on_read(path, frame)
         except ImageError as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
             report(f"{'skipped' if skip_unreadable else 'unreadable'}: {reason}")

@@ -11,7 +11,6 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +22,7 @@ from stfpm_runtime.imaging.images import SUFFIXES, survey_folder, why_left_out
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .data import find_good_images, read_images
-from .picture_facts import Picture, picture_facts
+from .picture_facts import DataReport, Picture, picture_facts
 
 MIN_PICTURES = 10
 """Fewer pictures to train on, those held out included, are doubtful."""
@@ -52,64 +51,6 @@ SHOWN = 5
 """Names that a line of the table or a doubt lists, at the most."""
 
 
-@dataclass(frozen=True)
-class DataReport:
-    """What was found in a folder of good pictures. All paths are relative to `folder`."""
-
-    folder: Path
-    pictures: tuple[Picture, ...]
-    """The pictures that are used."""
-    unreadable: tuple[str, ...] = ()
-    """Pictures that were left out because they cannot be read."""
-    unopened: tuple[str, ...] = ()
-    """Links that lead nowhere, and files and folders that cannot be opened, each with the reason."""
-    other_suffixes: tuple[tuple[str, int], ...] = ()
-    """Files that are left out because of their suffix: (suffix in lower case, number of files)."""
-    files_sha256: str = ""
-    """SHA-256 over the contents of all picture files that were found, the unreadable ones included."""
-
-    @property
-    def folders(self) -> Counter[str]:
-        """Return the number of pictures in each folder; `.` is the folder itself."""
-        return Counter(Path(picture.path).parent.as_posix() for picture in self.pictures)
-
-    @property
-    def sizes(self) -> Counter[tuple[int, int]]:
-        """Return the number of pictures of each (width, height), in pixels."""
-        return Counter((picture.width, picture.height) for picture in self.pictures)
-
-    @property
-    def kinds(self) -> Counter[str]:
-        """Return the number of pictures of each bit depth and colour, say `8-bit colour`."""
-        return Counter(picture.kind for picture in self.pictures)
-
-    @property
-    def duplicates(self) -> tuple[str, ...]:
-        """Return the pictures whose pixels all equal those of a picture before them."""
-        seen: set[str] = set()
-        return tuple(p.path for p in self.pictures if p.digest in seen or seen.add(p.digest))  # type: ignore[func-returns-value]
-
-    def named(self, fact: str) -> tuple[str, ...]:
-        """Return the pictures for which a boolean attribute of Picture is true."""
-        return tuple(picture.path for picture in self.pictures if getattr(picture, fact))
-
-    def provenance(self) -> dict[str, object]:
-        """Return the essentials for a model's provenance, as plain JSON data."""
-        return {
-            "files_sha256": self.files_sha256,
-            "pictures": len(self.pictures),
-            "folders": dict(self.folders.most_common(20)),
-            "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.most_common(20)},
-            "kinds": dict(self.kinds),
-            "duplicates": len(self.duplicates),
-            "near_black": len(self.named("is_near_black")),
-            "constant": len(self.named("is_constant")),
-            "unreadable": list(self.unreadable[:100]),
-            "unopened": list(self.unopened[:100]),
-            "other_suffixes": dict(self.other_suffixes),
-        }
-
-
 def read_good_images(
     folder: Path,
     height: int,
@@ -134,7 +75,7 @@ def read_good_images(
     root = folder / "train" / "good" if paths is None and (folder / "train" / "good").is_dir() else folder
     images, read = read_images(
         chosen, height, width, bits=bits, skip_unreadable=skip_unreadable, report=report,
-        look=lambda path, frame: facts.append(picture_facts(path, frame, _relative(path, root), bits)),
+        on_read=lambda path, frame: facts.append(picture_facts(path, frame, _relative(path, root), bits)),
     )  # fmt: skip
     unreadable = tuple(_relative(path, root) for path in sorted(set(chosen) - set(read)))
     unopened, suffixes = left_out(root) if paths is None else ((), ())

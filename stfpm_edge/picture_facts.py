@@ -1,10 +1,11 @@
-"""Facts of one picture that tell whether it fits into a training set."""
+"""Facts of pictures that tell whether they fit into a training set: of each picture, and of a folder of them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,64 @@ class Picture:
     is_constant: bool = False
     has_two_levels: bool = False
     """Whether only two levels occur, as in a mask."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found in a folder of good pictures. All paths are relative to `folder`."""
+
+    folder: Path
+    pictures: tuple[Picture, ...]
+    """The pictures that are used."""
+    unreadable: tuple[str, ...] = ()
+    """Pictures that were left out because they cannot be read."""
+    unopened: tuple[str, ...] = ()
+    """Links that lead nowhere, and files and folders that cannot be opened, each with the reason."""
+    other_suffixes: tuple[tuple[str, int], ...] = ()
+    """Files that are left out because of their suffix: (suffix in lower case, number of files)."""
+    files_sha256: str = ""
+    """SHA-256 over the contents of all picture files that were found, the unreadable ones included."""
+
+    @property
+    def folders(self) -> Counter[str]:
+        """Return the number of pictures in each folder; `.` is the folder itself."""
+        return Counter(Path(picture.path).parent.as_posix() for picture in self.pictures)
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Return the number of pictures of each (width, height), in pixels."""
+        return Counter((picture.width, picture.height) for picture in self.pictures)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Return the number of pictures of each bit depth and colour, say `8-bit colour`."""
+        return Counter(picture.kind for picture in self.pictures)
+
+    @property
+    def duplicates(self) -> tuple[str, ...]:
+        """Return the pictures whose pixels all equal those of a picture before them."""
+        seen: set[str] = set()
+        return tuple(p.path for p in self.pictures if p.digest in seen or seen.add(p.digest))  # type: ignore[func-returns-value]
+
+    def named(self, fact: str) -> tuple[str, ...]:
+        """Return the pictures for which a boolean attribute of Picture is true."""
+        return tuple(picture.path for picture in self.pictures if getattr(picture, fact))
+
+    def provenance(self) -> dict[str, object]:
+        """Return the essentials for a model's provenance, as plain JSON data."""
+        return {
+            "files_sha256": self.files_sha256,
+            "pictures": len(self.pictures),
+            "folders": dict(self.folders.most_common(20)),
+            "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.most_common(20)},
+            "kinds": dict(self.kinds),
+            "duplicates": len(self.duplicates),
+            "near_black": len(self.named("is_near_black")),
+            "constant": len(self.named("is_constant")),
+            "unreadable": list(self.unreadable[:100]),
+            "unopened": list(self.unopened[:100]),
+            "other_suffixes": dict(self.other_suffixes),
+        }
 
 
 def picture_facts(path: Path, frame: Image, name: str, declared_bits: int | None = None) -> Picture:

@@ -1,4 +1,4 @@
-"""A checkpoint run by PyTorch, as an engine: the yardstick that exported files are measured against."""
+"""A checkpoint run by PyTorch, as an engine: the reference that exported files are compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One checkpoint in one precision: written, calibrated and proven. `--precision auto` makes several and takes one."""
+"""One checkpoint in one precision: write, calibrate and prove it. `--precision auto` does so for several precisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyTorch says of real images: the yardstick that every export of a checkpoint is held against."""
+"""PyTorch's results on real images: the reference that every export of a checkpoint is compared with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What this machine does with a model: which engines there are, how far each is from PyTorch, how fast it is.
+"""Trials of every engine of this machine on a model: its agreement with PyTorch and its latency.
 
-Each trial is one engine on one file. A trial that fails is a line of the report, not the end of it.
+Each trial is one engine on one file. A trial that fails is a line of the report; the other trials go on.
 """
 
 from __future__ import annotations

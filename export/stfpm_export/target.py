@@ -1,15 +1,15 @@
-"""Who is to run a file, and in which precision. Every engine runs every file, each its own the fastest."""
+"""The engine that a file is made for, and its precision. Every engine runs every file, its own files the fastest."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Target = Literal["cpu", "openvino", "tensorrt"]
-"""What the engines want differently:
+"""The engine that a file is made for. The graphs differ in this:
 
     cpu       ONNX Runtime. Quantises what is added to a shortcut too, or its integer sum is not used; sums over
               channels by a product with ones.
-    openvino  Leaves the summand in float: sum and ReLU run inside the convolution, before anything is rounded.
+    openvino  Leaves the residual branch in float: sum and ReLU run inside the convolution, before anything is rounded.
     tensorrt  As openvino; quantised activations are int8 with zero point 0, conv1 stays float: it takes no others.
 """
 

@@ -64,8 +64,8 @@ class SceneFormulas:
 
         layers = BODIES + 1
         texture = torch.randint(TEXTURES, (count, layers), generator=generator, device=device)
-        material = self._materials(texture, generator)
-        picture, texture_map = material[:, 0], texture[:, :1, None].expand(-1, self.side, self.side)
+        coloured = self._colour_layers(texture, generator)
+        picture, texture_map = coloured[:, 0], texture[:, :1, None].expand(-1, self.side, self.side)
         contour_map = torch.zeros_like(texture_map)
         lamp = uniform(0, 2 * math.pi, 1, 1)
         shadow_depth = uniform(0, 0.8, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.5)
@@ -77,7 +77,7 @@ class SceneFormulas:
             inside = (0.5 - distance).clamp(0, 1)[:, None]
             shadow = F.avg_pool2d(torch.roll(inside, (3, 2), (2, 3)), 5, 1, 2)
             picture = picture - (picture - LOW) * shadow_depth * shadow
-            body = material[:, layer] + self._bevel(distance, lamp, uniform)[:, None]
+            body = coloured[:, layer] + self._bevel(distance, lamp, uniform)[:, None]
             picture = picture + (body - picture) * inside
             within = distance < 0
             texture_map = torch.where(within, texture[:, layer, None, None], texture_map)
@@ -87,15 +87,15 @@ class SceneFormulas:
         picture = picture * (1 + 0.25 * ramp) + uniform(0, 0.15, 1, 1, 1) * noise
         return Scenes(picture.clamp(LOW, HIGH), texture_map, contour_map)
 
-    def _materials(self, texture: Tensor, generator: torch.Generator) -> Tensor:
+    def _colour_layers(self, texture: Tensor, generator: torch.Generator) -> Tensor:
         """Draw textures in two colours each, float32 [N, layers, 3, side, side]."""
         count, layers = texture.shape
         fields = self.textures.draw(texture.flatten(), generator).view(count, layers, 1, self.side, self.side)
         shape = (count, layers, 3, 1, 1)
         base, other = torch.randn(2, *shape, generator=generator, device=texture.device)
         grey = torch.randn(count, layers, 1, 1, 1, generator=generator, device=texture.device)
-        subsample_evenly = 0.1 + 0.9 * torch.rand(count, layers, 1, 1, 1, generator=generator, device=texture.device)
-        colours: Tensor = 0.5 * base + 0.7 * grey + subsample_evenly * fields * (0.4 * other + 0.5)
+        contrast = 0.1 + 0.9 * torch.rand(count, layers, 1, 1, 1, generator=generator, device=texture.device)
+        colours: Tensor = 0.5 * base + 0.7 * grey + contrast * fields * (0.4 * other + 0.5)
         return colours
 
     def _distance(self, contour: Tensor, uniform: _Uniform) -> Tensor:

@@ -126,7 +126,7 @@ def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lamb
             saved = time.monotonic()
     teacher = model.pyramid.eval().requires_grad_(False)
     about = {**options.identity(), **pretext.reached(model), "made_by": "stfpm-pretrain"}
-    # Names alone: this machine's folders tell nobody anything.
+    # Names alone: this machine's folders mean nothing elsewhere.
     about |= {name: Path(about[name]).name for name in ("images", "start")}
     write_teacher(teacher, options.output, about)
     unfinished.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ def test_a_plain_folder_is_all_its_pictures_in_order(tmp_path):
     ("folders", "message"),
     [((), "no pictures in it"), (("test/broken",), "has test/ but no train/good/"), (("train",), "has train/ but no")],
 )
-def test_folders_that_will_not_do(tmp_path, folders, message):
+def test_unusable_folders_are_refused(tmp_path, folders, message):
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DataError, match=message):

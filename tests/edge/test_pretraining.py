@@ -46,7 +46,7 @@ def test_a_seed_decides_the_formulas_and_another_the_pictures():
 
 
 def test_labels_and_pictures_lie_on_each_other():
-    """Within one material a picture is smoother than across a body's edge."""
+    """Within one texture a picture is smoother than across a body's edge."""
     scenes = draw(count=16)
     steps = (scenes.pictures[..., 1:] - scenes.pictures[..., :-1]).abs().mean(dim=1)
     edge = scenes.contours[..., 1:] != scenes.contours[..., :-1]
@@ -122,7 +122,7 @@ def test_an_interrupted_one_goes_on_to_the_same_weights(tmp_path, monkeypatch):
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
 
 
-def test_it_goes_on_from_a_teacher(tmp_path):
+def test_pretraining_starts_from_a_given_teacher(tmp_path):
     first = pretrain(options(tmp_path))
     path = tmp_path / "first.safetensors"
     (tmp_path / "t.safetensors").rename(path)

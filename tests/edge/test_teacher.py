@@ -106,6 +106,6 @@ def test_other_files(tmp_path, name, message):
 
 def test_a_download_that_fails_says_how_to_do_without(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(ArtifactError, match=r"resnet18-\w+\.pth cannot be downloaded .* give it as --teacher PATH"):
         load_teacher("imagenet", "resnet18", (2,))

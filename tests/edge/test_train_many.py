@@ -98,7 +98,7 @@ def test_seeds_give_mean_and_deviation(plant, tmp_path, capsys):
         ),
     ],
 )
-def test_wishes_that_cannot_be_met_are_refused(plant, tmp_path, monkeypatch, capsys, more, message):
+def test_options_that_contradict_one_another_are_refused(plant, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # a CPU of before bfloat16
     assert main([str(plant), *QUICK, *more]) == 1

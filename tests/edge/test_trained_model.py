@@ -132,7 +132,7 @@ def test_a_held_out_picture_far_from_the_rest_is_named_with_the_threshold_withou
     assert f"without these images it would be {rest[-1]:.4g}" in remedy
 
 
-def test_scores_that_belong_together_name_nobody(trained):
+def test_scores_close_to_one_another_give_no_outliers(trained):
     assert trained.spec.training["held_out_outliers"] == {}
     assert find_outliers([0.2, 0.2, 0.2, 0.2, 0.25]) == []  # nearly equal: 5% of the median counts as the deviation
     assert find_outliers([0.1, 0.2, 9.0]) == []  # too few to tell

@@ -133,7 +133,7 @@ def test_a_file_that_disagrees_is_not_kept(tiny_checkpoint, tmp_path, monkeypatc
     assert output.read_bytes() == b"the old model"
 
 
-def test_the_command_beside_the_checkpoint(tiny, tmp_path, capsys):
+def test_the_command_writes_next_to_the_checkpoint(tiny, tmp_path, capsys):
     save_checkpoint(tiny, tmp_path / "cap.safetensors")
     assert main([str(tmp_path / "cap.safetensors")]) == 0
     out, err = capsys.readouterr()
@@ -142,7 +142,7 @@ def test_the_command_beside_the_checkpoint(tiny, tmp_path, capsys):
     assert (tmp_path / "cap.onnx").stat().st_mode & 0o044  # others may read it: the line runs as another user
 
 
-def test_parity_on_images_of_ones_own(tiny_checkpoint, good_images, tmp_path):
+def test_parity_on_given_images(tiny_checkpoint, good_images, tmp_path):
     spec, parity = export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", images=good_images), print)
     assert parity.images == spec.parity["images"] == 10
     _, parity = export_checkpoint(

@@ -1,4 +1,4 @@
-"""Calibration of int8: what values each activation takes on good images."""
+"""Calibration of int8: the range of each activation on good images."""
 
 from __future__ import annotations
 

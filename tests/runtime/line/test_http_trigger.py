@@ -48,7 +48,7 @@ def post(port: int, body: bytes = b"", path: str = "/trigger/left", **headers: s
 
 @pytest.fixture
 def serve():
-    """A server without a line; nobody waits for its triggers."""
+    """A server without a line: no camera worker takes its triggers."""
     servers = []
 
     def serve(answer_s: float = 0.05, **options) -> tuple[int, QueuedTrigger]:
@@ -270,7 +270,9 @@ def test_wrong_tokens_are_logged_once_and_slowed_down(serve, caplog):
     lines = [record.getMessage() for record in caplog.records if "token" in record.getMessage()]
     assert lines == ["a wrong token came from 127.0.0.1"]
     began_s = time.monotonic()
-    assert post(port, Authorization="Bearer the right token, long")[0] == 504  # at once, whoever failed before
+    assert (
+        post(port, Authorization="Bearer the right token, long")[0] == 504
+    )  # at once, in spite of them
     assert time.monotonic() - began_s < 0.8 + 0.05
 
 

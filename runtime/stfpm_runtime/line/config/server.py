@@ -27,7 +27,7 @@ class ServerOptions:
         if not (separator and host and port.isdecimal() and int(port) < 65536):
             raise MistakeError("listen", f"got {self.listen!r}; expected HOST:PORT")
         if not self.token and not self.is_local:
-            raise MistakeError("listen", f"{host} can be reached by others; expected the key token beside it")
+            raise MistakeError("listen", f"{host} can be reached by others; expected the key token too")
         if not self.is_local and len(self.token) < TOKEN_LENGTH:
             expected = f"expected {TOKEN_LENGTH} or more, because others can reach {host}: openssl rand -hex 16"
             raise MistakeError("token", f"got {len(self.token)} characters; {expected}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stfpm_runtime.line.journal.rows import EventRow
 from stfpm_runtime.line.journal.what_if import WhatIf
@@ -195,54 +195,6 @@ class Health(BaseModel):
 
     status: Literal["ok", "failing"]
     problems: list[str]
-
-
-class _Values(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-def _parse_flag(value: object) -> object:
-    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
-
-
-class PictureQuery(_Values):
-    """How the newest picture is drawn."""
-
-    map: Annotated[bool, BeforeValidator(_parse_flag), Field(description="with the anomaly map")] = True
-    width: int = Field(960, ge=64, le=4096, description="the most pixels")
-
-
-class KeptQuery(_Values):
-    """Which picture of a verdict is sent."""
-
-    kind: Literal["picture", "overlay"] = Field("overlay", description="the original, or with the anomaly map")
-    width: int = Field(0, ge=0, le=4096, description="the most pixels; 0: as it was kept")
-
-
-class ScoresQuery(_Values):
-    """How many scores are sent."""
-
-    last: int = Field(300, ge=1, le=1000, description="the most scores")
-
-
-class RejectsQuery(_Values):
-    """How many verdicts are sent."""
-
-    last: int = Field(24, ge=1, le=60, description="the most verdicts")
-
-
-class EventsQuery(_Values):
-    """How many events are sent."""
-
-    last: int = Field(50, ge=1, le=500, description="the most events")
-
-
-class ThresholdQuery(_Values):
-    """A threshold to try."""
-
-    threshold: float = Field(ge=-1e9, le=1e9, allow_inf_nan=False, description="scores above it are rejected")
-    camera: str = Field("", max_length=200, description="this camera only; empty: all")
-    region: str = Field("", max_length=200, description="this region only; empty: all")
 
 
 class ThresholdBody(BaseModel):

@@ -1,4 +1,4 @@
-"""Pictures as JPEG, drawn when somebody asks, and once for all who ask."""
+"""A cache of the pictures that the dashboard shows, encoded as JPEG."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from stfpm_runtime.line.observers.status import LatestVerdict
 
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]
 KEPT = 32
-"""Drawn pictures: one each of what is looked at."""
+"""The most pictures in the cache; the oldest is dropped first."""
 Key = tuple[str, str, int, bool, int]
-"""Camera, region, the verdict's number, whether with the map, width."""
+"""Camera, region, the verdict's number, whether the map is drawn, width."""
 
 
 class JpegCache:
-    """Draws one picture at a time: whoever looks must not take the line's cores."""
+    """Draws one picture at a time, so that viewers do not take the line's cores. All methods are for any thread."""
 
     def __init__(self) -> None:
-        self._one = threading.Lock()  # the loop has no part in it
+        self._lock = threading.Lock()  # the loop's thread never takes it
         self._drawn: OrderedDict[Key, bytes] = OrderedDict()
 
     def draw(self, latest: LatestVerdict, with_map: bool, width: int) -> bytes:
-        """The newest picture of a place, at most so wide, with its map or without."""
+        """Return the picture of a verdict as JPEG, at most `width` pixels wide, with its anomaly map or without."""
         entry = latest.row
         key = entry.camera, entry.region, entry.seq, with_map, width
-        with self._one:
+        with self._lock:
             if key not in self._drawn:
                 self._drawn[key] = _draw(latest, with_map, width)
                 while len(self._drawn) > KEPT:
@@ -38,14 +38,14 @@ class JpegCache:
             return self._drawn[key]
 
     def shrink(self, data: bytes, width: int) -> bytes:
-        """A picture file, at most so wide, as JPEG; the same bytes where it cannot be read."""
-        with self._one:
+        """Return a picture file as JPEG, at most `width` pixels wide; the same bytes where it cannot be read."""
+        with self._lock:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             return data if image is None else _jpeg(fit(image, width))  # type: ignore[arg-type]
 
 
 def fit(image: Image, width: int) -> Image:
-    """The image uint8 [H, W, 3], at most so wide and twice so high."""
+    """Shrink an image, uint8 [H, W, 3], to at most `width` pixels wide and twice as many high, and return it."""
     scale = min(1.0, width / image.shape[1], 2 * width / image.shape[0])
     if scale == 1.0:
         return image
@@ -54,8 +54,8 @@ def fit(image: Image, width: int) -> Image:
 
 
 def _draw(latest: LatestVerdict, with_map: bool, width: int) -> bytes:
-    assert latest.image is not None, "asked before"
-    small = fit(latest.image, width)  # first: the rest is cheap then
+    assert latest.image is not None, "the caller has checked it"
+    small = fit(latest.image, width)  # first, so that drawing and encoding are cheap
     if not with_map:
         return _jpeg(small)
     verdict, decision = latest.verdict, latest.row.decision  # the decision after the debounce

@@ -7,30 +7,25 @@ request. `stfpm_runtime.line.web.app` is imported first, and reports a missing p
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 
 from stfpm_runtime.line.journal.what_if import WhatIf
 
 from .fields import (
     Events,
-    EventsQuery,
     Health,
-    KeptQuery,
     ModelBody,
     ModelInUse,
     Models,
-    PictureQuery,
     Refusal,
     Rejects,
-    RejectsQuery,
     Scores,
-    ScoresQuery,
     Status,
     ThresholdBody,
-    ThresholdQuery,
     ThresholdResult,
 )
 from .metrics import MEDIA_TYPE, metrics_text
@@ -50,8 +45,23 @@ async def require_token(request: Request) -> None:
         raise HTTPException(403, "changes need a token; set the key token in the table [dashboard]")
 
 
+async def refuse_unknown(request: Request) -> None:
+    """Raise HTTPException for a query with a name that the route does not have."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    if unknown := [name for name in request.query_params if name not in known]:
+        raise HTTPException(400, f"unknown: {unknown[0][:60]!r}; expected {', '.join(known) or 'none'}")
+
+
+def parse_flag(value: object) -> object:
+    """Return a flag of a query, which is true or false and nothing else."""
+    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
+
+
 View = Annotated[LineView, Depends(view_of)]
 Name = Annotated[str, Path(min_length=1, max_length=200)]
+Scope = Annotated[str, Query(max_length=200, description="only this one; empty: all")]
+Threshold = Annotated[float, Query(ge=-1e9, le=1e9, allow_inf_nan=False, description="scores above it are rejected")]
+Flag = Annotated[bool, BeforeValidator(parse_flag)]
 REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request is refused, and why.", "model": Refusal},
     503: {"description": "The journal or a file cannot be read.", "model": Refusal},
@@ -60,7 +70,7 @@ JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "d
 KEPT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "The picture."}
 }
-router = APIRouter(responses=REFUSED)
+router = APIRouter(responses=REFUSED, dependencies=[Depends(refuse_unknown)])
 open_router = APIRouter()
 CHANGE = [Depends(require_token)]
 
@@ -72,42 +82,49 @@ def status(view: View, request: Request) -> dict[str, Any]:
 
 
 @router.get("/api/scores/{camera}/{region}", response_model=Scores)
-def scores(view: View, camera: Name, region: Name, query: Annotated[ScoresQuery, Query()]) -> dict[str, Any]:
+def scores(view: View, camera: Name, region: Name, last: Annotated[int, Query(ge=1, le=1000)] = 300) -> dict[str, Any]:
     """Return the newest scores of a place, the oldest first."""
-    return {"scores": list(view.place(camera, region).recent)[-query.last :]}
+    return {"scores": list(view.place(camera, region).recent)[-last:]}
 
 
 @router.get("/api/live/{camera}/{region}", response_class=Response, responses=JPEG)
-def live(view: View, camera: Name, region: Name, query: Annotated[PictureQuery, Query()]) -> Response:
+def live(
+    view: View, camera: Name, region: Name, map: Flag = True, width: Annotated[int, Query(ge=64, le=4096)] = 960
+) -> Response:
     """Return the newest picture of a place, and in the header X-Verdict-Record the verdict that it belongs to."""
-    data, verdict = view.draw_newest(camera, region, query.map, query.width)
+    data, verdict = view.draw_newest(camera, region, map, width)
     headers = {"X-Verdict": str(verdict["seq"]), "X-Verdict-Record": json.dumps(verdict)}
     return Response(data, headers=headers, media_type="image/jpeg")
 
 
 @router.get("/api/rejects", response_model=Rejects)
-def rejects(view: View, query: Annotated[RejectsQuery, Query()]) -> dict[str, Any]:
+def rejects(view: View, last: Annotated[int, Query(ge=1, le=60)] = 24) -> dict[str, Any]:
     """Return the last parts that were not passed, the newest first."""
-    return {"rejects": view.rejects(query.last)}
+    return {"rejects": view.rejects(last)}
 
 
 @router.get("/api/pictures/{seq}", response_class=Response, responses=KEPT)
-def picture(view: View, seq: Annotated[int, Path(ge=1, le=2**53)], query: Annotated[KeptQuery, Query()]) -> Response:
-    """Return a picture that was kept of a verdict."""
-    data, media = view.kept_picture(seq, query.kind, query.width)
+def picture(
+    view: View,
+    seq: Annotated[int, Path(ge=1, le=2**53)],
+    kind: Literal["picture", "overlay"] = "overlay",
+    width: Annotated[int, Query(ge=0, le=4096, description="the most pixels; 0: as it was kept")] = 0,
+) -> Response:
+    """Return a picture that was kept of a verdict: the original, or with the anomaly map."""
+    data, media = view.kept_picture(seq, kind, width)
     return Response(data, media_type=media)
 
 
 @router.get("/api/events", response_model=Events)
-def events(view: View, query: Annotated[EventsQuery, Query()]) -> dict[str, Any]:
+def events(view: View, last: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """Return the events of the cameras and the line, the newest first."""
-    return {"events": view.events(query.last)}
+    return {"events": view.events(last)}
 
 
 @router.get("/api/threshold", response_model=WhatIf)
-def try_threshold(view: View, query: Annotated[ThresholdQuery, Query()]) -> WhatIf:
+def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: Scope = "") -> WhatIf:
     """Return what a threshold would have decided about the last 1,000 parts."""
-    return view.try_threshold(query.threshold, query.camera, query.region)
+    return view.try_threshold(threshold, camera, region)
 
 
 @router.post("/api/threshold", response_model=ThresholdResult, dependencies=CHANGE)

@@ -91,7 +91,7 @@ def browse(folder: Path) -> Iterator[Page]:
 def _page_address(folder: Path) -> str:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError, StopIteration):
+        with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
             port = (folder / "DevToolsActivePort").read_text().splitlines()[0]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as answer:
                 return next(page["webSocketDebuggerUrl"] for page in json.load(answer) if page["type"] == "page")

@@ -181,7 +181,7 @@ def test_bad_parameters(api, path):
     assert answer.json["error"]
 
 
-def test_without_a_token_nothing_can_be_changed_and_no_other_name_leads_here(serve):
+def test_without_a_token_nothing_can_be_changed_and_other_host_names_are_refused(serve):
     client = serve(token="")
     assert client.get("/api/status")["can_change"] is False
     assert client.post("/api/threshold", threshold=0.1, who="me").status == 403
@@ -264,7 +264,7 @@ def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
     assert api.running.line.active_model.thresholds.of("left", "frame") == 0.5
 
 
-def test_a_connection_that_says_nothing_holds_up_nobody(serve):
+def test_a_silent_connection_does_not_delay_others(serve):
     client = serve()
     with socket.create_connection(("127.0.0.1", client.port)) as idle:
         idle.sendall(b"GET / HT")
@@ -302,7 +302,7 @@ def test_a_body_that_does_not_end_is_answered(serve, monkeypatch):
         assert slow.recv(12) == b"HTTP/1.1 408"
 
 
-def test_health_waits_for_nobody_who_has_pictures_drawn(serve, monkeypatch):
+def test_health_does_not_wait_for_pictures_that_are_drawn(serve, monkeypatch):
     drawing, begun = threading.Event(), threading.Event()
 
     def draw(image):

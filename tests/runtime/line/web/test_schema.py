@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI document: schemathesis asks what nobody would."""
+"""The API against its own OpenAPI document: schemathesis sends unusual requests."""
 
 from __future__ import annotations
 

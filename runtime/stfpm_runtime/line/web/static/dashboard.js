@@ -254,7 +254,7 @@ async function applyThreshold(threshold) {
   try {
     const answer = await (await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region })).json();
     if (answer.taken) $("changer").close();
-    else $("changer-error").textContent = "Written down; the line has not taken it over yet.";
+    else $("changer-error").textContent = "The change is recorded; the line has not applied it yet.";
   } catch (error) {
     $("changer-error").textContent = error.message;
   }

@@ -205,7 +205,7 @@ def test_pre_processing_pickled_by_older_versions_is_read(tiny, write):
         ([resize(80, 80), ("CenterCrop", {"size": [64, 64]}), ("Normalize", NORMALIZE)], "Resize, CenterCrop, Norm"),
     ],
 )
-def test_other_pre_processing_needs_the_users_word(steps, named, tiny, write):
+def test_other_pre_processing_needs_the_size_option(steps, named, tiny, write):
     plain = {"transform": steps and transform_spec(*steps)}
     path = write(lightning(tiny, anomalib_pre_processor_config=plain))
     with pytest.raises(ArtifactError, match=rf"pre-processing is {named}.*give the input size yourself \(--size\)"):
