@@ -15,7 +15,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## from nothing to verdicts in a few minutes, in demo/: draw parts, train, export, evaluate, inspect
-	$(BIN)/python -m gears.demo --output demo
+	$(BIN)/python -m examples.gears.demo --output demo
 
 test: lint  ## lint, then all tests: the fast ones, and those that take minutes
 	$(BIN)/python -m pytest -q

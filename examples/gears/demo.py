@@ -28,7 +28,7 @@ PART = "gear"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How large a demo; the defaults take two to four minutes on two cores."""
+    """The size of the demo; the defaults take two to four minutes on two cores."""
 
     output: Path = Path("demo")
     """The folder for all of it; what an earlier demo left there is replaced."""
@@ -38,9 +38,9 @@ class DemoOptions:
     test_images: int = 20
     """Good pictures to test on; of each kind of defect, half as many."""
     epochs: int = 18
-    """Of the student's training."""
+    """The number of epochs of the student's training."""
     size: int = 256
-    """What the pictures are resized to, in pixels."""
+    """The side that the pictures are resized to, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Step:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code, that of the step that failed if one did."""
+    """Run the demo and return the exit code, that of the step that failed if one did."""
     options = DemoOptions(**vars(_parser().parse_args(argv)))
     return run("demo", lambda: demo(options))
 
 
 def plan(options: DemoOptions) -> list[Step]:
-    """The demo's steps, in order."""
+    """Return the demo's steps, in order."""
     output, seed = options.output, str(options.seed)
     data = str(output / PART)
     checkpoint, model = str(output / f"{PART}.safetensors"), str(output / f"{PART}.onnx")
@@ -78,9 +78,9 @@ def plan(options: DemoOptions) -> list[Step]:
 
 
 def demo(options: DemoOptions) -> int:
-    """Run all steps and print what came of them. Returns 0, or the exit code of the step that failed.
+    """Run all steps and print a summary. Return 0, or the exit code of the step that failed.
 
-    Raises StfpmError where one of our commands is not installed.
+    Raise StfpmError where one of our commands is not installed.
     """
     _clear(options.output)
     steps = plan(options)
@@ -107,7 +107,7 @@ def _clear(output: Path) -> None:
 
 
 def _command(step: Step) -> list[str]:
-    """The step as a command line that runs from here, with or without the virtual environment activated."""
+    """Return the step as a command line that runs from here, with or without the virtual environment activated."""
     python = Path(sys.executable)
     if step.program.startswith("examples."):
         return [_short(python), "-m", step.program, *step.arguments]
@@ -118,13 +118,13 @@ def _command(step: Step) -> list[str]:
 
 
 def _short(program: Path) -> str:
-    """The program's path, relative where it lies below the current folder."""
+    """Return the program's path, relative where it lies below the current folder."""
     here = Path.cwd()
     return os.path.relpath(program, here) if program.is_relative_to(here) else str(program)
 
 
 def _summary(output: Path, steps: Sequence[Step], seconds: Sequence[float]) -> str:
-    """What was done, how well, how long each step took, and where to look."""
+    """Describe the accuracy, the time of each step, and where the files are."""
     result = json.loads((output / "accuracy.json").read_text(encoding="utf-8"))["categories"][0]
     times = [f"  {step.title:<32}{spent:6.1f} s" for step, spent in zip(steps, seconds, strict=True)]
     return "\n".join([
@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--train-images", type=int, default=defaults.train_images, metavar="N", help="good pictures to train on")
     add("--test-images", type=int, default=defaults.test_images, metavar="N",
         help="good pictures to test on; of each kind of defect, half as many")  # fmt: skip
-    add("--epochs", type=int, default=defaults.epochs, help="how long the student learns")
+    add("--epochs", type=int, default=defaults.epochs, help="passes over the training images")
     add("--size", type=int, default=defaults.size, metavar="SIDE", help="what pictures are resized to, in pixels")
     return parser
 

@@ -55,7 +55,7 @@ Defect = Callable[["Surface", np.random.Generator], None]
 
 @dataclass(frozen=True)
 class Counts:
-    """How many pictures to draw."""
+    """The number of pictures to draw."""
 
     train: int = 100
     """Good ones to train on."""
@@ -84,7 +84,7 @@ def write_parts(folder: Path, seed: int = 0, counts: Counts | None = None) -> No
 
 
 def draw_part(seed: Sequence[int], defect: str | None = None) -> tuple[Image, Mask]:
-    """A picture (uint8 [SIZE, SIZE, 3], BGR) and the mask of its defect (bool [SIZE, SIZE]; all false for a good part).
+    """Draw a picture (uint8 [SIZE, SIZE, 3], BGR) and its defect's mask (bool [SIZE, SIZE], all false for a good part).
 
     `defect` is a key of DEFECTS. The seed decides everything: the same one without a defect gives the good twin.
     """
@@ -107,7 +107,7 @@ class _Job:
     """One picture to draw."""
 
     stem: str
-    """Where it goes, `test/spot/000` say."""
+    """The name of its file without the suffix, `test/spot/000` say."""
     seed: tuple[int, int, int]
     defect: str | None = None
 
@@ -131,7 +131,7 @@ def _write_png(path: Path, image: Image) -> None:
 
 
 def _gear(pose: np.random.Generator, wear: np.random.Generator) -> Surface:
-    """A gear somewhere near the middle, turned by up to half a tooth, with its own grain and tarnish."""
+    """Draw a gear somewhere near the middle, turned by up to half a tooth, with its own grain and tarnish."""
     centre = (SIZE - 1) / 2 + pose.uniform(-10, 10, 2).astype(np.float32)
     angle = float(pose.uniform(-1, 1) * math.pi / TEETH)
     x, y = column_numbers() - centre[0], row_numbers() - centre[1]
@@ -156,7 +156,7 @@ def _gear(pose: np.random.Generator, wear: np.random.Generator) -> Surface:
 
 
 def _belt(wear: np.random.Generator) -> Field:
-    """A woven rubber belt, float32 [H, W, 3]; its weave stands still for no two pictures."""
+    """Draw a woven rubber belt, float32 [H, W, 3], at another place in each picture."""
     shift = wear.uniform(0, 12, 2)
     weave = np.sin((column_numbers() + shift[0]) * (math.pi / 6)) * np.sin((row_numbers() + shift[1]) * (math.pi / 6))
     dust = smooth_noise(wear, (SIZE, SIZE), 1.0) * 3 + smooth_noise(wear, (SIZE, SIZE), 30) * 3
@@ -167,7 +167,7 @@ def _belt(wear: np.random.Generator) -> Field:
 
 
 def _scratch(surface: Surface, harm: np.random.Generator) -> None:
-    """A bright, slightly bent groove in the metal, 4 to 6 pixels wide and 60 to 130 long."""
+    """Draw a bright, slightly bent groove in the metal, 4 to 6 pixels wide and 60 to 130 long."""
     start = _place_on(surface.outline < -8, harm)
     along = np.linspace(0, harm.uniform(60, 130), 24)
     heading = np.arctan2(SIZE / 2 - start[1], SIZE / 2 - start[0]) + harm.uniform(-1.2, 1.2)  # not off the part
@@ -181,7 +181,7 @@ def _scratch(surface: Surface, harm: np.random.Generator) -> None:
 
 
 def _spot(surface: Surface, harm: np.random.Generator) -> None:
-    """One to three blowholes or stains, of irregular shape and 6 to 14 pixels radius."""
+    """Draw one to three blowholes or stains, of irregular shape and 6 to 14 pixels radius."""
     stain = np.array((38, 60, 92) if harm.random() < 0.5 else (40, 44, 46), np.float32)
     for _ in range(harm.integers(1, 4)):
         column, row = _place_on(surface.outline < -12, harm)
@@ -192,7 +192,7 @@ def _spot(surface: Surface, harm: np.random.Generator) -> None:
 
 
 def _missing(surface: Surface, harm: np.random.Generator) -> None:
-    """A tooth broken off, or a bite out of the rim, with a rough edge."""
+    """Remove a tooth, or a piece of the rim, with a rough edge."""
     rough = 1.5 * smooth_noise(harm, (SIZE, SIZE), 3)
     centre = (harm.integers(TEETH) + 0.25) * (2 * math.pi / TEETH) + surface.angle  # the middle of a tooth
     outward = surface.x * math.cos(centre) + surface.y * math.sin(centre)
@@ -209,14 +209,14 @@ DEFECTS: dict[str, Defect] = {"missing": _missing, "scratch": _scratch, "spot": 
 
 
 def _place_on(metal: Mask, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A random (column, row) on the metal."""
+    """Draw a random (column, row) on the metal."""
     rows, columns = np.nonzero(metal)
     chosen = rng.integers(len(rows))
     return np.array([columns[chosen], rows[chosen]], np.float64)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m gears.parts", description="Draw the demo's pictures.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the data set goes")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")

@@ -23,13 +23,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass
 class Surface:
-    """A part as the lamp finds it; defects change it in place. All fields are float32 of the picture's size."""
+    """A part before it is lit; defects change it in place. All fields are float32 of the picture's size."""
 
     x: Field
     y: Field
     """Columns and rows from the part's centre."""
     angle: float
-    """By how much the part is turned, in radians."""
+    """The angle by which the part is turned, in radians."""
     outline: Field
     """Signed distance to the part's edge, negative inside the metal."""
     relief: Field
@@ -40,15 +40,15 @@ class Surface:
 
 @dataclass(frozen=True)
 class Light:
-    """The lamp of one picture: where it stands (a unit vector), and how bright the picture's corners are."""
+    """The lamp of one picture: its direction (a unit vector), and how bright the picture's corners are."""
 
     direction: tuple[float, float, float]
     brightness: Field
-    """[H, W], about 1."""
+    """The brightness, [H, W], about 1."""
 
 
 def draw_lamp(rng: np.random.Generator) -> Light:
-    """A lamp to the upper left, a little elsewhere and of another brightness each time."""
+    """Draw a lamp to the upper left, a little elsewhere and of another brightness each time."""
     azimuth = math.radians(rng.uniform(221, 229))  # from the upper left
     elevation = math.radians(52)
     level = math.cos(elevation)
@@ -59,7 +59,7 @@ def draw_lamp(rng: np.random.Generator) -> Light:
 
 
 def shade(surface: Surface, belt: Field, light: Light) -> Field:
-    """The scene in that light, float32 [H, W, 3], not yet clipped to 0..255."""
+    """Render the scene in that light, float32 [H, W, 3], not yet clipped to 0..255."""
     inside = np.clip(-surface.outline, 0, 7)
     height = 1.1 * (inside - inside**2 / 14) + surface.relief  # a rounded edge
     slope_y, slope_x = np.gradient(height)
@@ -79,14 +79,14 @@ def shade(surface: Surface, belt: Field, light: Light) -> Field:
 
 
 def visible(good: Field, bad: Field) -> Mask:
-    """Where the two differ visibly, small gaps closed; bool [H, W]."""
+    """Return where two pictures differ visibly, small gaps closed; bool [H, W]."""
     differs = (np.abs(bad - good).max(axis=2) > VISIBLE).astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     return cv2.morphologyEx(differs, cv2.MORPH_CLOSE, disc).astype(np.bool_)
 
 
 def expose(scene: Field, grain: Field) -> Image:
-    """The camera: photon noise that grows with the light, a little read-out noise, 8 bits."""
+    """Add the camera's noise and round to 8 bits: photon noise that grows with the light, a little read-out noise."""
     noisy = scene + grain * np.sqrt(1.0 + 0.03 * np.maximum(scene, 0))
     return np.asarray(np.clip(np.rint(noisy), 0, 255), np.uint8)
 
@@ -95,22 +95,22 @@ def expose(scene: Field, grain: Field) -> Image:
 
 
 def column_numbers() -> Field:
-    """float32 [1, SIZE]."""
+    """Return the columns' indices, float32 [1, SIZE]."""
     return np.arange(SIZE, dtype=np.float32)[None, :]
 
 
 def row_numbers() -> Field:
-    """float32 [SIZE, 1]."""
+    """Return the rows' indices, float32 [SIZE, 1]."""
     return np.arange(SIZE, dtype=np.float32)[:, None]
 
 
 def soft_step(distance: Field, width: float = 1.0) -> Field:
-    """0 outside to 1 inside, over `width` pixels about distance 0."""
+    """Compute 0 outside to 1 inside, over `width` pixels about distance 0."""
     return np.asarray(np.clip(0.5 + distance / width, 0, 1), np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> Field:
-    """Gaussian noise, blurred by `sigma` pixels, of zero mean and unit variance."""
+    """Draw Gaussian noise, blurred by `sigma` pixels, of zero mean and unit variance."""
     factor = max(int(sigma / 4), 1)  # a wide blur is drawn small and enlarged
     coarse = rng.standard_normal([-(-side // factor) for side in shape], dtype=np.float32)
     noise = cv2.GaussianBlur(coarse, (0, 0), sigma / factor)

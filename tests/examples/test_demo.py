@@ -27,6 +27,11 @@ def test_each_step_is_named_and_uses_only_what_an_earlier_one_made(tmp_path: Pat
     ]
 
 
+def test_make_demo_runs_this_module():
+    makefile = Path(__file__).parents[2] / "Makefile"
+    assert f"-m {demo_module.__name__} --output demo" in makefile.read_text(encoding="utf-8")
+
+
 def test_demo_does_not_import_torch():
     code = "import examples.gears.demo, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
