@@ -32,7 +32,7 @@ from .teacher import fingerprint, load_weights
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a .safetensors file of ours holds. Images are uint8 [H, W, 3] of the spec's size and channel order."""
+    """Contents of a .safetensors file of ours. Images are uint8 [H, W, 3] of the spec's size and channel order."""
 
     spec: Spec
     teacher: Pyramid

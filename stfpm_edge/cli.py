@@ -69,7 +69,7 @@ def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
 
 
 UNITS = {"student": "epoch", "pre-training": "step"}
-"""What is counted in the stages that a log shows line by line."""
+"""The unit that is counted in each stage that a log shows line by line."""
 
 
 class TerminalReporter:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .backbone import Pyramid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of ImageNet's pixels in RGB, on a scale of 0 to 1."""
+"""Mean of ImageNet's pixels in RGB, on a scale of 0 to 1; their standard deviation is below."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 

@@ -1,4 +1,4 @@
-"""What to train and how, checked before anything is done."""
+"""Options of a training, checked before it begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .data import check_fractions
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What to train, and how; the defaults are the paper's protocol, 256x256."""
+    """Options of a training; the defaults are the paper's protocol, 256x256."""
 
     data: Path
     output: Path

@@ -28,7 +28,7 @@ BITS_PER_SAMPLE_TAG = 258
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of one picture file."""
+    """Facts of one picture file."""
 
     path: str
     width: int
@@ -50,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found in a folder of good pictures. All paths are relative to `folder`."""
+    """Facts of a folder of good pictures. All paths are relative to `folder`."""
 
     folder: Path
     pictures: tuple[Picture, ...]

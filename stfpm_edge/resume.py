@@ -20,7 +20,7 @@ from .checkpoint import load_metadata, load_tensors, save_tensors, strip_prefix
 
 @dataclass
 class Progress:
-    """How far a training has come."""
+    """The progress of a training."""
 
     epoch: int = 0
     """Epochs finished."""
@@ -45,7 +45,7 @@ def resume_path(output: Path) -> Path:
 def save_progress(
     path: Path, progress: Progress, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
 ) -> None:
-    """Write student, momentum, best student and figures, atomically. `identity` says which training this is."""
+    """Write student, momentum, best student and losses, atomically. `identity` identifies the training."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     for name, parameter in student.named_parameters():

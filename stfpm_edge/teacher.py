@@ -1,4 +1,4 @@
-"""Where a teacher comes from: torchvision's ImageNet weights, the one that ships, or a file in torchvision's names."""
+"""Sources of a teacher: torchvision's ImageNet weights, the one that ships, or a file in torchvision's names."""
 
 from __future__ import annotations
 

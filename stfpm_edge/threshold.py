@@ -23,7 +23,7 @@ OUTLIER_DEVIATIONS = 6
 LEAST_DEVIATION = 0.05
 """The robust standard deviation counts as this share of the median at least: scores may be nearly equal."""
 FEWEST_FOR_OUTLIERS = 5
-"""With fewer held-out scores nothing is said about outliers."""
+"""With fewer held-out scores outliers are not searched for."""
 
 
 def calibrated(

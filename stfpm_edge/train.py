@@ -36,7 +36,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
 
     `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.
 
-    Raises StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
+    Raise StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
     best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
     """
     check_writable(options.output)

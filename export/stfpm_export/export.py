@@ -43,7 +43,7 @@ CHOOSE = "choose another precision, or accept it with --allow-parity-loss"
 
 @dataclass(frozen=True)
 class AnomalibOptions:
-    """What a checkpoint of anomalib's does not say of itself."""
+    """Options that a checkpoint of anomalib's lacks."""
 
     name: str = ""
     """The product's name; empty is the file's."""
@@ -55,14 +55,14 @@ class AnomalibOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and where to."""
+    """Options of an export."""
 
     checkpoint: Path
     output: Path
     precision: str = "fp32"
     """`fp32`, `fp16`, `int8`, or `auto`: the fastest of them here whose parity holds."""
     target: Target = "cpu"
-    """Who is to run the file."""
+    """The engine that the file is made for."""
     size: tuple[int, int] | None = None
     """(height, width) of the input; None is the checkpoint's own."""
     batch: int | None = None
@@ -75,9 +75,9 @@ class ExportOptions:
     accept_data: bool = False
     """Calibrate also on pictures that look doubtful, see `stfpm_edge.data_report`."""
     allow_parity_loss: bool = False
-    """Write the file all the same where parity does not hold; its Spec says so."""
+    """Write the file also where parity does not hold; its Spec records that."""
     anomalib: AnomalibOptions | None = None
-    """Where the checkpoint is a Lightning checkpoint of anomalib's Stfpm, not one of ours."""
+    """Options of a Lightning checkpoint of anomalib's Stfpm; None for one of ours."""
 
     def __post_init__(self) -> None:
         if self.output.suffix != ".onnx":

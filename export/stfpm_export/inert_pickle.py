@@ -95,4 +95,4 @@ def _rebuild_tensor(storage: torch.TypedStorage, offset: int, size: Any, stride:
 
 
 _PICKLE = SimpleNamespace(__name__=__name__, Unpickler=_InertUnpickler)
-"""What torch.load needs of a pickle module."""
+"""The part of a pickle module that torch.load uses."""

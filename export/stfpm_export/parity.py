@@ -20,14 +20,14 @@ from stfpm_runtime.errors import ParityError
 from .reference import Reference
 
 RANK_CORRELATION = 0.99
-"""What the scores of a rounded export (fp16, int8) must have with PyTorch's, good and bad images together."""
+"""The least rank correlation of a rounded export's scores (fp16, int8) with PyTorch's, over all images."""
 AUROC_LOSS = 0.002
-"""What the image AUROC of a rounded export may differ from PyTorch's by, where labelled images are given."""
+"""The largest loss of image AUROC of a rounded export against PyTorch, where labelled images are given."""
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How far a file is from PyTorch on the same images. Errors are absolute where not said; scores have no unit."""
+    """Errors of a file against PyTorch on the same images. They are absolute where not said; scores have no unit."""
 
     images: int
     """Good ones."""
@@ -51,15 +51,15 @@ class ParityReport:
     threshold: float | None
     """The file's own, set from its own scores."""
     engine: str
-    """What executed the file."""
+    """The engine that executed the file."""
     precision: str
     tolerance: float | None
-    """Of the map's largest error; None for a rounded export."""
+    """Limit of the map's largest error; None for a rounded export."""
     flips_allowed: int
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     """`pytorch` and `file`: image AUROC and more on labelled images; empty where none were given."""
     failures: tuple[str, ...] = ()
-    """What is not as good as it has to be, in words; empty where parity holds."""
+    """The reasons why parity does not hold, in words; empty where it holds."""
 
     @property
     def holds(self) -> bool:

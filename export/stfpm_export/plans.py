@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .export import ExportOptions
 
 ROUNDED = ("fp16", "int8")
-"""What `--precision auto` builds on a device."""
+"""The precisions that `--precision auto` builds on a device."""
 Report = Callable[[str], None]
 
 

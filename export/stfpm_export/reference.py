@@ -23,7 +23,7 @@ class Reference:
     images: list[Image]
     """uint8 [H, W, 3]."""
     good: int
-    """How many are good parts; the others are such with a patch pasted in."""
+    """The number of good parts; the others are the same with a patch pasted in."""
     maps: Maps
     """float32 [N, H, W]."""
     scores: Scores

@@ -36,7 +36,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SelftestOptions:
-    """What to try."""
+    """Options of the selftest."""
 
     models: tuple[Path, ...]
     """ONNX files, their golden files beside them."""

@@ -18,7 +18,7 @@ from .selftest import SelftestOptions, run_selftest
 from .target import PRECISIONS
 
 SIDES = (64, 256)
-"""Of the models that are made where none is given: a tiny one, and one of real size."""
+"""Input sides of the sample models, in pixels: a tiny one, and one of real size."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

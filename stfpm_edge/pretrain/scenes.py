@@ -19,7 +19,7 @@ from torch import Tensor
 from .textures import Textures
 
 TEXTURES, CONTOURS, BODIES = 160, 96, 3
-"""How many recipes of textures and of contours there are, and how many bodies at most lie in one picture."""
+"""The number of kinds of textures and of contours, and the largest number of bodies in one picture."""
 
 LOW, HIGH = -2.1, 2.6
 """Darkest and brightest value of a picture: black and white, after ImageNet's normalisation."""

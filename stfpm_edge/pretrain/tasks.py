@@ -1,4 +1,4 @@
-"""What a teacher learns in pre-training: to answer at every position of drawn scenes, or to name a picture's class."""
+"""The tasks of pre-training: to answer at every position of drawn scenes, or to name a picture's class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .labelled import Labelled
 from .scenes import CONTOURS, TEXTURES, SceneFormulas, Scenes
 
 ANSWERS = (TEXTURES, 1 + CONTOURS, 3)
-"""Of each position: which texture, which contour (0: the ground), and the mean colour."""
+"""Answers at each position: the texture, the contour (0: the ground), and the mean colour."""
 GROUND_WEIGHT = 0.3
-"""Of the ground in the loss over contours: most of a picture is ground."""
+"""Weight of the ground in the loss over contours: most of a picture is ground."""
 COLOUR_WEIGHT = 0.5
-"""Of the colour's squared error beside the two cross-entropies."""
+"""Weight of the colour's squared error in the sum with the two cross-entropies."""
 
 
 class Pretext(Protocol):

@@ -33,7 +33,7 @@ class Textures:
         """float32 [count, side, side // 2 + 1], real and not negative."""
         self.sparse = torch.rand(count, 1, 1, generator=generator, device=device) < 0.3
         self.contrast = uniform(0.0, 1.0) ** 3 * 8
-        """Of the tone curve: 0 leaves the field as it is, 8 makes it almost two-valued."""
+        """Steepness of the tone curve: 0 leaves the field as it is, 8 makes it almost two-valued."""
         self.offset = uniform(-0.8, 0.8)
 
     def draw(self, which: Tensor, generator: torch.Generator) -> Tensor:

@@ -38,13 +38,13 @@ SAVE_EVERY = 60.0
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """What to pre-train, and for how long."""
+    """Options of a pre-training."""
 
     output: Path
     backbone: str = "resnet18"
     blocks: tuple[int, ...] = (2, 3, 4)
     steps: int = 20_000
-    """Of the optimizer, the warm-up and the cool-down among them."""
+    """Steps of the optimizer, with those of the warm-up and the cool-down."""
     batch_size: int = 32
     side: int = 96
     """Height and width of the pictures, in pixels."""
@@ -58,7 +58,7 @@ class PretrainOptions:
     images: str = PROCEDURAL
     """`procedural`, one of `labelled.SETS`, or a folder with one folder for each class."""
     root: Path = Path()
-    """Where torchvision's data sets lie."""
+    """The folder of torchvision's data sets."""
     download: bool = False
     """Let torchvision fetch a data set that does not lie there."""
 
