@@ -16,7 +16,7 @@ from stfpm_runtime.line.triggers.part_id import check_part, parse_part
         (b"{}", ""),
         (b'{"part": ""}', ""),
         (b'{"part": "A-1017"}', "A-1017"),
-        (b'{"part": 1017, "station": 3}', "1017"),
+        (b'{"part": 1017, "shift": 3}', "1017"),
         (b'"A-1017"', "A-1017"),
         (b'{"part": "010123\\u001d21ABC"}', "010123\x1d21ABC"),
         (b'{"part": "010123\x1d21ABC"}', "010123\x1d21ABC"),
