@@ -133,7 +133,7 @@ def test_map_of_the_readme_names_files_that_exist(row):
         folder = path if path.is_dir() else path.parent
 
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"])
 SCRIPTS = dict(re.findall(r'"(stfpm-\w+) = ([\w.]+:\w+)"', (ROOT / "setup.py").read_text(encoding="utf-8")))
 PROGRAMS = {"pip", "make", "python", "curl", "systemctl", ".venv/bin/pre-commit", ".venv/bin/python"}
 SOURCES = "".join(path.read_text(encoding="utf-8") for folder in (ROOT / "benchmarks", *(ROOT / p for p in PACKAGES))
@@ -186,7 +186,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_and_paths_of_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
