@@ -26,21 +26,22 @@ VERBS = frozenset(
     assert attach audit await begin bind blend block blur bound break bring build calibrate call cancel cast change
     check choose claim clear close collect combine compare compile compress compute configure connect consume continue
     convert copy correct count cover create crop cut deactivate decide decode decompress decrease define delete deliver
-    describe deserialise detect determine develop differ disable discard disconnect dispatch distribute divert divide do
-    download draw drop dump emit enable encode end enlarge enqueue ensure enter estimate evaluate exclude execute exit
-    expand expect explain export expose extend extract fail feed fetch fill filter find finish fit fix flatten flip
-    flush fold follow forget format forward free freeze gather generate get give group guard halve handle hold ignore
-    import include increase infer initialise inject insert inspect install interpolate interpret interrupt intersect
-    invert iterate join judge keep kill launch lay leave let limit list listen load locate lock make mark match measure
-    merge move normalise note notify observe offer open overlay override pack pad paint parse pass paste pause perform
-    pick poll post predict prepare prevent print process produce promise propagate prove provide publish pull push put
-    quantise queue raise read rebuild receive recognise reconnect record recover redact reduce refer refuse register
-    reject release reload remember remove rename render repeat replace reply report request require reset reshape resize
-    resolve restart restore resume retry return reuse reverse rewind rewrite roll rotate round run sample save say scale
-    scan schedule search select send serialise serve set shift show shrink shut silence skip sleep sort split spread
-    start stitch stop store stretch subscribe subtract succeed suggest sum summarise supply suppress survey swap switch
-    take tell terminate track train transform translate trigger truncate try turn undo unload unpack unsubscribe update
-    upsample use validate verify visit wait wake warn watch wipe withdraw wrap write yield
+    dequantise describe deserialise detect determine develop differ disable discard disconnect dispatch distribute
+    divert divide do download draw drop dump emit enable encode end enlarge enqueue ensure enter estimate evaluate
+    exclude execute exit expand expect explain export expose extend extract fail feed fetch fill filter find finish fit
+    fix flatten flip flush fold follow forget format forward free freeze gather generate get give group guard halve
+    handle hold ignore import include increase infer initialise inject insert inspect install interpolate interpret
+    interrupt intersect invert iterate join judge keep kill launch lay leave let limit list listen load locate lock make
+    mark match measure merge move normalise note notify observe offer open overlay override pack pad paint parse pass
+    paste pause perform pick poll post predict prepare prevent print process produce promise propagate prove provide
+    publish pull push put quantise queue raise read rebuild receive recognise reconnect record recover redact reduce
+    refer refuse register reject release reload remember remove rename render repeat replace reply report request
+    require reset reshape resize resolve restart restore resume retry return reuse reverse rewind rewrite roll rotate
+    round run sample save say scale scan schedule search select send serialise serve set shift show shrink shut silence
+    skip sleep sort split spread start stitch stop store stretch subscribe subtract succeed suggest sum summarise supply
+    suppress survey swap switch take tell terminate track train transform translate trigger truncate try turn undo
+    unload unpack unsubscribe update upsample use validate verify visit wait wake warn watch wipe withdraw wrap write
+    yield
     """.split()  # noqa: SIM905 (a list of 250 literals is no easier to read)
 )
 """Verbs in the imperative. Words that more often open a sentence as a noun (`time`, `name`, `order`) are not here."""
