@@ -188,7 +188,7 @@ def _layout(found: DataReport) -> Iterable[str]:
                 suspects.add(name)
     if suspects:
         listed = _counts({name: count for name, count in sorted(found.folders.items()) if name in suspects})
-        yield f"folders named like defects or masks, or beside a folder of good pictures: {listed}; {remedy}"
+        yield f"folders named like defects or masks, or next to a folder of good pictures: {listed}; {remedy}"
     if named := [p.path for p in found.pictures if _words(Path(p.path).stem) & defects]:
         yield f"pictures with file names like defects or masks: {_names(named)}; move them out of the folder"
     if masks := found.named("has_two_levels"):

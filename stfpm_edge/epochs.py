@@ -50,7 +50,7 @@ def fit(
         progress = load_progress(path, student, optimizer, identity)
         reporter.say(f"continuing after epoch {progress.epoch} of {options.epochs}")
     elif options.resume:
-        reporter.say("no unfinished training lies beside the output: starting from the beginning")
+        reporter.say("no unfinished training lies next to the output: starting from the beginning")
     while progress.epoch < options.epochs:
         started, epoch = time.perf_counter(), progress.epoch + 1
         epoch_loss = train_epoch(student, optimizer, features, images, split.train, options, epoch)

@@ -51,7 +51,7 @@ class TeacherFeatures:
     def compute(
         self, teacher: Pyramid, images: Image, batch_size: int, device: torch.device, on_batch: Callable[[int], None]
     ) -> None:
-        """Fill the arrays from images uint8 [N, H, W, 3], BGR; `on_batch` is told how many images are done."""
+        """Fill the arrays from images uint8 [N, H, W, 3], BGR; `on_batch` gets the number of images that are done."""
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(images[start : start + batch_size]).to(device)
             blocks = [unit(features).cpu().numpy() for features in teacher(normalise_images(batch))]

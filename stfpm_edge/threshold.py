@@ -36,8 +36,8 @@ def calibrated(
 ) -> Spec:
     """Return the spec with the scores of held-out good images uint8 [N, H, W, 3], and their threshold.
 
-    `report` is told where there are too few of them for the wish, and which of them score far above the rest; `names`
-    are their files' names. Raises what `conformal_threshold` does.
+    `report` gets a line if they are too few for the rate, and a line that names those that score far above the others;
+    `names` are their files' names. Raises what `conformal_threshold` does.
     """
     scores = score_images(model, held_out)
     threshold = conformal_threshold(scores, false_alarm_rate)

@@ -17,7 +17,7 @@ from .model import Stfpm
 
 
 class TorchEngine:
-    """Runs a .safetensors checkpoint in PyTorch; an `Engine` of the runtime's kind."""
+    """An `Engine` that runs a .safetensors checkpoint in PyTorch."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         """Load a checkpoint. Raise ArtifactError for a file that cannot be used."""

@@ -50,9 +50,8 @@ def products(root: Path) -> list[Path]:
 def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOptions]:
     """Train one after the other; those whose output is there are done already. Returns those that were trained or done.
 
-    Where one fails, it is told and the others go on; an unfinished one is continued. An output that other options,
-    another teacher or other pictures made is a failure, and stays. Raises TrainingError at the end
-    where any failed.
+    If one fails, the failure is reported and the others continue; an unfinished one is resumed. An output from other
+    options, another teacher or other pictures is a failure, and is kept. Raises TrainingError at the end if any failed.
     """
     done, failed = [], []
     for number, options in enumerate(todo, start=1):
@@ -72,7 +71,7 @@ def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOp
         done.append(options)
     if failed:
         names = ", ".join(f"{options.data.name} (seed {options.seed})" for options in failed)
-        raise TrainingError(f"{len(failed)} of {len(todo)} trainings failed, told above: {names}; the others are done")
+        raise TrainingError(f"{len(failed)} of {len(todo)} trainings failed, see above: {names}; the others are done")
     return done
 
 

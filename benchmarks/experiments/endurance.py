@@ -6,7 +6,7 @@ A real `stfpm-inspect --config` with five outputs (MQTT, webhook, Modbus TCP, OP
 triggers by HTTP and MQTT is killed again and again, at random times. Meanwhile frames are torn and damaged, triggers
 are poisoned, the disk of journal and pictures is full for some seconds, the PLC is dead for a stretch, and two runs
 have a clock that is 9,000 days ahead, with `keep_days` set. Then the journal is compared with what the machine asked,
-what the camera showed and what each output was told. Ends with 1 where a check is broken.
+what the camera showed and what each output got. The exit code is 1 if a check fails.
 
 The full disk is a file system of its own in memory, which takes root; without it the process may write no file beyond
 its present size for that time, and the result says so.

@@ -15,7 +15,7 @@ from stfpm_runtime.line.journal.reader import open_for_reading
 from .endurance_plant import NEVER_PASSED, Part
 
 ACCOUNTED = re.compile(r"(\w+): (?:verdict (\d+)|\d+ verdicts \((\d+) to (\d+)\)) (?:older than|deleted|refused)")
-"""An event that says which verdicts an output was not told, and why."""
+"""Match an event that says which verdicts an output did not get, and why."""
 SHOWN = 5
 
 
@@ -45,8 +45,8 @@ class Row:
     decision: str
 
 
-def audit(journal: Path, parts: Sequence[Part], told: dict[str, list[int]], exits: Sequence[str]) -> list[Check]:
-    """Return all checks. `told` has the numbers of the verdicts that each output was told, in the order of telling.
+def audit(journal: Path, parts: Sequence[Part], delivered: dict[str, list[int]], exits: Sequence[str]) -> list[Check]:
+    """Return all checks. `delivered` has the numbers of the verdicts that each output got, in their order.
 
     `exits` are the times that the line ended by itself and should not have.
     """
@@ -58,7 +58,7 @@ def audit(journal: Path, parts: Sequence[Part], told: dict[str, list[int]], exit
     known, found = {part.name for part in parts}, {row.part for row in rows}
     seqs = [row.seq for row in rows]
     missing = sorted(set(range(1, max(seqs, default=0) + 1)) - set(seqs))
-    for_nobody = [row for row in rows if row.part not in known]
+    of_unknown_parts = [row for row in rows if row.part not in known]
     checks = [
         Check("the line ended by itself", len(exits), tuple(exits)),
         Check("the journal is whole", 1, () if whole == "ok" else (str(whole),)),
@@ -72,21 +72,23 @@ def audit(journal: Path, parts: Sequence[Part], told: dict[str, list[int]], exit
                 if part.is_accepted and part.name not in found and not part.may_be_missing
             ),
         ),
-        Check("verdicts of no known part are no pass", len(for_nobody),
-              tuple(f"{row.seq}: {row.part!r}" for row in for_nobody if row.decision == "pass")),
+        Check("verdicts of no known part are no pass", len(of_unknown_parts),
+              tuple(f"{row.seq}: {row.part!r}" for row in of_unknown_parts if row.decision == "pass")),
     ]  # fmt: skip
     for kind in NEVER_PASSED[:-1]:
         of_kind = [row for row in rows if kinds.get(row.part) == kind]
         passed = tuple(f"{row.seq}: {row.part}" for row in of_kind if row.decision == "pass")
-        told_passed = tuple(f"{part.name}, as told" for part in parts if part.kind == kind and part.answer == "pass")
-        checks.append(Check(f"{kind} parts are not passed", len(of_kind), (*passed, *told_passed)))
+        answered_passed = tuple(
+            f"{part.name}, by its answer" for part in parts if part.kind == kind and part.answer == "pass"
+        )
+        checks.append(Check(f"{kind} parts are not passed", len(of_kind), (*passed, *answered_passed)))
     disagree = tuple(
         part.name for part in parts
         if part.answer and not part.may_be_missing
         and part.answer not in {row.decision for row in rows if row.part == part.name}
     )  # fmt: skip
     checks.append(Check("answers are the journal's", sum(bool(part.answer) for part in parts), disagree))
-    for output, numbers in told.items():
+    for output, numbers in delivered.items():
         checks += _delivery(journal, output, numbers, seqs, events)
     return checks
 
@@ -108,7 +110,7 @@ def _delivery(
 
 
 def _accounted(journal: Path, output: str, events: Sequence[str]) -> set[int]:
-    """Return the verdicts that an event, or the file of refused verdicts, says the output was not told."""
+    """Return the verdicts that an event, or the file of refused verdicts, says the output did not get."""
     accounted: set[int] = set()
     for detail in events:
         if (match := ACCOUNTED.match(detail)) and match[1] == output:

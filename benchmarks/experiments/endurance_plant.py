@@ -56,10 +56,10 @@ class Part:
     is_accepted: bool = False
     """True where the trigger was acknowledged: by a verdict over HTTP, by the broker over MQTT."""
     answer: str = ""
-    """The decision that the machine was told; empty where it was told none in time, so that it rejects the part."""
+    """The decision that the machine got; empty if it got none in time, so that it rejects the part."""
     had_no_disk: bool = False
-    """Whether the disk was full meanwhile: a fault that was told then is lost if the process is killed before there is
-    room again."""
+    """Whether the disk was full meanwhile. A fault that was answered then is lost if the process is killed before the
+    disk has room again."""
 
     @property
     def may_be_missing(self) -> bool:

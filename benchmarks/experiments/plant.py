@@ -1,10 +1,10 @@
-"""What a dashboard that is looked at, and sinks that are all on, cost the loop: frame to journalled verdict, by turns.
+"""Measure how much an open dashboard and four outputs slow the loop down, from a frame to its journalled verdict.
 
     python -m benchmarks.experiments.plant bottle_int8.onnx --json benchmarks/results/plant.json
 
-One turn is the loop alone, the next the same loop with MQTT, webhook, Modbus TCP and OPC UA and a dashboard, and an
-onlooker who asks what its page asks. One part in fifty is a reject, whose pictures are kept in both. Brokers, servers
-and onlooker run on this machine too, at the lowest priority: on a plant they are elsewhere.
+Runs take turns: one is the loop alone, the next is the same loop with MQTT, webhook, Modbus TCP, OPC UA, a dashboard
+and a client that requests what the dashboard's page requests. One part in fifty is a reject; its pictures are kept.
+The brokers, servers and the client run on this machine, too, at the lowest priority; on a plant they run elsewhere.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _loop(
     stopwatch = Stopwatch(verdicts + WARM_UP, stop)
     with open_line(options, engine, open_source) as line, contextlib.ExitStack() as stack:
         if options.dashboard:
-            stack.enter_context(peer("onlooker", options.dashboard.port, TOKEN))
+            stack.enter_context(peer("dashboard_client", options.dashboard.port, TOKEN))
         run_loop(with_summary(line, stopwatch), stop)
         unreached = [output.name for output in line.outputs if output.failure]
     if unreached:

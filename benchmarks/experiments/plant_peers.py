@@ -1,7 +1,7 @@
-"""Other sides for `plant` and `endurance`, each a process: `-m benchmarks.experiments.plant_peers KIND PORT [LOG]`.
+"""Peers for `plant` and `endurance`, each a process: `-m benchmarks.experiments.plant_peers KIND PORT [LOG]`.
 
-A web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and a browser that shows the dashboard: what its
-page asks, as often as it does. The first three append the number of each verdict that they get to LOG, a line each.
+The peers are a web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and a client that requests what
+the dashboard's page requests, as often as the page. The first three append the number of each verdict to LOG, a line each.
 """
 # mypy: disable-error-code="import-not-found, attr-defined, arg-type"
 
@@ -24,7 +24,7 @@ NODES = {"Verdict": "String", "Seq": "Int64", "Decision": "String", "Score": "Do
 SEQ_REGISTER = 1
 
 
-def _note(log: str, seq: int) -> None:
+def _log_number(log: str, seq: int) -> None:
     if log:
         with Path(log).open("a", encoding="ascii") as file:
             file.write(f"{seq}\n")
@@ -39,7 +39,7 @@ def webhook(port: int, log: str) -> None:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             for record in json.loads(body).get("verdicts", ()):
-                _note(log, record["seq"])
+                _log_number(log, record["seq"])
             self.send_response(204)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -57,7 +57,7 @@ async def modbus(port: int, log: str) -> None:
 
     async def act(function: int, start: int, address: int, count: int, now: object, written: Sequence[int]) -> None:
         if written and address == SEQ_REGISTER:
-            _note(log, written[0] << 16 | written[1])
+            _log_number(log, written[0] << 16 | written[1])
 
     device = SimDevice(id=1, simdata=[SimData(0, count=128, datatype=DataType.REGISTERS)], action=act)
     await StartAsyncTcpServer(device, address=("127.0.0.1", port))
@@ -82,14 +82,14 @@ async def opcua(port: int, log: str) -> None:
     def written(event: Any, dispatcher: object) -> None:  # noqa: ANN401
         for item in event.request_params.NodesToWrite:
             if str(item.NodeId.Identifier) == "Line.Seq":
-                _note(log, item.Value.Value.Value)
+                _log_number(log, item.Value.Value.Value)
 
     server.subscribe_server_callback(CallbackType.PostWrite, written)
     async with server:
         await asyncio.Event().wait()
 
 
-def onlooker(port: int, token: str) -> None:
+def dashboard_client(port: int, token: str) -> None:
     """Request what dashboard.js requests, once a second; the rejects every third time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
@@ -113,11 +113,11 @@ def onlooker(port: int, token: str) -> None:
 
 
 def main(kind: str, port: int, more: str = "") -> None:
-    """Serve, or look, until killed; `more` is the onlooker's token, or the log."""
+    """Run one peer until it is killed; `more` is the token of the dashboard's client, or the log."""
     if kind == "webhook":
         webhook(port, more)
-    elif kind == "onlooker":
-        onlooker(port, more)
+    elif kind == "dashboard_client":
+        dashboard_client(port, more)
     else:
         asyncio.run({"modbus": modbus, "opcua": opcua}[kind](port, more))
 

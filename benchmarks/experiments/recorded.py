@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stfpm_bench.report.charts import accuracy_over_latency
-from stfpm_bench.report.report_tables import conditions, megabytes, number, remarks, sections
+from stfpm_bench.report.report_tables import conditions, megabytes, number, reader_notes, sections
 from stfpm_bench.report.text import markdown_table
 from stfpm_bench.results import BenchReport, ModelResult, load_report
 from stfpm_runtime.cli import run
@@ -129,7 +129,7 @@ def _table(report: BenchReport) -> Iterator[str]:
     headings = ("", "precision", "run by", "p50, ms", "p99", "after 1 s idle", "cold start, s", "memory, MB",
                 "file, MB", "epochs trained", "image AUROC", "pixel AUROC", "PRO")  # fmt: skip
     yield markdown_table(headings, rows) + "\n"
-    if lines := remarks(report):
+    if lines := reader_notes(report):
         yield _list(lines)
 
 
@@ -214,7 +214,7 @@ def _verdict(our: float | None, theirs: float | None, limit: float) -> str:
 def _ours(report: BenchReport) -> Iterator[str]:
     yield "### Our exports\n"
     yield _list(conditions(report))
-    if lines := remarks(report):
+    if lines := reader_notes(report):
         yield _list(lines)
     for section in sections(report):
         yield f"#### {section.title}\n"

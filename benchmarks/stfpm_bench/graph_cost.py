@@ -16,7 +16,7 @@ from stfpm_runtime.errors import ArtifactError
 ANCHORS = ("Conv", "MatMul", "Gemm", "MaxPool")
 """Operators that move data. The others are taken as fused into their neighbours, as a perfect engine would."""
 BETWEEN = "layout, conversion"
-"""The group of what an engine puts between the layers, and of what cannot be told apart."""
+"""The group of the operations that an engine puts between the layers, and of those that belong to no other group."""
 ORDER = ("stem", "teacher", "student", "head")
 
 

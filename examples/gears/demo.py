@@ -113,7 +113,7 @@ def _command(step: Step) -> list[str]:
         return [_short(python), "-m", step.program, *step.arguments]
     script = shutil.which(step.program, path=str(python.parent))
     if script is None:
-        raise StfpmError(f"{step.program} is not beside {python}; install it there with: pip install -e '.[dev]'")
+        raise StfpmError(f"{step.program} is not next to {python}; install it there with: pip install -e '.[dev]'")
     return [_short(Path(script)), *step.arguments]
 
 

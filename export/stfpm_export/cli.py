@@ -16,7 +16,7 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError
 
-from .plans import add_plan_options, build_beside, build_fastest, check_plan_options
+from .plans import add_plan_options, build_fastest, build_from_onnx, check_plan_options
 from .target import AUTO, PRECISIONS, TARGETS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _export(arguments: argparse.Namespace) -> int:
     check_plan_options(arguments)
     _check_effects(arguments)
     if arguments.model.suffix.lower() == ".onnx":
-        build_beside(arguments.model, arguments, _say)
+        build_from_onnx(arguments.model, arguments, _say)
         return 0
     from .export import export_checkpoint
 
@@ -56,7 +56,7 @@ def _export(arguments: argparse.Namespace) -> int:
     spec, parity = export_checkpoint(options, _say, _accuracy(arguments.evaluate))
     _describe(options.output, spec, parity)
     if arguments.engine:
-        build_beside(options.output, arguments, _say)
+        build_from_onnx(options.output, arguments, _say)
     return 0
 
 
@@ -95,7 +95,7 @@ def _describe(output: Path, spec: Spec, parity: ParityReport) -> None:
     size = f"{output.stat().st_size / 1e6:.1f} MB"
     _say(f"{output}: {spec.backbone}, {spec.width}x{spec.height}, {spec.precision} for {spec.target}, {size}")
     _say(describe_parity(parity))
-    _say(f"{golden_path(output)}: keep it beside the model, any device can repeat the comparison with it")
+    _say(f"{golden_path(output)}: keep it next to the model; with it, any device can repeat the comparison")
 
 
 def _options(arguments: argparse.Namespace) -> ExportOptions:

@@ -36,7 +36,7 @@ MOST_IMAGES = 32
 CALIBRATION_IMAGES = 64
 """Images that int8 is calibrated on, at the most."""
 GOLDEN_IMAGES = 4
-"""Images kept beside the model with PyTorch's results, half of them with a patch pasted in."""
+"""Images in the golden file with PyTorch's results, half of them with a patch pasted in."""
 BUG = "report this as a bug, with the checkpoint"
 CHOOSE = "choose another precision, or accept it with --allow-parity-loss"
 
@@ -95,7 +95,7 @@ class ExportOptions:
 def export_checkpoint(
     options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
 ) -> tuple[Spec, ParityReport]:
-    """Write `options.output`, one self-contained ONNX file with its Spec, and golden results beside it.
+    """Write `options.output`, one self-contained ONNX file with its Spec, and its golden file.
 
     Returns that Spec and its parity. `report` gets lines for a person; `accuracy`, on labelled images, enters the
     parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for what a user can mend; no

@@ -78,7 +78,7 @@ def plan_options(arguments: argparse.Namespace) -> PlanOptions:
     return PlanOptions(**given)
 
 
-def build_beside(onnx: Path, arguments: argparse.Namespace, report: Report) -> None:
+def build_from_onnx(onnx: Path, arguments: argparse.Namespace, report: Report) -> None:
     """Build the plan of an ONNX file."""
     output = onnx.with_suffix(".engine")
     if arguments.model == onnx and arguments.output is not None:

@@ -39,7 +39,7 @@ class SelftestOptions:
     """Options of the selftest."""
 
     models: tuple[Path, ...]
-    """ONNX files, their golden files beside them."""
+    """ONNX files, their golden files next to them."""
     work: Path
     """A folder for the plans."""
     runs: int = 200

@@ -1,4 +1,4 @@
-"""The lean runtime on Jetson's architecture, emulated: verdicts and golden results beside this machine's.
+"""The lean runtime on Jetson's architecture, emulated: verdicts and golden results next to this machine's.
 
     python tests/aarch64/emulated.py MODEL.onnx ... --pictures DIR --json benchmarks/results/aarch64_emulated.json
 
@@ -113,7 +113,7 @@ def compare(models: list[Path], pictures: Path) -> dict:
 def main() -> None:
     """Compare, print, and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", nargs="+", type=Path, help="what stfpm-export wrote, golden files beside them")
+    parser.add_argument("models", nargs="+", type=Path, help="what stfpm-export wrote, golden files next to them")
     parser.add_argument("--pictures", type=Path, required=True, metavar="DIR", help="a folder of pictures to judge")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()

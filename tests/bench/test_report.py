@@ -11,7 +11,7 @@ import pytest
 from made_up_runs import latency, model, report
 from stfpm_bench.report.charts import charts
 from stfpm_bench.report.page import to_html
-from stfpm_bench.report.report_tables import remarks, sections
+from stfpm_bench.report.report_tables import reader_notes, sections
 from stfpm_bench.report.text import print_report, to_markdown
 from stfpm_bench.results import Accuracy
 
@@ -100,18 +100,18 @@ def test_tables_hold_the_figures(two):
     assert roofline == "50%"
 
 
-def test_remarks_name_what_a_reader_must_know():
+def test_reader_notes_name_noise_time_limits_and_lost_parity():
     slow = dataclasses.replace(latency(width=1.0), stopped_by="time limit")
     parity = dataclasses.replace(model().parity, holds=False, map_max_error=0.5)
     accuracy = Accuracy("bottle", 2, 0, None, None, None, None, 1, ("no labelled defects",))
-    lines = remarks(report(model(latency=slow, parity=parity, accuracy=accuracy, notes=("random weights",))))
+    lines = reader_notes(report(model(latency=slow, parity=parity, accuracy=accuracy, notes=("random weights",))))
     assert lines == [
         "bottle: its map is 0.5 away from golden file's, 0.0001 is allowed.",
         "The time limit ended it, with each p50 known to: bottle 10.0%.",
         "bottle: random weights.",
         "bottle: no labelled defects.",
     ]
-    assert remarks(report()) == []
+    assert reader_notes(report()) == []
 
 
 def test_markdown_and_terminal_say_the_same(two, capsys):

@@ -1,4 +1,4 @@
-"""Folders with one thing wrong in each: training refuses them, says what it found, and takes them when told to."""
+"""Folders with one thing wrong in each: training refuses them and names the reason, unless --accept-data is given."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def other_suffix(folder):
     shutil.copyfile(folder / "000.png", folder / "100.heic")
 
 
-def mask_beside(folder):
+def mask_next_to_pictures(folder):
     mask = np.zeros((64, 64), np.uint8)
     mask[20:30, 20:30] = 255
     cv2.imwrite(str(folder / "000_mask.png"), mask)
@@ -95,7 +95,7 @@ def defects_below(folder):
     write_good(folder / "NG" / "scratch", 2, seed=5)
 
 
-def anything_beside_good(folder):
+def folder_next_to_good(folder):
     write_good(folder / "good", 2, seed=5)
     write_good(folder / "scratches", 2, seed=6)
 
@@ -115,11 +115,11 @@ CASES = [
     (grey_among_colour, "different bit depths or colours: 8-bit colour (11), 8-bit grey (1)"),
     (broken_link, "files or folders that cannot be opened: 1: 100.png (the link leads nowhere)"),
     (other_suffix, "files with suffixes that are not read: .heic (1)"),
-    (mask_beside, "file names like defects or masks: 1: 000_mask.png"),
+    (mask_next_to_pictures, "file names like defects or masks: 1: 000_mask.png"),
     (mask_with_any_name, "two grey levels only, like masks: 1: 100.png"),
     (turned, "different EXIF orientations"),
-    (defects_below, "folders named like defects or masks, or beside a folder of good pictures: NG/scratch (2)"),
-    (anything_beside_good, "beside a folder of good pictures: scratches (2)"),
+    (defects_below, "folders named like defects or masks, or next to a folder of good pictures: NG/scratch (2)"),
+    (folder_next_to_good, "next to a folder of good pictures: scratches (2)"),
     (too_few, "8 pictures are few; take 10 or more"),
 ]
 

@@ -73,7 +73,7 @@ def test_other_pictures_or_another_teacher_are_not_done_already(plant, tmp_path,
 def test_one_product_that_fails_does_not_stop_the_others(plant, tmp_path, capsys):
     next((plant / "bottle" / "train" / "good").iterdir()).write_bytes(b"no picture")
     assert main([str(plant), "--all", "-o", str(tmp_path / "models"), *QUICK]) == 1
-    assert "1 of 2 trainings failed, told above: bottle (seed 0); the others are done" in capsys.readouterr().err
+    assert "1 of 2 trainings failed, see above: bottle (seed 0); the others are done" in capsys.readouterr().err
     assert (tmp_path / "models" / "screw.safetensors").exists()
 
 

@@ -16,7 +16,7 @@ from stfpm_runtime.errors import DataError
 DATA = Path(os.environ.get("STFPM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def test_category_lists_good_images_first_and_masks_beside_defects(make_category):
+def test_category_lists_good_images_first_and_gives_defects_their_masks(make_category):
     category = read_category(make_category())
     assert category.name == "bottle"
     assert category.defects == ("dent", "scratch")

@@ -73,7 +73,7 @@ def test_table_is_for_people(make_model, make_category, capsys):
     assert err == ""
 
 
-def test_json_goes_to_a_file_beside_the_table(make_model, make_category, tmp_path, capsys):
+def test_json_goes_to_a_file_and_the_table_to_stdout(make_model, make_category, tmp_path, capsys):
     output = tmp_path / "results" / "bottle.json"
     arguments = [str(make_model()), str(make_category())]
     assert main([*arguments, "--json", str(output)]) == 0

@@ -53,7 +53,7 @@ def test_a_command_that_is_not_installed_is_named(
 ):
     monkeypatch.setattr(demo_module.shutil, "which", lambda *_, **__: None)
     assert main(["--output", str(tmp_path)]) == 1
-    assert "stfpm-train is not beside" in capsys.readouterr().err
+    assert "stfpm-train is not next to" in capsys.readouterr().err
 
 
 def test_only_what_a_demo_made_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

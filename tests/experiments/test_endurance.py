@@ -29,9 +29,9 @@ DECISIONS = {"good-1": "pass", "defective-2": "reject", "torn-3": "fault"}
 
 @pytest.fixture
 def judge(tmp_path):
-    """Writes a journal, and gives the names of the checks that are broken, with what breaks them."""
+    """Return a function that writes a journal, and returns the failed checks by name."""
 
-    def judge(decisions=DECISIONS, parts=PARTS, told=(1, 2, 3), events=(), exits=()):
+    def judge(decisions=DECISIONS, parts=PARTS, delivered=(1, 2, 3), events=(), exits=()):
         journal = Journal(tmp_path / "line.sqlite", "normal")
         run = journal.begin_run("0" * 64)
         for number, (part, decision) in enumerate(decisions.items()):
@@ -43,14 +43,14 @@ def judge(tmp_path):
             ))  # fmt: skip
         journal.write_events([EventRow(0, utc(), time.monotonic_ns(), run, "", "", "output", text) for text in events])
         journal.close()
-        checks = audit(tmp_path / "line.sqlite", parts, {"modbus": list(told)}, exits)
+        checks = audit(tmp_path / "line.sqlite", parts, {"modbus": list(delivered)}, exits)
         return {check.name.partition(" (")[0]: check.broken for check in checks if check.broken}
 
     return judge
 
 
-def test_all_is_well_and_repetitions_are_allowed(judge):
-    assert judge(told=(1, 1, 2, 1, 2, 3)) == {}
+def test_repeated_deliveries_are_allowed(judge):
+    assert judge(delivered=(1, 1, 2, 1, 2, 3)) == {}
 
 
 @pytest.mark.parametrize("part", ["defective-2", "torn-3"])
@@ -61,7 +61,7 @@ def test_a_part_that_passed_by_mistake_is_found(judge, part):
 def test_an_answer_that_the_journal_does_not_have_is_found(judge):
     parts = [*PARTS[:2], Part("torn-3", "torn", "http", is_accepted=True, answer="pass")]
     assert judge(parts=parts) == {
-        "torn parts are not passed": ("torn-3, as told",),
+        "torn parts are not passed": ("torn-3, by its answer",),
         "answers are the journal's": ("torn-3",),
     }
 
@@ -71,7 +71,7 @@ def test_an_accepted_trigger_without_a_verdict_is_found(judge):
     assert judge(parts=parts) == {"accepted triggers have a verdict in the journal": ("good-4 (mqtt)",)}
 
 
-def test_a_pass_that_was_told_while_the_disk_was_full_may_not_be_missing(judge):
+def test_a_pass_that_was_answered_while_the_disk_was_full_may_not_be_missing(judge):
     part = Part("good-4", "good", "http", is_accepted=True, answer="pass", had_no_disk=True)
     assert judge(parts=[*PARTS, part]) == {
         "accepted triggers have a verdict in the journal": ("good-4 (http)",),
@@ -79,13 +79,15 @@ def test_a_pass_that_was_told_while_the_disk_was_full_may_not_be_missing(judge):
     }
 
 
-def test_a_fault_that_was_told_while_the_disk_was_full_may_be_missing(judge):
+def test_a_fault_that_was_answered_while_the_disk_was_full_may_be_missing(judge):
     part = Part("good-4", "good", "http", is_accepted=True, answer="fault", had_no_disk=True)
     assert judge(parts=[*PARTS, part]) == {}
 
 
-def test_a_pass_for_nobody_is_found(judge):
-    assert judge({**DECISIONS, "": "pass"}, told=(1, 2, 3, 4)) == {"verdicts of no known part are no pass": ("4: ''",)}
+def test_a_pass_of_unknown_parts_is_found(judge):
+    assert judge({**DECISIONS, "": "pass"}, delivered=(1, 2, 3, 4)) == {
+        "verdicts of no known part are no pass": ("4: ''",)
+    }
 
 
 def test_an_end_by_itself_is_found(judge):
@@ -93,24 +95,24 @@ def test_an_end_by_itself_is_found(judge):
 
 
 @pytest.mark.parametrize(
-    ("told", "broken"),
+    ("delivered", "broken"),
     [
         ((1, 3), {"modbus: delivered": ("2",)}),
         ((1, 3, 2), {"modbus: in order": ("2",)}),
         ((1, 2, 3, 9), {"modbus: nothing that is not in the journal": ("9",)}),
     ],
 )
-def test_what_an_output_missed_or_mixed_up_is_found(judge, told, broken):
-    assert judge(told=told) == broken
+def test_what_an_output_missed_or_mixed_up_is_found(judge, delivered, broken):
+    assert judge(delivered=delivered) == broken
 
 
 def test_what_an_event_says_is_accounted_for(judge):
     events = ["modbus: 2 verdicts (1 to 2) older than max_age_s = 60 and not written"]
-    assert judge(told=(3,), events=events) == {}
+    assert judge(delivered=(3,), events=events) == {}
 
 
 def test_another_outputs_event_accounts_for_nothing(judge):
-    assert "modbus: delivered" in judge(told=(2, 3), events=["mqtt: verdict 1 refused 3 times, kept for ..."])
+    assert "modbus: delivered" in judge(delivered=(2, 3), events=["mqtt: verdict 1 refused 3 times, kept for ..."])
 
 
 @pytest.mark.slow

@@ -256,7 +256,7 @@ def test_doubtful_calibration_pictures_are_refused_unless_accepted(tiny_checkpoi
     command = [str(tiny_checkpoint), "-o", str(tmp_path / "m.onnx"), "--precision", "int8", "--allow-parity-loss",
                "--calibration", str(tmp_path / "pictures")]  # fmt: skip
     assert main(command) == 1
-    assert "beside a folder of good pictures: NG (2)" in capsys.readouterr().err
+    assert "next to a folder of good pictures: NG (2)" in capsys.readouterr().err
     assert not (tmp_path / "m.onnx").exists()
     assert main([*command, "--accept-data"]) == 0
 

@@ -136,7 +136,7 @@ def test_the_golden_file_must_be_the_models_own(install, full, half, copy, tmp_p
     with pytest.raises(ArtifactError, match="belongs to another file"):
         install().build(model)
     model.with_suffix(".golden.npz").unlink()
-    with pytest.raises(ArtifactError, match="no such file; stfpm-export writes it beside the model"):
+    with pytest.raises(ArtifactError, match="no such file; stfpm-export writes it next to the model"):
         install().build(model)
 
 

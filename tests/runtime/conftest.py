@@ -45,7 +45,7 @@ def make_model(tmp_path: Path, make_spec) -> Callable[..., Path]:
     One of kind `nan` divides 0 by 0 at a level of 51, a `failing` one breaks above 200,
     and an `endless` one never answers.
 
-    Its golden results lie beside it, all of levels below 51.
+    Its golden results lie next to it, all of levels below 51.
     """
 
     def make(file: str = "model.onnx", kind: str = "first_channel", metadata: bool = True, **changes) -> Path:

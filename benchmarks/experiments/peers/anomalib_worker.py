@@ -2,8 +2,8 @@
 
     python anomalib_worker.py openvino|openvino-f32|onnx|torch FILE WIDTH HEIGHT
 
-On processors with bfloat16 OpenVINO computes a float32 file in that unless told otherwise, and anomalib's inferencer
-does not tell it; `openvino-f32` does, by the inferencer's own option.
+On processors with bfloat16, OpenVINO computes a float32 file in bfloat16 unless its precision option is set. anomalib's
+inferencer does not set it; `openvino-f32` sets it with the inferencer's option.
 
 From a uint8 frame in memory to anomalib's own decision, `pred_label`, by anomalib's own inferencer where it has one.
 OpenVINOInferencer does not resize, and an ONNX file has no inferencer: they get our resize, the fastest that does not

@@ -28,11 +28,11 @@ from stfpm_runtime.engines.base import Engine, Maps, Scores
 
 SIDE = 256
 ANOMALIB_THRESHOLD = 0.5
-"""Of its normalised scores."""
+"""The threshold of anomalib's normalised scores."""
 
 
 class TorchExport:
-    """A .pt export as an engine of the runtime's kind."""
+    """An `Engine` that runs a .pt export."""
 
     provider = "anomalib, PyTorch cpu"
 
@@ -54,7 +54,7 @@ class TorchExport:
 
 
 class OpenVinoExport:
-    """An .xml or .onnx export as an engine of the runtime's kind."""
+    """An `Engine` that runs an .xml or .onnx export."""
 
     provider = "anomalib, OpenVINO CPU"
 

@@ -9,7 +9,7 @@ import jinja2
 from stfpm_bench.results import BenchReport
 
 from .charts import charts
-from .report_tables import conditions, remarks, sections
+from .report_tables import conditions, reader_notes, sections
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -20,7 +20,7 @@ def to_html(report: BenchReport) -> str:
     return template.render(
         report=report,
         conditions=conditions(report),
-        warnings=remarks(report),
+        warnings=reader_notes(report),
         sections=sections(report),
         charts=charts(report),
     )

@@ -43,7 +43,7 @@ def sections(report: BenchReport) -> list[Section]:
     return found + [_roofline(model, model.roofline) for model in report.models if model.roofline]
 
 
-def remarks(report: BenchReport) -> list[str]:
+def reader_notes(report: BenchReport) -> list[str]:
     """Return what a reader has to know before trusting the report, a sentence each."""
     lines = [f"Too noisy to trust: {reason}." for reason in report.noise]
     if report.interrupted:

@@ -12,7 +12,7 @@ from rich.text import Text
 from stfpm_bench.compare import BETTER, SAME, WORSE, Comparison
 from stfpm_bench.results import BenchReport
 
-from .report_tables import conditions, remarks, sections
+from .report_tables import conditions, reader_notes, sections
 
 FILE_WIDTH = 200
 """Columns of a report that goes to a file or a pipe."""
@@ -21,7 +21,7 @@ Rows = Sequence[Sequence[str]]
 
 
 def print_report(report: BenchReport) -> None:
-    """Print tables and remarks on stdout, in full width where stdout is no terminal."""
+    """Print tables and notes on stdout, in full width where stdout is no terminal."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = FILE_WIDTH
@@ -29,7 +29,7 @@ def print_report(report: BenchReport) -> None:
         console.print(line, style="dim", markup=False)
     for section in sections(report):
         console.print(_table(section.title, section.headings, section.rows))
-    for line in remarks(report):
+    for line in reader_notes(report):
         console.print(line, markup=False)
 
 
@@ -53,7 +53,7 @@ def to_markdown(report: BenchReport) -> str:
     """Return the whole report, for a wiki or a pull request."""
     parts = [f"# stfpm-bench, {report.created[:10]}", ""]
     parts += [f"- {line}" for line in conditions(report)]
-    if lines := remarks(report):
+    if lines := reader_notes(report):
         parts += ["", *(f"- **{line}**" for line in lines)]
     for section in sections(report):
         parts += ["", f"## {section.title}", "", markdown_table(section.headings, section.rows)]

@@ -36,7 +36,7 @@ def build_graph(
     target: Target = "cpu",
     batch: int | None = None,
 ) -> onnx.ModelProto:
-    """Return the fused graph of a checkpoint, float32 unless told otherwise, with its Spec in the metadata.
+    """Return the fused graph of a checkpoint, by default in float32, with its Spec in the metadata.
 
     `batch` is the number of frames that it takes at a time; None leaves it free.
     """

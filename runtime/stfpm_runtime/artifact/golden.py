@@ -1,7 +1,7 @@
 """Golden results: a few images and what PyTorch says of them, so that any device can repeat the proof.
 
-`model.golden.npz` lies beside `model.onnx` and holds `images` uint8 [N, H, W, 3], `maps` float32 [N, H, W] and `scores`
-float32 [N], PyTorch's; `sha256`, a text, is the model's.
+`model.golden.npz` lies next to `model.onnx` and holds `images` uint8 [N, H, W, 3], `maps` float32 [N, H, W] and
+`scores` float32 [N], PyTorch's; `sha256`, a text, is the model's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def save_golden(golden: Golden, path: Path) -> None:
 def load_golden(path: Path) -> Golden:
     """Read what `save_golden` wrote. Raises ArtifactError for a file that is missing, damaged or something else."""
     if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; stfpm-export writes it beside the model, bring it along")
+        raise ArtifactError(f"{path}: no such file; stfpm-export writes it next to the model, bring it along")
     try:
         with zipfile.ZipFile(path) as members:
             if (size := sum(member.file_size for member in members.infolist())) > MOST_BYTES:

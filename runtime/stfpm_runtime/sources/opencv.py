@@ -17,8 +17,8 @@ from .options import SourceOptions
 
 _JPEG_CODES = [cv2.VideoWriter.fourcc(*name) for name in ("MJPG", "JPEG")]
 UNCHECKED = {
-    "stream": "frames with lost or damaged data cannot be told from whole ones; pip install 'stfpm-edge[video]'",
-    "gstreamer": "frames that the pipeline's decoder repaired cannot be told from whole ones",
+    "stream": "frames with lost or damaged data look like whole ones; pip install 'stfpm-edge[video]'",
+    "gstreamer": "frames that the pipeline's decoder repaired look like whole ones",
 }
 """What damage OpenCV does not show, by the kind of address."""
 _BACKENDS = {"v4l2": cv2.CAP_V4L2, "stream": cv2.CAP_FFMPEG, "gstreamer": cv2.CAP_GSTREAMER}

@@ -22,9 +22,7 @@ VIDEO_SUFFIXES = (
     ".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpeg", ".mpg", ".mpe", ".ts", ".mts", ".m2ts", ".webm", ".wmv", ".flv",
     ".ogv", ".3gp", ".mjpg", ".mjpeg", ".h264", ".h265", ".hevc",
 )  # fmt: skip
-UNCHECKED_VIDEOS = (
-    "damaged frames in the middle of a video cannot be told from whole ones; pip install 'stfpm-edge[video]'"
-)
+UNCHECKED_VIDEOS = "damaged frames in the middle of a video look like whole ones; pip install 'stfpm-edge[video]'"
 UNKNOWN_COUNT = 1 << 30
 """The number of frames that FFmpeg writes into an AVI file whose end it cannot know, because it goes into a pipe."""
 _WRITTEN_AS_STREAM = 0xFFFF_FFFF

@@ -13,7 +13,7 @@ _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
 """First and last bytes of the formats whose end shows that the file is whole."""
 
 Stamp = tuple[int, int, int, int]
-"""Time of the last change of the contents in ns, size in bytes, inode, time of the last change of any kind in ns."""
+"""Time of the last change of contents in ns, size in bytes, inode, time of the last change of anything in ns."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ PARITY = {"map_max_error": 1e-7, "failures": []}
 
 
 def prove(model, spec, wrong: float = 0.0) -> None:
-    """Write golden results beside a model, which it repeats unless they are `wrong`."""
+    """Write golden results next to a model, which it repeats unless they are `wrong`."""
     images = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), np.uint8)
     maps, scores = first_channel(images)
     save_golden(Golden(images, maps + np.float32(wrong), scores, sha256(model)), golden_path(model))

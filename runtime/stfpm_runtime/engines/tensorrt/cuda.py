@@ -1,8 +1,8 @@
 """The packages under a TensorRT engine: TensorRT itself, and CUDA's memory, copies, streams and graphs.
 
 CUDA has two implementations with the same methods: `CudaPython` (`cuda.bindings`, with CUDA graphs) and `PyCuda`, which
-many Jetson images have instead (no graphs). All of it may be called from any thread, one at a time. Every status is
-checked: what CUDA refuses is an EngineError in CUDA's own words. Handles and device addresses are plain integers.
+many Jetson images have instead (no graphs). Any thread may call all of it, one thread at a time. Every status
+is checked: an error of CUDA becomes an EngineError with CUDA's message. Handles and device addresses are integers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A TensorRT plan's sidecar: `model.engine.json` beside `model.engine`.
+"""A TensorRT plan's sidecar: `model.engine.json` next to `model.engine`.
 
 A plan is code for one machine. It is loaded only when its bytes are those that the sidecar names, and on the kind of
 machine that it was built on: TensorRT itself checks neither in every version, and a plan from elsewhere is slow or
@@ -128,7 +128,7 @@ def load_sidecar(path: Path) -> Plan:
     if not sidecar.is_file():
         raise ArtifactError(
             f"{sidecar}: no such file; a plan is code, and is loaded only with the sidecar that stfpm-export "
-            f"wrote beside it. Bring it along, or build again with: {rebuild_command(path)}"
+            f"wrote next to it. Bring it along, or build again with: {rebuild_command(path)}"
         )
     plan = _parse(sidecar, path)
     found = sha256(path)
@@ -149,7 +149,7 @@ def check_machine(plan: Plan, here: Machine, path: Path) -> None:
 
 
 def rebuild_command(path: Path) -> str:
-    """Return the command that builds a plan again, from the ONNX file beside it."""
+    """Return the command that builds a plan again, from the ONNX file next to it."""
     return f"stfpm-export {onnx_path(path)} --engine"
 
 

@@ -46,7 +46,7 @@ class RegionOptions(Table):
             got = f"got {len(self.polygon)} corners"
             refuse_if(is_invalid, "polygon", f"{got}; expected 3 or more, none of them negative")
         if self.tile is None:
-            expected = "expected the key tile beside it"
+            expected = "expected the key tile, too"
             refuse_if(self.overlap, "overlap", f"there are no tiles to overlap; {expected}")
         else:
             most = self.tile // 2
@@ -120,9 +120,9 @@ class CameraOptions(Table):
 
     def _check_trigger(self) -> None:
         if self.trigger == "every":
-            refuse_if(self.every_ms is None, "trigger", "a clock without a time; expected the key every_ms beside it")
+            refuse_if(self.every_ms is None, "trigger", "a clock without a time; expected the key every_ms, too")
         else:
-            expected = 'expected trigger = "every" beside it'
+            expected = 'expected trigger = "every", too'
             refuse_if(self.every_ms is not None, "every_ms", f'the trigger is "{self.trigger}"; {expected}')
         for kind, key, value in (("mqtt", "topic", self.topic), ("gpio", "gpio", self.gpio)):
             belong = f'trigger = "{kind}" and the key {key} belong together; expected both or neither'

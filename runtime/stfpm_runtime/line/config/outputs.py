@@ -50,7 +50,7 @@ class MqttOptions(Table):
             refuse_if(is_invalid, name, "holds a zero character or is too long; expected at most 65,535 bytes")
         for name in ("ca", "certificate", "key"):
             without_tls = getattr(self, name) is not None and not self.tls
-            refuse_if(without_tls, name, "certificates without TLS; expected tls = true beside it")
+            refuse_if(without_tls, name, "certificates without TLS; expected tls = true, too")
         together = "certificate and key belong together; expected both or neither"
         refuse_if((self.certificate is None) != (self.key is None), "certificate", together)
 

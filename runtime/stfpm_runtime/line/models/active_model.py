@@ -122,7 +122,7 @@ def first_model(options: LineOptions) -> ChosenModel:
             if (row.configured_path, row.configured_sha256) != (configured.path, configured.sha256):
                 raise ArtifactError("the configuration names another model now")
             if Path(row.path).parent != Path(configured.path).parent:
-                raise ArtifactError("it does not lie beside the configured one")
+                raise ArtifactError("it does not lie next to the configured one")
             if rules.sha256 not in ("", row.sha256):
                 raise ArtifactError("it is not the file that the key sha256 of the configuration names")
             model = load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))

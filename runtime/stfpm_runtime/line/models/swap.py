@@ -48,7 +48,7 @@ class ModelSwap:
         """Return the path of the model file of that name, in the folder of the one in use. Raises OptionError."""
         path = self._active_model.model.path
         if name not in self.candidates():
-            raise OptionError(f"got model {name[:80]!r}; expected one that lies beside {path.name}")
+            raise OptionError(f"got model {name[:80]!r}; expected one that lies next to {path.name}")
         return path.with_name(name)
 
     def load_and_swap(self, path: Path, who: str, options: LineOptions | None = None) -> Model:
