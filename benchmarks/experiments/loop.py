@@ -208,9 +208,9 @@ def _first_row_ns(journal: Path) -> int:
     from stfpm_runtime.line.journal.reader import JournalReader, Period
 
     reader = JournalReader(journal)
-    entry = next(reader.entries(Period()))
+    row = next(reader.rows(Period()))
     reader.close()
-    return entry.monotonic_ns
+    return row.monotonic_ns
 
 
 def _loop(model: Path, engine: Engine, frame: Image, fps: float, verdicts: int, folder: Path) -> Stopwatch:

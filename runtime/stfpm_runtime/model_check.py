@@ -154,7 +154,7 @@ def check_golden(model: Model, allow_missing: bool = False) -> None:
     if not path.exists():
         if not allow_missing:
             raise ArtifactError(
-                f"{path}: no such file; expected the file from stfpm-export next to {name}: copy it here, or accept with "
+                f"{path}: no such file; expected it next to {name}, from stfpm-export: copy it here, or accept with "
                 "allow_missing_golden (as an option or a key) that the results are not verified on this machine"
             )
         LOG.warning("%s: no such file, so the results of %s are not verified on this machine", path, name)

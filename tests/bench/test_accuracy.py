@@ -17,7 +17,7 @@ def engine(make_model):
     return open_engine(make_model(held_out_scores=(10.0, 20.0)), "onnxruntime")
 
 
-def test_all_labels_give_all_figures(engine, make_category):
+def test_all_labels_give_all_metrics(engine, make_category):
     found = measure_accuracy(engine, find_labelled(make_category(), engine.spec))
     assert (found.data, found.good, found.defective, found.missed, found.false_alarms) == ("bottle", 2, 3, 1, 1)
     assert found.image_auroc == pytest.approx(5 / 6)
@@ -25,13 +25,13 @@ def test_all_labels_give_all_figures(engine, make_category):
     assert found.notes == ()
 
 
-def test_of_several_categories_the_models_own_is_taken(engine, make_category):
+def test_the_category_with_the_models_name_is_used(engine, make_category):
     make_category("screw", channel=2)
     labelled = find_labelled(make_category("bottle").parent, engine.spec)
     assert labelled.name == "bottle"
 
 
-def test_several_categories_of_other_products_are_refused(engine, make_category):
+def test_categories_of_other_products_are_refused(engine, make_category):
     make_category("cable")
     with pytest.raises(DataError, match="holds cable, screw, the model is of bottle; give the folder of its product"):
         find_labelled(make_category("screw").parent, engine.spec)
@@ -48,7 +48,7 @@ def test_data_of_another_product_are_refused_by_their_scores(make_model, make_ca
     check_product(like, find_labelled(folder, like.spec), folder)
 
 
-def test_data_of_the_models_name_may_score_as_they_like(make_model, make_category):
+def test_data_with_the_models_name_may_have_any_scores(make_model, make_category):
     """That is the model's accuracy, to be measured and not to be refused."""
     folder = make_category("bottle")
     poor = open_engine(make_model(held_out_scores=(1.0,)), "onnxruntime")

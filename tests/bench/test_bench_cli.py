@@ -48,7 +48,7 @@ def model_with_golden(make_model):
     return make
 
 
-def test_all_figures_and_all_reports(model_with_golden, make_model, make_category, tmp_path, capsys):
+def test_all_metrics_and_all_reports_are_written(model_with_golden, make_model, make_category, tmp_path, capsys):
     outputs = [tmp_path / "out" / f"run.{suffix}" for suffix in ("json", "md", "html")]
     paths = model_with_golden("one.onnx"), model_with_golden("two.onnx")
     flags = zip(("--json", "--markdown", "--html"), outputs, strict=True)

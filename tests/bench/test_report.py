@@ -75,7 +75,7 @@ def test_charts_of_equal_runs_are_equal_texts(two):
     assert charts(two) == charts(two)
 
 
-def test_charts_that_the_figures_do_not_allow_are_left_out():
+def test_charts_without_enough_measurements_are_left_out():
     bare = model(throughput=(), accuracy=None, parity=None, roofline=None)
     assert [chart.title for chart in charts(report(bare))] == ["Latency: its distribution"]
     nothing = dataclasses.replace(bare, latency=None, idle=(), cold_start=None)
@@ -83,7 +83,7 @@ def test_charts_that_the_figures_do_not_allow_are_left_out():
     assert "<figure>" not in to_html(report(nothing))
 
 
-def test_tables_hold_the_figures(two):
+def test_tables_hold_the_measurements(two):
     tables = {section.title: (section.headings, section.rows) for section in sections(two)}
     headings, rows = tables["From frame to decision"]
     assert headings == ["", "a <b> & c", "slow"]

@@ -63,7 +63,7 @@ def test_a_seed_decides_what_is_drawn(folder):
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
-def test_only_what_may_be_is_mirrored(folder, mirrored):
+def test_only_pictures_that_may_be_mirrored_are_mirrored(folder, mirrored):
     labelled = open_labelled(str(folder), folder, download=False)
     object.__setattr__(labelled, "mirrored", mirrored)
     pictures, _ = labelled.draw(16, 64, torch.Generator().manual_seed(1))

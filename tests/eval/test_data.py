@@ -32,7 +32,7 @@ def test_category_lists_good_images_first_and_gives_defects_their_masks(make_cat
     assert all(sample.mask is None or sample.mask.parent.name == sample.kind for sample in category.samples)
 
 
-def test_several_categories_are_sorted_and_other_folders_left_alone(make_category):
+def test_categories_are_sorted_and_other_folders_are_ignored(make_category):
     data = make_category("screw").parent
     make_category("bottle")
     (data / "licences").mkdir()
@@ -107,14 +107,14 @@ def test_folder_without_categories_is_refused(tmp_path):
         find_categories(tmp_path / "nowhere")
 
 
-def test_one_incomplete_category_of_several_is_not_passed_over(make_category):
+def test_one_incomplete_category_among_others_is_refused(make_category):
     data = make_category("bottle").parent
     (data / "screw" / "train" / "good").mkdir(parents=True)
     with pytest.raises(DataError, match=r"screw: no test folder"):
         find_categories(data)
 
 
-def test_masks_of_good_images_are_nobodys_business(make_category):
+def test_masks_of_good_images_are_ignored(make_category):
     folder = make_category()
     write(folder / "ground_truth" / "good" / "000_mask.png", np.zeros((4, 4), np.uint8))
     assert len(read_category(folder).samples) == 5

@@ -21,7 +21,7 @@ def figures(capsys):
     return figures
 
 
-def test_json_names_the_artifact_and_carries_all_figures(figures, make_model, make_category):
+def test_json_names_the_artifact_and_has_all_metrics(figures, make_model, make_category):
     model = make_model(precision="int8")
     report = figures(model, make_category())
     assert report["schema"] == 1
@@ -40,7 +40,7 @@ def test_json_names_the_artifact_and_carries_all_figures(figures, make_model, ma
     assert report["mean"] == {name: category[name] for name in ("image_auroc", "pixel_auroc", "pro")}
 
 
-def test_several_categories_have_a_mean(figures, make_model, make_category):
+def test_report_of_many_categories_has_a_mean(figures, make_model, make_category):
     data = make_category("bottle").parent
     make_category("screw", channel=2)  # black to the model: AUROC 0.5, PRO 0.15
     report = figures(make_model(), data)
@@ -50,7 +50,7 @@ def test_several_categories_have_a_mean(figures, make_model, make_category):
     assert report["mean"]["pro"] == pytest.approx((report["categories"][0]["pro"] + 0.15) / 2)
 
 
-def test_figure_that_one_category_lacks_has_no_mean(figures, make_model, make_category):
+def test_metric_that_one_category_lacks_has_no_mean(figures, make_model, make_category):
     data = make_category("bottle").parent
     make_category("screw", masks=False)
     report = figures(make_model(), data)

@@ -30,7 +30,7 @@ def judge():
     return judge
 
 
-def test_figures_are_those_worked_out_by_hand(judge, make_model, make_category):
+def test_metrics_equal_those_computed_by_hand(judge, make_model, make_category):
     advanced = []
     result = judge(make_model(), make_category(), advance=lambda: advanced.append(1))
     assert (result.name, result.normal_images, result.defective_images) == ("bottle", 2, 3)
@@ -57,7 +57,7 @@ def test_without_ground_truth_there_are_no_pixel_metrics(judge, make_model, make
     assert (result.pixel_auroc, result.pro, result.note) == (None, None, NO_GROUND_TRUTH)
 
 
-def test_uncalibrated_model_has_figures_but_no_verdicts(judge, make_model, make_category):
+def test_uncalibrated_model_has_metrics_but_no_verdicts(judge, make_model, make_category):
     result = judge(make_model(threshold=None), make_category())
     assert result.image_auroc == pytest.approx(5 / 6)
     assert (result.missed, result.false_alarms) == (None, None)
@@ -83,7 +83,7 @@ def test_masks_that_vanish_are_noted(judge, make_model, make_category):
     assert (result.pixel_auroc, result.pro, result.note) == (None, None, NO_DEFECTIVE_PIXEL)
 
 
-def test_unreadable_image_is_listed_and_in_no_figure(judge, make_model, make_category):
+def test_unreadable_image_is_listed_and_in_no_metric(judge, make_model, make_category):
     folder = make_category()
     (folder / "test" / "scratch" / "001.png").write_bytes(b"")
     result = judge(make_model(), folder)

@@ -145,7 +145,7 @@ def test_resized_mask_takes_the_middle_of_each_block():
     assert np.argwhere(resized).tolist() == [[0, 1]]
 
 
-def test_mask_may_have_the_images_name_or_be_several_in_a_folder(make_category):
+def test_mask_has_the_images_name_or_is_a_folder_of_masks(make_category):
     folder = make_category()
     truth = folder / "ground_truth"
     (truth / "dent" / "000_mask.png").rename(truth / "dent" / "000.bmp")

@@ -13,7 +13,7 @@ from stfpm_runtime.engines import open_engine
 from stfpm_runtime.files import sha256
 
 
-def test_all_figures_are_there(make_model, tmp_path, capsys):
+def test_all_measurements_are_printed(make_model, tmp_path, capsys):
     path = tmp_path / "loop.json"
     model = make_model(factor=0.01, threshold=0.5, parity={"map_max_error": 1e-7, "failures": []})
     with contextlib.closing(open_engine(model)) as engine:

@@ -88,7 +88,7 @@ def figures(results):
     return {job: (one.image_auroc, one.pixel_auroc, one.pro, one.best_epoch) for job, one in results.items()}
 
 
-def test_processes_give_the_same_figures(job, tmp_path):
+def test_processes_give_the_same_metrics(job, tmp_path):
     jobs = [job, replace(job, category="cable"), replace(job, seed=1)]
     apart = run_all(jobs, tmp_path / "a", in_processes(2), print)
     here = run_all(jobs, tmp_path / "b", in_turn, print)
@@ -221,7 +221,7 @@ def test_deviation_is_over_seeds_not_over_categories(job):
     assert cells[1:3] == ["0.7200", "±0.020"]
 
 
-def test_published_pixel_figures_have_the_published_mean():
+def test_published_pixel_aurocs_have_the_published_mean():
     assert sum(PIXEL_AUROC.values()) / len(CATEGORIES) == pytest.approx(MEAN_PIXEL_AUROC, abs=1e-3)
 
 

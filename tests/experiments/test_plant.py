@@ -12,7 +12,7 @@ from benchmarks.experiments.plant import main
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no broker: apt install mosquitto")
-def test_all_figures_are_there(make_model, tmp_path, capsys):
+def test_all_measurements_are_printed(make_model, tmp_path, capsys):
     path = tmp_path / "plant.json"
     assert main([str(make_model()), "--verdicts", "60", "--json", str(path)]) == 0
     result = json.loads(path.read_text())

@@ -1,6 +1,6 @@
 """`tensorrt` as far as we use it, for machines where it cannot be installed: a plan is the ONNX file, behind a mark.
 
-It executes plans in ONNX Runtime, on the memory and streams of StandInCuda, and can be told to misbehave as real
+It executes plans in ONNX Runtime, on the memory and streams of StandInCuda, and can be set to fail as real
 versions do: build float32 where float16 was asked for, refuse strong typing, compute wrongly, run out of memory.
 It proves our use of the interface's order and addresses, not TensorRT; the names are checked against the real thing's.
 """

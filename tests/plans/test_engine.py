@@ -87,7 +87,7 @@ def test_where_cuda_cannot_record_it_goes_on_without(install, full, copy):
     assert world.cuda.launches == 0
 
 
-def test_everything_is_given_back(install, full, copy):
+def test_closing_frees_all_memory_and_streams(install, full, copy):
     world = install()
     model = copy(full)
     world.build(model)
@@ -102,7 +102,7 @@ def test_everything_is_given_back(install, full, copy):
         engine.infer(make_images(1))
 
 
-def test_a_full_gpu_says_how_much_was_asked_and_gives_all_back(install, full, copy):
+def test_a_full_gpu_error_names_the_size_and_frees_all_memory(install, full, copy):
     world = install()
     model = copy(full)
     world.build(model)

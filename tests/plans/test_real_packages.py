@@ -1,4 +1,4 @@
-"""NVIDIA's own packages without a GPU: what a user without a driver is told. An environment of their own is made."""
+"""NVIDIA's own packages without a GPU: the messages without a driver. The test makes an environment for them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_it_reports_what_is_here_and_what_is_not(full, tmp_path, capsys):
     assert "map within" in capsys.readouterr().err
 
 
-def test_all_of_it_on_the_stand_in(install, full, half, tmp_path):
+def test_all_trials_run_on_the_stand_in(install, full, half, tmp_path):
     install()
     results = run_selftest(SelftestOptions((full, half), tmp_path, **QUICK), print)
     tried = {(trial["model"], trial["engine"]) for trial in results["trials"] if "error" not in trial}

@@ -194,7 +194,7 @@ def test_file_cut_off_is_refused_and_the_whole_one_is_read(kind):
     ("kind", "options"),
     [("TIFF", {}), ("PNG", {}), ("MPO", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("AVIF", {})],
 )
-def test_several_pages_are_refused_by_their_number(kind, options):
+def test_tiff_with_many_pages_is_refused_with_their_number(kind, options):
     others = [Image.fromarray(part(seed)) for seed in (1, 2)]
     data = save(part(0), kind, save_all=True, append_images=others, **options)
     number = r"\d" if kind == "AVIF" else "3"

@@ -45,7 +45,7 @@ def test_score_at_the_threshold_passes_and_above_it_does_not(make_engine, paint,
     assert Detector(make_engine(), threshold).inspect(paint(255)).decision == decision
 
 
-def test_threshold_given_outdoes_the_model_s(make_engine, paint):
+def test_given_threshold_replaces_that_of_the_model(make_engine, paint):
     verdict = Detector(make_engine(threshold=0.5), threshold=0.1).inspect(paint(51))
     assert (verdict.decision, verdict.threshold) == ("reject", 0.1)
 

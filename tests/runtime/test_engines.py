@@ -36,7 +36,7 @@ def test_one_perturbed_pixel_is_the_peak(engine):
     assert np.unravel_index(maps[1].argmax(), maps[1].shape) == (5, 11)
 
 
-def test_spec_and_provider_are_told(make_engine, make_spec):
+def test_engine_has_spec_and_provider(make_engine, make_spec):
     engine = make_engine(name="screw", threshold=0.25)
     assert engine.spec == make_spec(name="screw", threshold=0.25)
     assert engine.provider in ("fake", "CPUExecutionProvider")
@@ -66,7 +66,7 @@ def test_closed_engine_refuses_and_closes_again(engine):
         engine.infer(np.zeros((1, 8, 16, 3), np.uint8))
 
 
-def test_fake_engine_lists_its_batches_and_obeys(make_spec):
+def test_fake_engine_lists_its_batches_and_returns_given_results(make_spec):
     images = np.zeros((3, 8, 16, 3), np.uint8)
     engine = FakeEngine(make_spec())
     engine.infer(images)

@@ -88,7 +88,7 @@ def test_each_picture_gets_its_verdict_in_order(inspect, model, parts):
         assert record["infer_ms"] > 0
 
 
-def test_summary_and_model_are_told_on_stderr(inspect, model, parts):
+def test_summary_and_model_are_printed_on_stderr(inspect, model, parts):
     opening, summary = inspect(model, "--source", parts).errors
     assert opening == "model bottle (fp32, CPUExecutionProvider), threshold 0.5"
     assert summary.startswith("4 frames: 3 passed, 1 rejected, 0 not judged; yield 75.0%; latency median ")
@@ -346,7 +346,7 @@ def test_full_disk_behind_stdout_is_status_1(model, parts):
     assert done.stderr.splitlines()[-1].startswith("stfpm-inspect: error: <stdout>: the verdict on ")
 
 
-def test_reader_that_has_had_enough_is_no_traceback(model, parts):
+def test_closed_pipe_behind_stdout_ends_without_a_traceback(model, parts):
     reading, writing = os.pipe()
     os.close(reading)
     try:

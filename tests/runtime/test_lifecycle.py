@@ -10,7 +10,7 @@ from stfpm_runtime.lifecycle import Backoff, Worker, stop_all
 
 
 class Counter(Worker):
-    """Counts until it is told to stop, and then for `last_s` seconds more."""
+    """Count until a stop is requested, and then for `last_s` seconds more."""
 
     def __init__(self, last_s: float = 0.0) -> None:
         super().__init__("counter")

@@ -257,7 +257,7 @@ def test_another_configured_model_is_used_without_a_word(configured, make_model)
 
 
 def test_a_model_that_never_answers_is_not_ready(tmp_path, make_model, configured, monkeypatch):
-    """systemd is told to wait, and never hears READY."""
+    """systemd gets no READY while the check waits."""
     model = make_model(kind="endless")
     golden_path(model).unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:

@@ -53,7 +53,7 @@ def test_feature_that_it_does_not_have_is_named(gige, start, events):
 
 
 def test_camera_that_is_not_there_is_waited_for(gige, start, events):
-    start("aravis:nobody")
+    start("aravis:no-such-camera")
     wait_for(lambda: events)
     assert "cannot be opened" in events[0].detail
 

@@ -183,7 +183,7 @@ def test_files_are_read_to_their_end(start, tmp_path, write, paint, events):
 @pytest.mark.parametrize("place", ["user:secret@{}/", "{}/?password=secret", "user:wrong-secret@{}/?pw=secret-too"])
 @pytest.mark.parametrize("state", ["there", "refusing", "gone"])
 def test_credentials_are_seen_nowhere(mjpeg, place, state):
-    mjpeg.secret = "nobody-knows" if state == "refusing" else ""
+    mjpeg.secret = "another-secret" if state == "refusing" else ""
     if state == "gone":
         mjpeg.stop()
     code = """if True:

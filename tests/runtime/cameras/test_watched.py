@@ -136,9 +136,9 @@ def test_picture_that_was_overwritten_before_it_was_read_is_counted_and_named(wa
         assert source.next(0.05) is None
     assert levels(source, 1) == [30]
     assert source.next(1.2) is None
-    told = [event.detail for event in events if event.kind == "skipped"]
-    assert all(f"{folder}/latest.bmp: overwritten before it was read" in detail for detail in told)
-    assert sum(int(detail.partition(" not judged: ")[0]) for detail in told) == 2
+    details = [event.detail for event in events if event.kind == "skipped"]
+    assert all(f"{folder}/latest.bmp: overwritten before it was read" in detail for detail in details)
+    assert sum(int(detail.partition(" not judged: ")[0]) for detail in details) == 2
 
 
 def test_whole_picture_that_is_overwritten_while_another_is_judged_is_named(watch, folder, events):
@@ -164,8 +164,8 @@ def test_pictures_are_seen_and_dated_while_none_is_requested(watch, folder, even
     after_ns = time.monotonic_ns()
     time.sleep(1.2)
     assert before_ns < source.next(5.0).arrived_ns < after_ns
-    told = [event.detail for event in events if event.kind == "skipped"]
-    assert sum(int(detail.partition(" not judged: ")[0]) for detail in told) == 2
+    details = [event.detail for event in events if event.kind == "skipped"]
+    assert sum(int(detail.partition(" not judged: ")[0]) for detail in details) == 2
 
 
 def test_another_time_or_other_rights_of_a_waiting_picture_are_no_loss(watch, folder, events):
@@ -252,8 +252,8 @@ def test_files_skipped_since_the_last_event_are_reported_on_closing(watch, folde
         while source._files:
             time.sleep(0.005)
     source.close()
-    told = " ".join(event.detail for event in events if event.kind == "skipped")
-    assert all(f"{name}: taken away before it was read" in told for name in ("a.bmp", "b.bmp"))
+    details = " ".join(event.detail for event in events if event.kind == "skipped")
+    assert all(f"{name}: taken away before it was read" in details for name in ("a.bmp", "b.bmp"))
 
 
 @pytest.mark.parametrize("suffix", [".jp2", ".avif", ".gif", ".jfif", ".jpe", ".pam"])

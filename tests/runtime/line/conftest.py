@@ -34,13 +34,13 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 120.0) -> Non
 
 @dataclass
 class Journalled:
-    """What a journal holds."""
+    """The contents of a journal."""
 
     path: Path
 
-    def entries(self) -> list[VerdictRow]:
+    def rows(self) -> list[VerdictRow]:
         with contextlib.closing(JournalReader(self.path)) as reader:
-            return list(reader.entries(Period()))
+            return list(reader.rows(Period()))
 
     def events(self) -> list[EventRow]:
         with contextlib.closing(JournalReader(self.path)) as reader:
@@ -48,7 +48,7 @@ class Journalled:
 
     @property
     def decisions(self) -> list[str]:
-        return [entry.decision for entry in self.entries()]
+        return [verdict.decision for verdict in self.rows()]
 
     @property
     def id(self) -> str:
@@ -69,11 +69,11 @@ class Running:
     errors: list[BaseException] = field(default_factory=list)
 
     def finish(self) -> list[VerdictRow]:
-        """Stop it, or wait for its end; gives all entries."""
+        """Stop the line, or wait for its end; return all verdicts."""
         self.stop.set()
         self.thread.join(120)
         assert not self.thread.is_alive()
-        return self.journal.entries()
+        return self.journal.rows()
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
         left={"paint": lambda index: np.full((16, 32, 3), 120, np.uint8), "fps": 200.0},
     )
     wait_until(lambda: any(event.kind == "drift" for event in journal.events()))
-    assert {entry.decision for entry in line.finish()} == {"pass"}
+    assert {verdict.decision for verdict in line.finish()} == {"pass"}
     began, ended = [event.detail for event in journal.events() if event.kind == "drift"]
     assert began.startswith("alarm: left/frame: scores of the last 20 passed parts are unlike the held-out ones")
     assert ended == "over: left/frame: the line stopped"

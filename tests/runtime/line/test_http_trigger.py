@@ -87,10 +87,10 @@ def test_each_trigger_gets_its_verdict_from_the_journal(start, port):
         answers = list(pool.map(lambda part: post(port, json.dumps({"part": part}).encode()), parts))
     assert {status for status, _ in answers} == {200}
     assert [answer["verdicts"][0]["part"] for _, answer in answers] == parts
-    entries = running.finish()
-    told = {answer["verdicts"][0]["seq"]: answer["verdicts"][0] for _, answer in answers}
-    assert told == {entry.seq: record(entry, running.journal.id) for entry in entries}
-    assert {entry.decision for entry in entries} == {"pass"}
+    rows = running.finish()
+    answered = {answer["verdicts"][0]["seq"]: answer["verdicts"][0] for _, answer in answers}
+    assert answered == {row.seq: record(row, running.journal.id) for row in rows}
+    assert {row.decision for row in rows} == {"pass"}
 
 
 def test_answer_is_the_worst_of_the_regions(start, port, paint):
@@ -122,10 +122,10 @@ def test_triggers_that_the_stop_leaves_unjudged_are_faults_in_the_journal(start,
         trigger = running.line.cameras[0].trigger
         while len(trigger._waiting) < 2:  # the third is waiting for its frame
             pass
-        entries = running.finish()
+        rows = running.finish()
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}
-    assert [entry.decision for entry in entries] == ["fault"] * 3
-    assert {entry.part for entry in entries} == {"A"}
+    assert [row.decision for row in rows] == ["fault"] * 3
+    assert {row.part for row in rows} == {"A"}
 
 
 def test_token(serve):
@@ -182,7 +182,7 @@ def test_bad_lengths(serve, length, status):
         ("Content-Length: 20\r\n", b'{"part": "A"}', b"400"),  # and then the peer closes its side
     ],
 )
-def test_bodies_of_unknown_length_fire_nothing(serve, headers, rest, status):
+def test_bodies_of_unknown_length_trigger_nothing(serve, headers, rest, status):
     port, trigger = serve()
     with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
         head = f"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n"
@@ -205,13 +205,13 @@ def test_bodies_of_unknown_length_fire_nothing(serve, headers, rest, status):
         ({"Content-Type": "application/json; charset=utf-8"}, 504),
     ],
 )
-def test_pages_of_other_sites_fire_nothing(serve, headers, status):
+def test_pages_of_other_sites_trigger_nothing(serve, headers, status):
     port, trigger = serve()
     assert post(port, b'{"part": "A"}', **headers)[0] == status
     assert len(trigger.close()) == (status == 504)
 
 
-def test_a_form_of_another_site_without_fields_fires_nothing(serve):
+def test_a_form_of_another_site_without_fields_triggers_nothing(serve):
     port, trigger = serve()
     assert post(port, **{"Content-Type": "application/x-www-form-urlencoded"})[0] == 415
     assert trigger.close() == []
@@ -281,10 +281,10 @@ def test_requests_that_the_stop_finds_are_answered(start, port):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(post, port, b'{"part": "A"}') for _ in range(8)]
         wait_until(lambda: len(running.line.cameras[0].trigger.unanswered()) == 8)
-        entries = running.finish()
+        rows = running.finish()
         assert [answer.result()[0] for answer in answers] == [200] * 8
         assert {answer.result()[1]["decision"] for answer in answers} == {"fault"}
-    assert len(entries) == 8
+    assert len(rows) == 8
 
 
 def test_too_many_are_refused_at_once(serve):
@@ -330,15 +330,15 @@ def test_port_that_is_taken_is_an_error(serve):
         WebServer(ServerOptions(f"127.0.0.1:{port}"), FastAPI()).start()
 
 
-def test_verdict_is_not_told_before_it_is_in_the_journal(start, port, run_line, journal):
+def test_verdict_is_answered_only_after_it_is_in_the_journal(start, port, run_line, journal):
     seen = []
 
     def look(images):
-        seen.append(len(journal.entries()))
+        seen.append(len(journal.rows()))
         return first_channel(images)
 
     start(answer=look, left={"fps": 500.0})
     for number in range(3):
         _, answer = post(port)
-        assert len(journal.entries()) == number + 1 == answer["verdicts"][0]["seq"]
+        assert len(journal.rows()) == number + 1 == answer["verdicts"][0]["seq"]
     assert seen == [0, 1, 2]

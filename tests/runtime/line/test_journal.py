@@ -72,7 +72,7 @@ def test_verdict_is_on_the_disk_when_it_returns(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         kept = writer.write(make_row())
         assert kept.seq == 1
-        assert journal.entries() == [kept]  # read over a connection of its own
+        assert journal.rows() == [kept]  # read over a connection of its own
         assert writer.write(make_row(decision="fault", score=None, p_value=None, reason="dark")).seq == 2
         assert journal.decisions == ["pass", "fault"]
 
@@ -93,7 +93,7 @@ def test_numbers_go_on_and_are_never_used_again(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         assert writer.write(make_row()).seq == 4
         assert writer.id == identity
-    assert [entry.seq for entry in journal.entries()] == [4]
+    assert [verdict.seq for verdict in journal.rows()] == [4]
 
 
 def test_two_processes_on_one_journal_are_refused(journal):
@@ -115,7 +115,7 @@ def test_newer_journal_is_refused_by_name_and_left_alone(journal, open_recorder)
         open_recorder()
     assert journal.path.read_bytes() == before
     with pytest.raises(JournalError, match="a journal of version"):
-        journal.entries()
+        journal.rows()
 
 
 def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
@@ -142,7 +142,7 @@ def test_damaged_journal_is_set_aside_and_is_an_event(journal, open_recorder, ca
     recorder.do_maintenance()
     (aside,) = journal.path.parent.glob("line.sqlite.damaged-*")
     assert aside.read_bytes() == data
-    assert len(journal.entries()) == 1
+    assert len(journal.rows()) == 1
     assert journal.events()[0].detail == f"a damaged one was set aside as {aside.name}"
     assert "is damaged" in caplog.text
 
@@ -189,9 +189,9 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
         assert len(written) < 2000, "the disk does not fill"
     written += [recorder.keep(make_row(part=f"B-{number}")) for number in range(5)]
     recorder.do_maintenance()
-    faults = [entry for entry in written if entry.decision == "fault"]
-    assert {(entry.seq, entry.score, entry.picture) for entry in faults} == {(0, None, "")}
-    assert all("the verdict could not be journalled: " in entry.reason for entry in faults)
+    faults = [verdict for verdict in written if verdict.decision == "fault"]
+    assert {(verdict.seq, verdict.score, verdict.picture) for verdict in faults} == {(0, None, "")}
+    assert all("the verdict could not be journalled: " in verdict.reason for verdict in faults)
     assert "until then every verdict is a fault" in caplog.text
     ballast.unlink()
     recorder._retry_s = 0
@@ -203,7 +203,7 @@ def test_full_disk_makes_faults_and_the_journal_recovers(small_disk, open_record
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     assert [row[1:] for row in rows[-7:]] == [("A-1", "fault"), *((f"B-{n}", "fault") for n in range(5)), ("C", "pass")]
     assert len(rows) == len(written) + 2
-    assert [row[2] for row in rows[1:-1]] == [entry.decision for entry in written]
+    assert [row[2] for row in rows[1:-1]] == [verdict.decision for verdict in written]
     assert ("journal", f"can be written again; {len(faults)} faults were added late") in events
 
 
@@ -213,7 +213,7 @@ def test_verdict_that_breaks_the_rules_of_the_table_is_a_fault(open_recorder, jo
     assert (written.decision, written.seq) == ("fault", 1)
     recorder.keep(make_row())
     assert journal.decisions == ["fault", "pass"]
-    assert "IntegrityError" in journal.entries()[0].reason
+    assert "IntegrityError" in journal.rows()[0].reason
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_row_that_cannot_be_written_is_a_fault_and_does_not_delay_the_next(open_
     assert written.decision == "pass"
     assert journal.decisions in (["pass", "fault", "pass"], ["pass", "pass", "pass"] if "picture" in value else [])
     if journal.decisions[1] == "fault":
-        assert "could not be journalled" in journal.entries()[1].reason
+        assert "could not be journalled" in journal.rows()[1].reason
         assert any("could not be written as it was" in event.detail for event in journal.events())
 
 
@@ -293,7 +293,7 @@ def test_old_verdicts_are_deleted(open_recorder, journal, monkeypatch):
     for days in (3, 2.1, 1.9, 0):
         recorder.keep(make_row(time=utc(now - days * 86400)))
     recorder.do_maintenance()
-    assert [entry.seq for entry in journal.entries()] == [3, 4]
+    assert [verdict.seq for verdict in journal.rows()] == [3, 4]
 
 
 def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
@@ -305,7 +305,7 @@ def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
             recorder.do_maintenance()
     recorder.close()
     assert journal.path.stat().st_size < 1.3e6
-    seqs = [entry.seq for entry in journal.entries()]
+    seqs = [verdict.seq for verdict in journal.rows()]
     assert seqs == list(range(seqs[0], 6001))
     assert 500 < len(seqs) < 3000
 
@@ -333,13 +333,13 @@ def test_clock_that_jumps_is_an_event_and_costs_no_verdict(open_recorder, journa
     recorder.do_maintenance()
     recorder.do_maintenance()
     assert [(event.kind, event.detail) for event in journal.events()] == [("clock", "jumped by 94608000.0 s")]
-    assert len(journal.entries()) == 1
+    assert len(journal.rows()) == 1
     clocks.wall -= 3 * 365 * 86400
     for _ in range(8):
         clocks.pass_by(6 * 3600)
         recorder.keep(make_row(time=utc(clocks.wall)))
     recorder.do_maintenance()
-    assert [entry.seq for entry in journal.entries()] == [5, 6, 7, 8, 9]  # time that really passed
+    assert [verdict.seq for verdict in journal.rows()] == [5, 6, 7, 8, 9]  # time that really passed
     assert "jumped by -94608000.0 s" not in [event.detail for event in journal.events()[1:]]  # events age too
 
 
@@ -378,7 +378,7 @@ def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder,
         recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
         judge_for(recorder, clocks, 5)
         recorder.close()
-    assert len(filled.entries()) == 60 * 24 + 10
+    assert len(filled.rows()) == 60 * 24 + 10
     details = [event.detail for event in filled.events()]
     assert any(f"is {days}.0 days ahead of what was last written" in detail for detail in details)
     assert sum("nothing is deleted for its age" in detail for detail in details) == 2
@@ -390,9 +390,9 @@ def test_old_verdicts_are_deleted_when_the_verdicts_after_a_gap_cover_keep_days(
     clocks.wall += 40 * DAY_S  # the line was off for so long
     recorder = open_recorder(keep_days=2, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
     judge_for(recorder, clocks, 47)
-    assert len(filled.entries()) > 60 * 24
+    assert len(filled.rows()) > 60 * 24
     judge_for(recorder, clocks, 30)
-    assert 48 <= len(filled.entries()) <= 50
+    assert 48 <= len(filled.rows()) <= 50
 
 
 def test_more_than_a_day_is_deleted_only_when_the_clock_was_steady_for_an_hour(filled, open_recorder, monkeypatch):
@@ -403,11 +403,11 @@ def test_more_than_a_day_is_deleted_only_when_the_clock_was_steady_for_an_hour(f
     recorder.keep(make_row(time=utc(clocks.wall)))
     for _ in range(10):
         recorder.do_maintenance()
-    assert len(filled.entries()) == 60 * 24 + 1
+    assert len(filled.rows()) == 60 * 24 + 1
     clocks.pass_by(200)
     for _ in range(10):
         recorder.do_maintenance()
-    assert 30 * 24 - 2 <= len(filled.entries()) <= 30 * 24 + 2
+    assert 30 * 24 - 2 <= len(filled.rows()) <= 30 * 24 + 2
     details = [event.detail for event in filled.events()]
     assert any("are deleted when the clock has been steady for an hour" in detail for detail in details)
     assert any(detail.startswith("deletes the verdicts from ") for detail in details)
@@ -442,8 +442,8 @@ def test_damage_and_a_bug_are_different_errors(journal):
     assert not issubclass(sqlite3.IntegrityError, DamagedJournalError)
 
 
-def test_entries_read_are_those_written(journal):
+def test_rows_read_are_those_written(journal):
     with contextlib.closing(Journal(journal.path)) as writer:
-        entry = make_row(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
-        kept = writer.write(entry)
-    assert journal.entries() == [kept] == [dataclasses.replace(entry, seq=1)]
+        verdict = make_row(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
+        kept = writer.write(verdict)
+    assert journal.rows() == [kept] == [dataclasses.replace(verdict, seq=1)]

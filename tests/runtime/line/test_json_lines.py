@@ -46,7 +46,7 @@ def assert_agree(lines: Path, journal) -> None:
     """The lines, those of FILE.1 included, are the journal's rows."""
     previous = lines.with_name("line.jsonl.1")
     found = [*(read_lines(previous) if previous.exists() else []), *read_lines(lines)]
-    assert found == [record(entry, journal.id) for entry in journal.entries()]
+    assert found == [record(verdict, journal.id) for verdict in journal.rows()]
 
 
 def test_lines_are_the_rows_of_the_journal_at_once(recorder, follow, lines, journal):
@@ -66,7 +66,7 @@ def test_lines_are_completed_after_a_crash(recorder, follow, lines, journal, cut
         recorder.keep(make_row())
     with follow():
         pass
-    recorder.keep(make_row(part="while nobody followed"))
+    recorder.keep(make_row(part="while no output ran"))
     data = lines.read_bytes()
     lines.write_bytes(data[: max(0, len(data) - cut)])
     with follow():

@@ -47,17 +47,17 @@ def test_every_file_has_its_row_and_the_line_ends(run_line, make_options, tmp_pa
     (tmp_path / "parts" / "001b.png").write_bytes(b"half")
     running = run_line(spec={"held_out_scores": (0.1, 0.3, 0.4)}, open_source=source)
     running.thread.join(120)
-    entries = running.finish()
-    assert [entry.seq for entry in entries] == [1, 2, 3, 4]
-    assert [entry.decision for entry in entries] == ["pass", "reject", "fault", "pass"]
-    assert [entry.score for entry in entries] == [0, 1, None, pytest.approx(0.2)]
-    assert [entry.p_value for entry in entries] == [1, 1 / 4, None, 3 / 4]
-    assert "001b.png: cannot be decoded" in entries[2].reason
-    for entry in entries:
-        assert (entry.camera, entry.region, entry.threshold, entry.run) == ("left", "frame", 0.5, 1)
-        assert len(entry.model) == 64
-        assert 0 <= entry.wait_ms <= entry.latency_ms
-    assert all(entry.infer_ms > 0 for entry in entries if entry.decision != "fault")
+    verdicts = running.finish()
+    assert [verdict.seq for verdict in verdicts] == [1, 2, 3, 4]
+    assert [verdict.decision for verdict in verdicts] == ["pass", "reject", "fault", "pass"]
+    assert [verdict.score for verdict in verdicts] == [0, 1, None, pytest.approx(0.2)]
+    assert [verdict.p_value for verdict in verdicts] == [1, 1 / 4, None, 3 / 4]
+    assert "001b.png: cannot be decoded" in verdicts[2].reason
+    for verdict in verdicts:
+        assert (verdict.camera, verdict.region, verdict.threshold, verdict.run) == ("left", "frame", 0.5, 1)
+        assert len(verdict.model) == 64
+        assert 0 <= verdict.wait_ms <= verdict.latency_ms
+    assert all(verdict.infer_ms > 0 for verdict in verdicts if verdict.decision != "fault")
 
 
 @pytest.mark.parametrize("bits", [None, 10])
@@ -68,7 +68,7 @@ def test_bits_of_16_bit_pictures_are_the_camera_s_or_the_model_s(run_line, make_
     camera = CameraOptions("left", str(tmp_path / "parts"), bits=bits)
     running = run_line(make_options(camera), spec={"bits": 12}, open_source=open_camera)
     running.thread.join(20)
-    assert [entry.score for entry in running.finish()] == [1.0]
+    assert [verdict.score for verdict in running.finish()] == [1.0]
 
 
 def test_files_that_a_line_leaves_out_are_an_event(run_line, make_options, tmp_path, write, paint):
@@ -76,7 +76,7 @@ def test_files_that_a_line_leaves_out_are_an_event(run_line, make_options, tmp_p
     (tmp_path / "parts" / "notes.txt").touch()
     running = run_line(make_options(CameraOptions("left", str(tmp_path / "parts"))), open_source=open_camera)
     running.thread.join(20)
-    assert [entry.decision for entry in running.finish()] == ["pass"]
+    assert [verdict.decision for verdict in running.finish()] == ["pass"]
     assert ("skipped", f"1 not inspected; files named *.txt are not read: {tmp_path}/parts/notes.txt") in [
         (event.kind, event.detail) for event in running.journal.events()
     ]
@@ -88,10 +88,10 @@ def test_file_whose_name_is_no_unicode_is_judged(run_line, tmp_path, write, pain
     (tmp_path / "parts" / os.fsdecode(b"c\xfe.png")).write_bytes(b"half")
     running = run_line(open_source=source)
     running.thread.join(120)
-    entries = running.finish()
-    assert [entry.decision for entry in entries] == ["pass", "pass", "fault"]
-    assert entries[1].source.endswith("/b\\udcff.png")
-    assert "c\\udcfe.png" in entries[2].reason
+    verdicts = running.finish()
+    assert [verdict.decision for verdict in verdicts] == ["pass", "pass", "fault"]
+    assert verdicts[1].source.endswith("/b\\udcff.png")
+    assert "c\\udcfe.png" in verdicts[2].reason
 
 
 def test_frames_that_wait_together_are_judged_in_one_batch(run_line, make_options):
@@ -103,7 +103,7 @@ def test_frames_that_wait_together_are_judged_in_one_batch(run_line, make_option
 
     arguments = {camera.name: {"fps": 20.0} for camera in cameras}
     running = run_line(make_options(*cameras), answer=slow, **arguments)
-    wait_until(lambda: len(running.journal.entries()) > 12)
+    wait_until(lambda: len(running.journal.rows()) > 12)
     running.finish()
     assert max(running.engine.batch_sizes) == 3
 
@@ -116,10 +116,10 @@ def test_slow_engine_never_works_on_stale_frames(run_line):
         return first_channel(images)
 
     running = run_line(answer=slow, left={"fps": 500.0})
-    wait_until(lambda: len(running.journal.entries()) > 30)
-    entries = running.finish()
-    assert np.median([entry.wait_ms for entry in entries[1:]]) < 5
-    assert np.median([entry.dropped for entry in entries[1:]]) >= 5
+    wait_until(lambda: len(running.journal.rows()) > 30)
+    verdicts = running.finish()
+    assert np.median([verdict.wait_ms for verdict in verdicts[1:]]) < 5
+    assert np.median([verdict.dropped for verdict in verdicts[1:]]) >= 5
 
 
 @pytest.mark.parametrize(("answer", "reason"), [(failing, "told to fail"), (not_a_number, "the score is nan")])
@@ -127,12 +127,12 @@ def test_engine_that_fails_makes_faults_and_the_loop_goes_on(run_line, answer, r
     broken = threading.Event()
     broken.set()
     running = run_line(answer=lambda images: (answer if broken.is_set() else first_channel)(images))
-    wait_until(lambda: len(running.journal.entries()) >= 3)
+    wait_until(lambda: len(running.journal.rows()) >= 3)
     broken.clear()
     wait_until(lambda: running.journal.decisions[-1] == "pass")
-    entries = running.finish()
-    assert [entry.decision for entry in entries[:3]] == ["fault"] * 3
-    assert reason in entries[0].reason
+    verdicts = running.finish()
+    assert [verdict.decision for verdict in verdicts[:3]] == ["fault"] * 3
+    assert reason in verdicts[0].reason
 
 
 def test_debounce(run_line, make_options):
@@ -141,11 +141,11 @@ def test_debounce(run_line, make_options):
         make_options(camera), left={"fps": None, "frames": 8, "paint": levels(0, 255, 0, 0, 255, 255, 0)}
     )
     running.thread.join(120)
-    entries = running.finish()
-    assert "".join(entry.decision[0] for entry in entries) == "ppppprrp"
-    assert [entry.score for entry in entries] == [0, 1, 0, 0, 1, 1, 0, 0]
-    assert entries[1].reason == "debounced: 1 of the last 2 frames not passed (2); 2 make a reject"
-    assert entries[6].reason == "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
+    verdicts = running.finish()
+    assert "".join(verdict.decision[0] for verdict in verdicts) == "ppppprrp"
+    assert [verdict.score for verdict in verdicts] == [0, 1, 0, 0, 1, 1, 0, 0]
+    assert verdicts[1].reason == "debounced: 1 of the last 2 frames not passed (2); 2 make a reject"
+    assert verdicts[6].reason == "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
 
 
 def test_regions_are_separate_parts(run_line, make_options, tmp_path, write, paint):
@@ -153,7 +153,7 @@ def test_regions_are_separate_parts(run_line, make_options, tmp_path, write, pai
     regions = (RegionOptions("top-left", (0, 0, 32, 16)), RegionOptions("bottom", (0, 16, 64, 16)))
     running = run_line(make_options(CameraOptions("left", "0", region=regions)), open_source=source)
     running.thread.join(120)
-    found = [(entry.region, entry.decision) for entry in running.finish()]
+    found = [(verdict.region, verdict.decision) for verdict in running.finish()]
     assert found == [("top-left", "reject"), ("bottom", "pass"), ("top-left", "pass"), ("bottom", "pass")]
     assert running.engine.batch_sizes == [2, 2]
 
@@ -165,11 +165,11 @@ def test_lines_and_pictures_agree_with_the_journal(run_line, make_options, tmp_p
     options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
     running = run_line(options, open_source=source)
     running.thread.join(120)
-    entries = running.finish()
-    assert read_lines(lines) == [record(entry, running.journal.id) for entry in entries]
+    verdicts = running.finish()
+    assert read_lines(lines) == [record(verdict, running.journal.id) for verdict in verdicts]
     kept = {path.relative_to(pictures.folder).as_posix() for path in pictures.folder.rglob("*.*")}
-    assert kept == {name for entry in entries for name in (entry.picture, entry.overlay) if name}
-    assert [bool(entry.picture) for entry in entries] == [False, True] * 20
+    assert kept == {name for verdict in verdicts for name in (verdict.picture, verdict.overlay) if name}
+    assert [bool(verdict.picture) for verdict in verdicts] == [False, True] * 20
 
 
 def test_outputs_that_hang_do_not_delay_the_loop(run_line, make_options, tmp_path, monkeypatch):
@@ -188,20 +188,20 @@ def test_outputs_that_hang_do_not_delay_the_loop(run_line, make_options, tmp_pat
     pictures = PictureOptions(tmp_path / "pictures", save="all", free_mb=0, queue=2)
     options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
     running = run_line(options, left={"fps": 300.0})
-    wait_until(lambda: len(running.journal.entries()) > 150)
+    wait_until(lambda: len(running.journal.rows()) > 150)
     assert lines.read_text() == ""
-    assert np.percentile([entry.latency_ms for entry in running.journal.entries()], 90) < 50
+    assert np.percentile([verdict.latency_ms for verdict in running.journal.rows()], 90) < 50
     go_on.set()
-    entries = running.finish()
-    assert [line["seq"] for line in read_lines(lines)] == [entry.seq for entry in entries]
-    assert sum(bool(entry.picture) for entry in entries[:150]) == 2
+    verdicts = running.finish()
+    assert [line["seq"] for line in read_lines(lines)] == [verdict.seq for verdict in verdicts]
+    assert sum(bool(verdict.picture) for verdict in verdicts[:150]) == 2
     assert any(event.kind == "pictures" for event in running.journal.events())
 
 
 def test_line_on_a_full_disk_passes_nothing_and_recovers(run_line, make_options, small_disk, journal):  # noqa: F811
     journal.path = small_disk / "line.sqlite"
     running = run_line(make_options(), left={"fps": 300.0})
-    wait_until(lambda: len(journal.entries()) > 3)
+    wait_until(lambda: len(journal.rows()) > 3)
     ballast = fill(small_disk)
     wait_until(lambda: not running.line.recorder.works)
     before = running.line.summary.decisions["pass"]
@@ -210,11 +210,11 @@ def test_line_on_a_full_disk_passes_nothing_and_recovers(run_line, make_options,
     assert running.line.summary.decisions["fault"] > 10
     ballast.unlink()
     wait_until(lambda: running.line.summary.decisions["pass"] > before)
-    entries = running.finish()
-    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
-    assert {entry.decision for entry in entries} == {"pass", "fault"}
-    assert len(entries) == running.line.summary.total
-    assert all("could not be journalled" in entry.reason for entry in entries if entry.decision == "fault")
+    verdicts = running.finish()
+    assert [verdict.seq for verdict in verdicts] == list(range(1, len(verdicts) + 1))
+    assert {verdict.decision for verdict in verdicts} == {"pass", "fault"}
+    assert len(verdicts) == running.line.summary.total
+    assert all("could not be journalled" in verdict.reason for verdict in verdicts if verdict.decision == "fault")
 
 
 def test_source_that_can_never_be_opened_ends_the_line_with_its_reason(run_line):
@@ -251,7 +251,7 @@ def test_second_run_goes_on_with_the_numbers(run_line, make_options, tmp_path, w
         running = run_line(open_source=source)
         running.thread.join(120)
         running.finish()
-    assert [(entry.seq, entry.run) for entry in running.journal.entries()] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [(verdict.seq, verdict.run) for verdict in running.journal.rows()] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
 def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options, tmp_path, monkeypatch, caplog):
@@ -279,10 +279,10 @@ def test_observer_that_raises_ends_nothing_and_is_counted(run_line, make_options
     for number in range(20):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), f"A-{number}", answers.append))
         wait_until(lambda number=number: len(answers) > number)
-    entries = running.finish()
+    verdicts = running.finish()
     assert running.errors == []
-    assert [entry.part for entry in entries] == [f"A-{number}" for number in range(20)]
-    assert {entry.decision for entry in entries} == {"pass"}
+    assert [verdict.part for verdict in verdicts] == [f"A-{number}" for number in range(20)]
+    assert {verdict.decision for verdict in verdicts} == {"pass"}
     failures = running.line.guard.failures
     assert set(failures) == {"drift", "live_status", "summary", "thresholds", "model", "systemd", "pictures"}
     assert failures["drift"] == failures["pictures"] == 20
@@ -325,9 +325,9 @@ def test_part_that_waits_for_a_driver_that_hangs_is_a_fault(run_line, make_optio
     )
     running.line.cameras[0].trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
     assert hanging.wait(20)
-    entries = running.finish()
+    verdicts = running.finish()
     go_on.set()
-    assert [(entry.part, entry.decision) for entry in entries] == [("A-1", "fault")]
+    assert [(verdict.part, verdict.decision) for verdict in verdicts] == [("A-1", "fault")]
     assert [records[0]["part"] for records in answers] == ["A-1"]
 
 
@@ -340,11 +340,11 @@ def test_part_id_that_cannot_be_journalled_is_a_fault_and_the_line_goes_on(run_l
     for number, each in enumerate((part, "A-2")):
         assert trigger.put(TriggerRequest(time.monotonic_ns(), each, answers.append))
         wait_until(lambda number=number: len(answers) > number)
-    entries = running.finish()
+    verdicts = running.finish()
     assert running.errors == []
-    assert [(entry.part, entry.decision) for entry in entries] == [("", "fault"), ("A-2", "pass")]
-    assert "part id" in entries[0].reason
-    assert entries[0].reason.isprintable()
+    assert [(verdict.part, verdict.decision) for verdict in verdicts] == [("", "fault"), ("A-2", "pass")]
+    assert "part id" in verdicts[0].reason
+    assert verdicts[0].reason.isprintable()
 
 
 def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
@@ -353,10 +353,10 @@ def test_decision_that_cannot_be_made_is_a_fault(run_line, monkeypatch):
 
     monkeypatch.setattr("stfpm_runtime.line.decide.Decider.p_value", broken)
     running = run_line()
-    wait_until(lambda: len(running.journal.entries()) >= 2)
-    entries = running.finish()
+    wait_until(lambda: len(running.journal.rows()) >= 2)
+    verdicts = running.finish()
     assert running.errors == []
-    assert {(entry.decision, entry.score, entry.reason) for entry in entries} == {
+    assert {(verdict.decision, verdict.score, verdict.reason) for verdict in verdicts} == {
         ("fault", None, "internal error: RuntimeError: told to fail")
     }
 
@@ -372,7 +372,7 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),
     )
     running = run_line(options)
-    wait_until(lambda: len(running.journal.entries()) > 3)
+    wait_until(lambda: len(running.journal.rows()) > 3)
     started = time.monotonic()
     running.stop.set()
     running.thread.join(20)

@@ -53,20 +53,20 @@ def details(journal, kind: str) -> list[str]:
 
 def test_swap_loses_no_frame_and_the_journal_names_who(line, journal, make_proven):
     path = make_proven(threshold=0.3)
-    wait_until(lambda: len(journal.entries()) > 40)
+    wait_until(lambda: len(journal.rows()) > 40)
     line.line.model_swap.load_and_swap(path, "Ada")
-    at = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > at + 40)
-    entries = line.finish()
-    for before, entry in itertools.pairwise(entries):
-        assert entry.frame == before.frame + 1 + entry.dropped
-    models = [entry.model for entry in entries]
+    at = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > at + 40)
+    rows = line.finish()
+    for before, row in itertools.pairwise(rows):
+        assert row.frame == before.frame + 1 + row.dropped
+    models = [row.model for row in rows]
     first = models.index(sha256(path))
     assert first >= 40
     assert set(models[first:]) == {sha256(path)}
-    assert {entry.decision for entry in entries[:first]} == {"pass"}
-    assert {entry.threshold for entry in entries[first:]} == {0.3}
-    assert {entry.decision for entry in entries[first:]} == {"pass", "reject"}
+    assert {row.decision for row in rows[:first]} == {"pass"}
+    assert {row.threshold for row in rows[first:]} == {0.3}
+    assert {row.decision for row in rows[first:]} == {"pass", "reject"}
     (said,) = details(journal, "model")
     assert "-> new.onnx (bottle, fp32, " in said
     assert said.endswith(", by Ada")
@@ -77,11 +77,11 @@ def test_ten_swaps_under_load_lose_no_frame(line, journal, make_proven):
         line.line.model_swap.load_and_swap(
             make_proven(f"{number % 2}.onnx", threshold=0.3 + number / 100), f"hand {number}"
         )
-    entries = line.finish()
+    rows = line.finish()
     assert len(details(journal, "model")) == 10
-    assert "fault" not in {entry.decision for entry in entries}
-    for before, entry in itertools.pairwise(entries):
-        assert entry.frame == before.frame + 1 + entry.dropped
+    assert "fault" not in {row.decision for row in rows}
+    for before, row in itertools.pairwise(rows):
+        assert row.frame == before.frame + 1 + row.dropped
     with pytest.raises(EngineError, match="the engine was closed"):  # the first model is
         line.engine.infer(np.zeros((1, *line.engine.spec.input_shape), np.uint8))
 
@@ -109,8 +109,8 @@ def test_model_that_fails_the_check_is_refused(line, journal, make_proven, case)
 
 
 def check_line_is_unchanged(line, journal, model, message: str) -> None:
-    at = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > at + 10)
+    at = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > at + 10)
     assert line.line.active_model.model is model
     assert set(journal.decisions) == {"pass"}
     wait_until(lambda: details(journal, "model"))
@@ -189,7 +189,7 @@ def test_sighup_swaps_the_model_file_and_refuses_a_broken_one(configure, start, 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    models = [entry.model for entry in journal.entries()]
+    models = [row.model for row in journal.rows()]
     assert list(dict.fromkeys(models)) == [first, second]
     assert "fault" not in journal.decisions
 
@@ -199,16 +199,18 @@ def test_shadow_reports_differences_and_changes_no_verdict(run_line, make_option
     stream = {"paint": lambda index: paint(102 if index % 10 == 9 else 0), "fps": 100.0}
     running = run_line(options, spec={"parity": PARITY}, left=stream)
     wait_until(lambda: running.line.shadow.counts.compared > 40)
-    entries = running.finish()
+    rows = running.finish()
     wait_until(lambda: running.thread.is_alive() is False)
-    assert {entry.decision for entry in entries} == {"pass"}
-    assert {entry.model for entry in entries} == {running.line.active_model.model.sha256}
+    assert {row.decision for row in rows} == {"pass"}
+    assert {row.model for row in rows} == {running.line.active_model.model.sha256}
     counts = running.line.shadow.counts
-    expected = [entry.seq for entry in entries if entry.score > 0.3]
-    assert counts.compared + counts.left_out == len(entries)
+    expected = [row.seq for row in rows if row.score > 0.3]
+    assert counts.compared + counts.left_out == len(rows)
     assert counts.disagreed == counts.would_reject == len(details(journal, "shadow"))
-    assert set(told := [int(text.split("(")[1].split(")")[0]) for text in details(journal, "shadow")]) <= set(expected)
-    assert len(told) >= len(expected) - counts.left_out
+    assert set(reported := [int(text.split("(")[1].split(")")[0]) for text in details(journal, "shadow")]) <= set(
+        expected
+    )
+    assert len(reported) >= len(expected) - counts.left_out
     assert details(journal, "shadow")[0].startswith("left/frame (")
     assert ": pass (0.4, threshold 0.5), the shadow says reject (0.4, threshold 0.3)" in details(journal, "shadow")[0]
 
@@ -224,13 +226,13 @@ def test_slow_or_broken_shadow_does_not_delay_the_line(run_line, make_options, m
 
     shadow.model.detector.engine.infer = hang
     running.thread.join(120)
-    entries = journal.entries()
-    assert [entry.decision for entry in entries] == ["pass"] * 200
+    rows = journal.rows()
+    assert [row.decision for row in rows] == ["pass"] * 200
     assert shadow._left_out > 100
-    assert max(entry.latency_ms for entry in entries) < 250
+    assert max(row.latency_ms for row in rows) < 250
 
 
 def test_shadow_of_another_product_is_refused_before_the_first_frame(run_line, make_options, make_proven, journal):
     with pytest.raises(ArtifactError, match="is for the product 'screw'"):
         run_line(make_options(CameraOptions("left", "0"), shadow=make_proven("shadow.onnx", name="screw")))
-    assert journal.entries() == []
+    assert journal.rows() == []

@@ -38,7 +38,7 @@ def endless(make_model) -> Path:
 @pytest.fixture
 def line(run_line, black):
     running = run_line(left={"paint": black, "fps": 100.0})
-    wait_until(lambda: running.journal.entries())
+    wait_until(lambda: running.journal.rows())
     return running
 
 
@@ -72,14 +72,14 @@ def swap(line, model: Path) -> tuple[threading.Thread, list[StfpmError]]:
 
 def test_model_that_never_answers_is_refused(line, journal, endless, make_model, monkeypatch):
     monkeypatch.setattr(model_trial, "ANSWER_S", 3.0, raising=False)
-    used, at = line.line.active_model.model, len(journal.entries())
+    used, at = line.line.active_model.model, len(journal.rows())
     thread, errors = swap(line, endless)
     thread.join(30)
     assert not thread.is_alive()
     assert str(errors[0]) == "endless.onnx: did not load and answer within 3 s; export it again"
     assert trials() == []
     assert line.line.active_model.model is used
-    assert len(journal.entries()) > at + 50, "the line went on"
+    assert len(journal.rows()) > at + 50, "the line went on"
     wait_until(lambda: details(journal, "model"))
     assert details(journal, "model")[-1].startswith("refused, by Ada: endless.onnx: did not load")
     line.line.model_swap.load_and_swap(make_model("next.onnx", threshold=0.4), "Ada")  # the next one may come
@@ -93,8 +93,8 @@ def test_engine_that_crashes_in_the_trial_is_refused(line, journal, endless):
     os.kill(trials()[0], signal.SIGSEGV)
     thread.join(30)
     assert "endless.onnx: the process that loaded it ended with signal 11" in str(errors[0])
-    at = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > at + 10)
+    at = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > at + 10)
     assert set(journal.decisions) == {"pass"}
 
 
@@ -164,13 +164,13 @@ def test_swap_is_in_force_after_a_restart(served, journal, make_model):
     first, other = sha256(make_model()), sha256(make_model("next.onnx", threshold=0.4))
     process, post = served()
     assert post("next.onnx") == 200
-    wait_until(lambda: journal.entries()[-1].model == other)
+    wait_until(lambda: journal.rows()[-1].model == other)
     process.kill()
     process.communicate()
     process, post = served()
     log = stop(process)
-    run = [entry for entry in journal.entries() if entry.run == 2]
-    assert {(entry.model, entry.threshold) for entry in run} == {(other, 0.4)}
+    run = [row for row in journal.rows() if row.run == 2]
+    assert {(row.model, row.threshold) for row in run} == {(other, 0.4)}
     assert "next.onnx (bottle, fp32, CPUExecutionProvider" in log
     assert any("is used again: Ada chose it at " in detail for detail in details(journal, "model"))
     assert first != other
@@ -182,7 +182,7 @@ def test_swapped_model_that_fails_the_check_is_not_used_after_a_restart(served, 
     path = make_model("next.onnx", threshold=0.4)
     process, post = served()
     assert post("next.onnx") == 200
-    wait_until(lambda: journal.entries()[-1].model == sha256(path))
+    wait_until(lambda: journal.rows()[-1].model == sha256(path))
     stop(process)
     reasons = {
         "no golden file": "next.golden.npz: no such file",
@@ -203,7 +203,7 @@ def test_swapped_model_that_fails_the_check_is_not_used_after_a_restart(served, 
         with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as client:
             client.execute("UPDATE active_model SET path = CAST(x'ff0a' AS TEXT), lowest = 'low'")
     log = stop(served()[0])
-    assert {entry.model for entry in journal.entries() if entry.run == 2} == {first}
+    assert {row.model for row in journal.rows() if row.run == 2} == {first}
     if reasons[change]:
         (said,) = [detail for detail in details(journal, "model") if "is not used again: " in detail]
         assert reasons[change] in said
@@ -217,11 +217,11 @@ def test_threshold_for_the_model_before_is_not_restored(served, journal, make_mo
     number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     assert post("next.onnx") == 200
-    wait_until(lambda: journal.entries()[-1].threshold == 0.45)
+    wait_until(lambda: journal.rows()[-1].threshold == 0.45)
     stop(process)
     golden_path(path).unlink()  # the first model is used again
     stop(served()[0])
-    assert {entry.threshold for entry in journal.entries() if entry.run == 2} == {0.5}
+    assert {row.threshold for row in journal.rows() if row.run == 2} == {0.5}
 
 
 def test_sighup_puts_the_configured_model_in_force(served, journal, make_model):
@@ -229,12 +229,12 @@ def test_sighup_puts_the_configured_model_in_force(served, journal, make_model):
     other = sha256(make_model("next.onnx", threshold=0.4))
     process, post = served()
     assert post("next.onnx") == 200
-    wait_until(lambda: journal.entries()[-1].model == other)
+    wait_until(lambda: journal.rows()[-1].model == other)
     process.send_signal(signal.SIGHUP)
-    wait_until(lambda: journal.entries()[-1].model == first)
+    wait_until(lambda: journal.rows()[-1].model == first)
     stop(process)
     stop(served()[0])
-    assert {entry.model for entry in journal.entries() if entry.run == 2} == {first}
+    assert {row.model for row in journal.rows() if row.run == 2} == {first}
 
 
 def test_swap_is_kept_in_a_journal_that_is_begun_while_the_line_runs(line, journal, make_model):

@@ -59,12 +59,12 @@ def judged(decision: str = "reject", image: np.ndarray | None = None) -> JudgedP
     return JudgedPart(triggered, RegionOptions("cap"), Verdict(decision, 0.25, 0.5, anomaly_map), 0, image)
 
 
-def entry(seq: int, decision: str = "reject"):
+def row(seq: int, decision: str = "reject"):
     return make_row(seq=seq, decision=decision, time=f"{DAY}T02:00:00.000Z", region="cap")
 
 
 def take(pictures: Pictures, seq: int, decision: str = "reject"):
-    prepared = pictures.prepare(entry(seq, decision), judged(decision), JOURNAL)
+    prepared = pictures.prepare(row(seq, decision), judged(decision), JOURNAL)
     pictures.take(prepared)
     return prepared
 
@@ -105,7 +105,7 @@ def test_verdict_without_a_number_or_without_pixels_has_no_picture(open_pictures
     pictures = open_pictures()
     assert take(pictures, 0).picture == ""
     blind = dataclasses.replace(judged("fault"), image=None)
-    assert pictures.prepare(entry(1, "fault"), blind, JOURNAL).picture == ""
+    assert pictures.prepare(row(1, "fault"), blind, JOURNAL).picture == ""
 
 
 def test_full_queue_is_counted_and_is_an_event_and_costs_no_verdict(open_pictures, events, monkeypatch, folder):
@@ -131,7 +131,7 @@ def test_full_queue_is_counted_and_is_an_event_and_costs_no_verdict(open_picture
 def test_picture_of_a_verdict_that_was_not_journalled_frees_its_place_in_the_queue(open_pictures):
     pictures = open_pictures(queue=1)
     for _ in range(3):
-        prepared = pictures.prepare(entry(1), judged(), JOURNAL)
+        prepared = pictures.prepare(row(1), judged(), JOURNAL)
         pictures.take(dataclasses.replace(prepared, decision="fault", seq=0, picture="", overlay=""))
     assert pictures.dropped == 0
 
@@ -208,7 +208,7 @@ def test_disk_is_never_filled(small_disk, events):  # noqa: F811 (the fixture)
 def test_new_journal_does_not_overwrite_the_pictures_of_the_old_one(open_pictures, folder):
     pictures = open_pictures(overlay=False)
     for journal in (JOURNAL, "b5959ada"):
-        pictures.take(pictures.prepare(entry(1), judged(), journal))
+        pictures.take(pictures.prepare(row(1), judged(), journal))
     pictures.stop(time.monotonic() + 5)
     assert len(files(folder)) == 2
 

@@ -83,7 +83,7 @@ def start():
 
 def count(journal: Journalled) -> int:
     try:
-        return len(journal.entries())
+        return len(journal.rows())
     except JournalError:  # it is not there yet, or without its tables
         return 0
 
@@ -98,22 +98,22 @@ def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int
         time.sleep(rng.uniform(0, 0.15))
         process.kill()
         process.communicate()
-        entries = journal.entries()
-        assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
-        assert max(entry.run for entry in entries) == number + 1
+        verdicts = journal.rows()
+        assert [verdict.seq for verdict in verdicts] == list(range(1, len(verdicts) + 1))
+        assert max(verdict.run for verdict in verdicts) == number + 1
         whole = lines.read_bytes().splitlines(keepends=True) if lines.exists() else []
         written = [json.loads(line) for line in whole if line.endswith(b"\n")]
         assert written == [
-            record(entry, journal.id) for entry in entries[: len(written)]
+            record(verdict, journal.id) for verdict in verdicts[: len(written)]
         ]  # never more than is journalled
-        before = len(entries)
+        before = len(verdicts)
     done = start(config)
     done.communicate(timeout=180)
     assert done.returncode == 0
-    entries = journal.entries()
-    assert len(entries) == before + 300  # the last run came to its end
-    assert read_lines(lines) == [record(entry, journal.id) for entry in entries]
-    promised = {name for entry in entries for name in (entry.picture, entry.overlay) if name}
+    verdicts = journal.rows()
+    assert len(verdicts) == before + 300  # the last run came to its end
+    assert read_lines(lines) == [record(verdict, journal.id) for verdict in verdicts]
+    promised = {name for verdict in verdicts for name in (verdict.picture, verdict.overlay) if name}
     found = {path.relative_to(pictures).as_posix(): path for path in pictures.rglob("*") if path.is_file()}
     assert set(found) <= promised  # no picture without its verdict, and nothing half written
     assert len(promised) - len(found) <= (rounds + 1) * 2 * 4  # what was in the queue when it was killed
@@ -136,11 +136,11 @@ def test_sigterm_is_a_clean_stop(configure, start, parts, journal, tmp_path):
     _, log = process.communicate(timeout=120)
     assert sorted(path.name for path in tmp_path.glob("line.sqlite*")) == ["line.sqlite", "line.sqlite.lock"]
     assert process.returncode == 0
-    entries = journal.entries()
-    assert {entry.reason for entry in entries} <= {"", STOPPED}  # what the clock asked for at the last moment
+    verdicts = journal.rows()
+    assert {verdict.reason for verdict in verdicts} <= {"", STOPPED}  # what the clock asked for at the last moment
     assert [event.kind for event in journal.events()] == ["started", "stopped"]
-    assert f"stopped; {len(entries)} verdicts: " in log
-    assert len(read_lines(tmp_path / "line.jsonl")) == len(entries)
+    assert f"stopped; {len(verdicts)} verdicts: " in log
+    assert len(read_lines(tmp_path / "line.jsonl")) == len(verdicts)
 
 
 def test_log_is_text_or_json_and_names_the_phases(configure, start, parts):
@@ -186,11 +186,11 @@ def test_sources_as_a_line_without_a_configuration(start, model, parts, journal)
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
     assert (done.returncode, done.stdout) == (0, "")
-    entries = journal.entries()
-    assert {(entry.camera, entry.decision, entry.threshold) for entry in entries} == {
+    verdicts = journal.rows()
+    assert {(verdict.camera, verdict.decision, verdict.threshold) for verdict in verdicts} == {
         ("camera-1", "pass", 1.0), ("camera-2", "pass", 1.0),
     }  # fmt: skip
-    assert len(entries) == 600
+    assert len(verdicts) == 600
 
 
 @pytest.fixture

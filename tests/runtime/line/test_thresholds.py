@@ -46,17 +46,17 @@ def test_operators_threshold_is_used_before_the_innermost_configured_one():
 
 
 def test_change_is_in_force_from_the_next_frame_and_is_an_event(line, journal):
-    wait_until(lambda: len(journal.entries()) > 20)
+    wait_until(lambda: len(journal.rows()) > 20)
     change = new_threshold_change(0.3, "Ada")
     number = request_threshold(journal.path, change)
     wait_until(lambda: is_taken(journal.path, number))
-    before = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > before + 20)
-    entries = line.finish()
-    changed = next(index for index, entry in enumerate(entries) if entry.threshold == 0.3)
-    assert {entry.threshold for entry in entries[:changed]} == {0.5}
-    assert {entry.threshold for entry in entries[changed:]} == {0.3}
-    assert all((entry.decision == "reject") == (entry.score > entry.threshold) for entry in entries)
+    before = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > before + 20)
+    verdicts = line.finish()
+    changed = next(index for index, verdict in enumerate(verdicts) if verdict.threshold == 0.3)
+    assert {verdict.threshold for verdict in verdicts[:changed]} == {0.5}
+    assert {verdict.threshold for verdict in verdicts[changed:]} == {0.3}
+    assert all((verdict.decision == "reject") == (verdict.score > verdict.threshold) for verdict in verdicts)
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
     assert event.detail == f"left/frame: 0.5 -> 0.3, by Ada at {change.time}"
     assert line.line.active_model.thresholds.is_changed("left", "frame")
@@ -79,7 +79,7 @@ def test_change_is_in_force_after_a_restart_unless_the_configuration_changed(lin
 
 
 def test_change_that_is_requested_while_the_line_is_off_is_applied_at_its_start(line, journal, run_line):
-    wait_until(lambda: journal.path.is_file() and journal.entries())
+    wait_until(lambda: journal.path.is_file() and journal.rows())
     line.finish()
     number = request_threshold(journal.path, new_threshold_change(0.4, "Ada", "left"))
     assert not is_taken(journal.path, number)
@@ -96,14 +96,14 @@ def test_change_back_to_the_configured_threshold(line, journal):
 
 
 def test_what_if_counts_changed_decisions(line, journal):
-    wait_until(lambda: len(journal.entries()) >= 30)
-    entries = line.finish()
+    wait_until(lambda: len(journal.rows()) >= 30)
+    verdicts = line.finish()
     for threshold in (0.05, 0.35, 0.5, 0.75, 2.0):
         found = what_if(journal.path, threshold, parts=20)
-        last = entries[-20:]
+        last = verdicts[-20:]
         assert (found.parts, found.since) == (20, last[0].time)
-        assert found.rejected == sum(entry.decision == "reject" for entry in last)
-        assert found.would_reject == sum(entry.score > threshold for entry in last)
+        assert found.rejected == sum(verdict.decision == "reject" for verdict in last)
+        assert found.would_reject == sum(verdict.score > threshold for verdict in last)
         assert found.would_reject - found.rejected == len(found.newly_rejected) - len(found.newly_passed)
         flipped = {*found.newly_rejected, *found.newly_passed}
         assert flipped == {e.seq for e in last if (e.score > threshold) != (e.decision == "reject")}
@@ -119,15 +119,17 @@ def test_what_if_counts_debounced_decisions(make_options, run_line):
 
     running = run_line(make_options(camera), left={"fps": None, "frames": 12, "paint": alternating})
     running.thread.join(20)
-    entries = running.finish()
-    rejected = sum(entry.decision == "reject" for entry in entries)
-    assert rejected < len(entries) - 2
+    verdicts = running.finish()
+    rejected = sum(verdict.decision == "reject" for verdict in verdicts)
+    assert rejected < len(verdicts) - 2
     kept = what_if(running.journal.path, 0.5)
     assert (kept.rejected, kept.would_reject, kept.newly_rejected, kept.newly_passed) == (rejected, rejected, (), ())
     lower = what_if(running.journal.path, 0.2)
-    assert lower.would_reject == len(entries) - 1, "all but the first, of which one frame is not enough"
+    assert lower.would_reject == len(verdicts) - 1, "all but the first, of which one frame is not enough"
     assert what_if(running.journal.path, 1.5).would_reject == 0
-    assert what_if(running.journal.path, 0.5, parts=4).would_reject == sum(e.decision == "reject" for e in entries[-4:])
+    assert what_if(running.journal.path, 0.5, parts=4).would_reject == sum(
+        e.decision == "reject" for e in verdicts[-4:]
+    )
 
 
 @pytest.mark.parametrize(("threshold", "who"), [(float("nan"), "a"), (float("inf"), "a"), (0.1, ""), (0.1, "a\nb"),
@@ -150,7 +152,7 @@ def test_file_that_is_no_journal_is_an_error(tmp_path):
 
 
 def test_command_tries_and_sets_a_threshold(line, journal, capsys):
-    wait_until(lambda: len(journal.entries()) >= 30)
+    wait_until(lambda: len(journal.rows()) >= 30)
     path = str(journal.path)
     assert main([path, "--threshold", "0.95", "--json"]) == 0
     effect = json.loads(capsys.readouterr().out)["effect"]
@@ -220,7 +222,7 @@ def states(path) -> list[str]:
 @pytest.mark.parametrize("case", [*ROWS, "no Unicode"])
 def test_impossible_row_is_refused_and_the_line_goes_on(line, journal, run_line, case, state):
     changes = ROWS.get(case, {"who": b"\xff\xfe", "cast": "who"})
-    wait_until(lambda: len(journal.entries()) > 5)
+    wait_until(lambda: len(journal.rows()) > 5)
     model = line.line.active_model.model.sha256
     if state == "holds":  # is read at the start alone
         line.finish()
@@ -228,12 +230,12 @@ def test_impossible_row_is_refused_and_the_line_goes_on(line, journal, run_line,
     if state == "holds":
         line = run_line(left={"paint": levels, "fps": 200.0})
     wait_until(lambda: "past" in states(journal.path))
-    at = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > at + 10)
-    entries = line.finish()
+    at = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > at + 10)
+    verdicts = line.finish()
     assert line.errors == []
-    assert {entry.threshold for entry in entries} == {0.5}
-    assert "fault" not in {entry.decision for entry in entries}
+    assert {verdict.threshold for verdict in verdicts} == {0.5}
+    assert "fault" not in {verdict.decision for verdict in verdicts}
     (event,) = [event for event in journal.events() if event.kind == "threshold"]
     assert "is refused: " in event.detail or "holds no more: " in event.detail
     assert event.detail.isprintable()
@@ -246,22 +248,22 @@ def test_impossible_row_is_refused_and_the_line_goes_on(line, journal, run_line,
 
 
 def test_table_with_other_columns_costs_no_verdict(line, journal, run_line):
-    wait_until(lambda: len(journal.entries()) > 5)
+    wait_until(lambda: len(journal.rows()) > 5)
     with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None, timeout=20)) as client:
         client.execute("DROP TABLE thresholds")
         client.execute("CREATE TABLE thresholds (other TEXT)")
-    at = len(journal.entries())
-    wait_until(lambda: len(journal.entries()) > at + 200)
+    at = len(journal.rows())
+    wait_until(lambda: len(journal.rows()) > at + 200)
     line.finish()
     again = run_line(left={"paint": levels, "fps": 200.0})
     wait_until(lambda: again.line.summary.total > 20)
-    assert {entry.decision for entry in again.finish()} == {"pass", "reject"}
+    assert {verdict.decision for verdict in again.finish()} == {"pass", "reject"}
     assert "cannot be read" in next(event.detail for event in journal.events() if event.kind == "threshold")
 
 
 @pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2499, 1.0001])
 def test_threshold_out_of_bounds_is_refused(line, journal, capsys, threshold):
-    wait_until(lambda: journal.entries())
+    wait_until(lambda: journal.rows())
     with pytest.raises(OptionError, match=r"expected 0\.25 to 1; the key threshold_bounds"):
         request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
     assert main([str(journal.path), f"--threshold={threshold}", "--by", "Ada"]) == 1
@@ -271,7 +273,7 @@ def test_threshold_out_of_bounds_is_refused(line, journal, capsys, threshold):
 
 def test_the_bounds_are_configured(run_line, make_options, journal):
     line = run_line(make_options(threshold_bounds=(0.1, 10.0)))
-    wait_until(lambda: journal.entries())
+    wait_until(lambda: journal.rows())
     number = request_threshold(journal.path, new_threshold_change(4.9, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))
     assert line.line.active_model.thresholds.of("left", "frame") == 4.9
@@ -283,7 +285,7 @@ def test_the_bounds_are_configured(run_line, make_options, journal):
 
 
 def test_waiting_for_a_refused_change_raises(line, journal):
-    wait_until(lambda: journal.entries())
+    wait_until(lambda: journal.rows())
     write_row(journal.path, "ordered", "", threshold=1e9)
     wait_until(lambda: states(journal.path) == ["past"])
     assert not is_taken(journal.path, 1)

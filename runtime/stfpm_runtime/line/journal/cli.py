@@ -152,9 +152,9 @@ def show(options: JournalCliOptions) -> int:
         if options.period.camera:
             journal.check_camera(options.period.camera)
         if options.action == "csv":
-            _print_csv(journal.entries(options.period))
+            _print_csv(journal.rows(options.period))
         elif options.action == "rejects":
-            _print_rejects(journal.entries(options.period, not_passed=True), options, journal.id)
+            _print_rejects(journal.rows(options.period, not_passed=True), options, journal.id)
         elif options.action == "events":
             _print_events(journal.events(options.period), options.json)
         else:
@@ -181,23 +181,23 @@ def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
         print(f"{count.camera:15} {count.region:15} {columns}{share:>9}")
 
 
-def _print_rejects(entries: Iterable[VerdictRow], options: JournalCliOptions, journal: str) -> None:
-    for entry in entries:
-        pictures = [_picture(options.pictures, name) for name in (entry.picture, entry.overlay)]
+def _print_rejects(rows: Iterable[VerdictRow], options: JournalCliOptions, journal: str) -> None:
+    for row in rows:
+        pictures = [_picture(options.pictures, name) for name in (row.picture, row.overlay)]
         if options.json:
-            print(json.dumps({**record(entry, journal), "picture": pictures[0], "overlay": pictures[1]}))
+            print(json.dumps({**record(row, journal), "picture": pictures[0], "overlay": pictures[1]}))
             continue
-        what = [f"{entry.camera}/{entry.region}", entry.part, _why(entry), *pictures]
+        what = [f"{row.camera}/{row.region}", row.part, _why(row), *pictures]
         line = printable(" ".join(filter(None, what)))
-        print(f"{_local(entry.time)} {entry.seq:8} {entry.decision:7}{line}")
+        print(f"{_local(row.time)} {row.seq:8} {row.decision:7}{line}")
 
 
-def _why(entry: VerdictRow) -> str:
+def _why(row: VerdictRow) -> str:
     """Return in words what the decision follows from."""
-    if entry.score is None:
-        return entry.reason
-    sign = ">" if entry.score > entry.threshold else "<="
-    return f"{entry.score:.6g} {sign} {entry.threshold:.6g}" + (f"; {entry.reason}" if entry.reason else "")
+    if row.score is None:
+        return row.reason
+    sign = ">" if row.score > row.threshold else "<="
+    return f"{row.score:.6g} {sign} {row.threshold:.6g}" + (f"; {row.reason}" if row.reason else "")
 
 
 def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
@@ -208,11 +208,11 @@ def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
             print(printable(f"{_local(event.time)} {event.camera or 'line'}: {event.kind} {event.detail}"))
 
 
-def _print_csv(entries: Iterable[VerdictRow]) -> None:
+def _print_csv(rows: Iterable[VerdictRow]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for entry in entries:
-        writer.writerow([_cell(value) for value in values_of(entry)])
+    for row in rows:
+        writer.writerow([_cell(value) for value in values_of(row)])
 
 
 def _cell(value: object) -> object:

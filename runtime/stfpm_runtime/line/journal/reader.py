@@ -88,7 +88,7 @@ class JournalReader:
         sql = f"SELECT camera, region, {sums} FROM verdicts {where} GROUP BY camera, region ORDER BY camera, region"
         return [Count(*row) for row in self._rows(sql, values)]
 
-    def entries(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
+    def rows(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
         """Yield the verdicts of a period by their numbers; with `not_passed` those that did not pass."""
         where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):

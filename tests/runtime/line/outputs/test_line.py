@@ -78,7 +78,7 @@ def kill_and_compare(line: Path, peers, rounds: int, seed: int) -> None:
     done = subprocess.run([*COMMAND, "--config", line], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     reader = JournalReader(line.with_name("line.sqlite"))
-    journalled = [entry.seq for entry in reader.entries(Period())]
+    journalled = [row.seq for row in reader.rows(Period())]
     reader.close()
     assert journalled == list(range(1, len(journalled) + 1))
     for kind, peer in peers.items():
@@ -122,10 +122,10 @@ def test_a_message_asks_for_a_verdict(make_peer, make_options, run_line):
     wait_until(lambda: [verdict["part"] for verdict in verdicts()][-1:] == ["A-2"])
     client.disconnect()
     client.loop_stop()
-    entries = running.finish()
-    assert entries[-1].part == "A-2"
-    assert len(entries) >= before + 1
-    assert all(entry.decision == "pass" for entry in entries)
+    rows = running.finish()
+    assert rows[-1].part == "A-2"
+    assert len(rows) >= before + 1
+    assert all(row.decision == "pass" for row in rows)
 
 
 @pytest.fixture
@@ -158,33 +158,33 @@ def triggered(tmp_path, make_options, run_line):
 def test_a_message_with_a_bad_part_id_is_a_fault_and_the_line_goes_on(triggered):
     _, running, publish = triggered("left")
     bad = [rb'{"part": "\ud800"}', b"\xff\xfe", b'{"Part": "A-1"}', b"x" * 201, b"A\nB"]
-    wait_until(lambda: publish(b"A-0") or (running.journal.path.exists() and running.journal.entries()))
+    wait_until(lambda: publish(b"A-0") or (running.journal.path.exists() and running.journal.rows()))
     for payload in bad:
         publish(payload)
     publish(b"A-9")
-    wait_until(lambda: running.journal.entries()[-1].part == "A-9")
-    entries = running.finish()
-    assert [entry.decision for entry in entries[-6:]] == ["fault"] * 5 + ["pass"]
-    assert all(entry.reason.startswith("got ") and not entry.part for entry in entries[-6:-1])
+    wait_until(lambda: running.journal.rows()[-1].part == "A-9")
+    rows = running.finish()
+    assert [row.decision for row in rows[-6:]] == ["fault"] * 5 + ["pass"]
+    assert all(row.reason.startswith("got ") and not row.part for row in rows[-6:-1])
 
 
 def test_a_message_triggers_every_camera_of_its_topic(triggered):
     _, running, publish = triggered("left", "right")
-    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    wait_until(lambda: publish(b"A-0") or running.journal.rows())
     publish(b"A-1")
-    wait_until(lambda: {e.camera for e in running.journal.entries() if e.part == "A-1"} == {"left", "right"})
+    wait_until(lambda: {e.camera for e in running.journal.rows() if e.part == "A-1"} == {"left", "right"})
 
 
 def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
     broker, running, publish = triggered("left")
-    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    wait_until(lambda: publish(b"A-0") or running.journal.rows())
     running.finish()
     publish(b"A-1")
     _, running, publish = triggered("left", broker=broker)
-    wait_until(lambda: any(entry.part == "A-1" for entry in running.journal.entries()))
+    wait_until(lambda: any(row.part == "A-1" for row in running.journal.rows()))
     time.sleep(HELD_BACK_S)
     publish(b"A-2")
-    wait_until(lambda: any(entry.part == "A-2" for entry in running.journal.entries()))
+    wait_until(lambda: any(row.part == "A-2" for row in running.journal.rows()))
     late, now = (e for e in running.finish() if e.part in ("A-1", "A-2"))
     assert (late.decision, late.reason) == ("fault", LATE)
     assert now.decision == "pass"
@@ -192,22 +192,22 @@ def test_a_trigger_of_the_time_when_the_line_was_away_is_a_fault(triggered):
 
 def test_triggers_are_received_again_when_the_broker_is_back(triggered):
     broker, running, publish = triggered("left")
-    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    wait_until(lambda: publish(b"A-0") or running.journal.rows())
     broker.stop()
     wait_until(lambda: running.line.listeners[0].failure)
     broker.start("no subscriber")
     wait_until(lambda: not running.line.listeners[0].failure)
     time.sleep(HELD_BACK_S)
     publish(b"A-1")
-    wait_until(lambda: any(entry.part == "A-1" for entry in running.journal.entries()))
-    assert next(entry for entry in running.finish() if entry.part == "A-1").decision == "pass"
+    wait_until(lambda: any(row.part == "A-1" for row in running.journal.rows()))
+    assert next(row for row in running.finish() if row.part == "A-1").decision == "pass"
     details = [event.detail for event in running.journal.events() if event.kind == "trigger"]
     assert details[-1] == "the broker is reached again"
 
 
 def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
     _, running, publish = triggered("left")
-    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    wait_until(lambda: publish(b"A-0") or running.journal.rows())
     engine, go = running.engine, threading.Event()
     infer = engine.infer
     engine.infer = lambda images: (go.wait(60), infer(images))[1]
@@ -219,11 +219,11 @@ def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
     client.on_message = lambda *message: (time.sleep(0.02), receive(*message))  # a network slower than the line
     time.sleep(HELD_BACK_S)
     go.set()
-    wait_until(lambda: sum(entry.part.startswith("B-") for entry in running.journal.entries()) == 40)
+    wait_until(lambda: sum(row.part.startswith("B-") for row in running.journal.rows()) == 40)
     time.sleep(HELD_BACK_S)
     publish(b"C")
-    wait_until(lambda: any(entry.part == "C" for entry in running.journal.entries()))
-    found = {entry.part: entry for entry in running.finish()}
+    wait_until(lambda: any(row.part == "C" for row in running.journal.rows()))
+    found = {row.part: row for row in running.finish()}
     assert {found[f"B-{number}"].reason for number in range(IN_FLIGHT + 1, 41)} == {LATE}
     assert found["C"].decision == "pass"
 
@@ -231,7 +231,7 @@ def test_a_trigger_that_the_broker_could_not_send_in_time_is_a_fault(triggered):
 def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered):
     """A line that ends with a trigger in hand gets it again; here its end is forced by closing the listener first."""
     broker, running, publish = triggered("left")
-    wait_until(lambda: publish(b"A-0") or running.journal.entries())
+    wait_until(lambda: publish(b"A-0") or running.journal.rows())
     time.sleep(0.2)  # further messages of the first part
     wait_until(lambda: running.line.listeners[0]._unacknowledged == 0)
     engine, begun, go = running.engine, threading.Event(), threading.Event()
@@ -244,7 +244,7 @@ def test_a_message_is_acknowledged_only_when_its_verdict_is_journalled(triggered
     go.set()
     running.finish()
     _, running, publish = triggered("left", broker=broker)
-    wait_until(lambda: [e.decision for e in running.journal.entries() if e.part == "A-1"] == ["pass", "fault"])
+    wait_until(lambda: [e.decision for e in running.journal.rows() if e.part == "A-1"] == ["pass", "fault"])
 
 
 def test_a_subscription_that_the_broker_refuses_is_shown(tmp_path, triggered):

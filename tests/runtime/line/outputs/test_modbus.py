@@ -78,7 +78,7 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     assert events == ["modbus: verdict 3 written as fault: the part's id does not fit into 30 characters of ASCII"]
 
 
-def test_a_plc_with_the_registers_of_before_goes_without_the_age(make_peer, writer, follow):
+def test_a_plc_with_the_old_registers_gets_no_age(make_peer, writer, follow):
     peer = make_peer("modbus")
     peer.start("old")
     (worker,), events = follow(peer.options)

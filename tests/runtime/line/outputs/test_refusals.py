@@ -182,7 +182,7 @@ def test_a_verdict_beyond_the_nodes_type_is_refused_alone(make_peer, writer, fol
     assert "seq: 2147483648 does not fit into the node's type Int32" in kept(writer)[0][2]
 
 
-def test_a_flapping_side_makes_one_event_a_minute(make_peer, writer, follow):
+def test_a_peer_that_keeps_failing_makes_one_event_a_minute(make_peer, writer, follow):
     peer = make_peer("modbus")
     options = ModbusOptions("127.0.0.1", port=peer.port, timeout_s=0.3, max_age_s=0)
     (worker,), events = follow(OutputTables(modbus=(options,)))

@@ -41,14 +41,14 @@ def address(path: str) -> str:
 
 def test_status_is_what_the_journal_holds(serve):
     client = serve()
-    wait_until(lambda: len(client.running.journal.entries()) >= 30)
+    wait_until(lambda: len(client.running.journal.rows()) >= 30)
     client.running.finish()
     status = client.get("/api/status")
     decisions = client.running.journal.decisions
     assert status["totals"]["total"] == len(decisions)
     assert status["totals"]["rejected"] == decisions.count("reject") > 0
     assert status["totals"]["yield"] == decisions.count("pass") / len(decisions)
-    last = client.running.journal.entries()[-1]
+    last = client.running.journal.rows()[-1]
     (place,) = status["places"]
     assert place["newest"]["seq"] == last.seq
     assert place["newest"]["score"] == last.score
@@ -107,7 +107,7 @@ def test_a_name_in_the_journal_that_leads_out_of_the_folder_is_not_followed(serv
         "/static/%00", "/api/live/..%2f..%2fetc/passwd", "/api/pictures/1%00.png",
     ],
 )  # fmt: skip
-def test_paths_lead_nowhere(serve, path):
+def test_paths_outside_the_folder_are_refused(serve, path):
     assert serve().ask(path).status in (400, 404)
 
 
@@ -238,12 +238,12 @@ def test_metrics_are_those_of_the_journal(serve):
 
 def test_charts_do_not_begin_empty_after_a_restart(serve, run_line, make_options):
     client = serve()
-    wait_until(lambda: len(client.running.journal.entries()) > 20)
+    wait_until(lambda: len(client.running.journal.rows()) > 20)
     before = client.running.finish()
     options = make_options(CameraOptions("left", "0"), dashboard=ServerOptions("127.0.0.1:0"))
     again = run_line(options)
     place = again.line.live_status.places["left", "frame"]
-    assert [entry.seq for entry in list(place.recent)][: len(before)] == [entry.seq for entry in before]
+    assert [row.seq for row in list(place.recent)][: len(before)] == [row.seq for row in before]
     assert place.decisions.total() < len(before)
 
 
@@ -357,10 +357,10 @@ def test_a_fault_without_an_image_leaves_the_older_picture_under_its_own_name(se
 
 def test_a_picture_is_drawn_with_the_decision_after_the_debounce(serve):
     client = serve()
-    entry = client.running.finish()[0]
+    row = client.running.finish()[0]
     image, heat_map = np.zeros((32, 64, 3), np.uint8), np.full((8, 16), 0.9, np.float32)
     frames_own = Verdict("reject", 0.9, 0.5, heat_map)
-    drawn = JpegCache().draw(LatestVerdict(dataclasses.replace(entry, decision="pass"), image, frames_own), True, 640)
+    drawn = JpegCache().draw(LatestVerdict(dataclasses.replace(row, decision="pass"), image, frames_own), True, 640)
     passed, rejected = (draw_overlay(image, decision, 0.9, 0.5, heat_map) for decision in ("pass", "reject"))
     assert drawn == cv2.imencode(".jpg", passed, QUALITY)[1].tobytes()
     assert drawn != cv2.imencode(".jpg", rejected, QUALITY)[1].tobytes()

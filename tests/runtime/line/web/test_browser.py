@@ -35,7 +35,7 @@ def log_in(page: Page, client: Client, **how) -> None:
     page.wait("!document.getElementById('main').hidden")
 
 
-def test_it_shows_the_line_and_keeps_up_with_it(serve, page):
+def test_page_shows_the_line_and_its_new_verdicts(serve, page):
     client = serve(CameraOptions("left", "0"), CameraOptions("right", "1"))
     log_in(page, client)
     assert page.wait("document.querySelectorAll('.place img[src^=blob]').length === 2")
@@ -92,7 +92,7 @@ def test_a_reject_opens_with_its_picture_and_map(serve, page):
 
 def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     client = serve()
-    wait_until(lambda: len(client.running.journal.entries()) > 20)
+    wait_until(lambda: len(client.running.journal.rows()) > 20)
     log_in(page, client)
     page.wait("document.querySelector('.change') && !document.querySelector('.change').disabled")
     page.run("document.querySelector('.change').click()")
@@ -130,7 +130,7 @@ def test_a_picture_that_is_not_the_verdicts_own_is_greyed_and_dated(serve, page,
 
 def test_a_debounced_reject_says_why(serve, page):
     client = serve(CameraOptions("left", "0", debounce=(1, 3)))  # two frames after a bad one are rejects too
-    wait_until(lambda: any("debounced" in entry.reason for entry in client.running.line.live_status.rejects))
+    wait_until(lambda: any("debounced" in verdict.reason for verdict in client.running.line.live_status.rejects))
     client.running.finish()
     log_in(page, client)
     page.wait("[...document.querySelectorAll('#rejects p')].some(p => p.textContent.includes('debounced'))")
@@ -143,9 +143,9 @@ def test_a_debounced_reject_says_why(serve, page):
 def test_names_from_outside_are_text_and_nothing_else(serve, page):
     part = "<img src=x onerror=document.title='owned'>"
     client = serve(CameraOptions("left", "0"))
-    entry = client.running.finish()[-1]
+    verdict = client.running.finish()[-1]
     live_status = client.running.line.live_status
-    forged = dataclasses.replace(entry, part=part, reason=part, decision="reject", seq=entry.seq + 1)
+    forged = dataclasses.replace(verdict, part=part, reason=part, decision="reject", seq=verdict.seq + 1)
     place = live_status.places["left", "frame"]
     place.newest = place.pictured = dataclasses.replace(place.newest, row=forged)
     live_status.rejects.append(forged)

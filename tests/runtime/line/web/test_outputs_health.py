@@ -13,7 +13,7 @@ CAMERA = CameraOptions("left", "0")
 DASHBOARD = ServerOptions("127.0.0.1:0", "x" * 32)
 
 
-def test_lines_and_sinks_that_fail_are_named_with_the_age_of_what_they_owe(serve, make_options, tmp_path):
+def test_outputs_that_fail_are_named_with_their_lag(serve, make_options, tmp_path):
     folder = tmp_path / "lines"
     options = make_options(
         CAMERA,
@@ -28,13 +28,13 @@ def test_lines_and_sinks_that_fail_are_named_with_the_age_of_what_they_owe(serve
     problems = " ".join(client.ask("/healthz").json["problems"])
     assert "webhook: 127.0.0.1 cannot be reached" in problems
     assert "json_lines: cannot follow the journal" in problems
-    sinks = {sink["name"]: sink for sink in client.get("/api/status")["sinks"]}
-    assert set(sinks) == {"webhook", "json_lines"}
-    assert not any(sink["works"] for sink in sinks.values())
-    wait_until(lambda: all(sink["lag_s"] > 0.5 for sink in client.get("/api/status")["sinks"]))
+    outputs = {output["name"]: output for output in client.get("/api/status")["sinks"]}
+    assert set(outputs) == {"webhook", "json_lines"}
+    assert not any(output["works"] for output in outputs.values())
+    wait_until(lambda: all(output["lag_s"] > 0.5 for output in client.get("/api/status")["sinks"]))
 
 
-def test_a_sink_that_hangs_is_behind(serve, make_options, monkeypatch):
+def test_an_output_that_hangs_has_a_lag(serve, make_options, monkeypatch):
     """Whatever a thread waits for: the age of the oldest undelivered verdict grows."""
     monkeypatch.setattr("stfpm_runtime.line.outputs.base.LAG_LIMIT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -46,7 +46,7 @@ def test_a_sink_that_hangs_is_behind(serve, make_options, monkeypatch):
 
 def test_pictures_that_cannot_be_written_are_named(serve, tmp_path):
     client = serve()
-    assert [sink["name"] for sink in client.get("/api/status")["sinks"]] == ["pictures"]
+    assert [output["name"] for output in client.get("/api/status")["sinks"]] == ["pictures"]
     assert _problems(client) == []
     (tmp_path / "pictures").rename(tmp_path / "away")
     (tmp_path / "pictures").write_text("")
