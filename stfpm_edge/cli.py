@@ -106,39 +106,38 @@ class TerminalReporter:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-train",
-        description="Train a student on good images and calibrate its threshold. Defaults: the paper's protocol.",
+        description="Train a student on good images and calibrate its threshold. The default values are the paper's.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of good images, or an MVTec-style category with train/good")
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write, a .safetensors file")
+    add("-o", "--output", type=Path, required=True, metavar="FILE",
+        help="write the checkpoint to this .safetensors file")  # fmt: skip
     add("--teacher", default="imagenet", metavar="imagenet|procedural|PATH",
-        help="ImageNet weights (downloaded once), the teacher that ships, or a .safetensors or .pth file")  # fmt: skip
-    add("--backbone", default="resnet18", choices=BACKBONES, help="teacher's and student's architecture")
-    add("--blocks", default="2,3,4", metavar="B,...", help="the pyramid: which of conv2_x to conv5_x are compared")
-    add("--block-weights", metavar="W,...", help="the loss's weight of each block (default: 1 for each)",
+        help="ImageNet weights (downloaded once), the built-in teacher, or a .safetensors or .pth file")  # fmt: skip
+    add("--backbone", default="resnet18", choices=BACKBONES, help="the architecture of the teacher and the student")
+    add("--blocks", default="2,3,4", metavar="B,...", help="compare these blocks, 2 to 5: 2 is conv2_x, 5 is conv5_x")
+    add("--block-weights", metavar="W,...", help="the weight of each block in the loss (default: 1 for each)",
         default=argparse.SUPPRESS)  # fmt: skip
-    add("--size", default="256", metavar="SIDE|WxH", help="what images are resized to, in pixels")
-    add("--epochs", type=int, default=100, help="passes over the training images")
-    add("--batch-size", type=int, default=32, help="images in one step of the optimizer")
-    add("--lr", type=float, default=0.4, help="SGD's learning rate")
-    add("--seed", type=int, default=0, help="of the split, the student's first weights and the batches")
-    add("--val-fraction", type=float, default=0.2, help="share of the images held out for validation and threshold")
-    add("--train-fraction", type=float, default=1.0, help="few-shot: share of all images that is used at all")
-    add("--false-alarm-rate", type=float, default=0.01, help="share of good parts that may be rejected")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--mixed-precision", action="store_true", help="the student in bfloat16, where GPU or CPU have it")
-    add("--no-channels-last", dest="channels_last", action="store_false", help="keep torch's default memory order")
-    add("--seeds", type=int, default=1, metavar="N", help="train with N seeds; mean and deviation at the end")
-    add("--all", action="store_true", help="DATA is a folder of categories: train each, into the folder OUTPUT")
-    add("--name", default="", help="the product's name (default: the data folder's)")
+    add("--size", default="256", metavar="SIDE|WxH", help="resize the images to this size in pixels")
+    add("--epochs", type=int, default=100, help="the number of passes over the training images")
+    add("--batch-size", type=int, default=32, help="the number of images in one step of the optimizer")
+    add("--lr", type=float, default=0.4, help="the learning rate of SGD")
+    add("--seed", type=int, default=0, help="the seed for the split, the student's first weights and the batches")
+    add("--val-fraction", type=float, default=0.2, help="share of images for validation and threshold")
+    add("--train-fraction", type=float, default=1.0, help="the share of all images that is used, for few-shot training")
+    add("--false-alarm-rate", type=float, default=0.01, help="the share of good parts that may be rejected")
+    add("--device", default="auto", help="the device to train on: auto, cpu, cuda or cuda:N")
+    add("--mixed-precision", action="store_true", help="compute in bfloat16; GPU or CPU must support it")
+    add("--no-channels-last", dest="channels_last", action="store_false", help="use PyTorch's memory order (slower)")
+    add("--seeds", type=int, default=1, metavar="N", help="train with N seeds, then print mean and standard deviation")
+    add("--all", action="store_true", help="DATA is a folder of categories: train each; FILE is the output folder")
+    add("--name", default="", help="the name of the product (if empty: the name of the data folder)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
-    add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")
+    add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, do not stop at them")
     add("--bits", type=int, metavar="N", default=argparse.SUPPRESS,
-        help="bits that the values of 16-bit pictures use, 9 to 16, say 12 for a camera of 12 bits")  # fmt: skip
-    add(
-        "--accept-data", action="store_true", help="train also where the inspection of the pictures finds doubtful ones"
-    )
+        help="the number of bits that 16-bit pictures use, 9 to 16; for example 12 for a 12-bit camera")  # fmt: skip
+    add("--accept-data", action="store_true", help="train even if the check of the pictures finds doubtful ones")
     return parser
 
 

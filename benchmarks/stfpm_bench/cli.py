@@ -106,41 +106,33 @@ def _numbers(text: str, flag: str) -> tuple[float, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-bench",
-        description="Measure latency from a frame to its decision, start, memory, parity and accuracy of model files, "
-        "by turns, each in a process of its own. Exits with 1 where parity is lost, something got worse, or the "
-        "machine is too noisy.",
+        description="Measure latency from a frame to its decision, start time, memory, agreement with PyTorch "
+        "and accuracy of model files. Each file runs in its own process, and the files take turns. The exit code is 1 "
+        "if a file disagrees with PyTorch, a result got worse, or the machine is too noisy.",
     )
     add = parser.add_argument
-    add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx, .engine, or .safetensors, which PyTorch runs")
-    add(
-        "--compare",
-        type=Path,
-        nargs=2,
-        metavar=("OLD", "NEW"),
-        help="what got worse between two --json files",
-    )
-    add("--parity", action="store_true", help="compare with PyTorch's golden results, which lie beside each file")
-    add("--checkpoint", type=Path, metavar="FILE", help="compare with PyTorch itself, by this .safetensors file")
-    add("--data", type=Path, help="labelled images, for AUROC, pixel AUROC and PRO of the files that are timed")
-    add("--roofline", action="store_true", help="compare each group of layers with this machine's limit")
-    add("--device", default="auto", help="as for stfpm-inspect (default: auto)")
-    add("--threads", type=int, metavar="N", help="threads for one frame (default: the engine's choice)")
-    add("--frame", default="1280x720", metavar="WxH", help="the camera's frame (default: 1280x720)")
+    add("models", type=Path, nargs="*", metavar="MODEL",
+        help="an .onnx or .engine file, or a .safetensors file, which PyTorch runs")  # fmt: skip
+    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"),
+        help="show what got worse between two files that --json wrote")  # fmt: skip
+    add("--parity", action="store_true", help="compare with the golden results of PyTorch, which lie next to each file")
+    add("--checkpoint", type=Path, metavar="FILE", help="compare with PyTorch, which runs this .safetensors file")
+    add("--data", type=Path, help="labelled images; measure image AUROC, pixel AUROC and PRO of each MODEL on them")
+    add("--roofline", action="store_true", help="compare each group of layers with the limit of this machine")
+    add("--device", default="auto", help="the device, as for stfpm-inspect (default: auto)")
+    add("--threads", type=int, metavar="N", help="the number of threads for one frame (default: the engine chooses)")
+    add("--frame", default="1280x720", metavar="WxH",
+        help="the size of the camera's frame in pixels (default: 1280x720)")  # fmt: skip
     add("--time", type=float, default=60.0, metavar="SECONDS",
-        help="time limit for latencies; they end sooner when each p50 is known to 2%% (default: 60)")  # fmt: skip
-    add("--batches", default="1,2,4,8", metavar="N,N", help="batch sizes for throughput (default: 1,2,4,8)")
-    add(
-        "--idle",
-        default="1,10",
-        metavar="S,S",
-        help="idle seconds before a single frame (default: 1,10; '' for none)",
-    )
-    add("--cold-starts", type=int, default=5, metavar="N", help="processes started for the cold start (default: 5)")
-    add(
-        "--allow-noise",
-        action="store_true",
-        help="exit with 0 on a machine that is too noisy; the report is marked all the same",
-    )
+        help="the longest time for latencies; end earlier if each p50 is known to 2%% (default: 60)")  # fmt: skip
+    add("--batches", default="1,2,4,8", metavar="N,N",
+        help="the batch sizes for which throughput is measured (default: 1,2,4,8)")  # fmt: skip
+    add("--idle", default="1,10", metavar="S,S",
+        help="the pauses in seconds before a single frame (default: 1,10; '' for none)")  # fmt: skip
+    add("--cold-starts", type=int, default=5, metavar="N",
+        help="the number of processes that measure the cold start (default: 5)")  # fmt: skip
+    add("--allow-noise", action="store_true",
+        help="exit with 0 even if the machine is too noisy; the report is still marked")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the results for --compare and other programs")
     add("--markdown", type=Path, metavar="FILE", help="write the report as Markdown")
     add("--html", type=Path, metavar="FILE", help="write the report as one HTML page with charts")

@@ -84,10 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a .safetensors checkpoint, or an exported .onnx")
-    add("data", type=Path, metavar="DATA", help="an MVTec-style category (test/, ground_truth/), or a folder of them")
+    add("data", type=Path, metavar="DATA",
+        help="an MVTec-style category with test/ and ground_truth/, or a folder of categories")  # fmt: skip
     add("--json", nargs="?", type=Path, const=STDOUT, metavar="FILE",
         help="write the report as JSON: to FILE, or to stdout instead of the table")  # fmt: skip
-    add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read instead of refusing")
+    add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, do not stop at them")
     return parser
 
 

@@ -163,36 +163,40 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-export",
-        description="Fuse teacher, student, normalisation and scoring into one ONNX file: "
-        "the camera's uint8 frame in, anomaly map and score out. The file is run against PyTorch before it is kept.",
+        description="Write teacher, student, normalisation and scoring as one ONNX file. Its input is the "
+        "camera's uint8 frame; its outputs are the anomaly map and the score. The file is compared with PyTorch before "
+        "it is kept.",
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL",
-        help="the .safetensors checkpoint that stfpm-train wrote; with --engine also an exported .onnx")  # fmt: skip
-    add("-o", "--output", type=Path, metavar="FILE", help="the .onnx file to write (default: beside MODEL)")
+        help="the .safetensors checkpoint from stfpm-train; with --engine also an exported .onnx")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE", help="write this .onnx file (default: in the folder of MODEL)")
     add("--precision", default="fp32", choices=(*PRECISIONS, AUTO),
-        help="of the backbones (default: fp32); auto keeps the fastest here that agrees with PyTorch")  # fmt: skip
-    add("--target", choices=TARGETS, help="who is to run it: ONNX Runtime (cpu, the default), OpenVINO (faster on x86) "
-        "or TensorRT (the default with --engine)")  # fmt: skip
-    add("--size", metavar="SIDE|WxH", help="input size in pixels (default: the checkpoint's own)")
-    add("--batch", type=int, metavar="N", help="frames that the file takes at a time (default: any number)")
+        help="the precision of the backbones (default: fp32); auto keeps the one that is fastest on this machine "
+        "and agrees with PyTorch")  # fmt: skip
+    add("--target", choices=TARGETS, help="the program that will run the file: ONNX Runtime (cpu, the default), "
+        "OpenVINO (faster on x86) or TensorRT (the default with --engine)")  # fmt: skip
+    add("--size", metavar="SIDE|WxH", help="the input size in pixels (default: the size in the checkpoint)")
+    add("--batch", type=int, metavar="N", help="the number of frames in one run of the file (default: any number)")
     add("--calibration", type=Path, metavar="DIR",
-        help="good images that it was not trained on: int8's ranges (default: those stored in the checkpoint), and "
-        "the threshold of a model of anomalib's")  # fmt: skip
+        help="good images that the model was not trained on, for the value ranges of int8 (default: images of the "
+        "checkpoint) and for the threshold of an anomalib model")  # fmt: skip
     add("--accept-data", action="store_true",
-        help="calibrate also where the inspection of the pictures finds doubtful ones")  # fmt: skip
+        help="calibrate even if the check of the pictures finds doubtful ones")  # fmt: skip
     add("--images", type=Path, metavar="PATH",
-        help="good images (a folder or one) to measure parity on (default: the checkpoint's)")  # fmt: skip
+        help="compare with PyTorch on this image or folder (default: images of the checkpoint)")  # fmt: skip
     add("--evaluate", type=Path, metavar="DATA",
-        help="a category with labelled test images: what the precision costs in AUROC and PRO")  # fmt: skip
-    add("--allow-parity-loss", action="store_true", help="write the file even where it disagrees, and mark it")
+        help="a category with labelled test images; print how much AUROC and PRO the precision costs")  # fmt: skip
+    add(
+        "--allow-parity-loss", action="store_true", help="write the file even if it disagrees with PyTorch, and mark it"
+    )
     group = parser.add_argument_group("a model trained with anomalib")
     add = group.add_argument
     add("--from-anomalib", action="store_true",
-        help="MODEL is the .ckpt of anomalib's Stfpm; none of it is executed")  # fmt: skip
+        help="MODEL is a .ckpt file of anomalib's Stfpm; no code in it is executed")  # fmt: skip
     add("--false-alarm-rate", type=float, metavar="RATE",
-        help="share of good parts that may be rejected (default: 0.01)")  # fmt: skip
-    add("--name", help="the product's name (default: the file's)")
+        help="the share of good parts that may be rejected (default: 0.01)")  # fmt: skip
+    add("--name", help="the name of the product (default: the name of the file)")
     add_plan_options(parser)
     return parser
 

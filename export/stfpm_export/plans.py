@@ -30,21 +30,20 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that concern a plan; each is None where it was not given, as `check_plan_options` expects."""
     group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
     add = group.add_argument
-    add("--engine", action="store_true", help="build MODEL.engine as well, from the ONNX file alone")
-    add("--workspace", type=int, metavar="MB", help="memory that a layer may use while it works (default: all)")
+    add("--engine", action="store_true", help="also build MODEL.engine from the ONNX file")
+    add("--workspace", type=int, metavar="MB", help="the most memory that a layer may use (default: all)")
     add("--batches", type=_batches, metavar="MIN,BEST,MAX",
-        help="frames at a time: the fewest, those to be fastest for, the most (default: 1,1,8)")  # fmt: skip
-    add("--optimization-level", type=int, metavar="0..5", help="0 builds fast, 5 tries everything (default: 3)")
+        help="the smallest batch size, the one to optimise for, the largest (default: 1,1,8)")  # fmt: skip
+    add("--optimization-level", type=int, metavar="0..5",
+        help="0 builds in the shortest time, 5 searches for the fastest plan (default: 3)")  # fmt: skip
     add("--timing-cache", type=Path, metavar="PATH",
-        help="a file or folder of measurements that the next build can use (default: in the user's cache)")  # fmt: skip
-    add(
-        "--version-compatible",
-        action="store_true",
-        default=None,
-        help="run on the lean runtime, and newer TensorRT too",
-    )
-    add("--hardware-compatible", action="store_true", default=None, help="run on every GPU from Ampere on; slower")
-    add("--dla", type=int, metavar="CORE", help="use a Jetson's deep-learning accelerator, and the GPU for the rest")
+        help="file or folder of measurements for the next build (default: in the user's cache)")  # fmt: skip
+    add("--version-compatible", action="store_true", default=None,
+        help="make a plan for the lean runtime and newer TensorRT, too")  # fmt: skip
+    add("--hardware-compatible", action="store_true", default=None,
+        help="make a plan for all GPUs from Ampere on (slower)")  # fmt: skip
+    add("--dla", type=int, metavar="CORE",
+        help="use this deep-learning accelerator of a Jetson, and the GPU for the rest")  # fmt: skip
 
 
 def check_plan_options(arguments: argparse.Namespace) -> None:

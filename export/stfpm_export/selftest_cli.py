@@ -25,16 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `stfpm-selftest` and return the exit code: 0 if no trial failed, else 1."""
     parser = argparse.ArgumentParser(
         prog="stfpm-selftest",
-        description="Try every engine of this machine (ONNX Runtime on CPU and GPU, TensorRT) on a model: "
-        "agreement with PyTorch, latency with and without CUDA graphs and after idling, versions. "
-        "Attach what it prints to a bug report.",
+        description="Run a model with every engine of this machine (ONNX Runtime on CPU and GPU, TensorRT). Report the "
+        "agreement with PyTorch, the latency with and without CUDA graphs and after a pause, and all versions. "
+        "Attach the output to a bug report.",
     )
     add = parser.add_argument
     add("models", type=Path, nargs="*", metavar="MODEL.onnx",
-        help="exported models, golden files beside them (default: six are made, which needs PyTorch)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write all of it there")
-    add("--runs", type=int, default=200, metavar="N", help="timed frames of each trial (default: 200)")
-    add("--quick", action="store_true", help="without the 10 seconds of idling in each trial")
+        help="exported models with their golden files (default: six models are made, which needs PyTorch)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write the report to this file")
+    add("--runs", type=int, default=200, metavar="N", help="the number of timed frames in each trial (default: 200)")
+    add("--quick", action="store_true", help="leave out the pause of 10 seconds in each trial")
     arguments = parser.parse_args(argv)
     return run("stfpm-selftest", lambda: _selftest(arguments))
 

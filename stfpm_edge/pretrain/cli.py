@@ -45,24 +45,25 @@ def _parser() -> argparse.ArgumentParser:
     defaults = PretrainOptions(Path("teacher.safetensors"))
     parser = argparse.ArgumentParser(
         prog="stfpm-pretrain",
-        description="Pre-train a teacher on pictures that formulas draw (no photograph), or on labelled ones.",
+        description="Pre-train a teacher on pictures that are computed (no photographs), or on labelled pictures.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the teacher to write, a .safetensors file")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="write the teacher to this .safetensors file")
     add("--images", default=defaults.images, metavar="procedural|" + "|".join(SETS) + "|DIR",
-        help="what to learn from: drawn scenes, a data set of torchvision, or class folders")  # fmt: skip
-    add("--root", type=Path, default=defaults.root, metavar="DIR", help="where torchvision's data sets lie")
-    add("--download", action="store_true", help="fetch the data set where it does not lie there")
-    add("--from", default="", metavar="PATH", help="go on from these weights (.safetensors or .pth), not random ones")
-    add("--backbone", default=defaults.backbone, choices=BACKBONES, help="the architecture")
-    add("--blocks", default="2,3,4", metavar="B,...", help="train up to the highest of these; each gets a loss")
-    add("--steps", type=int, default=defaults.steps, metavar="N", help="steps of the optimizer")
-    add("--batch-size", type=int, default=defaults.batch_size, help="pictures in each step")
+        help="learn from computed scenes, a torchvision data set, or a folder of class folders")  # fmt: skip
+    add("--root", type=Path, default=defaults.root, metavar="DIR", help="the folder of torchvision's data sets")
+    add("--download", action="store_true", help="download the data set if it is not in that folder")
+    add("--from", default="", metavar="PATH", help="start from these weights (.safetensors or .pth), not random ones")
+    add("--backbone", default=defaults.backbone, choices=BACKBONES, help="the architecture of the teacher")
+    add("--blocks", default="2,3,4", metavar="B,...",
+        help="train up to the highest of these blocks; each block has its own loss")  # fmt: skip
+    add("--steps", type=int, default=defaults.steps, metavar="N", help="the number of steps of the optimizer")
+    add("--batch-size", type=int, default=defaults.batch_size, help="the number of pictures in each step")
     add("--size", type=int, default=defaults.side, metavar="SIDE", help="height and width of the pictures, in pixels")
-    add("--lr", type=float, default=defaults.lr, help="AdamW's learning rate at its highest")
-    add("--seed", type=int, default=defaults.seed, help="of the formulas, the pictures and the first weights")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--lr", type=float, default=defaults.lr, help="the highest learning rate of AdamW")
+    add("--seed", type=int, default=defaults.seed, help="the seed for the formulas, the pictures and the first weights")
+    add("--device", default="auto", help="the device to train on: auto, cpu, cuda or cuda:N")
     add("--resume", action="store_true", help="continue an interrupted pre-training of the same output")
     return parser
 

@@ -48,47 +48,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
     parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="run a line as its TOML file says, until SIGTERM")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run a line from this TOML file until SIGTERM")
     parser.add_argument(
-        "--journal", type=Path, metavar="FILE", help="run the sources as a line, a camera each, into it"
+        "--journal", type=Path, metavar="FILE", help="run each source as one camera of a line, and write this journal"
     )
-    parser.add_argument("--json-logs", action="store_true", help="with these two: log lines as JSON")
+    parser.add_argument("--json-logs", action="store_true", help="with --config or --journal: write log lines as JSON")
     parser.add_argument(
         "--dashboard", nargs="?", const="", metavar="HOST:PORT",
-        help=f"with these two: pages to look at, and an API (default: 127.0.0.1:8766); its token is in {TOKEN}",
+        help="with --config or --journal: serve the dashboard and its API (default: 127.0.0.1:8766); "
+        f"the token is in {TOKEN}",
     )  # fmt: skip
+    parser.add_argument("--shadow", type=Path, metavar="MODEL",
+        help="with --config or --journal: also run this second model on all frames")  # fmt: skip
     parser.add_argument(
-        "--shadow", type=Path, metavar="MODEL", help="with these two: a second model that judges the same frames"
+        "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, glob patterns in quotes, or cameras"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts to this file, not to stdout")
+    parser.add_argument(
+        "--save", type=Path, metavar="DIR", help="draw each verdict on its frame, and save the pictures in this folder"
     )
     parser.add_argument(
-        "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, or quoted glob patterns"
+        "--device", default="auto", choices=DEVICES, help="the engine that runs the model (default: auto)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there instead of to stdout")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="draw every verdict on its frame, and keep it there")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="what executes the model (default: auto)")
+    parser.add_argument("--save-only", choices=get_args(SaveOnly),
+        help="save only pictures with this decision; reject means all that did not pass, faults included")  # fmt: skip
     parser.add_argument(
-        "--save-only",
-        choices=get_args(SaveOnly),
-        help="keep only these; reject: whatever was not passed, frames that could not be judged included",
+        "--threshold", type=float, metavar="X", help="reject scores above X, not above the threshold of the model"
     )
-    parser.add_argument("--threshold", type=float, metavar="X", help="reject scores above X, not above the model's own")
     parser.add_argument(
         "--allow-missing-golden", action="store_true",
-        help="run a model without its .golden.npz, so that its results are not verified on this machine",
+        help="run a model without its .golden.npz file; its results are then not verified on this machine",
     )  # fmt: skip
+    parser.add_argument("--rebuild", action="store_true",
+        help="if a plan was built on another machine, build it again from its ONNX file")  # fmt: skip
     parser.add_argument(
-        "--rebuild", action="store_true", help="build a plan that is of another machine again, from its ONNX file"
+        "--threads", type=_positive, metavar="N", help="the number of threads (default: the engine chooses)"
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the engine (default: its choice)")
+    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N",
+        help="the number of frames in one run of the engine (default: 1)")  # fmt: skip
     parser.add_argument(
-        "--batch-size", type=_positive, default=1, metavar="N", help="frames in one run of the engine (1)"
-    )
-    parser.add_argument(
-        "--bits", type=int, metavar="N", help="bits that the values of 16-bit pictures use (default: the model's)"
+        "--bits", type=int, metavar="N", help="the number of bits that 16-bit pictures use (default: as in the model)"
     )
     parser.add_argument(
         "--max-megapixels", type=float, default=MAX_MEGAPIXELS, metavar="X",
-        help=f"do not decode larger pictures ({MAX_MEGAPIXELS:g})",
+        help=f"refuse pictures with more than X million pixels (default: {MAX_MEGAPIXELS:g})",
     )  # fmt: skip
     parser.add_argument("--limit", type=_positive, metavar="N", help="stop after N frames")
     return parser

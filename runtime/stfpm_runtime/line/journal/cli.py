@@ -66,24 +66,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     """Return the command line as options. Exits with 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Counts, yield and rejects of a journal.")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
-    parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config writes")
-    parser.add_argument("--since", type=_moment, metavar="WHEN", help=f"from then on: {moment}")
-    parser.add_argument("--until", type=_moment, metavar="WHEN", help="before then")
-    parser.add_argument("--camera", default="", metavar="NAME", help="only this camera")
+    parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config or --journal wrote")
+    parser.add_argument(
+        "--since", type=_moment, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
+    )
+    parser.add_argument("--until", type=_moment, metavar="WHEN", help="show only what happened before this time")
+    parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
     what = parser.add_mutually_exclusive_group()
-    for name, text in (("rejects", "what was not passed, with its pictures"), ("events", "lost cameras and the like"),
-                       ("csv", "every verdict as CSV")):  # fmt: skip
+    for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
+                       ("events", "list events, for example lost cameras"),
+                       ("csv", "print every verdict as CSV")):  # fmt: skip
         what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
-    parser.add_argument("--json", action="store_true", help="print JSON; for rejects and events one line each")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="the folder of the pictures: show whole paths")
-    effect = "show what X would have decided about the last 1,000 parts; with --by X is in force from now on; "
-    effect += "configured: what configuration and model say"
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON; with --rejects or --events, one object on each line"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="the folder of the pictures; show their whole paths"
+    )
+    effect = (
+        "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now on; "
+    )
+    effect += "X can be configured, which means the threshold of configuration or model"
     parser.add_argument("--threshold", type=_threshold, default=NOT_GIVEN, metavar="X", help=effect)
-    parser.add_argument("--by", default="", metavar="NAME", help="who sets --threshold, for the journal")
-    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: only this region")
-    parser.add_argument("--resend", default="", metavar="OUTPUT", help="send again what this output refused")
+    parser.add_argument(
+        "--by", default="", metavar="NAME", help="set --threshold, and write this name of a person into the journal"
+    )
+    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: use this region only")
+    parser.add_argument(
+        "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
+    )
     args = parser.parse_args(argv)
     has_threshold = args.threshold is not NOT_GIVEN
     shows = args.since or args.until or args.pictures or args.show != "counts"
