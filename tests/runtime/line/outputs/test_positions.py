@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.line.outputs.conftest import Writer, wait_until
-from stfpm_runtime.lifecycle import stop_all
+from stfpm_runtime.lifecycle import Backoff, stop_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
 from stfpm_runtime.line.journal.cursor import CursorFile, Position
 from stfpm_runtime.line.journal.rows import utc
@@ -241,6 +241,20 @@ def test_driver_with_a_bug_is_retried_and_moves_no_cursor(writer, answer, name, 
     wait_until(lambda: not worker.failure)
     wait_until(lambda: worker.lag_s == 0)
     worker.stop(time.monotonic() + 5)
+    assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
+
+
+def test_stop_between_two_attempts_is_followed_by_a_last_one(writer):
+    driver = FaultyDriver("faulty", fail)
+    worker = OutputWorker(writer.path, driver, lambda kind, text: None, Heartbeat())
+    worker._backoff = Backoff(60.0, 60.0)
+    worker.start()
+    writer.write(3)
+    worker.take()
+    wait_until(lambda: worker.failures)
+    driver.answer = lambda records: [""] * len(records)
+    worker.stop(time.monotonic() + 5)
+    assert driver.delivered[-1] == [1, 2, 3]
     assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
 
 
