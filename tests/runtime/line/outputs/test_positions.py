@@ -18,7 +18,7 @@ from stfpm_runtime.lifecycle import Backoff, stop_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
 from stfpm_runtime.line.journal.cursor import CursorFile, Position
 from stfpm_runtime.line.journal.rows import utc
-from stfpm_runtime.line.journal.tail import age_ms
+from stfpm_runtime.line.journal.tail import JournalTail, age_ms
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 from stfpm_runtime.line.outputs import open_network_outputs
 from stfpm_runtime.line.outputs.base import OutputDriver
@@ -196,6 +196,14 @@ def test_the_cursor_is_flushed_to_the_disk_but_not_for_each_verdict(tmp_path, mo
     cursor.close()
     assert cursor.read() == Position("a", 999)
     assert cursor.path.stat().st_mode & 0o777 == 0o640
+
+
+def test_age_of_a_refused_verdict_of_an_earlier_journal_is_that_of_the_wall_clock(writer):
+    tail = JournalTail(writer.path, "plc", True, lambda text: None)
+    with tail.opened():
+        record = {"run": writer.run, "monotonic_ns": time.monotonic_ns(), "time": utc(time.time() - 100)}
+        assert tail.age_ms({"journal": writer.journal.id, **record}) < 10_000
+        assert 99_000 <= tail.age_ms({"journal": "earlier", **record}) < 110_000
 
 
 class FaultyDriver(OutputDriver):
