@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError, OptionError, UnavailableError
@@ -13,7 +14,7 @@ from .config.outputs import MqttOptions
 
 try:
     import paho.mqtt.client as paho
-    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 except ImportError:
@@ -32,13 +33,41 @@ IN_FLIGHT = 20
 """How many messages may be unacknowledged in each direction: as many as mosquitto takes. Others may take fewer."""
 
 
-def make_client(options: MqttOptions, client_id: str = "", session_s: int = 0) -> paho.Client:
+class Client(paho.Client):
+    """paho's client, whose thread goes on after an error. paho itself catches OSError alone."""
+
+    on_error: Callable[[Exception], bool] | None = None
+    """Called by paho's thread with what ended its loop; returns whether the loop begins again. None: it does not."""
+    connect_error = ""
+    """Why the last attempt to connect failed, in words: paho does not tell `on_connect_fail`."""
+
+    def reconnect(self) -> MQTTErrorCode:
+        """Connect. Raises OSError, also for a host's name that cannot be one, so that paho tries again."""
+        try:
+            return super().reconnect()
+        except (OSError, ValueError) as error:
+            self.connect_error = str(error)
+            raise OSError(self.connect_error) from error
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """Run paho's loop until the client is stopped."""
+        while True:
+            try:
+                return super().loop_forever(timeout, retry_first_connection)
+            except Exception as error:
+                if self.on_error is None:
+                    raise
+                if not self.on_error(error):
+                    return MQTTErrorCode.MQTT_ERR_UNKNOWN
+
+
+def make_client(options: MqttOptions, client_id: str = "", session_s: int = 0) -> Client:
     """Return a client that is not connected yet. Raises OptionError for certificates that cannot be read.
 
     With `session_s` above 0 the broker keeps its session for so many seconds; the client connects again by itself, and
     the caller acknowledges each message.
     """
-    client = paho.Client(
+    client = Client(
         CallbackAPIVersion.VERSION2,
         client_id,
         clean_session=None if options.version == "5" else not session_s,  # MQTT 5 says it when it connects

@@ -67,7 +67,8 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
 
     with _handling(request_stop, *handlers):
         LOG.info("opening: model %s", options.model)
-        Notifier().starting(START_S + answer_s(options.model, options.device))
+        with contextlib.closing(Notifier()) as notifier:
+            notifier.starting(START_S + answer_s(options.model, options.device))
         first = first_model(options)
         with contextlib.closing(first.model.engine), open_line(options, first) as line:
             spec, provider = first.model.spec, first.model.engine.provider
@@ -109,10 +110,6 @@ def open_line(
         stack.callback(recorder.close)
         active_model = ActiveModel(first, options)
         stack.callback(_close_other_model, active_model, first)
-        restore_thresholds(recorder, active_model.thresholds)
-        recorder.use_model(active_model.row())
-        if first.event:
-            recorder.log_event("model", first.event)
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
@@ -121,6 +118,11 @@ def open_line(
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
         for worker in workers:
             worker.start()
+        # only now: a start that failed above must not end a threshold or a choice of model that were in force
+        restore_thresholds(recorder, active_model.thresholds)
+        recorder.use_model(active_model.row())
+        if first.event:
+            recorder.log_event("model", first.event)
         if options.dashboard:
             from .web import open_server
 

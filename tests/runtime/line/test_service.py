@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -254,9 +255,24 @@ def test_notifier_with_an_abstract_socket_and_without_a_listener(monkeypatch):
         notifier.ready("well")
         assert listener.recv(100) == b"READY=1\nSTATUS=well"
     notifier.stopping()  # nothing listens any more: nothing happens
+    notifier.close()
     silent = Notifier(environment={"WATCHDOG_USEC": "1000"})
     silent.ready("no NOTIFY_SOCKET")
     silent.do_maintenance()
+
+
+def test_watchdog_is_fed_by_a_process_without_a_free_file_descriptor(systemd, tmp_path, monkeypatch):
+    from stfpm_runtime.line.observers.systemd import Notifier
+
+    def no_more(*arguments, **more):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000"}
+    with contextlib.closing(Notifier(lambda: "well", environment)) as notifier:
+        monkeypatch.setattr(socket, "socket", no_more)
+        notifier.do_maintenance()
+        systemd.settimeout(5)
+        assert systemd.recv(100) == b"WATCHDOG=1\nSTATUS=well"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

@@ -9,7 +9,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.errors import JournalError, MissingExtraError, OptionError
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.journal.cli import main
@@ -76,6 +76,23 @@ def test_change_is_in_force_after_a_restart_unless_the_configuration_changed(lin
     plain = run_line()
     wait_until(lambda: plain.line.summary.total > 0)
     assert plain.finish()[-1].threshold == 0.5
+
+
+def test_start_that_fails_ends_no_change(line, journal, run_line, make_options, monkeypatch):
+    number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
+    wait_until(lambda: is_taken(journal.path, number))
+    line.finish()
+
+    def refuse(*arguments):
+        raise MissingExtraError("paho", "mqtt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stfpm_runtime.line.service.open_outputs", refuse)
+        with pytest.raises(MissingExtraError):
+            run_line(make_options(threshold=0.7))
+    again = run_line()
+    wait_until(lambda: again.line.summary.total > 0)
+    assert again.finish()[-1].threshold == 0.3
 
 
 def test_change_that_is_requested_while_the_line_is_off_is_applied_at_its_start(line, journal, run_line):

@@ -21,6 +21,10 @@ class Notifier(Observer):
         self._status = status
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # open from the start, so that a process without a free file descriptor still feeds the watchdog
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
+        if self._socket:
+            self._socket.setblocking(False)  # a systemd that does not listen must not stop the line
         is_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environment.get("WATCHDOG_USEC", "") if is_for_us else ""
         self._interval_s = int(microseconds) / 2e6 if microseconds.isdecimal() else None
@@ -44,8 +48,12 @@ class Notifier(Observer):
         """Tell systemd that no more frames are judged."""
         self._send("STOPPING=1")
 
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket:
+            self._socket.close()
+
     def _send(self, text: str) -> None:
-        if self._address:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-                connection.setblocking(False)  # a systemd that does not listen must not stop the line
-                connection.sendto(text.encode(), self._address)
+        if self._socket:
+            with contextlib.suppress(OSError):
+                self._socket.sendto(text.encode(), self._address)

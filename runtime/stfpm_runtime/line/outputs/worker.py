@@ -119,8 +119,9 @@ class OutputWorker(Output):
                     self._driver.close()
                 except Exception as error:
                     self._fail(error)
-            if is_last or self.stopping.wait(self._backoff.next_s()):
+            if is_last or self.stopping.is_set():
                 break
+            self.stopping.wait(self._backoff.next_s())  # a stop meanwhile is followed by a last attempt
         for event in self._counted:
             event.report(at_once=True)
         self._tail.close()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from stfpm_runtime.errors import TriggerError
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
-from stfpm_runtime.line.mqtt_client import ANSWER_S, IN_FLIGHT, address_of, make_client, session_arguments
+from stfpm_runtime.line.mqtt_client import ANSWER_S, IN_FLIGHT, RECONNECT_S, address_of, make_client, session_arguments
 
 from .base import NOT_TAKEN, Listener, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
@@ -67,9 +67,11 @@ class MqttTriggers(Listener):
         """When the broker should have answered the subscription, `time.monotonic()`."""
         self._client = client = make_client(options, client_id, SESSION_S)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_connect_fail = lambda *arguments: self._fail(f"{self._broker} cannot be reached")
+        client.on_connect_fail = self._on_connect_fail
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
-        client.connect_async(*address_of(options), **session_arguments(options, SESSION_S))
+        client.on_error = self._on_error
+        self._options = options
+        self._connect()
 
     def run(self) -> None:
         """Receive until the stop; a subscription that was refused or not answered is tried again."""
@@ -82,6 +84,10 @@ class MqttTriggers(Listener):
                 self._subscribe()
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _connect(self) -> None:
+        """Make paho's thread connect anew."""
+        self._client.connect_async(*address_of(self._options), **session_arguments(self._options, SESSION_S))
 
     def _subscribe(self) -> None:
         self._answer_due_s = time.monotonic() + ANSWER_S
@@ -104,8 +110,30 @@ class MqttTriggers(Listener):
         self._held_back_until_s = time.monotonic() + HELD_BACK_S if flags.session_present else 0.0
         self._subscribe()
 
+    def _on_connect_fail(self, *arguments: object) -> None:
+        """Show why the broker cannot be reached."""
+        self._fail(f"{self._broker} cannot be reached ({self._client.connect_error})")
+
+    def _on_error(self, error: Exception) -> bool:
+        """Show an error that paho does not catch, and connect anew a little later; return False at the stop."""
+        reason = f"internal error: {type(error).__name__}"
+        if reason != self.failure:
+            LOG.error("triggers by MQTT: internal error", exc_info=error)
+        with self._lock:
+            self._connection += 1
+        self._fail(reason)
+        if self.stopping.wait(RECONNECT_S[1]):
+            return False
+        self._connect()
+        return True
+
     def _on_disconnect(self, *arguments: object) -> None:
-        """Show that the connection is lost, unless it is known why."""
+        """End the connection: its messages are not acknowledged any more. Show that it is lost, unless it is known why.
+
+        An acknowledgement that waits in paho would be sent before the next connection begins, which ends that one.
+        """
+        with self._lock:
+            self._connection += 1
         if not self.failure:
             self._fail(f"{self._broker} is gone")
 
