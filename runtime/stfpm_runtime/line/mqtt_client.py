@@ -38,6 +38,16 @@ class Client(paho.Client):
 
     on_error: Callable[[Exception], bool] | None = None
     """Called by paho's thread with what ended its loop; returns whether the loop begins again. None: it does not."""
+    connect_error = ""
+    """Why the last attempt to connect failed, in words: paho does not tell `on_connect_fail`."""
+
+    def reconnect(self) -> MQTTErrorCode:
+        """Connect. Raises OSError, also for a host's name that cannot be one, so that paho tries again."""
+        try:
+            return super().reconnect()
+        except (OSError, ValueError) as error:
+            self.connect_error = str(error)
+            raise OSError(self.connect_error) from error
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         """Run paho's loop until the client is stopped."""

@@ -64,16 +64,21 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_a_host_that_has_no_address_is_shown(start):
-    triggers, _, events = start("broker..local")
+@pytest.mark.parametrize(("host", "reason"), [("broker..local", "label empty or too long"), ("127.0.0.1", "refused")])
+def test_why_a_broker_cannot_be_reached_is_shown(start, host, reason):
+    triggers, _, events = start(host, 1)
     triggers.start()
-    wait_until(lambda: triggers.failure)
-    assert events == ["no triggers by MQTT: internal error: UnicodeError"]
+    wait_until(lambda: events)
+    assert events[0].startswith(f"no triggers by MQTT: the broker {host}:1 cannot be reached (")
+    assert reason in events[0]
+    time.sleep(1.5)  # the next attempt
+    assert len(events) == 1
+    assert triggers._client._thread is not None
 
 
 def test_triggers_come_again_after_an_error_that_paho_does_not_catch(start, server, monkeypatch):
     monkeypatch.setattr(mqtt, "RECONNECT_S", (1, 0.1))
-    errors, connect = [UnicodeError("no name")], socket.create_connection
+    errors, connect = [RuntimeError("a bug")], socket.create_connection
 
     def fail_once(*arguments, **options):
         if errors:
@@ -88,7 +93,7 @@ def test_triggers_come_again_after_an_error_that_paho_does_not_catch(start, serv
         request = trigger.wait(20)
         assert request.part == "A"
         assert not triggers.failure
-    assert events[:2] == ["no triggers by MQTT: internal error: UnicodeError", "the broker is reached again"]
+    assert events[:2] == ["no triggers by MQTT: internal error: RuntimeError", "the broker is reached again"]
 
 
 def test_a_message_of_a_lost_connection_is_not_acknowledged(start, server):

@@ -117,8 +117,11 @@ class JournalTail:
             self.cursor_lost.add(self.position.seq, self.position.seq, detail=str(error))
 
     def age_ms(self, record: Record) -> int | None:
-        """Return the age of a verdict in ms, or None where it is not known."""
-        return age_ms(record, self._run, self._started_ns)
+        """Return the age of a verdict in ms, or None where it is not known. For a verdict of any journal."""
+        is_other = (
+            record["journal"] != self._id
+        )  # a refused one of an earlier journal, whose runs have the same numbers
+        return age_ms(record, -1 if is_other else self._run, self._started_ns)
 
     def close(self) -> None:
         """Close the cursor's file."""

@@ -119,8 +119,9 @@ class OutputWorker(Output):
                     self._driver.close()
                 except Exception as error:
                     self._fail(error)
-            if is_last or self.stopping.wait(self._backoff.next_s()):
+            if is_last or self.stopping.is_set():
                 break
+            self.stopping.wait(self._backoff.next_s())  # a stop meanwhile is followed by a last attempt
         for event in self._counted:
             event.report(at_once=True)
         self._tail.close()
@@ -137,7 +138,8 @@ class OutputWorker(Output):
                     break
             else:
                 self._backlog.set_age(None)
-            self._resend()
+            if self._driver.has_cursor:  # a file refuses nothing
+                self._resend()
             for record in self._tail.read_events(connection, "drift"):
                 if refusal := self._driver.announce(record):
                     self._report(f"event {record['seq']} is refused: {refusal}")

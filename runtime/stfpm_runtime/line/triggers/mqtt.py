@@ -67,7 +67,7 @@ class MqttTriggers(Listener):
         """When the broker should have answered the subscription, `time.monotonic()`."""
         self._client = client = make_client(options, client_id, SESSION_S)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_connect_fail = lambda *arguments: self._fail(f"{self._broker} cannot be reached")
+        client.on_connect_fail = self._on_connect_fail
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         client.on_error = self._on_error
         self._options = options
@@ -109,6 +109,10 @@ class MqttTriggers(Listener):
             self._connection, self._unacknowledged, self._is_subscribed = self._connection + 1, 0, False
         self._held_back_until_s = time.monotonic() + HELD_BACK_S if flags.session_present else 0.0
         self._subscribe()
+
+    def _on_connect_fail(self, *arguments: object) -> None:
+        """Show why the broker cannot be reached."""
+        self._fail(f"{self._broker} cannot be reached ({self._client.connect_error})")
 
     def _on_error(self, error: Exception) -> bool:
         """Show an error that paho does not catch, and connect anew a little later; return False at the stop."""

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from runtime.line.outputs.conftest import Writer, wait_until
-from stfpm_runtime.lifecycle import stop_all
+from stfpm_runtime.lifecycle import Backoff, stop_all
 from stfpm_runtime.line.config.outputs import ModbusOptions, OpcUaOptions, OutputTables
 from stfpm_runtime.line.journal.cursor import CursorFile, Position
 from stfpm_runtime.line.journal.rows import utc
-from stfpm_runtime.line.journal.tail import age_ms
+from stfpm_runtime.line.journal.tail import JournalTail, age_ms
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 from stfpm_runtime.line.outputs import open_network_outputs
 from stfpm_runtime.line.outputs.base import OutputDriver
@@ -198,6 +198,14 @@ def test_the_cursor_is_flushed_to_the_disk_but_not_for_each_verdict(tmp_path, mo
     assert cursor.path.stat().st_mode & 0o777 == 0o640
 
 
+def test_age_of_a_refused_verdict_of_an_earlier_journal_is_that_of_the_wall_clock(writer):
+    tail = JournalTail(writer.path, "plc", True, lambda text: None)
+    with tail.opened():
+        record = {"run": writer.run, "monotonic_ns": time.monotonic_ns(), "time": utc(time.time() - 100)}
+        assert tail.age_ms({"journal": writer.journal.id, **record}) < 10_000
+        assert 99_000 <= tail.age_ms({"journal": "earlier", **record}) < 110_000
+
+
 class FaultyDriver(OutputDriver):
     """A driver that breaks the rules of `OutputDriver.tell`."""
 
@@ -241,6 +249,20 @@ def test_driver_with_a_bug_is_retried_and_moves_no_cursor(writer, answer, name, 
     wait_until(lambda: not worker.failure)
     wait_until(lambda: worker.lag_s == 0)
     worker.stop(time.monotonic() + 5)
+    assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
+
+
+def test_stop_between_two_attempts_is_followed_by_a_last_one(writer):
+    driver = FaultyDriver("faulty", fail)
+    worker = OutputWorker(writer.path, driver, lambda kind, text: None, Heartbeat())
+    worker._backoff = Backoff(60.0, 60.0)
+    worker.start()
+    writer.write(3)
+    worker.take()
+    wait_until(lambda: worker.failures)
+    driver.answer = lambda records: [""] * len(records)
+    worker.stop(time.monotonic() + 5)
+    assert driver.delivered[-1] == [1, 2, 3]
     assert json.loads(cursor_of(writer, "faulty").read_text())["seq"] == 3
 
 
