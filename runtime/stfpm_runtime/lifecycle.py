@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -87,10 +88,11 @@ class StopBudget:
 def stop_all(workers: Sequence[Worker], budget_s: float) -> None:
     """Tell all workers to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
     deadline_s = time.monotonic() + budget_s
-    for worker in reversed(workers):
-        worker.request_stop()
-    for worker in reversed(workers):
-        worker.stop(deadline_s)
+    with contextlib.ExitStack() as stack:  # one that raises must not keep the others from being stopped
+        for worker in workers:
+            stack.callback(worker.stop, deadline_s)
+        for worker in reversed(workers):
+            worker.request_stop()
 
 
 class Backoff:

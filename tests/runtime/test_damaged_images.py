@@ -190,6 +190,13 @@ def test_file_cut_off_is_refused_and_the_whole_one_is_read(kind):
             decode_image(data[: int(len(data) * share)], "a")
 
 
+@pytest.mark.parametrize("missing", [1, 2, 8])
+@pytest.mark.parametrize("kind", ["png", "bmp", "gif", "jp2", "avif", "ppm"])
+def test_file_without_its_last_bytes_is_refused(kind, missing):
+    with pytest.raises(ImageError, match=r"a: (the file ends before the picture does|cannot be decoded)"):
+        decode_image(CUTS[kind]()[:-missing], "a")
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("TIFF", {}), ("PNG", {}), ("MPO", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("AVIF", {})],

@@ -41,6 +41,20 @@ def test_workers_stop_together_within_one_budget():
     assert [bool(worker.ended_s) for worker in workers] == [True, False, True]
 
 
+def test_worker_that_raises_does_not_keep_the_others_from_being_stopped():
+    class Broken(Counter):
+        def wake(self) -> None:
+            raise RuntimeError("a bug")
+
+    workers = [Counter(), Broken(), Counter()]
+    for worker in workers:
+        worker.start()
+    with pytest.raises(RuntimeError, match="a bug"):
+        stop_all(workers, 5.0)
+    assert workers[0].ended_s
+    assert workers[2].ended_s
+
+
 def test_waits_double_up_to_the_longest_and_begin_again_after_a_success():
     backoff = Backoff(0.5, 3.0)
     assert [backoff.next_s() for _ in range(4)] == [0.5, 1.0, 2.0, 3.0]

@@ -141,6 +141,13 @@ def _webp(data: bytes) -> Header:
     return _pillow(data)
 
 
+def _gif(data: bytes) -> Header:
+    """Read the header with Pillow, which does not miss the trailer that ends a GIF file."""
+    if not data.rstrip(b"\0").endswith(b";"):
+        raise TornPictureError
+    return _pillow(data)
+
+
 def _pillow(data: bytes) -> Header:
     """Read the header with Pillow, which has to decode the picture, too: OpenCV fills up what is missing."""
     try:
@@ -185,7 +192,7 @@ _READERS = [
     (re.compile(rb"II[*+]\0|MM\0[*+]"), _tiff),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
     (re.compile(rb"P[1-7]\s"), _pnm),
-    (re.compile(rb"GIF8"), _pillow),
+    (re.compile(rb"GIF8"), _gif),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), _pillow),
     (re.compile(rb"....ftypavi[fs]", re.DOTALL), _pillow),
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime.line.journal.dead_letters import path_of
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
@@ -125,6 +126,15 @@ def test_lines_are_complete_after_a_failure(recorder, follow, lines, journal):
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
     recorder.do_maintenance()
     assert [event.detail for event in journal.events()][-1] == "json_lines: reached again"
+    assert_agree(lines, journal)
+
+
+def test_a_damaged_file_of_refused_verdicts_does_not_concern_the_lines(recorder, follow, lines, journal):
+    path_of(journal.path).write_bytes(b"no database" * 100)
+    with follow() as worker:
+        recorder.keep(make_row())
+        worker.take()
+    assert not worker.failures
     assert_agree(lines, journal)
 
 

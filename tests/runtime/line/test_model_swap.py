@@ -137,7 +137,7 @@ def test_broken_model_file_is_refused(line, journal, make_proven, tmp_path, dama
     check_line_is_unchanged(line, journal, model, str(caught.value))
 
 
-def test_second_swap_at_the_same_time_is_refused(line, make_proven, monkeypatch):
+def test_second_swap_at_the_same_time_is_refused(line, journal, make_proven, monkeypatch):
     path, held = make_proven(), threading.Event()
     load = active_model.load_checked
     monkeypatch.setattr(active_model, "load_checked", lambda *some: (held.wait(20), load(*some))[1])
@@ -151,6 +151,8 @@ def test_second_swap_at_the_same_time_is_refused(line, make_proven, monkeypatch)
         held.set()
         first.join(120)
     assert line.line.active_model.model.path == path
+    wait_until(lambda: len(details(journal, "model")) == 2)
+    assert details(journal, "model")[0].startswith("refused, by Bob: another model is being loaded")
 
 
 def test_stopped_line_keeps_its_model(line, journal, make_proven, monkeypatch):

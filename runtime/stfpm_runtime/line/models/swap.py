@@ -58,13 +58,14 @@ class ModelSwap:
         from now on. Raises StfpmError, and then nothing has changed.
         """
         if not self._busy.acquire(blocking=False):
-            raise OptionError("another model is being loaded; wait until it has been")
+            error = OptionError("another model is being loaded; wait until it has been")
+            self._log_refusal(who, str(error))
+            raise error
         try:
             return self._load_and_swap(path, who, options)
         except Exception as error:
             text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
-            LOG.error("the model stays: %s", text)
-            self._recorder.log_event("model", f"refused, by {who}: {text}")
+            self._log_refusal(who, text)
             raise
         finally:
             self._busy.release()
@@ -85,6 +86,10 @@ class ModelSwap:
         self._recorder.use_model(self._active_model.row())
         self._used.set()
         return pending.model
+
+    def _log_refusal(self, who: str, text: str) -> None:
+        LOG.error("the model stays: %s", text)
+        self._recorder.log_event("model", f"refused, by {who}: {text}")
 
     def _load_and_swap(self, path: Path, who: str, options: LineOptions | None) -> Model:
         before, new = self._active_model.chosen, options or self._options

@@ -138,7 +138,8 @@ class OutputWorker(Output):
                     break
             else:
                 self._backlog.set_age(None)
-            self._resend()
+            if self._driver.has_cursor:  # a file refuses nothing
+                self._resend()
             for record in self._tail.read_events(connection, "drift"):
                 if refusal := self._driver.announce(record):
                     self._report(f"event {record['seq']} is refused: {refusal}")
