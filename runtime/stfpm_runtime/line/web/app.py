@@ -180,7 +180,8 @@ def describe_mistake(mistake: dict[str, Any]) -> str:
         return f"{name} is missing; see /api"
     if kind == "extra_forbidden":
         return f"unknown: {name[:60]!r}; see /api"
-    expected = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    words = {"int_parsing": "a whole number", "float_parsing": "a number"}
+    expected = words.get(kind) or mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"{name}: got {str(mistake['input'])[:60]!r}; expected {expected}"
 
 

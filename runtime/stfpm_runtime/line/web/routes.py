@@ -58,10 +58,11 @@ def parse_flag(value: object) -> object:
 
 
 View = Annotated[LineView, Depends(view_of)]
-Name = Annotated[str, Path(min_length=1, max_length=200)]
+Name = Annotated[str, Path(min_length=1, max_length=200, description="a name in the configuration; frame: no region")]
 Scope = Annotated[str, Query(max_length=200, description="only this one; empty: all")]
 Threshold = Annotated[float, Query(ge=-1e9, le=1e9, allow_inf_nan=False, description="scores above it are rejected")]
-Flag = Annotated[bool, BeforeValidator(parse_flag)]
+Width = Annotated[int, Query(ge=64, le=4096, description="the most pixels")]
+WithMap = Annotated[bool, BeforeValidator(parse_flag), Query(description="with the anomaly map")]
 REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request is refused, and why.", "model": Refusal},
     503: {"description": "The journal or a file cannot be read.", "model": Refusal},
@@ -82,15 +83,18 @@ def status(view: View, request: Request) -> dict[str, Any]:
 
 
 @router.get("/api/scores/{camera}/{region}", response_model=Scores)
-def scores(view: View, camera: Name, region: Name, last: Annotated[int, Query(ge=1, le=1000)] = 300) -> dict[str, Any]:
+def scores(
+    view: View,
+    camera: Name,
+    region: Name,
+    last: Annotated[int, Query(ge=1, le=1000, description="the most entries")] = 300,
+) -> dict[str, Any]:
     """Return the newest scores of a place, the oldest first."""
     return {"scores": list(view.place(camera, region).recent)[-last:]}
 
 
 @router.get("/api/live/{camera}/{region}", response_class=Response, responses=JPEG)
-def live(
-    view: View, camera: Name, region: Name, map: Flag = True, width: Annotated[int, Query(ge=64, le=4096)] = 960
-) -> Response:
+def live(view: View, camera: Name, region: Name, map: WithMap = True, width: Width = 960) -> Response:
     """Return the newest picture of a place, and in the header X-Verdict-Record the verdict that it belongs to."""
     data, verdict = view.draw_newest(camera, region, map, width)
     headers = {"X-Verdict": str(verdict["seq"]), "X-Verdict-Record": json.dumps(verdict)}
@@ -98,7 +102,9 @@ def live(
 
 
 @router.get("/api/rejects", response_model=Rejects)
-def rejects(view: View, last: Annotated[int, Query(ge=1, le=60)] = 24) -> dict[str, Any]:
+def rejects(
+    view: View, last: Annotated[int, Query(ge=1, le=60, description="the most entries")] = 24
+) -> dict[str, Any]:
     """Return the last parts that were not passed, the newest first."""
     return {"rejects": view.rejects(last)}
 
@@ -106,8 +112,8 @@ def rejects(view: View, last: Annotated[int, Query(ge=1, le=60)] = 24) -> dict[s
 @router.get("/api/pictures/{seq}", response_class=Response, responses=KEPT)
 def picture(
     view: View,
-    seq: Annotated[int, Path(ge=1, le=2**53)],
-    kind: Literal["picture", "overlay"] = "overlay",
+    seq: Annotated[int, Path(ge=1, le=2**53, description="the number of the verdict")],
+    kind: Annotated[Literal["picture", "overlay"], Query(description="the original, or with the map")] = "overlay",
     width: Annotated[int, Query(ge=0, le=4096, description="the most pixels; 0: as it was kept")] = 0,
 ) -> Response:
     """Return a picture that was kept of a verdict: the original, or with the anomaly map."""
@@ -116,7 +122,9 @@ def picture(
 
 
 @router.get("/api/events", response_model=Events)
-def events(view: View, last: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+def events(
+    view: View, last: Annotated[int, Query(ge=1, le=500, description="the most entries")] = 50
+) -> dict[str, Any]:
     """Return the events of the cameras and the line, the newest first."""
     return {"events": view.events(last)}
 
