@@ -217,12 +217,17 @@ def test_a_form_of_another_site_without_fields_triggers_nothing(serve):
     assert trigger.close() == []
 
 
-def test_silent_connections_leave_room_for_a_trigger(serve):
+HEAD = b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("start", [b"POST /trigger/left HT", HEAD + b"Content-Length: 13\r\n\r\n{"])
+def test_silent_connections_leave_room_for_a_trigger(serve, start):
     port, _ = serve()
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
-            peer.sendall(b"POST /trigger/left HT")
+            peer.sendall(start)
+        time.sleep(0.5)  # the server has read what they sent
         assert post(port, b'{"part": "A"}')[0] == 504
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         assert descriptors < 300 + MOST_CONNECTIONS // 2 + 100  # ours, and the server's: one address has half of them
@@ -273,6 +278,30 @@ def test_wrong_tokens_are_logged_once_and_slowed_down(serve, caplog):
     began_s = time.monotonic()
     assert post(port, Authorization="Bearer the right token, long")[0] == 504  # at once, in spite of them
     assert time.monotonic() - began_s < 0.8 + 0.05
+
+
+def test_wrong_tokens_leave_room_for_the_right_one(serve):
+    port, _ = serve(token="the right token, long")
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            peer.sendall(HEAD + b"Authorization: Bearer wrong\r\n\r\n")
+        assert post(port, Authorization="Bearer the right token, long")[0] == 504
+
+
+def test_trigger_is_dated_when_its_request_begins(serve):
+    """A body that comes late does not make a picture from after the request too old."""
+    port, trigger = serve(answer_s=5.0)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+        peer.sendall(HEAD + b"Content-Length: 13\r\n\r\n")
+        time.sleep(0.5)
+        body_ns = time.monotonic_ns()
+        peer.sendall(b'{"part": "A"}')
+        request = trigger.wait(5.0)
+        assert request is not None
+        assert request.at_ns < body_ns
+        request.answer([{"decision": "pass"}])
+        assert peer.recv(12) == b"HTTP/1.1 200"
 
 
 def test_requests_that_the_stop_finds_are_answered(start, port):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import resources
@@ -94,7 +95,10 @@ def make_app(
 
 
 class _Guard:
-    """Lets a request pass if it is allowed and its body is whole, short and JSON, and adds the security headers."""
+    """Lets a request pass if it is allowed and its body is whole, short and JSON, and adds the security headers.
+
+    The scope gets `received_ns`, when the request's headers had come, on `time.monotonic_ns()`.
+    """
 
     def __init__(self, app: ASGIApp, authorizer: Authorizer) -> None:
         self._app = app
@@ -110,6 +114,7 @@ class _Guard:
             await send(message)
 
         request = Request(scope, receive)
+        scope["received_ns"] = time.monotonic_ns()
         try:
             if scope["path"] not in OPEN_PATHS:
                 address, header = request.client.host if request.client else "", request.headers.get
@@ -117,6 +122,8 @@ class _Guard:
             if request.method == "POST":
                 receive = _replay(await _read_body(request), receive)
         except AuthorizationError as refused:
+            if connection := scope.get("state", {}).get("connection"):
+                connection.answering = False  # while it waits, it must not keep others out
             await asyncio.sleep(refused.delay_s)
             await _error(refused.status, str(refused))(scope, receive, send_with_headers)
         except HTTPException as refused:

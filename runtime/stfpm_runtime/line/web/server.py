@@ -53,10 +53,10 @@ class _Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.connection is None:
             return
-        before = self.cycle
+        before = self.cycle, self.cycle and self.cycle.more_body
         super().data_received(data)
-        if self.cycle is not before:
-            self.limits.expect(self.connection, self.answer_s, answering=True)
+        if self.cycle and (self.cycle, self.cycle.more_body) != before:
+            self._expect_answer()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own type, which uvicorn narrows
         """Return whether the connection stays open: a client may close its side and still read its answer."""
@@ -80,7 +80,13 @@ class _Protocol(H11Protocol):
         before = self.cycle
         super().on_response_complete()
         if self.connection and self.cycle is not before:  # the next request had come with the last one
-            self.limits.expect(self.connection, self.answer_s, answering=True)
+            self._expect_answer()
+
+    def _expect_answer(self) -> None:
+        """Give the request its time. Until its body is complete, it may be closed to make room for others."""
+        assert self.connection, "the callers have checked it"
+        self.cycle.scope["state"]["connection"] = self.connection  # the request's task has not begun yet
+        self.limits.expect(self.connection, self.answer_s, answering=not self.cycle.more_body)
 
 
 class _Server(uvicorn.Server):
