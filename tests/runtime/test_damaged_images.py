@@ -197,6 +197,45 @@ def test_file_without_its_last_bytes_is_refused(kind, missing):
         decode_image(CUTS[kind]()[:-missing], "a")
 
 
+def blocks_of_gif(data: bytes) -> list[int]:
+    """Return where the blocks of coded pixels begin."""
+    position = data.index(b"\x2c\0\0\0\0\x40\x01\xf0\0")
+    position += 11 + (3 << (data[position + 9] & 7) + 1 if data[position + 9] & 0x80 else 0)
+    starts = []
+    while data[position]:
+        starts.append(position)
+        position += 1 + data[position]
+    return starts
+
+
+def test_gif_whose_blocks_were_overwritten_with_zeros_is_refused():
+    """Pillow passes over empty blocks, and takes what follows them for the next block."""
+    data = CUTS["gif"]()
+    for start in blocks_of_gif(data)[1:-1]:
+        with pytest.raises(ImageError, match=r"a: (a block of the GIF file is damaged|the file ends before the pict)"):
+            decode_image(data[:start] + bytes(64) + data[start + 64 :], "a")
+
+
+def test_gif_cut_off_behind_a_byte_that_looks_like_its_trailer_is_refused():
+    data = CUTS["gif"]()
+    for start in blocks_of_gif(data)[-3:]:
+        with pytest.raises(ImageError, match="a: the file ends before the picture does"):
+            decode_image(data[: start + 9] + b";", "a")
+
+
+def test_what_follows_the_trailer_of_a_gif_does_no_harm():
+    data = CUTS["gif"]()
+    np.testing.assert_array_equal(decode_image(data + b"a comment", "a"), decode_image(data, "a"))
+
+
+@pytest.mark.parametrize("kind", ["gif", "lossy.webp", "jp2", "avif"])
+def test_size_is_read_before_any_decoder_sees_the_bytes(kind, monkeypatch):
+    """Pillow refuses pictures beyond a limit of its own, whatever max_megapixels is."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match=r"has 0.1 megapixels \(320x240\); expected at most 0.05, raise max_megapix"):
+        decode_image(CUTS[kind](), "a", max_megapixels=0.05)
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("TIFF", {}), ("PNG", {}), ("MPO", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("AVIF", {})],

@@ -6,12 +6,9 @@ names. The header is therefore read and checked before any decoder sees the byte
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zlib
-
-import PIL.Image
 
 from .jpeg_data import ZERO_RUN, Header, HeaderError, TornPictureError, read_jpeg_header
 
@@ -130,31 +127,27 @@ def _tiff_tag(data: bytes, position: int, order: str, big: bool) -> tuple[int, t
 
 
 def _webp(data: bytes) -> Header:
-    """Read a WebP file; the lossless coding of 64 zero bytes in a row is damage, see `check_jpeg_zeros`."""
+    """Read a WebP file; the lossless coding of 64 zero bytes in a row is damage, see `check_jpeg_zeros`.
+
+    Pillow has to decode the picture, too: OpenCV passes over missing parts of an extended file.
+    """
     _expect_bytes(data, int.from_bytes(data[4:8], "little") + 8)
-    position = 12
-    while position + 8 <= len(data):
+    size, pages, position, end = (0, 0), 0, 12, int.from_bytes(data[4:8], "little") + 8
+    while position + 8 <= end:
         kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        body = data[position + 8 : position + 8 + min(length, 16)]
+        if kind == b"VP8X":
+            size = (1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little"))
+        elif kind == b"VP8L" and size == (0, 0):
+            packed = int.from_bytes(body[1:5], "little")
+            size = (1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
+        elif kind == b"VP8 " and size == (0, 0):
+            size = (struct.unpack_from("<H", body, 6)[0] & 0x3FFF, struct.unpack_from("<H", body, 8)[0] & 0x3FFF)
         if kind == b"VP8L" and data.find(2 * ZERO_RUN, position, position + 8 + length) >= 0:
             raise TornPictureError("a part of the coded picture was overwritten with zeros")
+        pages += kind == b"ANMF"
         position += 8 + length + length % 2
-    return _pillow(data)
-
-
-def _gif(data: bytes) -> Header:
-    """Read the header with Pillow, which does not miss the trailer that ends a GIF file."""
-    if not data.rstrip(b"\0").endswith(b";"):
-        raise TornPictureError
-    return _pillow(data)
-
-
-def _pillow(data: bytes) -> Header:
-    """Read the header with Pillow, which has to decode the picture, too: OpenCV fills up what is missing."""
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            return Header(picture.format or "", *picture.size, getattr(picture, "n_frames", 1), strict=False)
-    except Exception:  # what Pillow raises for damaged headers has no common base
-        raise TornPictureError from None
+    return Header("WebP", *size, pages=max(1, pages), strict=False)
 
 
 _PNM = re.compile(rb"P[1-6]" + rb"(?:(?:\s|#[^\n]*\n)+(\d{1,9}))" * 2 + rb"(?:(?:\s|#[^\n]*\n)+(\d{1,9}))?")
@@ -185,6 +178,49 @@ def _pam(data: bytes) -> Header:
     return Header("PAM", width, height)
 
 
+def _gif(data: bytes) -> Header:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, pages = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
+    while data[position] != 0x3B:
+        if data[position] == 0x2C:
+            pages += 1
+            flags = data[position + 9]
+            position += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        elif data[position] == 0x21:
+            position += 2
+        else:
+            raise TornPictureError("a block of the GIF file is damaged")
+        while data[position]:
+            position += 1 + data[position]
+        position += 1
+    return Header("GIF", width, height, pages)
+
+
+def _jpeg2000(data: bytes) -> Header:
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or data.rfind(b"\xff\xd9") < start:
+        raise TornPictureError
+    right, bottom, left, top = struct.unpack_from(">IIII", data, start + 8)
+    return Header("JPEG 2000", right - left, bottom - top)
+
+
+def _avif(data: bytes) -> Header:
+    position = 0
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length == 0:  # the last box, up to the end
+            break
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+        if length < 8:
+            raise TornPictureError("a box of the AVIF file is damaged")
+        position += length
+        _expect_bytes(data, position)
+    found = data.find(b"ispe")
+    width, height = struct.unpack_from(">II", data, found + 8) if found >= 0 else (0, 0)
+    return Header("AVIF", width, height, 2 if data[8:12] == b"avis" else 1)
+
+
 _READERS = [
     (re.compile(rb"\xff\xd8"), read_jpeg_header),
     (re.compile(rb"\x89PNG"), _png),
@@ -193,6 +229,6 @@ _READERS = [
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
     (re.compile(rb"P[1-7]\s"), _pnm),
     (re.compile(rb"GIF8"), _gif),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), _pillow),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), _pillow),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), _jpeg2000),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), _avif),
 ]
