@@ -132,6 +132,8 @@ class _Guard:
                 response.headers["Connection"] = "close"
             await response(scope, receive, send_with_headers)
         else:
+            if request.method == "HEAD":  # the server leaves out the body, as it sees its own scope
+                scope = {**scope, "method": "GET"}
             await self._app(scope, receive, send_with_headers)
 
 

@@ -30,7 +30,7 @@ from stfpm_runtime.line.web.routes import router
 from stfpm_runtime.line.web.server import WebServer
 
 from ..conftest import wait_until
-from .conftest import TOKEN
+from .conftest import TOKEN, Client
 
 GUARDED = [(route.path, method) for route in router.routes for method in route.methods]
 
@@ -211,6 +211,16 @@ def test_port_that_is_taken(serve):
     options = ServerOptions(f"127.0.0.1:{client.port}", TOKEN)
     with pytest.raises(OutputError, match="cannot listen there"):
         WebServer(options, FastAPI()).start()
+
+
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/healthz", "/api/status", "/metrics"])
+def test_head_is_answered_as_get_without_its_body(serve, path):
+    """Load balancers ask for the health in this way."""
+    client = serve()
+    answer = client.ask(path, "HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+    assert Client(client.port, client.running, token="wrong").ask("/api/status", "HEAD").status == 401
 
 
 def test_health_says_what_is_wrong(serve, monkeypatch):
