@@ -1,8 +1,7 @@
 """The method in PyTorch: teacher and student, loss, anomaly map, data, training."""
 
-from .backbone import Pyramid
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .model import Stfpm
+from .model import Pyramid, Stfpm
 from .options import TrainOptions
 from .teacher import load_teacher
 from .torch_engine import TorchEngine

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 
-from .backbone import BACKBONES
+from .checkpoint import resume_path
+from .model import BACKBONES
 from .options import TrainOptions, parse_size
-from .resume import resume_path
 from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
 

@@ -11,12 +11,11 @@ import torch
 
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .backbone import Pyramid
+from .checkpoint import Progress, load_progress, resume_path, save_progress
 from .data import Split, batches
 from .features import TeacherFeatures
-from .model import distance, loss, normalise_images, unit
+from .model import Pyramid, distance, loss, normalise_images, unit
 from .options import TrainOptions
-from .resume import Progress, load_progress, resume_path, save_progress
 
 EVAL_BATCH = 16
 

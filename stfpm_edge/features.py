@@ -14,8 +14,7 @@ from torch import Tensor
 
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .backbone import Pyramid
-from .model import normalise_images, unit
+from .model import Pyramid, normalise_images, unit
 
 MEMORY_SHARE = 0.5
 """The share of free memory that features may take before they go to a file."""

@@ -13,8 +13,8 @@ from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.preprocessing import check_bits
 
-from .backbone import check_architecture
 from .data import check_fractions
+from .model import check_architecture
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError, OptionError
 
-from .backbone import Pyramid, check_architecture
+from .model import Pyramid, check_architecture
 
 IMAGENET = "imagenet"
 PROCEDURAL = "procedural"

@@ -15,15 +15,13 @@ from stfpm_runtime.errors import OutputError, TrainingError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.imaging.preprocessing import RESIZE, Image
 
-from .backbone import Pyramid, new_student
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, Progress, check_progress, resume_path, save_checkpoint
 from .data import Split, split_images
 from .data_report import read_good_images
 from .epochs import EVAL_BATCH, Reporter, fit
 from .features import TeacherFeatures
-from .model import Stfpm
+from .model import Pyramid, Stfpm, new_student
 from .options import TrainOptions, check_mixed_precision, pick_device
-from .resume import Progress, check_progress, resume_path
 from .teacher import fingerprint, load_teacher
 from .threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
 

@@ -10,12 +10,11 @@ from statistics import fmean, pstdev
 
 from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingError
 
-from .checkpoint import load_checkpoint
+from .checkpoint import differences, load_checkpoint, resume_path
 from .data import find_good_images
 from .data_report import files_sha256
 from .epochs import Reporter
 from .options import TrainOptions
-from .resume import differences, resume_path
 from .teacher import fingerprint, load_teacher
 from .train import options_record, product_name, train_student
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from stfpm_edge.backbone import Pyramid, new_student
 from stfpm_edge.checkpoint import Checkpoint
+from stfpm_edge.model import Pyramid, new_student
 from stfpm_edge.teacher import fingerprint
 from stfpm_runtime.artifact.spec import Spec
 

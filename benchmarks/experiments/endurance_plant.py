@@ -58,8 +58,8 @@ class Part:
     answer: str = ""
     """The decision that the machine got; empty if it got none in time, so that it rejects the part."""
     had_no_disk: bool = False
-    """Whether the disk was full meanwhile. A fault that was answered then is lost if the process is killed before the
-    disk has room again."""
+    """True where the journal's disk was full while the part waited for its verdict. A fault that is answered at such a
+    time is not on the disk yet; it is lost if the process is killed before the disk has room again."""
 
     @property
     def may_be_missing(self) -> bool:

@@ -163,7 +163,7 @@ class BenchReport:
     noise: tuple[str, ...] = ()
     """Reasons why the latencies cannot be trusted; empty where they can."""
     interrupted: bool = False
-    """Whether the run was stopped before its end: what is there was measured, the rest is missing."""
+    """True for a run that Ctrl-C ended early: the report then holds only what was measured until then."""
 
     def to_json(self) -> str:
         """Return the report as JSON, floats with six significant digits: the seventh of a latency is noise."""

@@ -105,10 +105,12 @@ def _read_gpu() -> dict[str, float]:
     """Return what the first NVIDIA GPU tells of celsius, mhz, watts and bytes; empty where there is none."""
     try:
         import pynvml
-
+    except ImportError:
+        return {}
+    try:
         pynvml.nvmlInit()
         gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
-    except Exception:  # nvidia-ml-py is missing, or its NVMLError: there is no driver or no GPU
+    except pynvml.NVMLError:  # there is no driver or no GPU
         return {}
     questions: dict[str, Callable[[], float]] = {
         "celsius": lambda: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),

@@ -40,7 +40,7 @@ PRECISION, TIME_LIMIT, INTERRUPTED = "precision", "time limit", "interrupted"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure."""
+    """The number of measurements of each kind, and the time limit."""
 
     time_limit_s: float = 60.0
     """Limit for the latencies of all contenders together; starts, idle frames and batches come on top."""

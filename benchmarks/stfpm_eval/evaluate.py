@@ -32,7 +32,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DefectResult:
-    """How well one kind of defect is separated from good parts."""
+    """The accuracy on the images of one kind of defect, compared with all good images."""
 
     name: str
     images: int

@@ -23,10 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stfpm_edge.backbone import BACKBONES, Pyramid
 from stfpm_edge.checkpoint import Checkpoint, strip_prefix
 from stfpm_edge.data_report import read_good_images
-from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.model import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Pyramid
 from stfpm_edge.teacher import fingerprint, load_weights
 from stfpm_edge.threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
 from stfpm_runtime.artifact.spec import Spec

@@ -85,9 +85,8 @@ class StopBudget:
         return self._deadline_s
 
 
-def stop_all(workers: Sequence[Worker], budget_s: float) -> None:
-    """Tell all workers to end, then wait for each, the last one first; together for `budget_s` seconds at most."""
-    deadline_s = time.monotonic() + budget_s
+def stop_all(workers: Sequence[Worker], deadline_s: float) -> None:
+    """Tell all workers to end, then wait for each, the last one first, until `deadline_s` on `time.monotonic()`."""
     with contextlib.ExitStack() as stack:  # one that raises must not keep the others from being stopped
         for worker in workers:
             stack.callback(worker.stop, deadline_s)

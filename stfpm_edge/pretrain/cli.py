@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stfpm_edge.backbone import BACKBONES
+from stfpm_edge.checkpoint import resume_path
 from stfpm_edge.cli import TerminalReporter, parse_blocks
-from stfpm_edge.resume import resume_path
+from stfpm_edge.model import BACKBONES
 from stfpm_runtime.cli import run
 
 from .labelled import SETS

@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stfpm_edge.backbone import Pyramid, check_architecture
-from stfpm_edge.checkpoint import load_tensors, save_tensors, strip_prefix
+from stfpm_edge.checkpoint import load_tensors, resume_path, save_tensors, strip_prefix
+from stfpm_edge.model import Pyramid, check_architecture
 from stfpm_edge.options import check_seed, pick_device
-from stfpm_edge.resume import resume_path
 from stfpm_edge.teacher import PROCEDURAL, load_teacher
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable, sha256

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stfpm_edge.checkpoint import resume_path
 from stfpm_edge.pretrain import train as pretraining
 from stfpm_edge.pretrain.cli import main
 from stfpm_edge.pretrain.scenes import CONTOURS, HIGH, LOW, TEXTURES, SceneFormulas
 from stfpm_edge.pretrain.tasks import ANSWERS, DenseClassifier, dense_loss
 from stfpm_edge.pretrain.textures import Textures
 from stfpm_edge.pretrain.train import PretrainOptions, pretrain
-from stfpm_edge.resume import resume_path
 from stfpm_edge.teacher import PROCEDURAL, load_teacher
 from stfpm_runtime.errors import OptionError
 

@@ -11,12 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from drawn_parts import SIDE, draw_striped, write_good
-from stfpm_edge.backbone import new_student
-from stfpm_edge.checkpoint import load_checkpoint, load_tensors, save_checkpoint
+from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
 from stfpm_edge.data import split_images
-from stfpm_edge.model import distance, loss, normalise_images, unit
+from stfpm_edge.model import distance, loss, new_student, normalise_images, unit
 from stfpm_edge.options import TrainOptions
-from stfpm_edge.resume import resume_path
 from stfpm_edge.threshold import find_outliers, score_images
 from stfpm_edge.train import train_student
 from stfpm_eval.metrics import auroc

@@ -11,10 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stfpm_edge.checkpoint import load_checkpoint, load_tensors
+from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path
 from stfpm_edge.cli import main
 from stfpm_edge.options import TrainOptions
-from stfpm_edge.resume import resume_path
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 

@@ -77,7 +77,7 @@ class AnomalibTarget:
         return bool(np.asarray(self.inferencer.predict(image).pred_label).reshape(-1)[0])
 
     def inspect_batch(self, size: int) -> None:
-        """Raise NotImplementedError: inferencers take one image at a time."""
+        """Raise NotImplementedError, because anomalib's inferencers take one image at a time."""
         raise NotImplementedError
 
 

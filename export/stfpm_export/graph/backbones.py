@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from torch import nn
 
-from stfpm_edge.backbone import Pyramid
 from stfpm_edge.checkpoint import Checkpoint
+from stfpm_edge.model import Pyramid
 from stfpm_export.target import Target
 from stfpm_runtime.artifact.spec import METADATA_KEY
 

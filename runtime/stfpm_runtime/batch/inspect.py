@@ -46,7 +46,8 @@ class InspectOptions:
     device: str = "auto"
     """The engine's device, see `open_engine`."""
     rebuild: bool = False
-    """Whether a TensorRT plan that does not fit this machine is built again, from the ONNX file next to it."""
+    """True: a TensorRT plan that was built for another machine is built again from the ONNX file in its folder.
+    False: such a plan is an error."""
     threads: int | None = None
     """Threads of the engine; None: its choice."""
     batch_size: int = 1

@@ -96,9 +96,8 @@ def run(line: Line, stop: threading.Event) -> None:
         for worker in line.cameras:
             worker.start()
         while not stop.is_set() and not any(worker.failure for worker in line.cameras):
-            ended = all(
-                worker.ended for worker in line.cameras
-            )  # first: all frames brought until then are in the mailbox
+            # asked before the mailbox is emptied: all frames that were brought until then are in it
+            ended = all(worker.ended for worker in line.cameras)
             frames = line.mailbox.take(POLL_S)
             if ended and not frames:
                 break

@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +114,7 @@ def open_line(
             stack.callback(line.guard.call, observer.name, observer.close)
         workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
         workers += [line.shadow] if line.shadow else []
-        stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s() - time.monotonic()))
+        stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s()))
         for worker in workers:
             worker.start()
         # only now: a start that failed above must not end a threshold or a choice of model that were in force

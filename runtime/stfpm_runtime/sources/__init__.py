@@ -7,10 +7,9 @@ from functools import partial
 from importlib.util import find_spec
 
 from .address import Address, parse_address
-from .base import Event, Frame, OnEvent, Source
+from .base import Event, Frame, OnEvent, Source, SourceOptions
 from .camera import OpenCamera
 from .files import Files, FileSource, absolute, find_files, read_frames
-from .options import SourceOptions
 
 __all__ = [
     "Event", "FileSource", "Files", "Frame", "OnEvent", "Source", "SourceOptions", "absolute", "find_files",

@@ -15,8 +15,8 @@ import numpy as np
 from stfpm_runtime.errors import OptionError
 
 from .address import Address
+from .base import SourceOptions
 from .camera import CameraLostError, OpenCamera, RawFrame, damaged_frame
-from .options import SourceOptions
 from .pixel_formats import to_picture
 
 BUFFERS = 8

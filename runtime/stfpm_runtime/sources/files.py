@@ -16,8 +16,7 @@ from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, wh
 from stfpm_runtime.options import MAX_MEGAPIXELS
 
 from .address import parse_address
-from .base import Event, Frame, OnEvent
-from .options import SourceOptions
+from .base import Event, Frame, OnEvent, SourceOptions
 from .video_file import UNCHECKED_VIDEOS, checks_videos, is_video, read_video_file
 
 NAMED = 5

@@ -15,8 +15,8 @@ import urllib.parse
 import urllib.request
 
 from .address import Address
+from .base import SourceOptions
 from .camera import NEVER_S, NOT_WHOLE, Camera, CameraLostError, OpenCamera, RawFrame, damaged_frame, jpeg_frame
-from .options import SourceOptions
 
 MOST_BYTES = 64 << 20
 """The largest picture, in bytes."""

@@ -14,10 +14,9 @@ from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.preprocessing import to_bgr8
 from stfpm_runtime.lifecycle import Backoff, Worker
 
-from .base import Event, EventKind, Frame, FreezeDetector, OnEvent
+from .base import Event, EventKind, Frame, FreezeDetector, OnEvent, SourceOptions
 from .camera import CameraLostError, OpenCamera, RawFrame
 from .mailbox import Droppable, FrameMailbox
-from .options import SourceOptions
 
 LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import cv2
 from stfpm_runtime.errors import OptionError
 
 from .address import Address
+from .base import SourceOptions
 from .camera import NEVER_S, CameraLostError, OpenCamera, RawFrame, jpeg_frame, lost_after
-from .options import SourceOptions
 
 _JPEG_CODES = [cv2.VideoWriter.fourcc(*name) for name in ("MJPG", "JPEG")]
 UNCHECKED = {

@@ -17,9 +17,8 @@ from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .address import Address
-from .base import Pixels
+from .base import Pixels, SourceOptions
 from .camera import NEVER_S, NOT_WHOLE, CameraLostError, RawFrame, damaged_frame, jpeg_frame, lost_after
-from .options import SourceOptions
 
 STRICT = {"err_detect": "crccheck+explode"}
 """Options by which the decoder reports errors that it would conceal otherwise."""

@@ -14,8 +14,7 @@ from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.images import decode_image, is_image, walk_files, why_left_out
 from stfpm_runtime.lifecycle import Worker
 
-from .base import Event, EventKind, Frame, FreezeDetector, OnEvent
-from .options import SourceOptions
+from .base import Event, EventKind, Frame, FreezeDetector, OnEvent, SourceOptions
 from .watched_file import TAIL, Stamp, WatchedFile, stamp_of, tail_of_file, tail_of_whole
 
 LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import pytest
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.sources.address import parse_address
-from stfpm_runtime.sources.options import SourceOptions
+from stfpm_runtime.sources.base import SourceOptions
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.sources.address import Address
+from stfpm_runtime.sources.base import SourceOptions
 from stfpm_runtime.sources.opencv import OpenCvCamera
-from stfpm_runtime.sources.options import SourceOptions
 
 
 class Capture:

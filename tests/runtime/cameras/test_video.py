@@ -16,8 +16,8 @@ from stfpm_runtime import sources
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.sources import FileSource, read_frames, video_file
 from stfpm_runtime.sources.address import parse_address
+from stfpm_runtime.sources.base import SourceOptions
 from stfpm_runtime.sources.camera import CameraLostError
-from stfpm_runtime.sources.options import SourceOptions
 
 from .conftest import wait_for
 

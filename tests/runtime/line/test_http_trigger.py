@@ -61,7 +61,7 @@ def serve():
         return server.port, trigger
 
     yield serve
-    stop_all(servers, 5.0)
+    stop_all(servers, time.monotonic() + 5.0)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def start(run_line, make_options, port):
 
 
 def test_each_trigger_gets_its_verdict_from_the_journal(start, port):
-    running = start(left={"fps": 500.0})
+    running = start(CameraOptions("left", "0", trigger="http", timeout_ms=20_000), left={"fps": 500.0})
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         parts = [f"A-{number}" for number in range(40)]
         answers = list(pool.map(lambda part: post(port, json.dumps({"part": part}).encode()), parts))

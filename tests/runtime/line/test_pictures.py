@@ -49,7 +49,7 @@ def open_pictures(folder, events):
         return opened[-1]
 
     yield open_pictures
-    stop_all(opened, 5.0)
+    stop_all(opened, time.monotonic() + 5.0)
 
 
 def judged(decision: str = "reject", image: np.ndarray | None = None) -> JudgedPart:

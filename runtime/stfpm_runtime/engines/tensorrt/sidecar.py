@@ -94,9 +94,10 @@ class Plan:
     batches: tuple[int, int, int] = (1, 1, 1)
     """The fewest frames that it takes at a time, those it is fastest for, the most."""
     version_compatible: bool = False
-    """Whether it runs on newer versions of the same major, and on the lean runtime."""
+    """True for a plan that newer TensorRT versions of the same major version, and the lean runtime, can run, too."""
     hardware_compatible: bool = False
-    """Whether it runs on every GPU from Ampere on."""
+    """True for a plan that runs on every NVIDIA GPU of the Ampere generation or newer, not only on the kind of its
+    build."""
     options: dict[str, Any] = field(default_factory=dict)
     """The options of the build."""
     layers: dict[str, int] = field(default_factory=dict)

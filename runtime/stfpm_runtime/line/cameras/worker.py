@@ -18,7 +18,7 @@ from stfpm_runtime.sources.mailbox import Droppable, FrameMailbox
 
 LOG = logging.getLogger("stfpm.camera")
 POLL_S = 0.1
-"""How long a thread may wait before it checks whether it must stop."""
+"""The longest wait of a camera worker or of the loop, in seconds, before it checks whether it must stop."""
 DEAD = "internal error: the camera's thread has ended"
 REPEATED = "the camera gave the same picture before, to the last bit; check the camera, or set frozen_after_s = 0"
 UNASKED = "no trigger asked for this picture; check that triggers come before their pictures, and one for each"
@@ -59,7 +59,7 @@ class CameraWorker(Worker):
         self.camera = camera
         self.trigger = trigger
         self.ended = False
-        """Whether no frame will come any more, and all that came are in the mailbox."""
+        """True once the camera will give no more frames, and the mailbox has received every frame that it gave."""
         self.state = "opening"
         """The last change of the camera: opened, lost, regained, frozen or thawed."""
         self.failure: StfpmError | None = None
@@ -72,7 +72,8 @@ class CameraWorker(Worker):
         self._faults: list[str] = []
         """Reasons why the camera gave no frames: each becomes a fault."""
         self._by_parts = camera.trigger in ("http", "mqtt", "gpio")
-        """Whether each request is a part, so that each picture of a watched folder belongs to one or to none."""
+        """True where each trigger stands for one part. A picture in a watched folder then belongs to one trigger, or
+        is a fault because no trigger asked for it."""
         self._request: TriggerRequest | None = None
         """The request that has no frame yet."""
         self._next_request: TriggerRequest | None = None

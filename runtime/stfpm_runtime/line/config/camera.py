@@ -68,7 +68,7 @@ class CameraOptions(Table):
     source: str = field(repr=False)
     """Camera, stream, pipeline, file, folder or pattern; it may hold a password, so it is never shown."""
     watch: bool = False
-    """Whether the source is a folder that fills."""
+    """True: the source is a folder, and each picture that another program writes into it is a frame."""
     trigger: TriggerKind = "continuous"
     """What asks for a verdict: each frame, a clock, a POST request, a message, or a rising edge."""
     every_ms: Annotated[int | None, at_least(1)] = None
@@ -84,7 +84,7 @@ class CameraOptions(Table):
     part_length: int = PART_LENGTH
     """The most characters of a part id: a longer one is refused, never cut."""
     same_size: bool = True
-    """Whether a camera's frame of another size than its first is a fault."""
+    """True: a frame whose size differs from that of the camera's first frame is a fault."""
     frozen_after_s: Annotated[float, number(0)] = 5.0
     """A camera that gives the same frame for so long is frozen; 0: never."""
     silent_after_s: Annotated[float, number(0.1)] = 5.0

@@ -207,7 +207,7 @@ def follow(writer):
         return workers, events
 
     yield follow
-    stop_all(opened, 5.0)
+    stop_all(opened, time.monotonic() + 5.0)
 
 
 def floats(registers: list[int], offset: int) -> float:

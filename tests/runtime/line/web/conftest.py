@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,4 +84,4 @@ def serve(run_line, make_options, tmp_path, paint):
         return Client(server.port, running, token or None)
 
     yield serve
-    stop_all(opened, 5.0)
+    stop_all(opened, time.monotonic() + 5.0)
