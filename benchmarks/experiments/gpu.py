@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options = Options(device, tuple(arguments.batches), arguments.seconds, arguments.side, not arguments.no_compile)
-    return run("experiments.gpu", lambda: _benchmark(options, arguments.json))
+    return run("gpu", lambda: _benchmark(options, arguments.json))
 
 
 def _benchmark(options: Options, output: Path) -> int:

@@ -41,6 +41,7 @@ from stfpm_runtime.timing import time_by_turns
 
 from .loop import WARM_UP, Stopwatch, percentiles, picture, quietest, show_result, with_summary
 
+PEERS = Path(__file__).with_name("plant_peers.py")
 TOKEN = "a token for a benchmark"
 TURNS = 6
 BAR = 1.2
@@ -155,7 +156,7 @@ def peers(folder: Path) -> Iterator[OutputTables]:
 
 def peer(kind: str, port: int, *more: str) -> contextlib.AbstractContextManager[None]:
     """Run one of the other sides, as long as the context lasts."""
-    return _process([sys.executable, "-m", "experiments.plant_peers", kind, str(port), *more])
+    return _process([sys.executable, str(PEERS), kind, str(port), *more])
 
 
 @contextlib.contextmanager

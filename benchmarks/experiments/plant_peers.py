@@ -1,4 +1,4 @@
-"""Peers for `plant` and `endurance`, each a process: `-m benchmarks.experiments.plant_peers KIND PORT [LOG]`.
+"""Peers for `plant` and `endurance`, each a process: `python plant_peers.py KIND PORT [LOG]`.
 
 The peers are a web service, a PLC (pymodbus's server), an OPC UA server (asyncua's), and a client that requests what
 the dashboard's page requests, as often as the page. The first three append the number of each verdict to LOG.

@@ -1,1 +1,1 @@
-"""The paper's tables and figures, each by one command: `python -m experiments.paper table1 --data MVTEC_ROOT`."""
+"""The paper's tables and figures: `python -m benchmarks.experiments.paper table1 --data MVTEC_ROOT`."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.paper TABLE --data ROOT`: one of the paper's tables or figures, our results and theirs."""
+"""`python -m benchmarks.experiments.paper TABLE --data ROOT`: one of the paper's tables or figures, and our results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
     action = _figure if arguments.what in FIGURES else _table
-    return run("experiments.paper", lambda: action(arguments))
+    return run("paper", lambda: action(arguments))
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -122,7 +122,7 @@ def _teachers(text: str) -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.paper", description=__doc__,
+        prog="python -m benchmarks.experiments.paper", description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
