@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from benchmarks.experiments.paper.__main__ import main
-from benchmarks.experiments.paper.published import CATEGORIES, MEAN_PIXEL_AUROC, PIXEL_AUROC
+from benchmarks.experiments.paper.published import CATEGORIES, MEAN, OFFICIAL, PAPER
 from benchmarks.experiments.paper.runs import (
     Job,
     Result,
@@ -123,7 +123,8 @@ def test_a_bug_in_one_job_keeps_the_others_and_its_traceback(job, tmp_path):
 def test_the_table_of_what_is_done_is_printed_although_a_training_failed(root, tmp_path, capsys):
     assert command("table4", root, tmp_path, "--teachers", "procedural=procedural,lost=lost.safetensors") == 1
     found = capsys.readouterr()
-    assert "teacher lost            0 of 2 trainings done" in found.out
+    assert re.search(r"teacher lost( +-){9}  0 of 2 trainings done", found.out)
+    assert re.search(r"teacher cifar10 +- +0\.826 +- +- +0\.931 +- +- +0\.863 +-\n", found.out)  # none of ours
     assert re.search(r"teacher procedural +[01]\.\d{4} ", found.out)
     assert "2 of 4 trainings failed, first bottle: teacher lost.safetensors" in found.err
 
@@ -221,8 +222,43 @@ def test_deviation_is_over_seeds_not_over_categories(job):
     assert cells[1:3] == ["0.7200", "±0.020"]
 
 
-def test_published_pixel_aurocs_have_the_published_mean():
-    assert sum(PIXEL_AUROC.values()) / len(CATEGORIES) == pytest.approx(MEAN_PIXEL_AUROC, abs=1e-3)
+@pytest.mark.parametrize(("figures", "digits"), [(PAPER, 1e-3), (OFFICIAL, 1e-6)], ids=["paper", "official"])
+def test_published_figures_have_the_published_mean(figures, digits):
+    assert set(figures) == {*CATEGORIES, MEAN}
+    for place, mean in enumerate(figures[MEAN]):
+        values = [figures[category][place] for category in CATEGORIES]
+        if None not in (*values, mean):
+            assert sum(values) / len(CATEGORIES) == pytest.approx(mean, abs=digits)
+
+
+def test_official_figures_are_all_known_and_near_the_papers():
+    assert not any(None in figures for figures in OFFICIAL.values())
+    for category, figures in PAPER.items():
+        for paper, official in zip(figures, OFFICIAL[category], strict=True):
+            assert paper is None or paper == pytest.approx(official, abs=0.01)
+
+
+def test_published_figures_stand_beside_ours_and_dashes_where_images_are_not_at_hand(job):
+    table = plan("table1", job, ["bottle", "plug"], 1, {})
+    rows = {line.split()[0]: line.split()[1:] for line in render(table, {table.jobs[0]: DONE}).splitlines()[2:]}
+    assert list(rows) == [*CATEGORIES, "plug", MEAN]
+    assert rows["bottle"] == ["0.8000", "0.988", "-0.1880", "0.9879", "0.7000", "0.951", "-0.2510", "0.9592"]
+    assert rows["cable"] == ["-", "0.955", "-", "0.9575", "-", "-", "-", "0.8950"]
+    assert rows["plug"] == [*"--------", "0", "of", "1", "trainings", "done"]
+    assert rows[MEAN] == ["-", "0.970", "-", "0.9702", "-", "-", "-", "0.9283"]
+    assert len(table.jobs) == 2
+
+
+def test_mean_is_that_of_the_papers_categories_and_has_no_published_figure_for_other_data(job):
+    table = plan("table2", job, [*CATEGORIES, "plug"], 1, {})
+    text = render(table, {one: replace(DONE, image_auroc=0.0 if one.category == "plug" else 0.9) for one in table.jobs})
+    assert text.splitlines()[-1].split() == [MEAN, "0.9000", "0.955", "-0.0550", "0.9555"]
+    table = plan("table2", job, ["pcb1", "pcb2"], 1, {})
+    text = render(table, dict.fromkeys(table.jobs, DONE))
+    assert text.splitlines()[-1].split() == [MEAN, "0.9000", "-", "-"]
+    assert "official" not in text
+    table = plan("wrn50", job, list(CATEGORIES), 1, {})
+    assert render(table, {}).splitlines()[-1].split()[:7] == [MEAN, "-", "0.973", "-", "-", "0.923", "-"]
 
 
 def test_figures_are_written(root, tmp_path, tiny_checkpoint, capsys):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from stfpm_edge.options import TrainOptions
 from stfpm_runtime.errors import OptionError
 
-from . import published
+from .published import CATEGORIES, MEAN, OFFICIAL, PAPER, TABLE4, UNKNOWN, WRN50, Figures
 from .runs import Job, Result
 
 METRICS = ("image_auroc", "pixel_auroc", "pro")
@@ -28,8 +28,10 @@ class Row:
 
     label: str
     jobs: tuple[Job, ...]
-    published: tuple[float | None, float | None, float | None] = (None, None, None)
-    """The paper's image AUROC, pixel AUROC and PRO; None where we do not know it."""
+    """It has none where its images or its teacher are not at hand."""
+    paper: Figures = UNKNOWN
+    official: Figures = UNKNOWN
+    """The official repository's image AUROC, pixel AUROC and PRO."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,11 @@ class Table:
     title: str
     rows: tuple[Row, ...]
     metrics: tuple[str, ...] = METRICS
-    mean: tuple[float | None, float | None, float | None] | None = None
-    """The paper's means; None where the rows are no categories of one experiment, so that a mean says nothing."""
 
     @property
     def jobs(self) -> list[Job]:
-        """Return every training that the table needs."""
-        return [job for row in self.rows for job in row.jobs]
+        """Return every training that the table needs, once."""
+        return list(dict.fromkeys(job for row in self.rows for job in row.jobs))
 
 
 def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: Mapping[str, str]) -> Table:
@@ -63,18 +63,7 @@ def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: 
         )
 
     if name in ("table1", "table2", "wrn50"):
-        backbone = "wide_resnet50_2" if name == "wrn50" else base.backbone
-        rows = tuple(
-            Row(c, jobs([c], backbone=backbone), (None, None, None) if name == "wrn50" else _known(c))
-            for c in categories
-        )
-        whole = set(published.CATEGORIES) <= set(categories)  # the paper's mean is that of its 15
-        if name == "wrn50":
-            mean = (None, *published.WRN50)
-            return Table(name, "WideResNet-50 as teacher", rows, METRICS[1:], mean if whole else (None,) * 3)
-        mean2 = (published.MEAN_IMAGE_AUROC, published.MEAN_PIXEL_AUROC, None)
-        title, metrics = ("pixel AUROC and PRO", METRICS[1:]) if name == "table1" else ("image AUROC", METRICS[:1])
-        return Table(name, title, rows, metrics, mean2 if whole else (None,) * 3)
+        return _per_category(name, categories, jobs)
     if name == "table3":
         rows = tuple(Row(",".join(map(str, blocks)), jobs(blocks=blocks)) for blocks in BLOCK_SETS)
         return Table(name, "blocks of the pyramid, means of the categories", rows)
@@ -90,58 +79,84 @@ def plan(name: str, base: Job, categories: Sequence[str], seeds: int, teachers: 
             "each but ImageNet's made by stfpm-pretrain --images DATA"
         )
     rows = tuple(
-        Row(f"teacher {key}", jobs(teacher=path, teacher_name=key),
-            published.CIFAR10_TEACHER if key == "cifar10" else (None, None, None))
-        for key, path in teachers.items()
-    )  # fmt: skip
+        Row(
+            f"teacher {key}",
+            jobs(teacher=teachers[key], teacher_name=key) if key in teachers else (),
+            TABLE4.get(key, UNKNOWN),
+        )
+        for key in dict.fromkeys((*teachers, *TABLE4))
+    )
     return Table(name, "what the teacher was pre-trained on, means of the categories", rows)
 
 
+def _per_category(name: str, categories: Sequence[str], jobs: Callable[..., tuple[Job, ...]]) -> Table:
+    """Return a table with a row for each category and their mean; of MVTec AD, also the categories not at hand."""
+    title, metrics, changes = {
+        "table1": ("pixel AUROC and PRO", METRICS[1:], {}),
+        "table2": ("image AUROC", METRICS[:1], {}),
+        "wrn50": ("WideResNet-50 as teacher", METRICS[1:], {"backbone": "wide_resnet50_2"}),
+    }[name]
+    known = CATEGORIES if set(categories) & set(CATEGORIES) else ()
+    listed = (*known, *(category for category in categories if category not in known))
+    rows = {category: jobs([category] if category in categories else [], **changes) for category in listed}
+    if len(averaged := known or listed) > 1:
+        rows[MEAN] = jobs(averaged, **changes) if all(rows[category] for category in averaged) else ()
+    paper, official = ({MEAN: WRN50}, {}) if name == "wrn50" else (PAPER, OFFICIAL)
+    if not known:
+        paper, official = {}, {}
+    return Table(
+        name,
+        title,
+        tuple(Row(key, row, paper.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key, row in rows.items()),
+        metrics,
+    )
+
+
 def render(table: Table, results: Mapping[Job, Result]) -> str:
-    """Return the table as text: for each metric ours, the paper's and the difference.
+    """Return the table as text: for each metric ours, the paper's, the difference, and the official repository's.
 
     With several seeds, ours is followed by the standard deviation over them, of the mean of the row's categories.
-    A row whose trainings are not all done says how many are.
+    A row whose trainings are not all done says how many are; `-` stands for what is not known.
     """
     seeds = {job.seed for job in table.jobs}
     deviation = f"; ± is the standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else ""
     lines = [f"{table.name}: {table.title}{deviation}"]
-    lines.append(f"{'':22}" + "".join(f"{NAMES[metric]:>14} {'paper':>7} {'diff':>8}" for metric in table.metrics))
-    complete = []
+    official = any(row.official != UNKNOWN for row in table.rows)
+    last = f" {'official':>8}" if official else ""
+    lines.append(
+        f"{'':22}" + "".join(f"{NAMES[metric]:>14} {'paper':>7} {'diff':>8}{last}" for metric in table.metrics)
+    )
     for row in table.rows:
-        done = {job: results[job] for job in row.jobs if job in results}
-        if len(done) < len(row.jobs):
-            lines.append(f"{row.label:22}  {len(done)} of {len(row.jobs)} trainings done")
-            continue
-        complete.append(done)
-        lines.append(_line(row.label, table.metrics, done, row.published))
-    if table.mean is not None and len(complete) == len(table.rows) > 1:
-        every = {job: result for done in complete for job, result in done.items()}
-        lines.append(_line("mean", table.metrics, every, table.mean))
+        done = [results[job] for job in row.jobs if job in results]
+        missing = f"  {len(done)} of {len(row.jobs)} trainings done" if len(done) < len(row.jobs) else ""
+        lines.append(_line(row, table.metrics, results, official) + missing)
     return "\n".join(lines)
 
 
-def _line(
-    label: str,
-    metrics: Sequence[str],
-    done: Mapping[Job, Result],
-    known: tuple[float | None, float | None, float | None],
-) -> str:
-    text = f"{label:22}"
+def _line(row: Row, metrics: Sequence[str], results: Mapping[Job, Result], official: bool) -> str:
+    text = f"{row.label:22}"
     for metric in metrics:
-        of_seed: dict[int, list[float]] = {}
-        for job, result in done.items():
-            if (value := getattr(result, metric)) is not None:
-                of_seed.setdefault(job.seed, []).append(value)
-        if sum(map(len, of_seed.values())) < len(done):
-            text += f"{'-':>14} {'-':>7} {'-':>8}"
-            continue
-        values = [fmean(categories) for categories in of_seed.values()]
-        ours, paper = fmean(values), known[METRICS.index(metric)]
-        shown = f"{ours:.4f}" + (f" ±{pstdev(values):.3f}" if len(values) > 1 else "")
-        text += f"{shown:>14} " + (f"{'-':>7} {'-':>8}" if paper is None else f"{paper:7.3f} {ours - paper:+8.4f}")
+        place = METRICS.index(metric)
+        paper = row.paper[place]
+        values = _values(row, metric, results)
+        ours = fmean(values) if values else None
+        deviation = f" ±{pstdev(values):.3f}" if len(values) > 1 else ""
+        text += f"{_shown(ours) + deviation:>14} {_shown(paper, '.3f'):>7}"
+        text += f" {_shown(None if ours is None or paper is None else ours - paper, '+.4f'):>8}"
+        text += f" {_shown(row.official[place]):>8}" if official else ""
     return text
 
 
-def _known(category: str) -> tuple[float | None, float | None, float | None]:
-    return None, published.PIXEL_AUROC.get(category), published.PRO.get(category)
+def _values(row: Row, metric: str, results: Mapping[Job, Result]) -> list[float]:
+    """Return the mean of a row's categories for each seed; nothing where one of its figures is missing."""
+    of_seed: dict[int, list[float]] = {}
+    for job in row.jobs:
+        value = getattr(results[job], metric) if job in results else None
+        if value is None:
+            return []
+        of_seed.setdefault(job.seed, []).append(value)
+    return [fmean(categories) for categories in of_seed.values()]
+
+
+def _shown(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else f"{value:{form}}"
