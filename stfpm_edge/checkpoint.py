@@ -68,12 +68,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if METADATA_KEY not in metadata:
         raise ArtifactError(f"{path}: a .safetensors file, but not one of ours; expected one that stfpm-train wrote")
     spec = Spec.from_json(metadata[METADATA_KEY], str(path))
-    pyramids = []
-    for name in ("teacher", "student"):
-        pyramid = Pyramid(spec.backbone, spec.blocks)
+    teacher = Pyramid(spec.backbone, spec.blocks)
+    student = Pyramid(spec.backbone, spec.blocks, teacher)
+    for name, pyramid in (("teacher", teacher), ("student", student)):
         load_weights(pyramid, strip_prefix(tensors, f"{name}."), f"{path} ({name})")
-        pyramids.append(pyramid.eval().requires_grad_(False))
-    teacher, student = pyramids
+        pyramid.eval().requires_grad_(False)
     if fingerprint(teacher) != spec.teacher_sha256:
         raise ArtifactError(
             f"{path}: its teacher has SHA-256 {fingerprint(teacher)[:12]}..., its metadata names "

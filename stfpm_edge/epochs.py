@@ -108,7 +108,7 @@ def _error(
 def _loss(
     student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
 ) -> torch.Tensor:
-    device = student.conv1.weight.device
+    device = next(student.parameters()).device
     x = normalise_images(torch.from_numpy(images[batch]).to(device))
     if options.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)

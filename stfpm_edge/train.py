@@ -50,7 +50,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
         skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
     )  # fmt: skip
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
-    student = new_student(options.backbone, options.blocks, options.seed).to(device)
+    student = new_student(options.backbone, options.blocks, options.seed, teacher).to(device)
     if options.channels_last:
         for network in (teacher, student):
             network.to(memory_format=torch.channels_last)
