@@ -20,7 +20,10 @@ from stfpm_runtime import Detector, open_engine, read_image
 from stfpm_runtime.batch.cli import main
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
-KEYS = ["source", "frame", "decision", "score", "threshold", "reason", "preprocess_ms", "infer_ms", "latency_ms"]
+KEYS = [
+    "source", "frame", "decision", "relative_score", "score", "threshold", "reason", "preprocess_ms", "infer_ms",
+    "latency_ms",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def test_each_picture_gets_its_verdict_in_order(inspect, model, parts):
     assert [record["score"] for record in result.records] == pytest.approx([1, 0, 10 / 255, 20 / 255])
     for record in result.records:
         assert list(record) == KEYS
+        assert record["relative_score"] == record["score"] / 0.5
         assert (record["frame"], record["threshold"], record["reason"]) == (None, 0.5, None)
         assert record["latency_ms"] == pytest.approx(record["preprocess_ms"] + record["infer_ms"], abs=0.002)
         assert record["infer_ms"] > 0
@@ -91,7 +95,9 @@ def test_each_picture_gets_its_verdict_in_order(inspect, model, parts):
 def test_summary_and_model_are_printed_on_stderr(inspect, model, parts):
     opening, summary = inspect(model, "--source", parts).errors
     assert opening == "model bottle (fp32, CPUExecutionProvider), threshold 0.5"
-    assert summary.startswith("4 frames: 3 passed, 1 rejected, 0 not judged; yield 75.0%; latency median ")
+    assert summary.startswith(
+        "4 frames: 3 passed, 1 rejected, 0 not judged; yield 75.0%; relative scores 0.00 to 2.00; latency median "
+    )
     assert ", p99 " in summary
 
 
@@ -100,7 +106,7 @@ def test_what_cannot_be_read_is_a_fault_in_its_place_and_inspection_goes_on(insp
     assert result.code == 1
     assert result.decisions == ["reject", "pass", "reject", "fault", "fault", "fault", "fault", "reject"]
     faults = [record for record in result.records if record["decision"] == "fault"]
-    assert all(record["score"] is None for record in faults)
+    assert all(record["score"] is None and record["relative_score"] is None for record in faults)
     reasons = ["got a picture of 1x1 pixels", "ends before", "is empty", "cannot be decoded"]
     assert all(reason in fault["reason"] for reason, fault in zip(reasons, faults, strict=True))
     assert "8 frames: 1 passed, 3 rejected, 4 not judged; yield 12.5%" in result.errors[-2]

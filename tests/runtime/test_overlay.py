@@ -120,7 +120,7 @@ def test_caption_is_legible_at_any_size(size, factor):
     rows, columns = np.nonzero((drawn != frame.repeat(factor, axis=0).repeat(factor, axis=1)).any(axis=2))
     box_height, box_width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert box_height >= 14
-    assert 100 <= box_width <= drawn.shape[1]
+    assert 60 <= box_width <= drawn.shape[1]
     assert box_width <= max(0.45 * drawn.shape[1], 200)
     assert drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1, 1].max() > 150  # the lettering
 
@@ -140,6 +140,7 @@ def test_fault_is_the_picture_with_a_caption():
 
 
 def test_captions():
-    assert caption("reject", 0.75, 0.5) == "REJECT 0.75 > 0.5"
-    assert caption("pass", 0.25, 0.5) == "PASS 0.25 <= 0.5"
+    assert caption("reject", 0.75, 0.5) == "REJECT 1.50"
+    assert caption("pass", 0.25, 0.5) == "PASS 0.50"
     assert caption("fault", None, 0.5) == "FAULT not judged"
+    assert caption("reject", 0.75, 0.0) == "REJECT score 0.75"

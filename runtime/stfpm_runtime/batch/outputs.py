@@ -13,6 +13,7 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.options import SaveOnly, is_saved
+from stfpm_runtime.score import format_score, relative_score
 from stfpm_runtime.sources import Frame, absolute
 from stfpm_runtime.verdict_counter import VerdictCounter
 
@@ -32,6 +33,7 @@ def to_json(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "source": frame.source,
         "frame": frame.index,
         "decision": verdict.decision,
+        "relative_score": relative_score(verdict.score, verdict.threshold),
         "score": verdict.score,
         "threshold": verdict.threshold,
         "reason": verdict.reason or None,
@@ -99,17 +101,28 @@ class OverlayFolder:
 
 
 class Tally(VerdictCounter):
-    """Counts verdicts; the latencies are those of the frames that were judged."""
+    """Counts verdicts, all with the same threshold; the latencies are those of the frames that were judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends: tuple[float, float] | None = None
+        """The lowest and the highest score; None without scores, and for a threshold of 0 or less."""
+        self._threshold = 0.0
 
     def take(self, frame: Frame, verdict: Verdict) -> None:
         """Count the verdict."""
-        is_fault = verdict.decision == "fault"
-        self.count(verdict.decision, verdict.reason, None if is_fault else verdict.timings.latency_ms)
+        self.count(verdict.decision, verdict.reason, None if verdict.score is None else verdict.timings.latency_ms)
+        if verdict.score is not None and verdict.threshold > 0:
+            lowest, highest = self._ends or (verdict.score, verdict.score)
+            self._ends = min(lowest, verdict.score), max(highest, verdict.score)
+            self._threshold = verdict.threshold
 
     def summary(self) -> str:
-        """Return the counts in one line; the yield is the share of all frames that passed."""
+        """Return counts and relative scores in one line; the yield is the share of all frames that passed."""
         share = self.decisions["pass"] / self.total if self.total else 0.0
-        return self.describe("frames", f"; yield {share:.1%}")
+        ends = [format_score(score, self._threshold) for score in self._ends or ()]
+        scores = f"; relative scores {' to '.join(ends)}" if ends else ""
+        return self.describe("frames", f"; yield {share:.1%}{scores}")
 
 
 class Progress:

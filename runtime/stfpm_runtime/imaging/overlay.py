@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_runtime.score import format_score
+
 from .preprocessing import Image, to_bgr8
 
 AnomalyMap = npt.NDArray[np.float32]
@@ -89,10 +91,8 @@ def cover(above: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[
 
 
 def caption(decision: str, score: float | None, threshold: float) -> str:
-    """Return a verdict in a few words: `REJECT 0.0312 > 0.0125`."""
-    if score is None:
-        return f"{decision.upper()} not judged"
-    return f"{decision.upper()} {score:.4g} {'>' if score > threshold else '<='} {threshold:.4g}"
+    """Return a verdict in a few words, the decision and the relative score: `REJECT 2.50`."""
+    return f"{decision.upper()} {format_score(score, threshold) or 'not judged'}"
 
 
 def _cover_rows(above: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
@@ -122,10 +122,10 @@ def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
 
 
 def _caption(image: Image, text: str, colour: tuple[int, int, int], at_top: bool) -> Image:
-    """Write text on a dark ground in a corner of the image [H, W, 3]: a third of its width, or as much as it needs."""
+    """Write text on a dark ground in a corner of the image [H, W, 3]: a quarter as wide, or as much as it needs."""
     height, width = image.shape[:2]
     (unit_width, unit_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)
-    scale = min(max(width / 3 / unit_width, 0.5), 0.95 * width / unit_width, 0.5 * height / unit_height)
+    scale = min(max(width / 4 / unit_width, 0.5), 0.95 * width / unit_width, 0.5 * height / unit_height)
     thickness = max(1, round(1.5 * scale))
     (text_width, text_height), descent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     margin = text_height // 2

@@ -79,10 +79,13 @@ def test_moments_are_local_time(show):
 
 def test_rejects_with_their_pictures(show, tmp_path):
     first, second = show("--rejects", "--pictures", str(tmp_path / "pictures"))
-    assert first.endswith(f"2 reject left/frame A-1 0.75 > 0.5 {tmp_path / 'pictures' / 'day' / '1.png'}")
+    assert first.endswith(
+        f"2 reject left/frame A-1 1.50 (score 0.75, threshold 0.5) {tmp_path / 'pictures' / 'day' / '1.png'}"
+    )
     assert second.endswith('4 fault  right/cap A-1 lost, "the" cable')
     records = [json.loads(line) for line in show("--rejects", "--json")]
     assert [(found["seq"], found["picture"]) for found in records] == [(2, "day/1.png"), (4, "")]
+    assert [(found["relative_score"], found["score"]) for found in records] == [(1.5, 0.75), (None, None)]
     assert len(records[0]["journal"]) == 8
 
 
@@ -90,13 +93,13 @@ def test_a_debounced_decision_is_shown_with_its_true_comparison_and_its_frames(s
     reason = "debounced: 2 of the last 3 frames not passed (5, 6); 2 make a reject"
     with contextlib.closing(Journal(journal.path)) as writer:
         writer.write(make_row(decision="reject", score=0.25, reason=reason))
-    assert show("--rejects")[-1].endswith(f"7 reject left/frame A-1 0.25 <= 0.5; {reason}")
+    assert show("--rejects")[-1].endswith(f"7 reject left/frame A-1 0.50 (score 0.25, threshold 0.5); {reason}")
 
 
 def test_text_of_other_programs_cannot_forge_a_line(show, journal):
     with contextlib.closing(Journal(journal.path)) as writer:
         writer.write(make_row(decision="reject", score=0.75, part="A\x1dB", reason="x\n2026-11-24 pass\x1b[2K"))
-    assert show("--rejects")[-1].endswith(r"A\x1dB 0.75 > 0.5; x\n2026-11-24 pass\x1b[2K")
+    assert show("--rejects")[-1].endswith(r"A\x1dB 1.50 (score 0.75, threshold 0.5); x\n2026-11-24 pass\x1b[2K")
 
 
 def test_a_camera_that_the_journal_does_not_know_is_an_error(show, journal, capsys):
@@ -128,9 +131,10 @@ def test_csv_cells_are_no_formulas(journal, show):
 
 def test_csv_is_read_by_others(show, journal):
     rows = list(csv.DictReader(io.StringIO("\n".join(show("--csv")))))
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == [*COLUMNS, "relative_score"]
     assert [row["decision"] for row in rows] == journal.decisions
     assert rows[3]["reason"] == 'lost, "the" cable'
+    assert [row["relative_score"] for row in rows] == ["0.5", "1.5", "0.5", "", "0.5", "0.5"]
     assert rows[3]["score"] == ""
 
 

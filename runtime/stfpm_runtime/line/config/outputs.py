@@ -93,6 +93,8 @@ class ModbusOptions(Table):
     """Characters of a part id, an even number; a longer id makes the verdict a fault."""
     handshake: bool = False
     """Whether the PLC acknowledges each verdict before the next is written."""
+    relative_score: bool = False
+    """Whether the two registers behind the age get the relative score; a PLC may use them for something else."""
     heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
     timeout_s: Annotated[float, seconds(0.05)] = 2.0
     max_age_s: Age = 60.0
@@ -110,7 +112,7 @@ class ModbusOptions(Table):
     @property
     def registers(self) -> int:
         """Return the number of registers from `address` on."""
-        return 14 + self.part_length // 2
+        return 14 + self.part_length // 2 + 2 * self.relative_score
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,9 @@ class OpcUaOptions(Table):
     """Node of a String: pass, reject or fault; or of an integer: 1, 2 or 3."""
     score: str = ""
     """Node of a Double or a Float; NaN for a fault."""
+    relative_score: str = ""
+    """Node of a Double or a Float: score / threshold, above 1 where the score is above the threshold; NaN for a fault,
+    and for a threshold of 0 or less."""
     part: str = ""
     """Node of a String: the part id."""
     age: str = ""

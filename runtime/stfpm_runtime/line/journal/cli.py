@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.cli import printable, run
+from stfpm_runtime.score import describe_score
 
 from .dead_letters import mark_for_resending
 from .reader import Count, JournalReader, Period
@@ -194,10 +195,7 @@ def _print_rejects(rows: Iterable[VerdictRow], options: JournalCliOptions, journ
 
 def _why(row: VerdictRow) -> str:
     """Return in words what the decision follows from."""
-    if row.score is None:
-        return row.reason
-    sign = ">" if row.score > row.threshold else "<="
-    return f"{row.score:.6g} {sign} {row.threshold:.6g}" + (f"; {row.reason}" if row.reason else "")
+    return "; ".join(filter(None, (describe_score(row.score, row.threshold), row.reason)))
 
 
 def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
@@ -210,9 +208,9 @@ def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
 
 def _print_csv(rows: Iterable[VerdictRow]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, "relative_score"])
     for row in rows:
-        writer.writerow([_cell(value) for value in values_of(row)])
+        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
 
 
 def _cell(value: object) -> object:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stfpm_runtime.errors import JournalError, OptionError
 
-from .rows import Record, utc
+from .rows import Record, utc, with_relative_score
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS refused (
@@ -44,7 +44,7 @@ class DeadLetters:
             return []
         query = "SELECT record FROM refused WHERE output = ? AND resend = 1 ORDER BY time, seq LIMIT 100"
         with _opened(self._path) as connection:
-            return [json.loads(record) for (record,) in connection.execute(query, (self._output,))]
+            return [with_relative_score(json.loads(record)) for (record,) in connection.execute(query, (self._output,))]
 
     def remove(self, record: Record) -> None:
         """Delete a verdict that was delivered after all."""

@@ -13,6 +13,7 @@ from typing import Any
 from unicodedata import category
 
 from stfpm_runtime.detector import Decision
+from stfpm_runtime.score import relative_score
 
 GS1_SEPARATOR = "\x1d"
 """Separates the fields of a GS1 code; the only control character that a part id and the journal's texts may hold."""
@@ -67,6 +68,11 @@ class VerdictRow:
     overlay: str = ""
     """The overlay, likewise."""
 
+    @property
+    def relative_score(self) -> float | None:
+        """Return score / threshold, see `relative_score`; it is computed, and no column."""
+        return relative_score(self.score, self.threshold)
+
 
 @dataclass(frozen=True)
 class EventRow:
@@ -91,9 +97,14 @@ values_of = operator.attrgetter(*COLUMNS)
 event_values_of = operator.attrgetter(*EVENT_COLUMNS)
 
 
-def record(entry: VerdictRow, journal: str) -> dict[str, Any]:
-    """Return a verdict as a dictionary: the id of its journal, and the columns."""
-    return {"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))}
+def record(entry: VerdictRow, journal: str) -> Record:
+    """Return a verdict as a dictionary: the id of its journal, the columns, and the relative score."""
+    return with_relative_score({"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))})
+
+
+def with_relative_score(columns: Record) -> Record:
+    """Return a verdict's columns and its relative score, also where an earlier version wrote them."""
+    return {**columns, "relative_score": relative_score(columns["score"], columns["threshold"])}
 
 
 def storable(text: str) -> str:

@@ -19,7 +19,7 @@ from stfpm_runtime.errors import OutputError
 from .cursor import CursorFile, Position, compare, first_undelivered, newest
 from .health import CountedEvent
 from .reader import open_for_reading
-from .rows import COLUMNS, EVENT_COLUMNS, Record, seconds_of
+from .rows import COLUMNS, EVENT_COLUMNS, Record, seconds_of, with_relative_score
 
 BATCH = 500
 """Verdicts read at a time."""
@@ -147,6 +147,6 @@ def age_ms(record: Record, run: int, started_ns: int) -> int | None:
 
 
 def read_record(journal: str, row: Sequence[Any]) -> Record:
-    """Return a verdict's row with its journal's id; a number that JSON cannot hold becomes None."""
+    """Return a verdict's row as `record` does; a number that JSON cannot hold becomes None."""
     values = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
-    return {"journal": journal, **dict(zip(COLUMNS, values, strict=True))}
+    return with_relative_score({"journal": journal, **dict(zip(COLUMNS, values, strict=True))})

@@ -6,6 +6,7 @@ import logging
 import time
 
 from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.score import describe_score
 from stfpm_runtime.verdict_counter import VerdictCounter
 
 from .base import KeptParts, Observer
@@ -57,5 +58,5 @@ class Summary(VerdictCounter, Observer):
         if self._reasons.pop(place, None) is not None:
             LOG.warning("%s/%s: frames are judged again", *place)
         if row.decision == "reject":
-            score = "" if row.score is None else f": score {row.score:.4g}, threshold {row.threshold:.4g}"
-            LOG.info("%s: reject (%d)%s%s", what, row.seq, score, f"; {row.reason}" if row.reason else "")
+            why = "; ".join(filter(None, (describe_score(row.score, row.threshold), row.reason)))
+            LOG.info("%s: reject (%d): %s", what, row.seq, why)

@@ -11,13 +11,15 @@
     9 + P   1          places whose scores drift, 0 where all is well
     10 + P  2          acknowledge: the PLC writes the seq that it has dealt with here, if `handshake` is on
     12 + P  2          age of the verdict in ms when it was written, unsigned 32 bits; 0xFFFFFFFF: unknown, or older
+    14 + P  2          if `relative_score` is on: score / threshold, 32-bit float, above 1 where the score is above the
+                       threshold; NaN of a fault, and where the threshold is not above 0
 
 An id that is longer than part_length, or not ASCII, is never cut: the verdict is written as a fault without a score,
 and its id is the one character 26 (SUBSTITUTE). The journal keeps the verdict and the id as they are.
 
 Without the handshake a PLC that looks less often than verdicts come sees the newest alone; with it none is overwritten
-before it was dealt with. seq is written in the same request as the rest: a PLC never sees half a verdict. The age is
-written in a request before that one. A PLC whose registers end before it goes without.
+before it was dealt with. seq is written in the same request as the rest: a PLC never sees half a verdict. The registers
+behind the acknowledge are written in a request before that one. A PLC whose registers end before them goes without.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ class ModbusOutput(OutputDriver):
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Write the first verdict; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
-        self._write_age(record.get("age_ms"))
+        self._write_age(record)
         if refusal := self._write(VERDICT, encode(record, len(self._drifting), self._options.part_length)):
             return [refusal]
         if self._options.handshake:
@@ -129,16 +131,24 @@ class ModbusOutput(OutputDriver):
             self._client.close()
             self._client = None
 
-    def _write_age(self, age_ms: int | None) -> None:
-        """Write the age, unless the PLC has no registers for it."""
+    def _write_age(self, record: Record) -> None:
+        """Write the age, and the relative score where that is on, unless the PLC has no registers for them."""
         if not self._has_age:
             return
+        age_ms = record.get("age_ms")
         age = UNKNOWN_AGE if age_ms is None else min(age_ms, UNKNOWN_AGE)
-        answer = self._call("write_registers", self._age, values=[age >> 16, age & 0xFFFF])
+        registers = [age >> 16, age & 0xFFFF]
+        if self._options.relative_score:
+            is_fault = id_bytes(record["part"], self._options.part_length) is None
+            data = struct.pack(">f", _float32(None if is_fault else record["relative_score"]))
+            registers += struct.unpack(">2H", data)
+        answer = self._call("write_registers", self._age, values=registers)
         if answer.isError() and answer.exception_code == ILLEGAL_ADDRESS:
             self._has_age = False
-            last = self._options.address + self._age
-            text = f"{self._where} has no registers {last} and {last + 1}; verdicts are written without their age"
+            first = self._options.address + self._age
+            where = f"{self._where} has no registers {first} to {first + len(registers) - 1}"
+            what = "age and relative score" if self._options.relative_score else "age"
+            text = f"{where}; verdicts are written without their {what}"
             self._log_event("output", f"{self._options.name}: {text}")
         elif refusal := self._refusal(answer, self._age):
             raise UnavailableError(refusal)

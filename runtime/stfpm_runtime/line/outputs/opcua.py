@@ -8,6 +8,7 @@ refused then, before anything is written:
     decision               String; an integer of any size: 1 pass, 2 reject, 3 fault
     seq                    Int32, UInt32, Int64, UInt64
     score                  Double; Float, since a model's scores are 32-bit floats; NaN of a fault
+    relative_score         Double or Float; NaN where there is none
     age                    ms as Int32, UInt32, Int64, UInt64; the type's largest number: unknown, or older
     heartbeat              an integer of any size, which begins again at 0 beyond its largest number
 
@@ -54,7 +55,7 @@ WIDE = (Kind.Int64, Kind.Int32, Kind.UInt32, Kind.UInt64)
 TYPES = {
     "verdict": (Kind.String,), "part": (Kind.String,), "drift": (Kind.String,),
     "decision": (Kind.String, *LARGEST), "score": (Kind.Double, Kind.Float), "age": WIDE, "seq": WIDE,
-    "heartbeat": (Kind.Int64, *LARGEST),
+    "relative_score": (Kind.Double, Kind.Float), "heartbeat": (Kind.Int64, *LARGEST),
 }  # fmt: skip
 """The types that each node may have; the first is taken where the server demands none."""
 CODES = {"pass": 1, "reject": 2, "fault": 3}
@@ -164,7 +165,7 @@ class OpcUaOutput(OutputDriver):
         return {
             "verdict": json.dumps(record, allow_nan=False) if "verdict" in self._kinds else "",
             "decision": record["decision"] if self._kinds.get("decision") is Kind.String else CODES[record["decision"]],
-            "score": math.nan if record["score"] is None else record["score"],
+            **{key: math.nan if record[key] is None else record[key] for key in ("score", "relative_score")},
             "part": record["part"],
             "age": min(largest_age if record["age_ms"] is None else record["age_ms"], largest_age),
             "seq": record["seq"],

@@ -37,7 +37,10 @@ class Model(BaseModel):
 
 
 class VerdictFields(BaseModel):
-    """A verdict; `picture` and `overlay` say whether these pictures were kept."""
+    """A verdict; `relative_score` is score / threshold, and `score_text` is how people read it.
+
+    `picture` and `overlay` say whether these pictures were kept.
+    """
 
     seq: Count
     time: str
@@ -45,6 +48,8 @@ class VerdictFields(BaseModel):
     region: str
     part: str
     decision: Decision
+    relative_score: float | None
+    score_text: str
     score: float | None
     p_value: float | None
     threshold: float | None
@@ -147,6 +152,8 @@ class Score(BaseModel):
 
     seq: Count
     time: str
+    relative_score: float | None
+    score_text: str
     score: float | None
     threshold: float | None
     decision: Decision

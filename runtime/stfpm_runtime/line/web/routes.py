@@ -90,7 +90,7 @@ def scores(
     last: Annotated[int, Query(ge=1, le=1000, description="the most entries")] = 300,
 ) -> dict[str, Any]:
     """Return the newest scores of a place, the oldest first."""
-    return {"scores": list(view.place(camera, region).recent)[-last:]}
+    return {"scores": view.scores(camera, region, last)}
 
 
 @router.get("/api/live/{camera}/{region}", response_class=Response, responses=JPEG)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from stfpm_runtime.line.models.swap import fields_of
 from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
+from stfpm_runtime.score import format_score
 
 from .jpeg_cache import JpegCache
 
@@ -40,9 +42,11 @@ APPLIED_S = 3.0
 """How long an answer waits until the line has applied a threshold."""
 CAMERA_FAILURES = ("lost", "frozen")
 FIELDS = (
-    "seq", "time", "camera", "region", "part", "decision", "score", "p_value", "threshold", "reason", "latency_ms",
+    "seq", "time", "camera", "region", "part", "decision", "relative_score", "score", "p_value", "threshold", "reason",
+    "latency_ms",
 )  # fmt: skip
 """The fields of a verdict that the dashboard shows."""
+CHART_FIELDS = ("seq", "time", "relative_score", "score", "threshold", "decision")
 
 
 class LineView:
@@ -108,6 +112,10 @@ class LineView:
             return place
         known = ", ".join("/".join(names) for names in self.live_status.places)
         raise HTTPException(HTTPStatus.NOT_FOUND, f"no such camera and region; expected one of {known}")
+
+    def scores(self, camera: str, region: str, last: int) -> list[dict[str, Any]]:
+        """Return the newest scores of a place, the oldest first."""
+        return [_fields(row, CHART_FIELDS) for row in list(self.place(camera, region).recent)[-last:]]
 
     def draw_newest(self, camera: str, region: str, with_map: bool, width: int) -> tuple[bytes, dict[str, Any]]:
         """Return the newest picture of a place as JPEG, and the verdict that it belongs to; there may be newer ones."""
@@ -205,7 +213,12 @@ class LineView:
 
 def _verdict_fields(row: VerdictRow) -> dict[str, Any]:
     kept = {"picture": bool(row.picture), "overlay": bool(row.overlay)}
-    return {**{key: getattr(row, key) for key in FIELDS}, **kept}
+    return {**_fields(row, FIELDS), **kept}
+
+
+def _fields(row: VerdictRow, names: Sequence[str]) -> dict[str, Any]:
+    """Return these fields, and the relative score as people read it."""
+    return {**{name: getattr(row, name) for name in names}, "score_text": format_score(row.score, row.threshold)}
 
 
 def _latest_fields(latest: LatestVerdict | None) -> dict[str, Any] | None:

@@ -86,8 +86,8 @@ class Peer:
             return OutputTables(
                 modbus=(ModbusOptions("127.0.0.1", port=self.port, heartbeat_s=0.1, timeout_s=1.0, max_age_s=0),)
             )
-        names = ("verdict", "seq", "decision", "score", "part", "age", "heartbeat")
-        nodes = {name: f"ns=2;s=Line.{name.capitalize()}" for name in names}
+        names = ("verdict", "seq", "decision", "score", "relative_score", "part", "age", "heartbeat")
+        nodes = {name: f"ns=2;s=Line.{name.title().replace('_', '')}" for name in names}
         return OutputTables(
             opcua=(OpcUaOptions(f"opc.tcp://127.0.0.1:{self.port}/", heartbeat_s=0.1, max_age_s=0, **nodes),)
         )

@@ -16,8 +16,9 @@ from asyncua.common.callback import CallbackType
 
 KINDS = {"Verdict": ua.VariantType.String, "Seq": ua.VariantType.Int64, "Decision": ua.VariantType.String,
          "Score": ua.VariantType.Double, "Part": ua.VariantType.String, "Age": ua.VariantType.Int64,
-         "Heartbeat": ua.VariantType.Int64}  # fmt: skip
+         "RelativeScore": ua.VariantType.Double, "Heartbeat": ua.VariantType.Int64}  # fmt: skip
 PLC = {"Seq": ua.VariantType.Int32, "Decision": ua.VariantType.Int16, "Score": ua.VariantType.Float,
+       "RelativeScore": ua.VariantType.Float,
        "Age": ua.VariantType.UInt32, "Heartbeat": ua.VariantType.Byte}  # fmt: skip
 START = {
     ua.VariantType.String: "",

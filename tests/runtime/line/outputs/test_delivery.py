@@ -159,10 +159,25 @@ def test_opcua_nodes_hold_the_verdict(make_peer, writer, follow):
     worker.take()
     wait_until(lambda: peer.seqs())
     last = {line["name"]: line["value"] for line in peer.lines()}
-    assert (last["Decision"], last["Score"], last["Part"]) == ("reject", 0.75, "A-1017")
-    assert json.loads(last["Verdict"])["seq"] == 1
+    assert (last["Decision"], last["Score"], last["RelativeScore"], last["Part"]) == ("reject", 0.75, 1.5, "A-1017")
+    verdict = json.loads(last["Verdict"])
+    assert (verdict["seq"], verdict["score"], verdict["relative_score"]) == (1, 0.75, 1.5)
     names = [line["name"] for line in peer.lines() if line["name"] != "Heartbeat"]
     assert names[-1] == "Seq"
+
+
+@pytest.mark.parametrize("kind", ["mqtt", "webhook"])
+def test_json_has_the_relative_score_beside_the_score(make_peer, writer, follow, kind):
+    peer = make_peer(kind)
+    peer.start()
+    (worker,), _ = follow(peer.options)
+    writer.write(1)
+    writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
+    worker.take()
+    wait_until(lambda: len(peer.seqs()) == 2)
+    records = [line.get("payload", line) for line in peer.lines() if "verdict" in line.get("topic", "verdict")]
+    records = [record for record in records if "seq" in record]
+    assert [(record["relative_score"], record["score"]) for record in records] == [(1.5, 0.75), (None, None)]
 
 
 def test_status_and_last_will(make_peer, writer, follow):

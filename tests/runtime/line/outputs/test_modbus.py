@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import threading
 
 import pytest
 
-from runtime.line.outputs.conftest import wait_until
+from runtime.line.outputs.conftest import floats, wait_until
 from stfpm_runtime.line.config.outputs import ModbusOptions, OutputTables
 from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.outputs.modbus import encode
@@ -85,8 +86,40 @@ def test_a_plc_with_the_old_registers_gets_no_age(make_peer, writer, follow):
     writer.write(3)
     worker.take()
     wait_until(lambda: peer.seqs() == [1, 2, 3])
-    assert events == ["modbus: the PLC 127.0.0.1 has no registers 24 and 25; verdicts are written without their age"]
+    assert events == ["modbus: the PLC 127.0.0.1 has no registers 24 to 25; verdicts are written without their age"]
     assert not worker.failure
+
+
+def test_the_relative_score_is_written_behind_the_age_where_that_is_on(make_peer, writer, follow):
+    peer = make_peer("modbus")
+    peer.start()
+    options = ModbusOptions("127.0.0.1", port=peer.port, relative_score=True)
+    (worker,), _ = follow(OutputTables(modbus=(options,)))
+    just_above = math.nextafter(0.5, 1)
+    for changes in ({}, {"decision": "pass", "score": 0.5}, {"score": just_above}, {"part": "x" * 25}):
+        writer.write(1, **changes)
+    writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
+    worker.take()
+    wait_until(lambda: len(peer.seqs()) == 5)
+    addresses = [line["address"] for line in peer.lines() if line["address"]]
+    assert addresses == [24, 1] * 5, "in the request before the verdict's own"
+    relative = [floats(line["registers"], 2) for line in peer.lines() if line["address"] == 24]
+    assert relative[:2] == [1.5, 1.0]
+    assert 1 < relative[2] < 1.000001, "the decision is reject"
+    assert all(math.isnan(value) for value in relative[3:]), "faults"
+    assert {len(line["registers"]) for line in peer.lines() if line["address"] == 1} == {21}, "as before"
+
+
+def test_a_plc_without_registers_for_the_relative_score(make_peer, writer, follow):
+    peer = make_peer("modbus")
+    peer.start("old")
+    options = ModbusOptions("127.0.0.1", port=peer.port, relative_score=True)
+    (worker,), events = follow(OutputTables(modbus=(options,)))
+    writer.write(2)
+    worker.take()
+    wait_until(lambda: peer.seqs() == [1, 2])
+    missing = "has no registers 24 to 27; verdicts are written without their age and relative score"
+    assert events == [f"modbus: the PLC 127.0.0.1 {missing}"]
 
 
 @pytest.fixture

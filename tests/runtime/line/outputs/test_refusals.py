@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from contextlib import closing
@@ -161,10 +162,10 @@ def test_opcua_takes_the_types_of_a_plc(make_peer, writer, follow):
     worker.take()
     wait_until(lambda: len(peer.seqs()) == 2)
     values = {name: [line["value"] for line in peer.lines() if line["name"] == name] for name in
-              ("Decision", "Score", "Age", "Seq")}  # fmt: skip
+              ("Decision", "Score", "RelativeScore", "Age", "Seq")}  # fmt: skip
     assert values["Decision"] == [2, 3]
-    assert values["Score"][0] == 0.75
-    assert values["Score"][1] != values["Score"][1], "not a number"
+    assert (values["Score"][0], values["RelativeScore"][0]) == (0.75, 1.5)
+    assert all(math.isnan(values[name][1]) for name in ("Score", "RelativeScore"))
     assert all(0 <= age < 60_000 for age in values["Age"])
     assert events == []
 

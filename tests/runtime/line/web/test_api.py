@@ -52,9 +52,15 @@ def test_status_is_what_the_journal_holds(serve):
     (place,) = status["places"]
     assert place["newest"]["seq"] == last.seq
     assert place["newest"]["score"] == last.score
+    assert place["newest"]["relative_score"] == last.score / 0.5
+    assert place["newest"]["score_text"] == {"pass": "0.31", "reject": "2.00"}[last.decision]  # 40 / 255 and 1
     assert place["threshold"] == 0.5
     assert status["latency"]["p50_ms"] <= status["latency"]["p99_ms"]
-    assert client.get("/api/scores/left/frame?last=5")["scores"][-1]["seq"] == last.seq
+    points = client.get("/api/scores/left/frame?last=20")["scores"]
+    assert points[-1]["seq"] == last.seq
+    assert [point["relative_score"] for point in points] == [point["score"] / 0.5 for point in points]
+    assert {(point["decision"], point["score_text"]) for point in points} == {("pass", "0.31"), ("reject", "2.00")}
+    assert {reject["score_text"] for reject in client.get("/api/rejects")["rejects"]} == {"2.00"}
 
 
 def test_live_picture_is_the_newest_with_its_map_or_without(serve):

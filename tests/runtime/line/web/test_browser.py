@@ -47,7 +47,10 @@ def test_page_shows_the_line_and_its_new_verdicts(serve, page):
     page.wait(f"Number(document.getElementById('total').textContent.replace(/\\\\D/g, '')) > {first}")
     page.wait(f"document.querySelector('.place img').src !== {picture!r}")
     assert page.run("document.getElementById('state').textContent") == "running"
-    assert page.run("document.querySelector('.threshold').getAttribute('points').length > 0")
+    assert page.run("document.querySelector('.chart .limit').getAttribute('d')") == "M0 50H300"
+    page.wait("['0.31', '2.00'].includes(document.querySelector('.place .score').textContent)")
+    assert "threshold 0.5000" in page.run("document.querySelector('.place .score').title")
+    assert page.run("document.querySelector('#rejects p').textContent").startswith("2.00 · ")
     client.running.cameras["left"].lose()
     page.wait("document.getElementById('problems').textContent.includes('left: the camera is lost')")
     assert [error for error in page.errors if "401" not in error] == []  # the one before the token
@@ -106,6 +109,8 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     page.wait("!document.getElementById('changer').open")
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
+    page.wait("['0.52', '3.33'].includes(document.querySelector('.place .score').textContent)")  # of the new threshold
+    assert page.run("document.querySelector('.chart .limit').getAttribute('d')") == "M0 50H300", "stays where it was"
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -136,8 +141,9 @@ def test_a_debounced_reject_says_why(serve, page):
     page.wait("[...document.querySelectorAll('#rejects p')].some(p => p.textContent.includes('debounced'))")
     page.run("[...document.querySelectorAll('#rejects button')].find(b => b.textContent.includes('debounced')).click()")
     title = page.run("document.getElementById('viewer-title').textContent")
+    assert title.startswith("REJECT 0.31 · ")  # the frame's own, and the reason says which frames make it a reject
     assert "debounced" in title
-    assert "score 0.1569 · debounced" in title  # below the threshold of 0.5, and said so
+    assert title.endswith("score 0.1569 · threshold 0.5000")
 
 
 def test_names_from_outside_are_text_and_nothing_else(serve, page):

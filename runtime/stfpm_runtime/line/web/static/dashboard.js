@@ -1,5 +1,5 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
-import { drawChart } from "/static/chart.js";
+import { drawChart, rawScore } from "/static/chart.js";
 
 const EVERY_MS = 1000;
 const $ = (id) => document.getElementById(id);
@@ -141,22 +141,25 @@ const isSame = (one, other) => one?.seq === other?.seq && one?.time === other?.t
 function showVerdict(card, verdict) {
   const { place, pictured } = card;
   badge(card.verdict, verdict.decision, verdict.decision);
-  card.numbers.textContent = `${judgement(verdict)} · threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""} · ${place.rejected} of ${place.passed + place.rejected + place.faults} rejected${verdict.part ? ` · ${verdict.part}` : ""}`;
+  card.score.textContent = verdict.score_text;
+  card.score.title = rawScore(verdict);
+  const threshold = `threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""}`;
+  const rejected = `${place.rejected} of ${place.passed + place.rejected + place.faults} rejected`;
+  card.numbers.textContent = joined(verdict.reason, threshold, rejected, verdict.part);
   const old = pictured !== null && !isSame(pictured, verdict);
   card.picture.classList.toggle("old", old);
   card.dated.hidden = !old;
   card.dated.textContent = old ? `Older picture: verdict ${pictured.seq}, ${pictured.decision}, ${new Date(pictured.time).toLocaleString()}` : "";
 }
 
-const judgement = (verdict, count = 3) =>
-  [verdict.score === null ? "" : `score ${digits(verdict.score, count)}`, verdict.reason].filter(Boolean).join(" · ");
+const joined = (...texts) => texts.filter(Boolean).join(" · ");
 
 function addPlace(place) {
   const element = $("place").content.firstElementChild.cloneNode(true);
   const find = (selector) => element.querySelector(selector);
   const card = {
     picture: find(".picture"), dated: find(".dated"), pictured: null,
-    image: find("img"), none: find(".none"), verdict: find(".verdict"), numbers: find(".numbers"),
+    image: find("img"), none: find(".none"), verdict: find(".verdict"), score: find(".score"), numbers: find(".numbers"),
     chart: find(".chart"), change: find(".change"), map: true, shown: "", busy: false, place,
   };
   find("h2").textContent = named(place);
@@ -185,7 +188,8 @@ function thumbnail(verdict) {
   const button = document.createElement("button");
   const text = document.createElement("p");
   button.type = "button";
-  text.textContent = `${named(verdict)} · ${time(verdict.time)} · ${verdict.score === null ? "not judged" : digits(verdict.score)}${verdict.reason ? ` · ${verdict.reason}` : ""}${verdict.part ? ` · ${verdict.part}` : ""}`;
+  text.textContent = joined(verdict.score_text || "not judged", named(verdict), time(verdict.time), verdict.reason, verdict.part);
+  button.title = rawScore(verdict);
   const none = document.createElement("span");
   none.className = "none";
   none.textContent = "no picture kept";
@@ -202,8 +206,8 @@ function thumbnail(verdict) {
 
 async function openViewer(verdict, kind) {
   viewed = { verdict, kind };
-  const judged = `${judgement(verdict, 4)} · threshold ${digits(verdict.threshold, 4)}`;
-  $("viewer-title").textContent = `${verdict.decision.toUpperCase()} · ${named(verdict)} · ${new Date(verdict.time).toLocaleString()} · ${judged}`;
+  const decision = `${verdict.decision.toUpperCase()} ${verdict.score_text}`.trim();
+  $("viewer-title").textContent = joined(decision, named(verdict), new Date(verdict.time).toLocaleString(), verdict.reason, rawScore(verdict));
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
   $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";
   $("viewer-picture").hidden = true;
