@@ -7,12 +7,14 @@ conv5_x are torchvision's layer1 to layer4; parameters keep torchvision's names.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.errors import OptionError
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "wide_resnet50_2")
@@ -110,6 +112,15 @@ def loss(distances: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack(means).sum()
 
 
+def hard_loss(distances: Sequence[Tensor], weights: Sequence[float], share: float) -> Tensor:
+    """Compute each block's mean over the share of its positions with the largest distances, summed with the weights."""
+    means = []
+    for weight, distance in zip(weights, distances, strict=True):
+        flat = distance.flatten()
+        means.append(weight * flat.topk(max(int(share * len(flat)), 1)).values.mean())
+    return torch.stack(means).sum()
+
+
 def anomaly_map(distances: Sequence[Tensor], height: int, width: int) -> Tensor:
     """Compute equation 4: the product of the blocks' maps, bilinearly upsampled: [N, height, width], at least 0."""
     result = None
@@ -120,20 +131,70 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int) -> Tensor:
     return result.squeeze(1)
 
 
+CELL = 4
+"""Side in pixels of the squares whose means give the score, where it is not the maximum."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """How the map becomes the detector's map and score. The default is the paper's: as it is, and its maximum."""
+
+    top_share: float | None = None
+    """The score is the mean of this share of the cells, the highest ones; None: the map's maximum."""
+    score_scale: float = 1.0
+    """The score is multiplied by it."""
+    min_area: int = 1
+    """The score is the highest level that a connected region of so many pixels reaches; the maximum for 1."""
+    place_scale: Tensor | None = None
+    """What is usual at each place, float32 [H, W], above 0: the map is divided by it. None: 1 everywhere."""
+
+    def resized(self, height: int, width: int) -> Head:
+        """Return the head for maps of another size."""
+        if self.place_scale is None:
+            return self
+        scale = F.interpolate(self.place_scale[None, None], (height, width), mode="bilinear", align_corners=False)
+        return replace(self, place_scale=scale[0, 0])
+
+    def adjusted(self, maps: Tensor) -> Tensor:
+        """Return maps [N, H, W] divided by what is usual at each place."""
+        return maps if self.place_scale is None else maps * (1 / self.place_scale.to(maps.device))
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Return the scores [N] of maps [N, H, W] that were adjusted."""
+        if self.min_area > 1:
+            return torch.from_numpy(area_scores(maps.detach().cpu().numpy(), self.min_area)).to(maps.device)
+        if self.top_share is None:
+            return maps.amax(dim=(1, 2)) * self.score_scale
+        cells = F.avg_pool2d(maps.unsqueeze(1), CELL, ceil_mode=True, count_include_pad=False).flatten(1)
+        return cells.topk(top_count(self.top_share, cells.shape[1]), dim=1).values.mean(dim=1) * self.score_scale
+
+
+def top_count(share: float, cells: int) -> int:
+    """Return how many of the cells a share of them is, at least one."""
+    return max(round(share * cells), 1)
+
+
 class Stfpm(nn.Module):
     """Teacher and student as one detector: what the exported graph computes, in PyTorch."""
 
-    def __init__(self, teacher: Pyramid, student: Pyramid, channel_order: str = "BGR") -> None:
+    def __init__(
+        self, teacher: Pyramid, student: Pyramid, channel_order: str = "BGR", head: Head | None = None
+    ) -> None:
         super().__init__()
         self.teacher = teacher
         self.student = student
         self.channel_order = channel_order
+        self.head = head or Head()
         self.eval()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return anomaly maps float32 [N, H, W] and their maxima float32 [N] for frames uint8 [N, H, W, 3]."""
+    def raw_maps(self, images: Tensor) -> Tensor:
+        """Return equation 4's maps float32 [N, H, W] of frames uint8 [N, H, W, 3], not adjusted by the head."""
         x = normalise_images(images, self.channel_order)
         pairs = zip(self.teacher(x), self.student(x), strict=True)
         distances = [distance(unit(t), unit(s)) for t, s in pairs]
-        maps = anomaly_map(distances, images.shape[1], images.shape[2])
-        return maps, maps.amax(dim=(1, 2))
+        return anomaly_map(distances, images.shape[1], images.shape[2])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return anomaly maps float32 [N, H, W] and scores float32 [N] of frames uint8 [N, H, W, 3]."""
+        maps = self.head.adjusted(self.raw_maps(images))
+        return maps, self.head.scores(maps)

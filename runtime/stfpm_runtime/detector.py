@@ -44,7 +44,7 @@ class Verdict:
 
     decision: Decision
     score: float | None
-    """The anomaly map's maximum, higher for more anomalous."""
+    """The model's image score, higher for more anomalous."""
     threshold: float
     anomaly_map: Maps | None = field(repr=False, default=None)
     """float32 [H, W] of the spec's size, at least 0, higher for more anomalous."""
