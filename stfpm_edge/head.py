@@ -114,6 +114,12 @@ def choose_head(
     return head, measured
 
 
+def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, images: Image) -> npt.NDArray[np.float32]:
+    """Return the scores of images by each choice, [choices, N], what is usual at a place taken from training images."""
+    mean = _mean_map(model, some(train))
+    return _scores(model, [_head(choice, mean) for choice in choices], images)
+
+
 def some(images: Image) -> Image:
     """Return at most `MOST_IMAGES` of the images, at equal distances."""
     return images[subsample_evenly(range(len(images)), MOST_IMAGES)]
