@@ -2,9 +2,9 @@
 
 The state of an unfinished training is written next to it after every epoch, so that a kill loses at most one epoch.
 
-Tensors are named `teacher.NAME` and `student.NAME`, in torchvision's names, and `image.train.N`, `image.held_out.N`:
-pictures of the model's input size as PNG files (uint8 [bytes]), which export and calibration need when the training
-folder is far away.
+Tensors are named `teacher.NAME` and `student.NAME`, in torchvision's names, `head.place_scale` where the head has one
+(float32 [H, W]), and `image.train.N`, `image.held_out.N`: pictures of the model's input size as PNG files
+(uint8 [bytes]), which export and calibration need when the training folder is far away.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ from stfpm_runtime.errors import ArtifactError, OptionError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .model import Pyramid, Stfpm
+from .model import Head, Stfpm
+from .networks import Pyramid
 from .teacher import fingerprint, load_weights
+
+PLACE_SCALE = "head.place_scale"
+"""The name of the tensor that the head divides maps by, see `stfpm_edge.model.Head`."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,17 @@ class Checkpoint:
     student: Pyramid
     train_images: list[Image] = field(default_factory=list)
     held_out_images: list[Image] = field(default_factory=list)
+    place_scale: Tensor | None = None
+    """The head's, float32 [H, W] of the spec's size."""
+
+    @property
+    def head(self) -> Head:
+        """Return the head that the spec and the stored tensors describe."""
+        return Head(self.spec.top_share, self.spec.score_scale, self.spec.min_area, self.place_scale)
 
     def model(self) -> Stfpm:
         """Return the detector, in evaluation mode."""
-        return Stfpm(self.teacher, self.student, self.spec.channel_order)
+        return Stfpm(self.teacher, self.student, self.spec.channel_order, self.head)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -54,6 +65,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         for key, tensor in getattr(checkpoint, name).state_dict().items():
             tensors[f"{name}.{key}"] = tensor.cpu().contiguous()
     tensors |= _encode("image.train", checkpoint.train_images) | _encode("image.held_out", checkpoint.held_out_images)
+    if checkpoint.place_scale is not None:
+        tensors[PLACE_SCALE] = checkpoint.place_scale.cpu().contiguous()
     with atomic_path(path) as unfinished:
         save_tensors(tensors, unfinished, {METADATA_KEY: checkpoint.spec.to_json()})
 
@@ -78,8 +91,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: its teacher has SHA-256 {fingerprint(teacher)[:12]}..., its metadata names "
             f"{spec.teacher_sha256[:12]}...; the file was changed after training, train again"
         )
-    images = [_decode(strip_prefix(tensors, prefix), path) for prefix in ("image.train.", "image.held_out.")]
-    return Checkpoint(spec, teacher, student, *images)
+    train, held_out = (_decode(strip_prefix(tensors, prefix), path) for prefix in ("image.train.", "image.held_out."))
+    place_scale = tensors.get(PLACE_SCALE)
+    if place_scale is not None and (
+        tuple(place_scale.shape) != (spec.height, spec.width) or not bool((place_scale > 0).all())
+    ):
+        raise ArtifactError(f"{path}: its {PLACE_SCALE} does not fit its input size or is not positive; train again")
+    return Checkpoint(spec, teacher, student, train, held_out, place_scale)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -140,16 +158,15 @@ class Progress:
     epoch: int = 0
     """Epochs finished."""
     best_epoch: int = 0
-    """The epoch with the lowest validation error; 0 before the first."""
-    best_error: float = float("inf")
+    """The epoch whose student is kept; 0 before the first."""
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch."""
     errors: list[float] = field(default_factory=list)
-    """Validation error of each epoch."""
+    """Validation error of each epoch; empty where the recipe keeps the last epoch."""
     seconds: float = 0.0
     """Spent in epochs, over all sittings."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The student's state at the best epoch."""
+    """The student's state at that epoch."""
 
 
 def resume_path(output: Path) -> Path:

@@ -15,8 +15,9 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 
 from .checkpoint import resume_path
-from .model import BACKBONES, default_blocks
+from .networks import BACKBONES, default_blocks
 from .options import TrainOptions, parse_size
+from .recipes import RECIPES
 from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
 
@@ -106,7 +107,7 @@ class TerminalReporter:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-train",
-        description="Train a student on good images and calibrate its threshold. The default values are the paper's.",
+        description="Train a student on good images, choose its score and set its threshold.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -122,13 +123,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--block-weights", metavar="W,...", help="the weight of each block in the loss (default: 1 for each)",
         default=argparse.SUPPRESS)  # fmt: skip
     add("--size", default="256", metavar="SIDE|WxH", help="resize the images to this size in pixels")
-    add("--epochs", type=int, default=100, help="the number of passes over the training images")
-    add("--batch-size", type=int, default=32, help="the number of images in one step of the optimizer")
-    add("--lr", type=float, default=0.4, help="the learning rate of SGD")
+    add("--recipe", default="plus", choices=tuple(RECIPES),
+        help="plus: a short schedule, and a score chosen for the product; paper: the paper's protocol; "
+        "official: the same with 200 epochs")  # fmt: skip
+    for option, kind, what in (
+        ("--epochs", int, "the number of passes over the training images"),
+        ("--batch-size", int, "the number of images in one step of the optimizer"),
+        ("--lr", float, "the (highest) learning rate of SGD"),
+    ):
+        add(option, type=kind, default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    add("--init-from", type=Path, metavar="FILE", default=argparse.SUPPRESS,
+        help="continue from the student of this checkpoint, made with the same teacher")  # fmt: skip
     add("--seed", type=int, default=0, help="the seed for the split, the student's first weights and the batches")
     add("--val-fraction", type=float, default=0.2, help="share of images for validation and threshold")
     add("--train-fraction", type=float, default=1.0, help="the share of all images that is used, for few-shot training")
+    add("--folds", type=int, metavar="N", default=argparse.SUPPRESS,
+        help="set the threshold by cross-conformal calibration in N parts, hold no image out; 0: hold images out "
+        "(default: by the number of images)")  # fmt: skip
     add("--false-alarm-rate", type=float, default=0.01, help="the share of good parts that may be rejected")
+    add("--min-area", type=int, default=1, metavar="PIXELS",
+        help="reject only for a connected region of so many pixels of the anomaly map above the threshold")  # fmt: skip
     add("--device", default="auto", help="the device to train on: auto, cpu, cuda or cuda:N")
     add("--mixed-precision", action="store_true", help="compute in bfloat16; GPU or CPU must support it")
     add("--no-channels-last", dest="channels_last", action="store_false", help="use PyTorch's memory order (slower)")
@@ -148,8 +162,11 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
     width, height = parse_size(values.pop("size"))
     blocks = parse_blocks(values.pop("blocks")) if "blocks" in values else default_blocks(values["backbone"])
     weights = values.pop("block_weights", None)
+    changed = {name: values.pop(name) for name in ("epochs", "batch_size", "lr") if name in values}
+    recipe = replace(RECIPES[values.pop("recipe")], **changed)
     return TrainOptions(
         **values,
+        recipe=recipe,
         width=width,
         height=height,
         blocks=blocks,

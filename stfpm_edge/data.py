@@ -18,10 +18,11 @@ MIN_TRAIN = 2
 
 @dataclass(frozen=True)
 class Split:
-    """Which images train the student, and which are held out for validation and calibration."""
+    """Which images train the student, which choose its epoch or its head, and which set the threshold."""
 
     train: list[int]
-    held_out: list[int]
+    validation: list[int]
+    calibration: list[int]
 
 
 def find_good_images(data: Path) -> list[Path]:
@@ -90,21 +91,27 @@ def check_fractions(val_fraction: float, train_fraction: float) -> None:
 
 
 def split_images(count: int, val_fraction: float, train_fraction: float, seed: int) -> Split:
-    """Split `count` images at random, the same for the same seed.
+    """Split `count` images at random, the same for the same seed. Half of those held out serve the calibration.
 
-    Few-shot (`train_fraction` below 1) keeps that share of all images, as if there were no more, and splits those.
-    Raises OptionError for a fraction out of range and DataError for too few images.
+    Few-shot (`train_fraction` below 1) keeps that share
+    of all images, as if there were no more, and splits those. Raises OptionError for a fraction out of range and
+    DataError for too few images.
     """
     check_fractions(val_fraction, train_fraction)
     kept = max(round(count * train_fraction), 1)
     order = np.random.default_rng(seed).permutation(count)[:kept].tolist()
-    held_out = max(round(kept * val_fraction), 1)
+    held_out = max(round(kept * val_fraction), 2)
     if kept - held_out < MIN_TRAIN:
         raise DataError(
             f"{kept} images are too few to hold {held_out} out and train on the rest; "
             f"expected at least {MIN_TRAIN} for training: add good images or change the fractions"
         )
-    return Split(train=sorted(order[held_out:]), held_out=sorted(order[:held_out]))
+    validation = held_out // 2
+    return Split(
+        train=sorted(order[held_out:]),
+        validation=sorted(order[:validation]),
+        calibration=sorted(order[validation:held_out]),
+    )
 
 
 def batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -14,8 +14,10 @@ from stfpm_runtime.imaging.preprocessing import Image
 from .checkpoint import Progress, load_progress, resume_path, save_progress
 from .data import Split, batches
 from .features import TeacherFeatures
-from .model import Pyramid, distance, loss, normalise_images, unit
+from .model import distance, hard_loss, loss, normalise_images, unit
+from .networks import Pyramid
 from .options import TrainOptions
+from .recipes import Recipe
 
 EVAL_BATCH = 16
 
@@ -40,33 +42,43 @@ def fit(
     reporter: Reporter,
 ) -> tuple[Progress, int]:
     """Run the epochs that are left; returns the progress and the epoch whose loss was not finite, or 0."""
-    optimizer = torch.optim.SGD(
-        student.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )
+    recipe = options.recipe
+    optimizer = make_optimizer(student, recipe)
     path = resume_path(options.output)
-    progress = Progress()
+    progress, epochs = Progress(), recipe.epochs_for(len(split.train))
     if path.exists():
         progress = load_progress(path, student, optimizer, identity)
-        reporter.say(f"continuing after epoch {progress.epoch} of {options.epochs}")
+        reporter.say(f"continuing after epoch {progress.epoch} of {epochs}")
     elif options.resume:
         reporter.say("no unfinished training lies next to the output: starting from the beginning")
-    while progress.epoch < options.epochs:
+    while progress.epoch < epochs:
         started, epoch = time.perf_counter(), progress.epoch + 1
         epoch_loss = train_epoch(student, optimizer, features, images, split.train, options, epoch)
-        error = _error(student, features, images, split.held_out, options) if math.isfinite(epoch_loss) else math.nan
+        error = epoch_loss
+        if recipe.selects_epoch and math.isfinite(epoch_loss):
+            error = validation_error(student, features, images, split.validation, options)
         if not math.isfinite(error):
             return progress, epoch
         progress.epoch = epoch
         progress.losses.append(epoch_loss)
-        progress.errors.append(error)
         progress.seconds += time.perf_counter() - started
-        if error < progress.best_error:
-            progress.best_error, progress.best_epoch = error, epoch
+        note = f"loss {epoch_loss:.4f}"
+        if recipe.selects_epoch:
+            progress.errors.append(error)
+            note += f", validation {error:.4f}, best {min(progress.errors):.4f}"
+        if not recipe.selects_epoch or error == min(progress.errors):
+            progress.best_epoch = epoch
             progress.best = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
         save_progress(path, progress, student, optimizer, identity)
-        best = f"best {progress.best_error:.4f} (epoch {progress.best_epoch})"
-        reporter.step("student", epoch, options.epochs, f"loss {epoch_loss:.4f}, validation {error:.4f}, {best}")
+        reporter.step("student", epoch, epochs, note)
     return progress, 0
+
+
+def make_optimizer(student: Pyramid, recipe: Recipe) -> torch.optim.SGD:
+    """Return SGD with the recipe's momentum and weight decay."""
+    return torch.optim.SGD(
+        student.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
 
 
 def train_epoch(
@@ -80,9 +92,16 @@ def train_epoch(
 ) -> float:
     """Run one pass over the training images; return the mean loss, or NaN after a batch whose loss is not finite."""
     student.train()
-    total = 0.0
-    for batch in batches(indices, options.batch_size, options.seed, epoch):
-        value = _loss(student, features, images, batch, options)
+    total, recipe = 0.0, options.recipe
+    order = batches(indices, recipe.batch_size, options.seed, epoch)
+    steps = len(order) * recipe.epochs_for(len(indices))
+    for number, batch in enumerate(order):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(((epoch - 1) * len(order) + number) / steps)
+        distances = _distances(student, features, images, batch, options)
+        value = loss(distances, options.weights)
+        if recipe.hard_weight:
+            value = value + recipe.hard_weight * hard_loss(distances, options.weights, recipe.hard_share)
         if not math.isfinite(value.item()):
             return math.nan
         optimizer.zero_grad()
@@ -93,7 +112,7 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def _error(
+def validation_error(
     student: Pyramid, features: TeacherFeatures, images: Image, indices: Sequence[int], options: TrainOptions
 ) -> float:
     """Compute the mean loss over images, in evaluation mode."""
@@ -101,13 +120,14 @@ def _error(
     total = 0.0
     for start in range(0, len(indices), EVAL_BATCH):
         batch = indices[start : start + EVAL_BATCH]
-        total += _loss(student, features, images, batch, options).item() * len(batch)
+        total += loss(_distances(student, features, images, batch, options), options.weights).item() * len(batch)
     return total / len(indices)
 
 
-def _loss(
+def _distances(
     student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
-) -> torch.Tensor:
+) -> list[torch.Tensor]:
+    """Compute each block's distances [N, h, w] between the teacher's features and the student's."""
     device = next(student.parameters()).device
     x = normalise_images(torch.from_numpy(images[batch]).to(device))
     if options.channels_last:
@@ -115,4 +135,4 @@ def _loss(
     with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
         seen = student(x)
     pairs = zip(features.batch(batch, device), seen, strict=True)  # compared in float32 all the same
-    return loss([distance(teacher, unit(own.float())) for teacher, own in pairs], options.weights)
+    return [distance(teacher, unit(own.float())) for teacher, own in pairs]

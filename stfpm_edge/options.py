@@ -13,13 +13,14 @@ from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.preprocessing import check_bits
 
-from .data import check_fractions
-from .model import check_architecture
+from .data import MIN_TRAIN, check_fractions
+from .networks import check_architecture
+from .recipes import PLUS, Recipe
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of a training; the defaults are the paper's protocol, 256x256."""
+    """Options of a training."""
 
     data: Path
     output: Path
@@ -31,18 +32,23 @@ class TrainOptions:
     """The loss's alpha_l, one a block; None is 1 for each."""
     height: int = 256
     width: int = 256
-    epochs: int = 100
-    batch_size: int = 32
-    lr: float = 0.4
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    recipe: Recipe = PLUS
     seed: int = 0
     val_fraction: float = 0.2
     train_fraction: float = 1.0
+    folds: int | None = None
+    """Cross-conformal calibration with so many further students, for few images; 0 holds images out instead.
+
+    None is `FEW_FOLDS` for fewer than `FEW_IMAGES` images, where the recipe keeps the last epoch, else 0.
+    """
     false_alarm_rate: float = 0.01
+    min_area: int = 1
+    """A part is rejected only for a connected region of so many pixels of the map above the threshold."""
     device: str = "auto"
     mixed_precision: bool = False
     """The student's passes in bfloat16, on a device that computes in it; elsewhere it is refused."""
+    init_from: Path | None = None
+    """A checkpoint of the same teacher and network, whose student is trained on; None begins with random weights."""
     channels_last: bool = True
     """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
@@ -58,16 +64,12 @@ class TrainOptions:
         for name in ("height", "width"):
             if getattr(self, name) < 32:
                 raise OptionError(f"got a {name} of {getattr(self, name)} pixels; expected 32 or more, say 256")
-        for name, least in (("epochs", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.4")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and 0 <= self.momentum < 1):
-            raise OptionError(
-                f"got a momentum of {self.momentum} and a weight decay of {self.weight_decay}; "
-                "expected a momentum from 0 to below 1, and a weight decay of 0 or more"
-            )
+        if self.folds is not None and (self.folds < 0 or self.folds == 1):
+            raise OptionError(f"got {self.folds} folds; expected 0, or 2 or more")
+        if self.folds and self.recipe.selects_epoch:
+            raise OptionError(f"got {self.folds} folds with the recipe {self.recipe.name}; expected the recipe plus")
+        if self.min_area < 1:
+            raise OptionError(f"got a smallest area of {self.min_area}; expected 1 pixel of the map or more")
         check_bits(self.bits)
         check_seed(self.seed)
         check_fractions(self.val_fraction, self.train_fraction)
@@ -86,6 +88,17 @@ class TrainOptions:
     def weights(self) -> tuple[float, ...]:
         """Return the loss's alpha_l, one a block."""
         return self.block_weights or (1.0,) * len(self.blocks)
+
+    def folds_for(self, images: int) -> int:
+        """Return the number of folds for so many good images; 0 holds images out instead."""
+        if self.folds is not None:
+            return min(self.folds, images // MIN_TRAIN)
+        return 0 if images >= FEW_IMAGES or self.recipe.selects_epoch else min(FEW_FOLDS, images // MIN_TRAIN)
+
+
+FEW_IMAGES = 50
+"""With fewer good images than this each of them trains, and the threshold is set by folds."""
+FEW_FOLDS = 4
 
 
 def check_seed(seed: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError, OptionError
 
-from .model import RESNETS, Pyramid, check_architecture, teacher_of
+from .networks import RESNETS, Pyramid, check_architecture, teacher_of
 
 IMAGENET = "imagenet"
 PROCEDURAL = "procedural"

@@ -28,18 +28,17 @@ FEWEST_FOR_OUTLIERS = 5
 
 def calibrated(
     spec: Spec,
-    model: Stfpm,
-    held_out: Image,
+    scores: Sequence[float],
     false_alarm_rate: float,
     report: Callable[[str], None],
     names: Sequence[str] = (),
+    method: str = "split conformal prediction",
 ) -> Spec:
-    """Return the spec with the scores of held-out good images uint8 [N, H, W, 3], and their threshold.
+    """Return the spec with the scores of good images that their student was not trained on, and their threshold.
 
     `report` gets a line if they are too few for the rate, and a line that names those that score far above the others;
     `names` are their files' names. Raises what `conformal_threshold` does.
     """
-    scores = score_images(model, held_out)
     threshold = conformal_threshold(scores, false_alarm_rate)
     n = len(scores)
     if not threshold.meets_request:
@@ -53,7 +52,7 @@ def calibrated(
         spec,
         training=spec.training | outliers,
         threshold=threshold.value,
-        threshold_set_by=f"split conformal prediction on {n} held-out images, {false_alarm_rate:.2%} wished",
+        threshold_set_by=f"{method} on {n} held-out images, {false_alarm_rate:.2%} wished",
         false_alarm_rate=threshold.guaranteed_rate,
         held_out_scores=tuple(scores),
     )

@@ -1,29 +1,40 @@
-"""Training a student: the paper's protocol, resumable after every epoch, with a calibrated threshold at the end."""
+"""Training a student by a recipe, resumable after every epoch; at the end its head is chosen and its threshold set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 import torchvision
 
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.errors import OutputError, TrainingError
-from stfpm_runtime.files import check_writable
+from stfpm_runtime.errors import OptionError, OutputError, TrainingError
+from stfpm_runtime.files import check_writable, sha256
 from stfpm_runtime.imaging.preprocessing import RESIZE, Image
 
-from .checkpoint import Checkpoint, Progress, check_progress, resume_path, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    Progress,
+    check_progress,
+    differences,
+    load_checkpoint,
+    resume_path,
+    save_checkpoint,
+)  # fmt: skip
 from .data import Split, split_images
 from .data_report import read_good_images
 from .epochs import EVAL_BATCH, Reporter, fit
 from .features import TeacherFeatures
-from .model import Pyramid, Stfpm, new_student
+from .folds import score_by_folds
+from .head import LEAST_FOUND, FoundDefects, choose_head, find_synthetic_defects
+from .model import Head, Stfpm
+from .networks import Pyramid, new_student
 from .options import TrainOptions, check_mixed_precision, pick_device
 from .teacher import fingerprint, load_teacher
-from .threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
+from .threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
 
 KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
@@ -50,27 +61,63 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
         skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
     )  # fmt: skip
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
-    student = new_student(options.backbone, options.blocks, options.seed, teacher).to(device)
-    if options.channels_last:
-        for network in (teacher, student):
-            network.to(memory_format=torch.channels_last)
+    folds = options.folds_for(sum(map(len, (split.train, split.validation, split.calibration))))
+    if folds:
+        split = Split(sorted(split.train + split.validation + split.calibration), [], [])
+    student = _first_student(options, teacher).to(device)
+    for network in (teacher, student):
+        network.to(memory_format=memory_format(options))
     identity = _identity(options, images, teacher)
     if unfinished.exists():
         check_progress(unfinished, identity)
+    choice = "epoch" if options.recipe.selects_epoch else "score"
+    by = f"all of them, in {folds} folds," if folds else len(split.calibration)
     reporter.say(
-        f"{options.data}: {len(split.train)} images to train on, {len(split.held_out)} held out; "
-        f"teacher {Path(options.teacher).name}, {options.backbone}, on {device}"
+        f"{options.data}: {len(split.train)} images to train on, {len(split.validation)} to choose the {choice}, {by} "
+        f"to set the threshold; recipe {options.recipe.name}, teacher {Path(options.teacher).name}, "
+        f"{options.backbone}, on {device}"
     )
     with TeacherFeatures(options.output.parent) as features:
         features.compute(
             teacher, images, EVAL_BATCH, device, lambda done: reporter.step("teacher", done, len(images), "images")
         )
         progress, failed_epoch = fit(student, features, images, split, options, identity, reporter)
-    if not progress.best:
-        raise TrainingError("the loss was not finite in epoch 1; lower the learning rate (--lr)")
-    student.load_state_dict(progress.best)
-    provenance = _provenance(options, paths, split, progress) | {"data": found.provenance()}
-    checkpoint = _calibrated(teacher, student, images, paths, split, options, provenance, reporter)
+        if not progress.best:
+            raise TrainingError("the loss was not finite in epoch 1; lower the learning rate (--lr)")
+        student.load_state_dict(progress.best)
+        head, chosen = _head(teacher, student, images, split, options, reporter)
+        if folds:
+            other = _first_student(options, teacher).to(device).to(memory_format=memory_format(options))
+            scores = score_by_folds(teacher, other, features, images, split.train, folds, head, options, reporter)
+            used, method = split.train, f"cross-conformal prediction in {folds} folds"
+        else:
+            scores = score_images(Stfpm(teacher, student, head=head), images[split.calibration])
+            used, method = split.calibration, "split conformal prediction"
+    spec = Spec(
+        name=product_name(options),
+        height=options.height,
+        width=options.width,
+        backbone=options.backbone,
+        blocks=options.blocks,
+        bits=options.bits,
+        teacher=Path(options.teacher).name,
+        teacher_sha256=fingerprint(teacher),
+        recipe=options.recipe.name,
+        top_share=head.top_share,
+        score_scale=head.score_scale,
+        min_area=head.min_area,
+        training=_provenance(options, paths, split, progress) | {"data": found.provenance()} | chosen,
+    )
+    names = [str(paths[i]) for i in used]
+    spec = calibrated(spec, scores, options.false_alarm_rate, reporter.say, names, method)
+    checkpoint = Checkpoint(
+        _with_synthetic_defects(spec, Stfpm(teacher, student, head=head), images[used], options, reporter),
+        teacher.cpu(),
+        student.cpu().eval(),
+        train_images=[images[i] for i in subsample_evenly(split.train, KEPT_TRAIN_IMAGES)],
+        held_out_images=[images[i] for i in subsample_evenly(split.calibration, KEPT_HELD_OUT_IMAGES)],
+        place_scale=head.place_scale,
+    )
     save_checkpoint(checkpoint, options.output)
     unfinished.unlink(missing_ok=True)
     if failed_epoch:
@@ -81,38 +128,74 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     return checkpoint
 
 
-def _calibrated(
-    teacher: Pyramid,
-    student: Pyramid,
-    images: Image,
-    paths: Sequence[Path],
-    split: Split,
-    options: TrainOptions,
-    provenance: dict[str, object],
-    reporter: Reporter,
-) -> Checkpoint:
-    """Return the checkpoint, its threshold set from the held-out images' scores."""
-    spec = Spec(
-        name=product_name(options),
-        height=options.height,
-        width=options.width,
-        backbone=options.backbone,
-        blocks=options.blocks,
-        bits=options.bits,
-        teacher=Path(options.teacher).name,
-        teacher_sha256=fingerprint(teacher),
-        training=provenance,
+def _head(
+    teacher: Pyramid, student: Pyramid, images: Image, split: Split, options: TrainOptions, reporter: Reporter
+) -> tuple[Head, dict[str, object]]:
+    """Return the head, chosen for the product where the recipe says so, and what the provenance keeps of it."""
+    if not options.recipe.selects_head:
+        return Head(min_area=options.min_area), {}
+    head, measured = choose_head(
+        Stfpm(teacher, student), images[split.train], images[split.validation or split.train], options.seed,
+        lambda done, total: reporter.step("head", done, total, "images"), min_area=options.min_area,
+    )  # fmt: skip
+    reporter.say(f"score: {measured['chosen']}")
+    return head, {"head": measured}
+
+
+def _with_synthetic_defects(spec: Spec, model: Stfpm, good: Image, options: TrainOptions, reporter: Reporter) -> Spec:
+    """Return the spec with what the model finds of synthetic defects in good images; report it."""
+    assert spec.threshold is not None, "calibrated() sets it"
+    found = find_synthetic_defects(
+        model, good, spec.threshold, options.seed,
+        lambda done, total: reporter.step("synthetic defects", done, total, "images"),
+    )  # fmt: skip
+    report_found(found, spec, reporter.say)
+    return replace(spec, training=spec.training | {"synthetic_defects": found.to_dict()})
+
+
+def _first_student(options: TrainOptions, teacher: Pyramid) -> Pyramid:
+    """Return the student before its training: random, or that of `init_from`.
+
+    Raises ArtifactError for a file that cannot be used, OptionError for one of another teacher or network.
+    """
+    if options.init_from is None:
+        return new_student(options.backbone, options.blocks, options.seed, teacher)
+    start = load_checkpoint(options.init_from)
+    was = {
+        "backbone": start.spec.backbone,
+        "blocks": list(start.spec.blocks),
+        "teacher": start.spec.teacher_sha256[:12],
+    }
+    now = {"backbone": options.backbone, "blocks": list(options.blocks), "teacher": fingerprint(teacher)[:12]}
+    if changes := differences(was, now):
+        raise OptionError(
+            f"{options.init_from}: its student cannot be trained on, it differs in {changes}; "
+            "use the same teacher, backbone and blocks, or leave --init-from out"
+        )
+    if start.student.lower:
+        start.student.lower = (teacher,)
+    return start.student.requires_grad_(True)
+
+
+def memory_format(options: TrainOptions) -> torch.memory_format:
+    """Return the memory order of the networks' tensors."""
+    return torch.channels_last if options.channels_last else torch.contiguous_format
+
+
+def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) -> None:
+    """Report which synthetic defects are found, and a warning where the product is too hard for the model."""
+    say(
+        f"{found.found} of {found.drawn} synthetic defects would be found, at a threshold that "
+        f"{spec.false_alarm_rate or 0:.1%} of good parts exceed at most:"
     )
-    model = Stfpm(teacher, student)
-    names = [str(paths[i]) for i in split.held_out]
-    spec = calibrated(spec, model, images[split.held_out], options.false_alarm_rate, reporter.say, names)
-    return Checkpoint(
-        spec,
-        teacher.cpu(),
-        student.cpu().eval(),
-        train_images=[images[i] for i in subsample_evenly(split.train, KEPT_TRAIN_IMAGES)],
-        held_out_images=[images[i] for i in subsample_evenly(split.held_out, KEPT_HELD_OUT_IMAGES)],
-    )
+    for line in found.lines():
+        say(f"  {line}")
+    if found.is_too_hard:
+        say(
+            f"warning: this product is TOO HARD for this model: it finds less than {LEAST_FOUND:.0%} of the largest "
+            "synthetic defects. Do not use it. A larger input (--size), an input of the pictures' own aspect ratio, a "
+            "tighter and steadier view of the part, or more good images may help"
+        )
 
 
 def product_name(options: TrainOptions) -> str:
@@ -124,13 +207,18 @@ def options_record(options: TrainOptions) -> dict[str, object]:
     """Return the options that a model's provenance keeps."""
     kept = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "resume", "name")}
     kept["teacher"] = Path(options.teacher).name  # a path of the training machine means nothing elsewhere
+    kept["init_from"] = options.init_from and options.init_from.name
     return kept
 
 
 def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, progress: Progress) -> dict[str, object]:
     return {
         "options": options_record(options),
-        "images": {"train": len(split.train), "held_out": [paths[i].name for i in split.held_out]},
+        "images": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "held_out": [paths[i].name for i in split.calibration or split.train],
+        },
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "losses": progress.losses,
@@ -142,12 +230,19 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
     """Return what must be equal for a training to be continued; the number of epochs may grow."""
-    names = ("backbone", "blocks", "height", "width", "batch_size", "lr", "momentum", "weight_decay", "seed",
-             "mixed_precision", "channels_last", "bits")  # fmt: skip
+    names = ("backbone", "blocks", "height", "width", "seed", "mixed_precision", "channels_last", "bits",
+             "val_fraction", "train_fraction")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
+    identity |= {name: value for name, value in asdict(options.recipe).items() if name not in MAY_CHANGE}
+    if options.recipe.schedule != "constant":
+        identity["epochs"] = options.recipe.epochs
     identity["blocks"] = list(options.blocks)
-    identity |= {"val_fraction": options.val_fraction, "train_fraction": options.train_fraction}
     identity |= {"block_weights": list(options.weights), "resize": RESIZE}
     identity["images"] = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     identity["teacher"] = fingerprint(teacher)[:16]
+    identity["init_from"] = options.init_from and sha256(options.init_from)[:16]
     return identity
+
+
+MAY_CHANGE = ("name", "epochs", "least_steps", "selects_head")
+"""Parts of a recipe that may differ when a training is continued; `epochs` only at a constant learning rate."""

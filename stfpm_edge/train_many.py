@@ -103,10 +103,11 @@ def _record(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def mean_and_deviation(done: Sequence[TrainOptions]) -> str:
-    """Describe the mean and deviation of the trainings' lowest validation errors, from their checkpoints."""
-    errors = []
-    for options in done:
-        history = load_checkpoint(options.output).spec.training["validation_errors"]
-        assert isinstance(history, list), "train_student() writes it"
-        errors.append(min(history))
-    return f"validation error {fmean(errors):.4f} ± {pstdev(errors):.4f} over {len(errors)} seeds"
+    """Describe the mean and deviation of the trainings' errors, from their checkpoints.
+
+    The error is the lowest validation error, or, where the recipe keeps the last epoch, the loss of that epoch.
+    """
+    records = [load_checkpoint(options.output).spec.training for options in done]
+    errors = [min(record["validation_errors"] or record["losses"][-1:]) for record in records]
+    name = "validation error" if records[0]["validation_errors"] else "training loss"
+    return f"{name} {fmean(errors):.4f} ± {pstdev(errors):.4f} over {len(errors)} seeds"

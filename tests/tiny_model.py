@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.model import Pyramid, new_student, teacher_of
+from stfpm_edge.networks import Pyramid, new_student, teacher_of
 from stfpm_edge.teacher import fingerprint
 from stfpm_runtime.artifact.spec import Spec
 

@@ -30,8 +30,9 @@ import torch
 
 from stfpm_bench.graph_cost import count_costs
 from stfpm_edge.checkpoint import Checkpoint, resume_path
-from stfpm_edge.model import HALF, SMALL_STUDENTS, Pyramid, default_blocks, new_student, teacher_of
+from stfpm_edge.networks import HALF, SMALL_STUDENTS, Pyramid, default_blocks, new_student, teacher_of
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import RECIPES
 from stfpm_edge.teacher import fingerprint
 from stfpm_edge.train import train_student
 from stfpm_eval.data import read_category
@@ -74,9 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--teacher", default="imagenet", metavar="FILE", help="the full teacher, as for stfpm-train (imagenet)")
     add("--half-teacher", default="", metavar="FILE", help="the half-width teacher, from stfpm-pretrain --distil-from")
     add("--seeds", type=int, default=1, metavar="N", help="trainings of each network and category (1)")
-    add("--epochs", type=int, default=100, help="epochs of a training (100)")
-    add("--batch-size", type=int, default=32, help="images in a step (32)")
-    add("--lr", type=float, default=0.4, help="the learning rate (0.4)")
+    add("--recipe", default="plus", choices=tuple(RECIPES), help="the recipe of the trainings (plus)")
+    add("--epochs", type=int, metavar="N", help="the number of epochs (the recipe's)")
     add("--work", type=Path, default=Path("networks"), metavar="DIR", help="keep trained files and results here")
     add("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args(argv)
@@ -96,7 +96,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         "networks": measure_speed(arguments.networks, arguments.size, arguments.rounds, arguments.threads),
     }
     if arguments.data:
-        names = ("size", "epochs", "batch_size", "lr", "seeds")
+        names = ("size", "recipe", "epochs", "seeds")
         result["training"] = {name: getattr(arguments, name) for name in names}
         result["accuracy"] = [
             one_accuracy(arguments, data, network, seed)
@@ -159,18 +159,20 @@ def write_int8(network: str, image: Image, path: Path) -> Path:
 
 def one_accuracy(arguments: argparse.Namespace, data: Path, network: str, seed: int) -> dict[str, object]:
     """Train, export to int8 and evaluate, or read the result if this was done already. Raises StfpmError."""
-    stem = arguments.work / f"{data.name}-{network}-seed{seed}-epochs{arguments.epochs}-size{arguments.size}"
+    stem = arguments.work / f"{data.name}-{network}-seed{seed}-{arguments.recipe}-{arguments.epochs}-{arguments.size}"
     kept, checkpoint, model = (stem.with_name(stem.name + end) for end in (".json", ".safetensors", ".onnx"))
     if kept.exists():
         done: dict[str, object] = json.loads(kept.read_text(encoding="utf-8"))
         return done
     arguments.work.mkdir(parents=True, exist_ok=True)
     print(f"{data.name}, {network}, seed {seed}", file=sys.stderr)
+    recipe = RECIPES[arguments.recipe]
+    if arguments.epochs:
+        recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
     options = TrainOptions(
         data, checkpoint, arguments.half_teacher if teacher_of(network) == HALF else arguments.teacher, network,
-        default_blocks(network), height=arguments.size, width=arguments.size, epochs=arguments.epochs,
-        batch_size=arguments.batch_size, lr=arguments.lr, seed=seed, accept_data=True,
-        resume=resume_path(checkpoint).exists(),
+        default_blocks(network), height=arguments.size, width=arguments.size, recipe=recipe, seed=seed,
+        accept_data=True, resume=resume_path(checkpoint).exists(),
     )  # fmt: skip
     train_student(options, Silent())
     export_checkpoint(ExportOptions(checkpoint, model, precision="int8", allow_parity_loss=True), lambda text: None)

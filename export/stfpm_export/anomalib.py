@@ -25,9 +25,10 @@ from torch import Tensor
 
 from stfpm_edge.checkpoint import Checkpoint, strip_prefix
 from stfpm_edge.data_report import read_good_images
-from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD, RESNETS, Pyramid
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.networks import RESNETS, Pyramid
 from stfpm_edge.teacher import fingerprint, load_weights
-from stfpm_edge.threshold import KEPT_HELD_OUT_IMAGES, calibrated, subsample_evenly
+from stfpm_edge.threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, DataError, OptionError
 
@@ -179,7 +180,9 @@ def _calibrated(
         folder, spec.height, spec.width, report, accept_doubtful=accept_data, least=1
     )
     spec = dataclasses.replace(spec, training=spec.training | {"data": found.provenance()})
-    spec = calibrated(spec, checkpoint.model(), images, false_alarm_rate, report, [str(path) for path in paths])
+    spec = calibrated(
+        spec, score_images(checkpoint.model(), images), false_alarm_rate, report, [str(path) for path in paths]
+    )
     kept = subsample_evenly(range(len(images)), KEPT_HELD_OUT_IMAGES)
     return dataclasses.replace(checkpoint, spec=spec, held_out_images=[images[i] for i in kept])
 

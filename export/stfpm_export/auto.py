@@ -68,7 +68,7 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
     model = build_graph(checkpoint, arithmetic, target, inputs.batch)
     onnx.save(model, path)
     with contextlib.closing(open_engine(path, device="cpu")) as engine:
-        spec = calibrate(engine, checkpoint.held_out_images)
+        spec = calibrate(engine, checkpoint.held_out_images, inputs.reference)
         accuracy = None
         if inputs.accuracy and inputs.pytorch_accuracy:
             accuracy = {"pytorch": inputs.pytorch_accuracy, "file": inputs.accuracy(engine)}
@@ -81,16 +81,26 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
     return Candidate(path, target, spec, parity)
 
 
-def calibrate(engine: Engine, held_out: Sequence[Image]) -> Spec:
+def calibrate(engine: Engine, held_out: Sequence[Image], reference: Reference) -> Spec:
     """Return the engine's Spec with the engine's own scores of the held-out images, and their threshold.
 
     Rounding moves scores; and the checkpoint's threshold may be the very score of one of them: the last digit would
-    decide. A Spec without calibration, or whose images are not all here, stays as it is.
+    decide. Where the scores are those of other students (cross-conformal calibration), no image was held out, and they
+    are multiplied by the median ratio of the engine's scores and PyTorch's on the reference's good images. A Spec
+    without calibration, or whose images are not all here, stays as it is.
     """
     spec = engine.spec
-    if spec.false_alarm_rate is None or not held_out or len(held_out) != len(spec.held_out_scores):
+    if spec.false_alarm_rate is None or not spec.held_out_scores:
         return spec
-    scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
+    if held_out and len(held_out) == len(spec.held_out_scores):
+        scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
+    elif not held_out:
+        good = reference.images[: reference.good]
+        own = np.array([float(engine.infer(image[np.newaxis])[1][0]) for image in good])
+        ratio = float(np.median(own / np.maximum(reference.scores[: reference.good], 1e-12)))
+        scores = [ratio * score for score in spec.held_out_scores]
+    else:
+        return spec
     if not np.isfinite(scores).all():  # an overflow: parity will say so
         return spec
     threshold = conformal_threshold(scores, spec.false_alarm_rate)

@@ -183,7 +183,10 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
     spec = dataclasses.replace(
         spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None, held_out_scores=()
     )
-    resized = dataclasses.replace(checkpoint, spec=spec, train_images=train, held_out_images=held_out)
+    resized = dataclasses.replace(
+        checkpoint, spec=spec, train_images=train, held_out_images=held_out,
+        place_scale=checkpoint.head.resized(height, width).place_scale,
+    )  # fmt: skip
     if not is_complete:
         report(f"{options.checkpoint}: not all held-out images are stored with it, so at {width}x{height} it has no "
                "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
@@ -191,7 +194,11 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
     rate = checkpoint.spec.false_alarm_rate or 0.01
     names = spec.training.get("images", {}).get("held_out", ())
     with_threshold = calibrated(
-        spec, resized.model(), np.stack(held_out), rate, report, names if len(names) == len(held_out) else ()
+        spec,
+        score_images(resized.model(), np.stack(held_out)),
+        rate,
+        report,
+        names if len(names) == len(held_out) else (),
     )
     return dataclasses.replace(resized, spec=with_threshold)
 

@@ -16,7 +16,7 @@ from stfpm_edge.checkpoint import Checkpoint
 from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
 from stfpm_edge.pretrain.scenes import SceneFormulas
 from stfpm_edge.teacher import PROCEDURAL, fingerprint, load_teacher
-from stfpm_edge.threshold import calibrated
+from stfpm_edge.threshold import calibrated, score_images
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
 
@@ -41,7 +41,7 @@ def sample_checkpoint(side: int = 256, seed: int = 0) -> Checkpoint:
         teacher_sha256=fingerprint(teacher),
     )  # fmt: skip
     checkpoint = Checkpoint(spec, teacher, student, images[:half], images[half:])
-    spec = calibrated(spec, checkpoint.model(), np.stack(images[half:]), 0.2, lambda text: None)
+    spec = calibrated(spec, score_images(checkpoint.model(), np.stack(images[half:])), 0.2, lambda text: None)
     return Checkpoint(spec, teacher, student, images[:half], images[half:])
 
 

@@ -16,6 +16,7 @@ from .engines.base import Engine, Maps
 from .errors import ArtifactError, ImageError, OptionError, StfpmError
 from .imaging.images import read_image
 from .imaging.preprocessing import RESIZE, Image, preprocess
+from .score import relative_score
 
 Decision = Literal["pass", "reject", "fault"]
 Picture = npt.NDArray[Any] | str | os.PathLike[str]
@@ -44,13 +45,18 @@ class Verdict:
 
     decision: Decision
     score: float | None
-    """The anomaly map's maximum, higher for more anomalous."""
+    """The model's image score, higher for more anomalous."""
     threshold: float
     anomaly_map: Maps | None = field(repr=False, default=None)
     """float32 [H, W] of the spec's size, at least 0, higher for more anomalous."""
     reason: str = ""
     """The reason of a fault; empty for every other decision."""
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def relative_score(self) -> float | None:
+        """Return score / threshold: above 1 for a reject; None for a fault, and for a threshold of 0 or less."""
+        return relative_score(self.score, self.threshold)
 
 
 class Detector:

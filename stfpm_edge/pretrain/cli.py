@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stfpm_edge.checkpoint import resume_path
 from stfpm_edge.cli import TerminalReporter, parse_blocks
-from stfpm_edge.model import TEACHERS
+from stfpm_edge.networks import TEACHERS
 from stfpm_runtime.cli import run
 
 from .distil import SOURCES

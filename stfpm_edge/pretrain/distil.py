@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stfpm_edge.data import find_good_images
-from stfpm_edge.model import HALF, Pyramid, distance, normalise_images, unit
+from stfpm_edge.model import distance, normalise_images, unit
+from stfpm_edge.networks import HALF, Pyramid
 from stfpm_runtime.imaging.preprocessing import preprocess
 
 from .labelled import read_picture

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from stfpm_edge.checkpoint import load_tensors, resume_path, save_tensors, strip_prefix
-from stfpm_edge.model import TEACHERS, Pyramid, check_architecture
+from stfpm_edge.networks import TEACHERS, Pyramid, check_architecture
 from stfpm_edge.options import check_seed, pick_device
 from stfpm_edge.teacher import PROCEDURAL, load_teacher
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError

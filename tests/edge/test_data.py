@@ -53,15 +53,15 @@ def test_unreadable_pictures_are_named_and_refused_unless_skipped(tmp_path):
 
 def test_a_split_is_seeded_disjoint_and_complete():
     split = split_images(100, 0.2, 1.0, seed=0)
-    assert len(split.held_out) == 20
-    assert sorted(split.train + split.held_out) == list(range(100))
+    assert (len(split.validation), len(split.calibration)) == (10, 10)
+    assert sorted(split.train + split.validation + split.calibration) == list(range(100))
     assert split == split_images(100, 0.2, 1.0, seed=0)
     assert split != split_images(100, 0.2, 1.0, seed=1)
 
 
 def test_few_shot_uses_no_other_image():
     split = split_images(200, 0.2, 0.05, seed=0)
-    assert (len(split.train), len(split.held_out)) == (8, 2)
+    assert (len(split.train), len(split.validation), len(split.calibration)) == (8, 1, 1)
 
 
 @pytest.mark.parametrize("count", [1, 2])

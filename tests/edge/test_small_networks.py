@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from stfpm_edge.cli import main
-from stfpm_edge.model import SMALL_STUDENTS, Pyramid, default_blocks, new_student
+from stfpm_edge.networks import SMALL_STUDENTS, Pyramid, default_blocks, new_student
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import PAPER
 from stfpm_edge.teacher import load_teacher
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import ArtifactError, OptionError
@@ -106,7 +107,7 @@ def test_a_training_goes_on_to_the_same_weights(name, good_images, tmp_path):
     save_file(make_checkpoint(name, blocks).teacher.state_dict(), tmp_path / "t.safetensors")
     options = TrainOptions(
         good_images, tmp_path / "m.safetensors", teacher=str(tmp_path / "t.safetensors"), backbone=name, blocks=blocks,
-        height=64, width=64, epochs=2, batch_size=4, lr=0.1, device="cpu",
+        height=64, width=64, recipe=replace(PAPER, epochs=2, batch_size=4, lr=0.1), device="cpu",
     )  # fmt: skip
     teacher = copy.deepcopy(load_teacher(options.teacher, name, blocks).state_dict())
     trained = train_student(options, Silent())

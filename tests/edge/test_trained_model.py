@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 from drawn_parts import SIDE, draw_striped, write_good
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
-from stfpm_edge.data import split_images
-from stfpm_edge.model import distance, loss, new_student, normalise_images, unit
+from stfpm_edge.data import find_good_images, read_images, split_images
+from stfpm_edge.model import distance, loss, normalise_images, unit
+from stfpm_edge.networks import new_student
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import PAPER
 from stfpm_edge.threshold import find_outliers, score_images
 from stfpm_edge.train import train_student
 from stfpm_eval.metrics import auroc
@@ -39,8 +41,8 @@ class Listener:
 
 
 def options(folder, output, **changes):
-    defaults = {"teacher": "procedural", "height": SIDE, "width": SIDE, "epochs": 6, "batch_size": 2, "device": "cpu"}
-    return TrainOptions(folder, output, **{**defaults, **changes})
+    recipe = replace(PAPER, batch_size=2, **{"epochs": 6, **changes})
+    return TrainOptions(folder, output, "procedural", height=SIDE, width=SIDE, recipe=recipe, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,8 @@ def test_the_exported_file_tells_stained_parts_from_good_ones(trained, tmp_path)
     assert auroc(scores[:24], scores[24:]) < 0.9  # else the floor would say nothing
 
 
-def validation_error(checkpoint):
-    images = torch.from_numpy(np.stack(checkpoint.held_out_images))
-    x = normalise_images(images)
+def validation_error(checkpoint, images):
+    x = normalise_images(torch.from_numpy(images))
     with torch.inference_mode():
         pairs = zip(checkpoint.teacher(x), checkpoint.student(x), strict=True)
         return loss([distance(unit(one), unit(other)) for one, other in pairs], (1.0,) * 3).item()
@@ -93,7 +94,9 @@ def test_the_weights_of_the_best_epoch_are_the_ones_written(tmp_path):
     assert len(errors) == 5
     assert checkpoint.spec.training["best_epoch"] == 3
     assert min(errors) == errors[2] < 0.9 * min(errors[3:])  # else the next line would say nothing
-    assert validation_error(checkpoint) == pytest.approx(errors[2], rel=1e-4)
+    images, _ = read_images(find_good_images(chosen.data), SIDE, SIDE, skip_unreadable=False, report=print)
+    validation = split_images(len(images), 0.2, 1.0, seed=0).validation
+    assert validation_error(checkpoint, images[validation]) == pytest.approx(errors[2], rel=1e-4)
 
 
 @pytest.mark.parametrize(("held_out", "rate"), [(19, 0.1), (50, 0.05)])
@@ -112,13 +115,14 @@ def test_good_parts_are_rejected_as_often_as_guaranteed_over_200_random_splits(t
 
 def test_a_held_out_picture_far_from_the_rest_is_named_with_the_threshold_without_it(tmp_path):
     paths = write_good(tmp_path / "parts", GOOD)
-    first, second = (paths[index] for index in split_images(GOOD, 0.2, 1.0, seed=0).held_out[1:3])
+    first, second = (paths[index] for index in split_images(GOOD, 0.2, 1.0, seed=0).calibration[1:3])
     for path in (first, second):  # as a picture whose lower half was lost
         damaged = cv2.imread(str(path))
         damaged[SIDE // 2 :] = (0, 255, 0)
         cv2.imwrite(str(path), damaged)
     listener = Listener()
-    spec = train_student(options(tmp_path / "parts", tmp_path / "m.safetensors"), listener).spec
+    chosen = options(tmp_path / "parts", tmp_path / "m.safetensors", selects_epoch=False)
+    spec = train_student(chosen, listener).spec
     warning, remedy = (line for line in listener.said if "far above the rest" in line or "without these" in line)
     assert "2 of 8 held-out images" in warning
     assert str(first) in warning

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +15,8 @@ from safetensors.torch import save_file
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path
 from stfpm_edge.cli import main
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import PAPER, PLUS, Recipe
+from stfpm_edge.threshold import score_images
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 
@@ -48,8 +51,15 @@ def teacher(tmp_path_factory):
 def options(good_images, teacher, tmp_path):
     return TrainOptions(
         good_images, tmp_path / "model.safetensors", teacher=teacher, blocks=(2, 3), height=32, width=32,
-        epochs=4, batch_size=4, lr=0.1,
+        recipe=replace(PAPER, epochs=4, batch_size=4, lr=0.1),
     )  # fmt: skip
+
+
+def changed(options, **values):
+    """The options with other values, some of them the recipe's."""
+    names = {field.name for field in fields(Recipe)}
+    recipe = replace(options.recipe, **{name: value for name, value in values.items() if name in names})
+    return replace(options, recipe=recipe, **{name: value for name, value in values.items() if name not in names})
 
 
 def weights(path):
@@ -66,10 +76,11 @@ def test_training_writes_a_calibrated_checkpoint(options):
     loaded = load_checkpoint(options.output)
     spec = loaded.spec
     assert (spec.name, spec.blocks, spec.input_shape) == (options.data.name, (2, 3), (32, 32, 3))
-    assert len(spec.held_out_scores) == len(loaded.held_out_images) == 2
+    assert len(spec.held_out_scores) == len(loaded.held_out_images) == 1  # of ten: one more chooses the epoch
+    assert spec.training["images"]["validation"] == 1
     assert spec.threshold == max(spec.held_out_scores)
-    assert spec.false_alarm_rate == pytest.approx(1 / 3)
-    assert any("guarantee a false-alarm rate of 33.3% at the lowest, not 1.0%" in line for line in said.said)
+    assert spec.false_alarm_rate == pytest.approx(1 / 2)
+    assert any("guarantee a false-alarm rate of 50.0% at the lowest, not 1.0%" in line for line in said.said)
     assert any("99 held-out images would do" in line for line in said.said)
     losses, errors = spec.training["losses"], spec.training["validation_errors"]
     assert losses[-1] < losses[0]
@@ -77,7 +88,9 @@ def test_training_writes_a_calibrated_checkpoint(options):
     assert not resume_path(options.output).exists()
 
 
-def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path):
+@pytest.mark.parametrize("recipe", [PAPER, PLUS], ids=["paper", "plus"])
+def test_an_interrupted_training_reaches_the_same_weights(options, tmp_path, recipe):
+    options = replace(options, recipe=replace(recipe, epochs=4, batch_size=4, least_steps=0))
     train_student(options, Silent())
     other = replace(options, output=tmp_path / "resumed.safetensors")
     with pytest.raises(KeyboardInterrupt):
@@ -99,8 +112,80 @@ def test_other_options_do_not_continue_a_training(options):
         train_student(options, Silent(stop_after=1))
     said = Silent()
     with pytest.raises(OptionError, match=r"differs in lr \(was 0.1, is 0.2\)"):
-        train_student(replace(options, resume=True, lr=0.2), said)
+        train_student(changed(options, resume=True, lr=0.2), said)
     assert "teacher" not in said.stages  # its features are not computed before that is known
+
+
+def test_the_one_cycle_schedule_cannot_be_lengthened(options):
+    options = replace(options, recipe=replace(PLUS, epochs=3, batch_size=4, least_steps=0))
+    with pytest.raises(KeyboardInterrupt):
+        train_student(options, Silent(stop_after=1))
+    with pytest.raises(OptionError, match=r"differs in epochs \(was 3, is 4\)"):
+        train_student(changed(options, resume=True, epochs=4), Silent())
+
+
+def test_plus_keeps_the_last_epoch_and_chooses_a_head(options):
+    options = replace(options, recipe=replace(PLUS, epochs=2, batch_size=4, least_steps=6), folds=0)
+    said = Silent()
+    checkpoint = train_student(options, said)
+    record = checkpoint.spec.training
+    assert (record["best_epoch"], record["epochs"]) == (3, 3)  # 2 steps an epoch
+    assert record["validation_errors"] == []
+    assert record["images"]["validation"] == 1
+    assert len(checkpoint.spec.held_out_scores) == 1
+    assert record["head"]["chosen"] in record["head"]["synthetic_auroc"]
+    assert checkpoint.spec.recipe == "plus"
+    assert any("synthetic defects would be found" in line for line in said.said)
+    loaded = load_checkpoint(options.output)
+    image = torch.from_numpy(loaded.held_out_images[0][None])
+    _, scores = loaded.model()(image)
+    assert scores.item() == pytest.approx(checkpoint.spec.held_out_scores[0], rel=1e-5)
+
+
+def test_few_images_train_and_calibrate_all(options):
+    options = replace(options, recipe=replace(PLUS, epochs=2, batch_size=4, least_steps=0), false_alarm_rate=0.1)
+    said = Silent()
+    checkpoint = train_student(options, said)
+    spec = checkpoint.spec
+    assert len(spec.held_out_scores) == 10
+    assert spec.training["images"]["train"] == 10
+    assert spec.false_alarm_rate == pytest.approx(1 / 11)
+    assert spec.threshold_set_by == "cross-conformal prediction in 4 folds on 10 held-out images, 10.00% wished"
+    assert "folds" in said.stages
+    assert checkpoint.held_out_images == []
+    own = score_images(checkpoint.model(), np.stack(checkpoint.train_images))
+    assert np.mean(own) < np.mean(spec.held_out_scores)  # those were scored by students that had not seen them
+
+
+def test_a_smallest_area_is_calibrated_like_the_maximum(options):
+    options = replace(options, recipe=replace(PLUS, epochs=2, batch_size=4, least_steps=0), folds=0, min_area=30)
+    checkpoint = train_student(options, Silent())
+    assert (checkpoint.spec.min_area, checkpoint.spec.top_share) == (30, None)
+    assert not any("mean of the highest" in name for name in checkpoint.spec.training["head"]["synthetic_auroc"])
+    maps, scores = checkpoint.model()(torch.from_numpy(np.stack(checkpoint.held_out_images)))
+    assert checkpoint.spec.held_out_scores == pytest.approx(scores.tolist(), rel=1e-5)
+    assert (scores < maps.amax(dim=(1, 2))).all()
+    with pytest.raises(OptionError, match="got a smallest area of 0"):
+        replace(options, min_area=0)
+
+
+def test_folds_that_make_no_sense(options):
+    with pytest.raises(OptionError, match="got 1 folds; expected 0, or 2 or more"):
+        replace(options, folds=1)
+    with pytest.raises(OptionError, match="got 3 folds with the recipe paper"):
+        replace(options, folds=3)
+
+
+def test_a_training_starts_from_an_existing_student(options, tmp_path):
+    train_student(options, Silent())
+    first = load_checkpoint(options.output).spec.training["losses"]
+    more = changed(options, init_from=options.output, output=tmp_path / "more.safetensors", epochs=1)
+    train_student(more, Silent())
+    spec = load_checkpoint(more.output).spec
+    assert spec.training["losses"][0] < first[1]
+    assert spec.training["options"]["init_from"] == "model.safetensors"
+    with pytest.raises(OptionError, match=r"cannot be trained on, it differs in blocks \(was \[2, 3\], is \[2\]\)"):
+        train_student(changed(more, blocks=(2,), output=tmp_path / "other.safetensors"), Silent())
 
 
 def test_features_in_a_file_give_the_same_weights(options, tmp_path, monkeypatch):
@@ -113,15 +198,15 @@ def test_features_in_a_file_give_the_same_weights(options, tmp_path, monkeypatch
 
 
 def test_a_seed_changes_the_student(options, tmp_path):
-    train_student(replace(options, epochs=1), Silent())
-    other = replace(options, epochs=1, seed=1, output=tmp_path / "other.safetensors")
+    train_student(changed(options, epochs=1), Silent())
+    other = changed(options, epochs=1, seed=1, output=tmp_path / "other.safetensors")
     train_student(other, Silent())
     assert not same(weights(options.output), weights(other.output))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
     with pytest.raises(TrainingError, match="not finite in epoch 1; lower the learning rate"):
-        train_student(replace(options, lr=1e38), Silent())
+        train_student(changed(options, lr=1e38), Silent())
     assert not options.output.exists()
 
     class Poison(Silent):
@@ -147,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(options):
 def test_a_last_batch_of_one_does_no_harm(options, tmp_path):
     """Of 8 training images, a batch of 7 would leave one alone: it joins the others, as with a batch of 8."""
     seven, eight = (
-        replace(options, batch_size=size, epochs=2, output=tmp_path / f"{size}.safetensors") for size in (7, 8)
+        changed(options, batch_size=size, epochs=2, output=tmp_path / f"{size}.safetensors") for size in (7, 8)
     )
     train_student(seven, Silent())
     train_student(eight, Silent())
@@ -175,7 +260,7 @@ def test_a_last_batch_of_one_does_no_harm(options, tmp_path):
 )
 def test_options_that_make_no_sense(options, change, message):
     with pytest.raises(OptionError, match=message):
-        replace(options, **change)
+        changed(options, **change)
 
 
 def test_a_device_that_is_not_there(options):
@@ -186,7 +271,7 @@ def test_a_device_that_is_not_there(options):
 def command(options, *more):
     return [
         str(options.data), "-o", str(options.output), "--teacher", options.teacher, "--blocks", "2,3",
-        "--size", "32", "--batch-size", "4", "--lr", "0.1", *more,
+        "--size", "32", "--recipe", "paper", "--batch-size", "4", "--lr", "0.1", *more,
     ]  # fmt: skip
 
 
@@ -247,6 +332,6 @@ def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
     seen = sum(line.startswith("epoch ") for line in err.splitlines())
     said = Silent(stop_after=seen + 2)
     with pytest.raises(KeyboardInterrupt):
-        train_student(replace(options, resume=True, epochs=100000), said)
+        train_student(changed(options, resume=True, epochs=100000), said)
     kept = int(next(line for line in said.said if line.startswith("continuing")).split()[3])
     assert kept in (seen, seen + 1)  # the state is written before the epoch is told of

@@ -33,7 +33,7 @@ def test_accuracy_is_measured_once_for_each_training(tmp_path, capsys, monkeypat
             cv2.imwrite(str(path), image)
     monkeypatch.setattr(networks, "measure_speed", lambda *arguments: {})
     command = ["--networks", "resnet18_narrow", "--size", "64", "--data", str(tmp_path / "cap"), "--epochs", "1",
-               "--batch-size", "4", "--teacher", "procedural", "--work", str(tmp_path / "work")]  # fmt: skip
+               "--recipe", "paper", "--teacher", "procedural", "--work", str(tmp_path / "work")]  # fmt: skip
     assert main(command) == 0
     (first,) = json.loads(capsys.readouterr().out)["accuracy"]
     assert (first["data"], first["network"], first["seed"]) == ("cap", "resnet18_narrow", 0)

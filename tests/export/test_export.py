@@ -10,17 +10,19 @@ import pytest
 import torch
 
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
+from stfpm_edge.threshold import score_images
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
 from stfpm_runtime import Spec, open_engine
+from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.errors import OptionError, ParityError
 from tiny_model import make_checkpoint, make_images
 
 # Of onnx-tensorrt's docs/operators.md for TensorRT 10.3: without restrictions that our attributes would meet.
 TENSORRT_OPERATORS = {
-    "Add", "Cast", "Conv", "Div", "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceSumSquare",
-    "Relu", "Reshape", "Split", "Sqrt", "Sub", "Transpose",
+    "Add", "AveragePool", "Cast", "Conv", "Div", "MatMul", "Max", "MaxPool", "Mul", "Pad", "ReduceMax", "ReduceMean",
+    "ReduceSumSquare", "Relu", "Reshape", "Split", "Sqrt", "Sub", "TopK", "Transpose",
 }  # fmt: skip
 
 
@@ -56,6 +58,57 @@ def test_the_graph_computes_what_pytorch_computes(backbone, blocks, height, widt
     np.testing.assert_allclose(maps, expected_maps, atol=2e-6)
     np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
     np.testing.assert_array_equal(scores, maps.max(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (70, 33)])
+@pytest.mark.parametrize("blocks", [(2, 3), (3,)])
+def test_the_graph_has_the_head_of_the_checkpoint(height, width, blocks):
+    place = torch.rand(height, width, generator=torch.Generator().manual_seed(0)) + 0.5
+    checkpoint = dataclasses.replace(
+        make_checkpoint("resnet18", blocks, height, width, top_share=0.05, score_scale=1.7), place_scale=place
+    )
+    images = make_images(3, height, width, seed=7)
+    maps, scores = run(checkpoint, images)
+    expected_maps, expected_scores = (result.numpy() for result in checkpoint.model()(torch.from_numpy(images)))
+    plain, _ = run(dataclasses.replace(checkpoint, place_scale=None), images)
+    np.testing.assert_allclose(maps, plain / place.numpy(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(maps, expected_maps, atol=2e-6)
+    np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
+    assert not np.allclose(scores, maps.max(axis=(1, 2)), rtol=0.01)  # else the score would be the maximum all the same
+
+
+def test_a_resized_export_keeps_its_head(tmp_path):
+    checkpoint = make_checkpoint(top_share=0.05, score_scale=1.7, false_alarm_rate=0.3, held_out_scores=(0.1, 0.2))
+    save_checkpoint(dataclasses.replace(checkpoint, place_scale=torch.full((64, 64), 2.0)), tmp_path / "m.safetensors")
+    export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx", size=(96, 48)), print)
+    spec = open_engine(tmp_path / "m.onnx").spec
+    assert (spec.input_shape, spec.top_share, spec.score_scale) == ((96, 48, 3), 0.05, 1.7)
+
+
+def test_scores_by_folds_follow_the_exported_files_own_scale(tmp_path):
+    """No image was held out, so the scores of other students stay, but for the rounding of the precision."""
+    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4)
+    save_checkpoint(dataclasses.replace(checkpoint, held_out_images=[]), tmp_path / "m.safetensors")
+    export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
+    spec = open_engine(tmp_path / "m.onnx").spec
+    assert spec.held_out_scores == pytest.approx((0.1, 0.2, 0.3, 0.4), rel=1e-4)
+    assert spec.threshold == max(spec.held_out_scores)
+
+
+def test_a_smallest_area_holds_in_every_engine_and_in_pytorch(tmp_path):
+    checkpoint = make_checkpoint(min_area=40, false_alarm_rate=0.4)
+    own = tuple(score_images(checkpoint.model(), np.stack(checkpoint.held_out_images)))
+    spec = dataclasses.replace(checkpoint.spec, held_out_scores=own, threshold=max(own))
+    checkpoint = dataclasses.replace(checkpoint, spec=spec)
+    save_checkpoint(checkpoint, tmp_path / "m.safetensors")
+    spec, parity = export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
+    assert parity.holds
+    images = make_images(3, seed=7)
+    maps, scores = open_engine(tmp_path / "m.onnx").infer(images)
+    np.testing.assert_array_equal(scores, area_scores(maps, 40))
+    np.testing.assert_allclose(scores, checkpoint.model()(torch.from_numpy(images))[1].numpy(), atol=2e-6)
+    assert (scores < maps.max(axis=(1, 2))).all()
+    assert spec.threshold == max(spec.held_out_scores)
 
 
 def test_the_map_is_exactly_zero_where_the_student_is_the_teacher(tiny):

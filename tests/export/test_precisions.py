@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from scipy.stats import spearmanr
 
 from stfpm_edge.checkpoint import save_checkpoint
-from stfpm_edge.model import SMALL_STUDENTS, default_blocks
+from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph

@@ -6,12 +6,15 @@ the list for TensorRT 8.5, which later lists only extend, and uint8 where 10.x t
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from stfpm_edge.model import SMALL_STUDENTS, default_blocks
+from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.graph.int8 import Int8
 from stfpm_export.graph.precision import Float16, Float32
@@ -23,6 +26,7 @@ INTEGERS = {TensorProto.INT32, TensorProto.INT64}
 INT8 = {TensorProto.INT8}
 TYPES = {  # of the first input
     "Add": FLOATS | INTEGERS,
+    "AveragePool": FLOATS,
     "Cast": FLOATS | INTEGERS | INT8 | {TensorProto.UINT8},
     "Concat": FLOATS | INTEGERS | INT8,
     "Conv": FLOATS | INT8,
@@ -36,6 +40,7 @@ TYPES = {  # of the first input
     "Pad": FLOATS | INT8,
     "QuantizeLinear": FLOATS,
     "ReduceMax": FLOATS,
+    "ReduceMean": FLOATS,
     "ReduceSumSquare": FLOATS,
     "Relu": FLOATS | INT8,
     "Reshape": FLOATS | INTEGERS | INT8,
@@ -43,6 +48,7 @@ TYPES = {  # of the first input
     "Split": FLOATS | INTEGERS,
     "Sqrt": FLOATS,
     "Sub": FLOATS | INTEGERS,
+    "TopK": FLOATS,
     "Transpose": FLOATS | INTEGERS | INT8,
 }
 OPSETS = range(9, 21)  # of TensorRT 10.3's parser
@@ -80,7 +86,9 @@ def _of_attributes(node, constants):
             yield "a scale that is not a positive constant"
         if len(node.input) > 2 and constants[node.input[2]].any():
             yield "a zero point other than 0"
-    if node.op_type in ("Conv", "MaxPool"):
+    if node.op_type == "TopK" and constants[node.input[1]].item() > 3840:
+        yield "more than 3840 values"
+    if node.op_type in ("AveragePool", "Conv", "MaxPool"):
         if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
             yield "auto_pad"
         if not 2 <= len(attributes["kernel_shape"]) <= 3:
@@ -98,6 +106,12 @@ def _of_attributes(node, constants):
 def test_tensorrt_10_3_parses_every_operator(backbone, precision):
     checkpoint = make_checkpoint(backbone, default_blocks(backbone))
     assert objections(build_graph(checkpoint, _arithmetic(precision, checkpoint), "tensorrt")) == []
+
+
+def test_it_parses_the_heads_of_a_product():
+    checkpoint = make_checkpoint(top_share=0.01, score_scale=1.5)
+    checkpoint = dataclasses.replace(checkpoint, place_scale=torch.ones(64, 64))
+    assert objections(build_graph(checkpoint, target="tensorrt")) == []
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -17,6 +17,7 @@ def test_good_part_passes_and_defect_is_rejected_where_it_is(make_engine, paint)
     detector = Detector(make_engine())
     good, bad = detector.inspect(paint()), detector.inspect(paint(255))
     assert (good.decision, good.score, good.threshold, good.reason) == ("pass", 0.0, 0.5, "")
+    assert (good.relative_score, bad.relative_score) == (0.0, 2.0)
     assert (bad.decision, bad.score, bad.threshold, bad.reason) == ("reject", 1.0, 0.5, "")
     expected = np.zeros((8, 16), np.float32)
     expected[:4, :8] = 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import PAPER
 from stfpm_edge.torch_engine import TorchEngine
 from stfpm_edge.train import train_student
 from stfpm_eval.evaluate import evaluate
@@ -92,7 +93,8 @@ def run_job(job: Job) -> Result:
     with tempfile.TemporaryDirectory(prefix="stfpm-paper-") as folder:
         options = TrainOptions(
             product.category.folder, Path(folder) / "model.safetensors", job.teacher, job.backbone, job.blocks,
-            height=job.size, width=job.size, epochs=job.epochs, batch_size=job.batch_size, seed=job.seed,
+            height=job.size, width=job.size, seed=job.seed,
+            recipe=replace(PAPER, epochs=job.epochs, batch_size=job.batch_size),
             train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
             device=job.device, name=product.name, accept_data=True,  # public data sets, taken as they are
         )  # fmt: skip

@@ -29,10 +29,11 @@ from lightning.pytorch.callbacks import Callback
 from offline_stfpm import build_stfpm, image_folder
 
 from stfpm_edge.data import find_good_images, read_images
-from stfpm_edge.epochs import EVAL_BATCH, train_epoch
+from stfpm_edge.epochs import EVAL_BATCH, make_optimizer, train_epoch
 from stfpm_edge.features import TeacherFeatures
-from stfpm_edge.model import Pyramid, new_student
+from stfpm_edge.networks import Pyramid, new_student
 from stfpm_edge.options import TrainOptions, has_bfloat16
+from stfpm_edge.recipes import PAPER
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.preprocessing import Image
 
@@ -46,7 +47,7 @@ class Ours:
     def __init__(self, options: TrainOptions, images: Image, features: TeacherFeatures) -> None:
         self._options, self._images, self._features = options, images, features
         self._student = new_student(BACKBONE, BLOCKS, 0).to(memory_format=torch.channels_last)
-        self._optimizer = torch.optim.SGD(self._student.parameters(), options.lr, options.momentum)
+        self._optimizer = make_optimizer(self._student, options.recipe)
         self.seconds: list[float] = []
 
     def epoch(self) -> None:
@@ -101,7 +102,7 @@ def measure(folder: Path, arguments: argparse.Namespace, scratch: Path) -> dict[
     data.setup("fit")  # it keeps a fifth for its own tests
     paths = [Path(path) for path in data.train_data.samples["image_path"]]
     images, _ = read_images(paths, arguments.size, arguments.size, skip_unreadable=False, report=print)
-    options = TrainOptions(folder, scratch / "x.safetensors", batch_size=arguments.batch_size)
+    options = TrainOptions(folder, scratch / "x.safetensors", recipe=replace(PAPER, batch_size=arguments.batch_size))
     teacher = Pyramid(BACKBONE, BLOCKS).eval().to(memory_format=torch.channels_last)
     device = torch.device("cpu")
     with TeacherFeatures(scratch) as features:

@@ -20,13 +20,13 @@ import onnx
 from torch import nn
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.model import Pyramid
+from stfpm_edge.networks import Pyramid
 from stfpm_export.target import Target
 from stfpm_runtime.artifact.spec import METADATA_KEY
 
 from .builder import FLOAT, UINT8, GraphBuilder, value_info
 from .folding import fold_batch_norm, fold_normalisation, merge_convolutions
-from .head import Head
+from .head import HeadWriter
 from .precision import Float32
 
 BATCH = "N"
@@ -47,7 +47,7 @@ def build_graph(
     backbones = Backbones(builder, arithmetic or Float32(), target, spec.height, spec.width)
     teacher, student = backbones.pyramids(checkpoint)
     widths = [checkpoint.teacher.width(block) for block in spec.blocks]
-    Head(builder, spec, target).write(teacher, student, widths)
+    HeadWriter(builder, spec, checkpoint.head, target).write(teacher, student, widths)
     height, width, n = spec.height, spec.width, BATCH if batch is None else batch
     spec = dataclasses.replace(spec, precision=backbones.arithmetic.precision, target=target, batch=batch)
     return builder.model(

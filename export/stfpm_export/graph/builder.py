@@ -34,6 +34,13 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Split", [x, lengths], list(names), name=f"{x}/split", axis=axis))
         return list(names)
 
+    def highest(self, x: str, count: int, name: str) -> str:
+        """Take the `count` highest values of each row of [N, M], the highest first: [N, count]."""
+        k = self.constant(f"{name}/count", np.asarray([count], np.int64))
+        outputs = [name, f"{name}/places"]
+        self._nodes.append(helper.make_node("TopK", [x, k], outputs, name, axis=1, largest=1, sorted=1))
+        return name
+
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
         """Add a constant; the same name may be given again for the same value."""
         self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stfpm_edge.model import CELL, Head, top_count
 from stfpm_export.target import Target
 from stfpm_runtime.artifact.spec import Spec
 
@@ -18,23 +19,58 @@ EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
-class Head:
-    """Writes equations 1 to 4 of the paper."""
+class HeadWriter:
+    """Writes equations 1 to 4 of the paper, and what the head makes of the map."""
 
     builder: GraphBuilder
     spec: Spec
+    head: Head
     target: Target
 
     def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
-        """Write `anomaly_map` [N, H, W] and its maximum, `score` [N], of each block's features float32 [N, C, h, w].
+        """Write `anomaly_map` [N, H, W] and `score` [N] of each block's features float32 [N, C, h, w].
 
         `widths` is each block's C.
         """
-        product = ""
-        for block, one, other, width in zip(self.spec.blocks, teacher, student, widths, strict=True):
-            upsampled = self.upsampled(self.distance(one, other, width, block), block, first=not product)
-            product = self._multiplied(product, upsampled, block) if product else upsampled
-        self.builder.node("ReduceMax", ["anomaly_map"], "score", axes=[1, 2], keepdims=0)
+        place = self._place_factor()
+        is_only = len(self.spec.blocks) == 1 and not place
+        factors = [
+            self.upsampled(
+                self.distance(one, other, width, block), block, "anomaly_map" if is_only else f"head/block{block}/map"
+            )
+            for block, one, other, width in zip(self.spec.blocks, teacher, student, widths, strict=True)
+        ] + place
+        product = factors[0]
+        for number, factor in enumerate(factors[1:], start=2):
+            name = "anomaly_map" if number == len(factors) else f"head/product{number}"
+            product = self.builder.node("Mul", [product, factor], name)
+        self._score()
+
+    def _place_factor(self) -> list[str]:
+        """Write 1 over what is usual at each place, [H, W]; nothing where the head has no such scale."""
+        if self.head.place_scale is None:
+            return []
+        return [self.builder.constant("head/place", (1 / self.head.place_scale).numpy().astype(np.float32))]
+
+    def _score(self) -> None:
+        """Write the maximum of the map, or the mean of its highest cells; see `stfpm_edge.model.Head`."""
+        node, constant = self.builder.node, self.builder.constant
+        raw = "score" if self.head.score_scale == 1 else "head/raw_score"
+        if self.head.top_share is None:
+            node("ReduceMax", ["anomaly_map"], raw, axes=[1, 2], keepdims=0)
+        else:
+            height, width = self.spec.height, self.spec.width
+            shape = constant("head/map_shape", np.asarray([0, 1, height, width], np.int64))
+            plane = node("Reshape", ["anomaly_map", shape], "head/map")
+            pads = [0, 0, -height % CELL, -width % CELL]
+            cells = node("AveragePool", [plane], "head/cells", kernel_shape=[CELL] * 2, strides=[CELL] * 2, pads=pads,
+                         count_include_pad=0)  # fmt: skip
+            flat = node("Reshape", [cells, constant("head/flat", np.asarray([0, -1], np.int64))], "head/cell_row")
+            count = top_count(self.head.top_share, -(-height // CELL) * -(-width // CELL))
+            highest = self.builder.highest(flat, count, "head/highest")
+            node("ReduceMean", [highest], raw, axes=[1], keepdims=0)
+        if raw != "score":
+            node("Mul", [raw, constant("head/score_scale", np.asarray(self.head.score_scale, np.float32))], "score")
 
     def distance(self, teacher: str, student: str, width: int, block: int) -> str:
         """Write the squared distance of the unit features, [N, h, w]; equation 1's half is in the upsampling.
@@ -80,21 +116,14 @@ class Head:
         ones = self.builder.constant(f"head/{width}_ones", np.ones((1, width), np.float32))
         return self.builder.node("MatMul", [ones, square], f"{name}/squares")
 
-    def upsampled(self, distance: str, block: int, *, first: bool) -> str:
+    def upsampled(self, distance: str, block: int, output: str) -> str:
         """Write a block's map in the input's size, [N, H, W], by two constant matrices."""
         name = f"head/block{block}"
         rows, columns = self.sides(block)
         tall = self.builder.constant(f"{name}/rows", 0.5 * upsampling_matrix(self.spec.height, rows))
         wide = self.builder.constant(f"{name}/columns", upsampling_matrix(self.spec.width, columns).T)
         upsampled = self.builder.node("MatMul", [tall, distance], f"{name}/tall")
-        is_all = first and block == self.spec.blocks[-1]
-        return self.builder.node("MatMul", [upsampled, wide], "anomaly_map" if is_all else f"{name}/map")
-
-    def _multiplied(self, product: str, upsampled: str, block: int) -> str:
-        is_last = block == self.spec.blocks[-1]
-        return self.builder.node(
-            "Mul", [product, upsampled], "anomaly_map" if is_last else f"head/block{block}/product"
-        )
+        return self.builder.node("MatMul", [upsampled, wide], output)
 
     def sides(self, block: int) -> tuple[int, int]:
         """Return (height, width) of block b's maps: conv1, max-pooling and all blocks but conv2_x halve, rounded up."""

@@ -16,15 +16,15 @@ from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.imaging.preprocessing import RESIZE
 
 METADATA_KEY = "stfpm"
-SCHEMA = 2
-"""Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`."""
+SCHEMA = 3
+"""Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`, 3 the recipe and the score."""
 
 
 @dataclass(frozen=True)
 class Spec:
     """Everything about a model but its weights.
 
-    Scores have no unit: a score is the anomaly map's maximum, at least 0, higher for more anomalous.
+    Scores have no unit: a score is taken from the anomaly map, is at least 0, and higher for more anomalous.
     """
 
     name: str
@@ -52,6 +52,20 @@ class Spec:
     """Which engine the graph was written for: `cpu` (ONNX Runtime), `openvino` or `tensorrt`. All can run it."""
     batch: int | None = None
     """Number of frames that the graph takes at a time; None is any number."""
+    recipe: str = "paper"
+    """The recipe that it was trained by, see `stfpm_edge.recipes`."""
+    top_share: float | None = None
+    """The score is the mean of the map's highest values, this share of them; None: its maximum, as in the paper.
+
+    It is taken of the map's means over squares of 4 x 4 pixels.
+    """
+    score_scale: float = 1.0
+    """The score is multiplied by it: the threshold of the score then serves the map's pixels as well."""
+    min_area: int = 1
+    """The score is the highest level that a connected region of so many pixels of the map reaches.
+
+    For more than 1 the engines compute it from the map, instead of the graph's score; see `artifact.min_area`.
+    """
     threshold: float | None = None
     """A score above it is a reject. None: never calibrated, and nothing can be judged."""
     threshold_set_by: str = ""
@@ -67,7 +81,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name in ("name", "backbone", "teacher", "teacher_sha256", "channel_order", "resize", "precision",
-                     "target"):  # fmt: skip
+                     "target", "recipe"):  # fmt: skip
             _expect(isinstance(getattr(self, name), str), name, getattr(self, name), "a text")
         for name in ("height", "width"):
             value = getattr(self, name)
@@ -79,6 +93,12 @@ class Spec:
             "blocks", self.blocks, "one or more of 2, 3, 4, 5, rising",
         )  # fmt: skip
         _expect(self.channel_order in ("BGR", "RGB"), "channel_order", self.channel_order, "BGR or RGB")
+        _expect(
+            self.top_share is None or (_is_finite(self.top_share) and 0 < self.top_share <= 1),
+            "top_share", self.top_share, "above 0 and up to 1, or null",
+        )  # fmt: skip
+        _expect(_is_integer(self.min_area) and self.min_area >= 1, "min_area", self.min_area, "1 pixel or more")
+        _expect(_is_finite(self.score_scale) and self.score_scale > 0, "score_scale", self.score_scale, "above 0")
         if self.threshold is not None:
             _expect(_is_finite(self.threshold), "threshold", self.threshold, "a finite number or null")
         _expect(

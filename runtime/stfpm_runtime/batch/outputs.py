@@ -13,7 +13,7 @@ from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.options import SaveOnly, is_saved
-from stfpm_runtime.score import format_score, relative_score
+from stfpm_runtime.score import format_score
 from stfpm_runtime.sources import Frame, absolute
 from stfpm_runtime.verdict_counter import VerdictCounter
 
@@ -33,7 +33,7 @@ def to_json(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "source": frame.source,
         "frame": frame.index,
         "decision": verdict.decision,
-        "relative_score": relative_score(verdict.score, verdict.threshold),
+        "relative_score": verdict.relative_score,
         "score": verdict.score,
         "threshold": verdict.threshold,
         "reason": verdict.reason or None,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError
 
@@ -62,7 +63,8 @@ class BaseEngine:
         if self._is_closed:
             raise EngineError("the engine was closed; open it again")
         check_images(images, self.spec)
-        return in_batches(images, self._batch or len(images), self._run)
+        maps, scores = in_batches(images, self._batch or len(images), self._run)
+        return maps, scores if self.spec.min_area == 1 else area_scores(maps, self.spec.min_area)
 
     def close(self) -> None:
         """Free what the engine holds. It may be called twice."""

@@ -1,0 +1,222 @@
+"""The head of a product: chosen among a few, from its good pictures and synthetic defects drawn into them.
+
+No picture of a real defect takes part, and none of the pictures that set the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stfpm_runtime.imaging.preprocessing import Image
+
+from .model import Head, Stfpm
+from .synthetic_defects import KINDS, draw_defects
+from .threshold import subsample_evenly
+
+BATCH = 16
+SIGMA = 1 / 32
+"""Standard deviation of the Gaussian that smooths what is usual at a place, as a share of the map's long side."""
+MOST_IMAGES = 60
+"""Good images that heads are compared on, at the most."""
+SIZES = (0.03, 0.06, 0.12)
+"""Sizes of synthetic defects, as shares of the picture's long side."""
+EACH = 12
+"""Synthetic defects of each kind and size that heads are compared on."""
+COMMON = 0.95
+"""Score and map are put on one scale where this share of good parts is below."""
+MARGIN = 0.005
+"""A head replaces one that stands before it in the list where its AUROC is so much higher."""
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """One of the heads that are compared."""
+
+    top_share: float | None
+    """See `Head`."""
+    place_floor: float | None
+    """The map is divided by max(1, what is usual at a place / this quantile of it over all places).
+
+    0 divides by what is usual at each place; None does not divide.
+    """
+
+    def __str__(self) -> str:
+        score = "maximum" if self.top_share is None else f"mean of the highest {self.top_share:.1%}"
+        if self.place_floor is None:
+            return score
+        return f"{score}, divided by what is usual at each place (floor {self.place_floor:g})"
+
+
+CHOICES = tuple(
+    HeadChoice(top_share, floor) for floor in (None, 0.9, 0.5, 0.0) for top_share in (0.01, 0.001, None)
+)  # fmt: skip
+"""The heads of the recipe `plus`. The order matters where two are alike: the simpler one stands first."""
+
+
+def usual_values(maps_mean: npt.NDArray[np.float32], floor: float) -> npt.NDArray[np.float32]:
+    """Return what maps of good parts are divided by at each place, [H, W], from their mean, [H, W].
+
+    A Gaussian smooths the mean; it is then divided by its quantile `floor` and not less than 1, or, for a floor of 0,
+    divided by its own mean.
+    """
+    sigma = SIGMA * max(maps_mean.shape)
+    smooth = cv2.GaussianBlur(maps_mean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    smooth = np.maximum(smooth, np.float32(1e-3 * smooth.mean() + 1e-12))
+    if floor == 0:
+        return np.asarray(smooth / smooth.mean(), np.float32)
+    return np.asarray(np.maximum(smooth / np.quantile(smooth, floor), 1), np.float32)
+
+
+def choose_head(
+    model: Stfpm,
+    train: Image,
+    validation: Image,
+    seed: int,
+    report: Callable[[int, int], None],
+    choices: Sequence[HeadChoice] = CHOICES,
+    min_area: int = 1,
+) -> tuple[Head, dict[str, object]]:
+    """Return the best head for a product and what was measured, from good images uint8 [N, H, W, 3].
+
+    Training images say what is usual at each place. Validation images, as they are and with synthetic defects, compare
+    the choices by image AUROC. A smallest area above 1 pixel leaves those choices whose score is the map's maximum.
+    """
+    if min_area > 1:
+        choices = [choice for choice in choices if choice.top_share is None]
+    train, validation = (some(images) for images in (train, validation))
+    mean = _mean_map(model, train)
+    heads = [replace(_head(choice, mean), min_area=min_area) for choice in choices]
+    pictures = np.stack([defect.image for defect in draw_defects(validation, SIZES, EACH, seed)])
+    total = len(validation) + len(pictures)
+    good_scores = _scores(model, heads, validation, lambda done: report(done, total))
+    bad_scores = _scores(model, heads, pictures, lambda done: report(len(validation) + done, total))
+    aurocs = [auroc(one, other) for one, other in zip(good_scores, bad_scores, strict=True)]
+    best = 0
+    for number, value in enumerate(aurocs):
+        if value > aurocs[best] + MARGIN:
+            best = number
+    head = heads[best]
+    if head.top_share is not None:  # put the score on the scale of the map's pixels
+        highest = np.quantile(_scores(model, [Head(place_scale=head.place_scale)], validation)[0], COMMON)
+        scale = float(highest / max(np.quantile(good_scores[best], COMMON), 1e-12))
+        head = replace(head, score_scale=scale if scale > 0 else 1.0)
+    measured: dict[str, object] = {
+        "chosen": str(choices[best]),
+        "synthetic_auroc": {str(choice): round(value, 4) for choice, value in zip(choices, aurocs, strict=True)},
+    }
+    return head, measured
+
+
+def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, images: Image) -> npt.NDArray[np.float32]:
+    """Return the scores of images by each choice, [choices, N], what is usual at a place taken from training images."""
+    mean = _mean_map(model, some(train))
+    return _scores(model, [_head(choice, mean) for choice in choices], images)
+
+
+def some(images: Image) -> Image:
+    """Return at most `MOST_IMAGES` of the images, at equal distances."""
+    return images[subsample_evenly(range(len(images)), MOST_IMAGES)]
+
+
+def auroc(good: npt.NDArray[np.float32], bad: npt.NDArray[np.float32]) -> float:
+    """Return the probability that a bad score exceeds a good one; ties count half."""
+    ordered = np.sort(good)
+    below = np.searchsorted(ordered, bad, "left") + np.searchsorted(ordered, bad, "right")
+    return float(below.mean() / (2 * len(good)))
+
+
+def _head(choice: HeadChoice, mean: npt.NDArray[np.float32]) -> Head:
+    if choice.place_floor is None:
+        return Head(choice.top_share)
+    return Head(choice.top_share, place_scale=torch.from_numpy(usual_values(mean, choice.place_floor)))
+
+
+def _mean_map(model: Stfpm, images: Image) -> npt.NDArray[np.float32]:
+    total = torch.stack([maps.sum(dim=0) for maps in _raw_maps(model, images)]).sum(dim=0)
+    return np.asarray(total.numpy() / len(images), np.float32)
+
+
+def _scores(
+    model: Stfpm, heads: Sequence[Head], images: Image, report: Callable[[int], None] = lambda _: None
+) -> npt.NDArray[np.float32]:
+    """Return the scores of images by each head: [heads, N]."""
+    scores, done = [], 0
+    for maps in _raw_maps(model, images):
+        scores.append(torch.stack([head.scores(head.adjusted(maps)) for head in heads]))
+        done += len(maps)
+        report(done)
+    return torch.cat(scores, dim=1).numpy()
+
+
+@torch.inference_mode()
+def _raw_maps(model: Stfpm, images: Image) -> Iterator[Tensor]:
+    device = next(model.teacher.parameters()).device
+    for start in range(0, len(images), BATCH):
+        yield model.raw_maps(torch.from_numpy(images[start : start + BATCH]).to(device)).cpu()
+
+
+@dataclass(frozen=True)
+class FoundDefects:
+    """How many synthetic defects a detector finds, by kind and size."""
+
+    counts: dict[str, dict[float, tuple[int, int]]]
+    """kind -> size as a share of the long side -> (found, drawn)."""
+
+    @property
+    def found(self) -> int:
+        """Return the number of defects whose pictures are rejected."""
+        return sum(found for sizes in self.counts.values() for found, _ in sizes.values())
+
+    @property
+    def drawn(self) -> int:
+        """Return the number of defects that were drawn."""
+        return sum(drawn for sizes in self.counts.values() for _, drawn in sizes.values())
+
+    @property
+    def is_too_hard(self) -> bool:
+        """Return whether fewer than `LEAST_FOUND` of the largest defects are found."""
+        largest = [max(sizes.items())[1] for sizes in self.counts.values()]
+        return sum(found for found, _ in largest) < LEAST_FOUND * sum(drawn for _, drawn in largest)
+
+    def lines(self) -> list[str]:
+        """Return a table of the shares that were found, a line for each kind."""
+        sizes = sorted(next(iter(self.counts.values())))
+        head = "kind of defect".ljust(16) + "".join(f"{size:.0%} of the side".rjust(16) for size in sizes)
+        rows = [
+            kind.ljust(16) + "".join("{} of {}".format(*row[size]).rjust(16) for size in sizes)
+            for kind, row in self.counts.items()
+        ]
+        return [head, *rows]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        rows = [
+            {"kind": kind, "size": size, "found": found, "drawn": drawn}
+            for kind, sizes in self.counts.items() for size, (found, drawn) in sizes.items()
+        ]  # fmt: skip
+        return {"found": self.found, "drawn": self.drawn, "too_hard": self.is_too_hard, "by_kind_and_size": rows}
+
+
+LEAST_FOUND = 0.5
+"""A product is too hard for a model that finds a smaller share of the largest synthetic defects."""
+
+
+def find_synthetic_defects(
+    model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
+) -> FoundDefects:
+    """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold."""
+    defects = draw_defects(good, SIZES, EACH, seed)
+    pictures = np.stack([defect.image for defect in defects])
+    scores = _scores(model, [model.head], pictures, lambda done: report(done, len(defects)))[0]
+    counts: dict[str, dict[float, tuple[int, int]]] = {kind: dict.fromkeys(SIZES, (0, 0)) for kind in KINDS}
+    for defect, score in zip(defects, scores, strict=True):
+        found, drawn = counts[defect.kind][defect.size]
+        counts[defect.kind][defect.size] = (found + int(score > threshold), drawn + 1)
+    return FoundDefects(counts)

@@ -1,0 +1,210 @@
+"""Synthetic defects, drawn into pictures of good parts: no real defect is needed to compare settings of a detector.
+
+Four kinds: `patch` is a piece of the picture, turned and pasted at another place (CutPaste, Li et al., CVPR 2021);
+`texture` is a stain whose outline is thresholded smooth noise, as DRAEM's (Zavrtanik et al., ICCV 2021); `scratch` is a
+curved line; `missing` is a piece that shows the background, or, where the part fills the picture, a flat colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stfpm_runtime.imaging.preprocessing import Image
+
+Plane = npt.NDArray[Any]
+"""Floating-point numbers, [H, W]; of a cover, the share of each pixel that a defect covers, 0 to 1."""
+Colour = npt.NDArray[Any]
+"""B, G, R, 0 to 255."""
+
+LEAST_CONTRAST = 8.0
+"""A defect changes the pixels that it covers by so many grey levels on average, or it is drawn again elsewhere."""
+ATTEMPTS = 20
+BACKGROUND_DISTANCE = 24.0
+"""A pixel is part of the product where a channel differs so much from the colour of the picture's border."""
+LEAST_PRODUCT, MOST_PRODUCT = 0.05, 0.95
+"""Outside these shares of the picture the product cannot be told from its background and is the whole picture."""
+
+
+@dataclass(frozen=True)
+class SyntheticDefect:
+    """A picture with one defect drawn into it."""
+
+    kind: str
+    size: float
+    """The defect's extent as a share of the picture's long side, 0 to 1."""
+    image: Image
+    """Uint8 [H, W, 3]."""
+    mask: npt.NDArray[np.bool_]
+    """The pixels that were changed, [H, W]."""
+
+
+def draw_defects(
+    images: Sequence[Image] | Image, sizes: Sequence[float], count: int, seed: int
+) -> list[SyntheticDefect]:
+    """Draw `count` defects of each kind and size into good pictures uint8 [H, W, 3], taken in turn.
+
+    The same pictures and the same seed give the same defects.
+    """
+    drawn: list[SyntheticDefect] = []
+    for kind in KINDS:
+        for size in sizes:
+            for number in range(count):
+                key = [seed, KINDS.index(kind), round(size * 1e6), number]
+                index = (number + len(drawn)) % len(images)
+                drawn.append(draw_defect(images[index], kind, size, np.random.default_rng(key)))
+    return drawn
+
+
+def draw_defect(image: Image, kind: str, size: float, random: np.random.Generator) -> SyntheticDefect:
+    """Draw one defect of `size`, a share of the long side, into a copy of a picture uint8 [H, W, 3].
+
+    Of at most `ATTEMPTS` places and appearances the first one with enough contrast is kept, else the one with most.
+    """
+    extent = max(size * max(image.shape[:2]), 1.0)
+    product, background = find_product(image)
+    places = np.argwhere(product)
+    best, best_contrast = image, -1.0
+    for _ in range(ATTEMPTS):
+        row, column = places[random.integers(len(places))]
+        changed, cover = _DRAW[kind](image, (int(row), int(column)), extent, background, random)
+        mixed = np.clip(np.rint(image + cover[..., None] * (changed - image)), 0, 255).astype(np.uint8)
+        changes = np.abs(mixed.astype(np.float32) - image).max(axis=2)
+        contrast = float((changes * cover).sum() / max(cover.sum(), 1e-6))
+        if contrast > best_contrast:
+            best, best_contrast = mixed, contrast
+        if contrast >= LEAST_CONTRAST:
+            break
+    return SyntheticDefect(kind, size, best, np.any(best != image, axis=2))
+
+
+def find_product(image: Image) -> tuple[npt.NDArray[np.bool_], Colour | None]:
+    """Return the pixels of the product, [H, W], and the background's colour, [3].
+
+    The background has the colour of the picture's border. Where that does not divide the picture, all of it is the
+    product and there is no background.
+    """
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    colour = np.median(border, axis=0).astype(np.float32)
+    product = np.abs(image - colour).max(axis=2) > BACKGROUND_DISTANCE
+    product = cv2.morphologyEx(product.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
+    if LEAST_PRODUCT <= product.mean() <= MOST_PRODUCT:
+        return product, colour
+    return np.ones(product.shape, np.bool_), None
+
+
+Drawing = tuple[npt.NDArray[Any], Plane]
+"""The picture as it is inside the defect, float32 [H, W, 3], and what the defect covers."""
+
+
+def _patch(
+    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    random: np.random.Generator,
+) -> Drawing:  # fmt: skip
+    """Turn a piece of the picture and move it from another place of the product."""
+    product, _ = find_product(image)
+    places = np.argwhere(product)
+    source = places[random.integers(len(places))]
+    moved = _affine(image, source[::-1], place[::-1], random.uniform(0, 360))
+    cover = _ellipse_or_box(image.shape, place, extent, random)
+    return moved.astype(np.float32), cover
+
+
+def _texture(
+    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    random: np.random.Generator,
+) -> Drawing:  # fmt: skip
+    """Mix the picture with a stain of another colour, whose outline and surface are smooth noise."""
+    colour = random.uniform(0, 255, 3).astype(np.float32)
+    if random.random() < 0.5:
+        colour[:] = colour.mean()
+    surface = _smooth_noise(image.shape[:2], max(extent / 6, 1.0), random)[..., None] * 30 + colour
+    share = np.float32(random.uniform(0.2, 0.8))
+    mixed = image * (1 - share) + surface * share
+    outline = _smooth_noise(image.shape[:2], max(extent / 4, 1.0), random)
+    return mixed.astype(np.float32), _soft(outline - 2 * _distance(image.shape, place, extent / 2) + 1.5)
+
+
+def _scratch(
+    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    random: np.random.Generator,
+) -> Drawing:  # fmt: skip
+    """Draw a curved line, lighter or darker than what it crosses."""
+    angle, bend = random.uniform(0, 2 * np.pi), random.uniform(-0.3, 0.3)
+    along = np.array([np.cos(angle), np.sin(angle)])
+    across = np.array([-along[1], along[0]])
+    t = np.linspace(-0.5, 0.5, 17)
+    points = np.array(place[::-1]) + extent * (t[:, None] * along + bend * (1 - 4 * t[:, None] ** 2) * across)
+    cover = np.zeros(image.shape[:2], np.uint8)
+    width = max(round(extent * random.uniform(0.02, 0.08)), 1)
+    fixed_point = np.rint(points * 16).astype(np.int32)
+    cv2.polylines(cover, [fixed_point], False, 255, width, cv2.LINE_AA, shift=4)
+    change = random.uniform(15, 90) * (1 if random.random() < 0.5 else -1)
+    return image + np.float32(change), cover.astype(np.float32) / 255
+
+
+def _missing(
+    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    random: np.random.Generator,
+) -> Drawing:  # fmt: skip
+    """Show the background, or a colour of the picture, in place of a piece with a ragged outline."""
+    colour = (
+        image[random.integers(image.shape[0]), random.integers(image.shape[1])] if background is None else background
+    )
+    outline = _smooth_noise(image.shape[:2], max(extent / 4, 1.0), random)
+    cover = _soft(0.7 * outline - 3 * _distance(image.shape, place, extent / 2) + 3)
+    return np.broadcast_to(np.asarray(colour, np.float32), image.shape).copy(), cover
+
+
+_DRAW: dict[str, Callable[..., Drawing]] = {
+    "patch": _patch, "texture": _texture, "scratch": _scratch, "missing": _missing,
+}  # fmt: skip
+KINDS = tuple(_DRAW)
+
+
+def _affine(
+    image: Image, source: npt.NDArray[np.int64], target: Sequence[int], degrees: float
+) -> npt.NDArray[np.uint8]:
+    """Turn a picture round `source` (x, y) and move that point to `target`."""
+    matrix = cv2.getRotationMatrix2D((float(source[0]), float(source[1])), degrees, 1.0)
+    matrix[:, 2] += np.asarray(target) - source
+    height, width = image.shape[:2]
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(moved, np.uint8)
+
+
+def _ellipse_or_box(shape: Sequence[int], place: tuple[int, int], extent: float, random: np.random.Generator) -> Plane:
+    """Return a turned ellipse or box round a place (row, column)."""
+    cover = np.zeros(shape[:2], np.uint8)
+    sides = (extent, max(extent * random.uniform(0.4, 1.0), 1.0))
+    centre, degrees = (float(place[1]), float(place[0])), random.uniform(0, 180)
+    if random.random() < 0.5:
+        cv2.ellipse(cover, (centre, sides, degrees), 255, -1, cv2.LINE_AA)
+    else:
+        corners = cv2.boxPoints((centre, sides, degrees))
+        cv2.fillPoly(cover, [np.rint(corners * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    return cover.astype(np.float32) / 255
+
+
+def _distance(shape: Sequence[int], place: tuple[int, int], radius: float) -> Plane:
+    """Return the distance of each pixel from a place, in units of `radius`."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray(np.hypot(rows - place[0], columns - place[1]) / max(radius, 0.5), np.float32)
+
+
+def _smooth_noise(shape: Sequence[int], scale: float, random: np.random.Generator) -> Plane:
+    """Return Gaussian noise, blurred with a sigma of `scale` pixels, of mean 0 and standard deviation 1."""
+    coarse = (max(round(shape[1] / scale), 2), max(round(shape[0] / scale), 2))
+    coarse_noise = random.standard_normal(coarse[::-1]).astype(np.float32)
+    noise = cv2.resize(coarse_noise, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-6), np.float32)
+
+
+def _soft(level: Plane) -> Plane:
+    """Return the part of a level above 0, as a cover with an edge about one pixel soft."""
+    return np.asarray(cv2.GaussianBlur((level > 0).astype(np.float32), (3, 3), 0.6), np.float32)

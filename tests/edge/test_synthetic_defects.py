@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_edge.synthetic_defects import KINDS, draw_defect, draw_defects, find_product
+
+
+def part(seed: int = 0) -> np.ndarray:
+    """A grained disc on a white background, 128 x 128."""
+    rng = np.random.default_rng(seed)
+    image = np.full((128, 128, 3), 250, np.uint8)
+    disc = np.zeros((128, 128), np.uint8)
+    cv2.circle(disc, (64, 64), 40, 1, -1)
+    image[disc > 0] = rng.integers(60, 120, (int(disc.sum()), 3), dtype=np.uint8)
+    return image
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0.05, 0.15])
+def test_a_defect_has_its_size_and_lies_on_the_product(kind, size):
+    image = part()
+    for seed in range(20):
+        drawn = draw_defect(image, kind, size, np.random.default_rng(seed))
+        assert (drawn.image.dtype, drawn.image.shape) == (np.uint8, image.shape)
+        rows, columns = np.nonzero(drawn.mask)
+        assert len(rows), "a defect changes something"
+        extent = max(np.ptp(rows), np.ptp(columns)) + 1
+        assert extent <= 2.5 * size * 128 + 2
+        assert np.hypot(rows.mean() - 64, columns.mean() - 64) < 40 + size * 128
+        np.testing.assert_array_equal(drawn.mask, np.any(drawn.image != image, axis=2))
+        assert np.abs(drawn.image[drawn.mask].astype(int) - image[drawn.mask]).mean() >= 4
+
+
+def test_the_same_seed_draws_the_same_defects():
+    images = [part(0), part(1)]
+    first, second = draw_defects(images, (0.1,), 3, seed=5), draw_defects(images, (0.1,), 3, seed=5)
+    assert len(first) == 3 * len(KINDS)
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, second, strict=True))
+    other = draw_defects(images, (0.1,), 3, seed=6)
+    assert not any(np.array_equal(one.image, two.image) for one, two in zip(first, other, strict=True))
+
+
+def test_a_picture_filled_by_the_product_has_no_background():
+    product, background = find_product(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    assert product.all()
+    assert background is None
+    product, background = find_product(part())
+    assert background.tolist() == [250, 250, 250]
+    assert product.mean() == pytest.approx(np.pi * 40**2 / 128**2, rel=0.1)
+
+
+def test_a_black_picture_of_few_pixels_does_no_harm():
+    for kind in KINDS:
+        drawn = draw_defect(np.zeros((32, 40, 3), np.uint8), kind, 0.03, np.random.default_rng(0))
+        assert drawn.image.shape == (32, 40, 3)
