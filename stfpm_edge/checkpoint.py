@@ -51,7 +51,8 @@ class Checkpoint:
     @property
     def head(self) -> Head:
         """Return the head that the spec and the stored tensors describe."""
-        return Head(self.spec.top_share, self.spec.score_scale, self.spec.min_area, self.place_scale)
+        spec = self.spec
+        return Head(spec.top_share, spec.score_scale, spec.min_area, spec.blur, self.place_scale)
 
     def model(self) -> Stfpm:
         """Return the detector, in evaluation mode."""

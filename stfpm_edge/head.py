@@ -55,7 +55,7 @@ class HeadChoice:
 
 
 CHOICES = tuple(
-    HeadChoice(top_share, floor) for floor in (None, 0.9, 0.5, 0.0) for top_share in (0.01, 0.001, None)
+    HeadChoice(top_share, floor) for floor in (0.9, 0.5, 0.0) for top_share in (0.01, 0.001, None)
 )  # fmt: skip
 """The heads of the recipe `plus`. The order matters where two are alike: the simpler one stands first."""
 
@@ -92,7 +92,7 @@ def choose_head(
         choices = [choice for choice in choices if choice.top_share is None]
     train, validation = (some(images) for images in (train, validation))
     mean = _mean_map(model, train)
-    heads = [replace(_head(choice, mean), min_area=min_area) for choice in choices]
+    heads = [replace(_head(choice, mean), blur=model.head.blur, min_area=min_area) for choice in choices]
     pictures = np.stack([defect.image for defect in draw_defects(validation, SIZES, EACH, seed)])
     total = len(validation) + len(pictures)
     good_scores = _scores(model, heads, validation, lambda done: report(done, total))

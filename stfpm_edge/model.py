@@ -55,14 +55,31 @@ def hard_loss(distances: Sequence[Tensor], weights: Sequence[float], share: floa
     return torch.stack(means).sum()
 
 
-def anomaly_map(distances: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """Compute equation 4: the product of the blocks' maps, bilinearly upsampled: [N, height, width], at least 0."""
+def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: float = 0.0) -> Tensor:
+    """Compute equation 4: the product of the blocks' maps, bilinearly upsampled: [N, height, width], at least 0.
+
+    Each block's map is blurred after its upsampling, see `blur_matrix`; the paper does not blur.
+    """
     result = None
     for distance in distances:
         upsampled = F.interpolate(distance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
+        if blur:
+            sigma = blur * max(height, width)
+            rows, columns = (blur_matrix(side, sigma).to(upsampled.device) for side in (height, width))
+            upsampled = rows @ upsampled @ columns.T
         result = upsampled if result is None else result * upsampled
     assert result is not None, "a pyramid has at least one block"
     return result.squeeze(1)
+
+
+def blur_matrix(side: int, sigma: float) -> Tensor:
+    """Return the matrix [side, side] that blurs a column by a Gaussian of `sigma` pixels, float32.
+
+    At the border the weights that lie outside are left out, and the others sum to 1.
+    """
+    places = torch.arange(side, dtype=torch.float64)
+    weights = torch.exp(-0.5 * ((places[:, None] - places[None]) / sigma) ** 2)
+    return (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32)
 
 
 CELL = 4
@@ -79,6 +96,8 @@ class Head:
     """The score is multiplied by it."""
     min_area: int = 1
     """The score is the highest level that a connected region of so many pixels reaches; the maximum for 1."""
+    blur: float = 0.0
+    """Standard deviation of the Gaussian that blurs each block's map, as a share of the map's long side."""
     place_scale: Tensor | None = None
     """What is usual at each place, float32 [H, W], above 0: the map is divided by it. None: 1 everywhere."""
 
@@ -126,7 +145,7 @@ class Stfpm(nn.Module):
         x = normalise_images(images, self.channel_order)
         pairs = zip(self.teacher(x), self.student(x), strict=True)
         distances = [distance(unit(t), unit(s)) for t, s in pairs]
-        return anomaly_map(distances, images.shape[1], images.shape[2])
+        return anomaly_map(distances, images.shape[1], images.shape[2], self.head.blur)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return anomaly maps float32 [N, H, W] and scores float32 [N] of frames uint8 [N, H, W, 3]."""

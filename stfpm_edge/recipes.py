@@ -30,6 +30,8 @@ class Recipe:
     """The weight, in the loss of a block, of the mean over the positions with the largest distances."""
     hard_share: float = 0.01
     """The share of a block's positions that count as hard, 0 to 1 (after EfficientAD, Batzner et al. 2024)."""
+    blur: float = 0.0
+    """The blur of the map, see `stfpm_edge.model.Head`."""
     selects_epoch: bool = False
     """Keep the epoch with the lowest validation error, measured on images set aside for that; else the last."""
     selects_head: bool = False
@@ -71,7 +73,8 @@ PAPER = Recipe("paper", epochs=100, batch_size=32, lr=0.4, schedule="constant", 
 OFFICIAL = Recipe("official", epochs=200, batch_size=32, lr=0.4, schedule="constant", selects_epoch=True)
 """The protocol of the authors' repository: the paper's with 200 epochs."""
 PLUS = Recipe(
-    "plus", epochs=30, batch_size=8, lr=0.4, schedule="one-cycle", least_steps=600, hard_weight=1.0, selects_head=True
+    "plus", epochs=30, batch_size=8, lr=0.4, schedule="one-cycle", least_steps=600, hard_weight=1.0,
+    blur=1 / 128, selects_head=True
 )  # fmt: skip
 """Found by ablation on four products, see `benchmarks/results/recipes.json`."""
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PLUS, OFFICIAL)}

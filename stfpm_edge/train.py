@@ -106,6 +106,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
         top_share=head.top_share,
         score_scale=head.score_scale,
         min_area=head.min_area,
+        blur=head.blur,
         training=_provenance(options, paths, split, progress) | {"data": found.provenance()} | chosen,
     )
     names = [str(paths[i]) for i in used]
@@ -132,10 +133,11 @@ def _head(
     teacher: Pyramid, student: Pyramid, images: Image, split: Split, options: TrainOptions, reporter: Reporter
 ) -> tuple[Head, dict[str, object]]:
     """Return the head, chosen for the product where the recipe says so, and what the provenance keeps of it."""
+    start = Head(min_area=options.min_area, blur=options.recipe.blur)
     if not options.recipe.selects_head:
-        return Head(min_area=options.min_area), {}
+        return start, {}
     head, measured = choose_head(
-        Stfpm(teacher, student), images[split.train], images[split.validation or split.train], options.seed,
+        Stfpm(teacher, student, head=start), images[split.train], images[split.validation or split.train], options.seed,
         lambda done, total: reporter.step("head", done, total, "images"), min_area=options.min_area,
     )  # fmt: skip
     reporter.say(f"score: {measured['chosen']}")
@@ -244,5 +246,5 @@ def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[st
     return identity
 
 
-MAY_CHANGE = ("name", "epochs", "least_steps", "selects_head")
+MAY_CHANGE = ("name", "epochs", "least_steps", "selects_head", "blur")
 """Parts of a recipe that may differ when a training is continued; `epochs` only at a constant learning rate."""

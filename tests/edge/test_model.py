@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD, Stfpm, anomaly_map, distance, loss, normalise_images, unit
+from stfpm_edge.model import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Stfpm,
+    anomaly_map,
+    blur_matrix,
+    distance,
+    loss,
+    normalise_images,
+    unit,
+)  # fmt: skip
 
 
 def test_the_map_is_exactly_zero_where_the_student_is_the_teacher(tiny):
@@ -59,3 +69,14 @@ def test_a_golden_vector(tiny):
     assert scores.item() == pytest.approx(maps.max().item())
     assert scores.item() == pytest.approx(0.258385, rel=1e-3)
     assert maps[0, 10, 50].item() == pytest.approx(0.250413, rel=1e-3)
+
+
+def test_a_blur_keeps_the_mean_and_spreads_a_peak():
+    matrix = blur_matrix(9, 1.5)
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(9))
+    peak = torch.zeros(1, 16, 16)
+    peak[0, 8, 8] = 1.0
+    sharp, blurred = anomaly_map([peak], 64, 64), anomaly_map([peak], 64, 64, blur=3 / 64)
+    assert blurred.max() < 0.6 * sharp.max()
+    assert blurred.sum().item() == pytest.approx(sharp.sum().item(), rel=1e-3)
+    assert blurred[0].argmax() == sharp[0].argmax()

@@ -65,7 +65,8 @@ def test_the_graph_computes_what_pytorch_computes(backbone, blocks, height, widt
 def test_the_graph_has_the_head_of_the_checkpoint(height, width, blocks):
     place = torch.rand(height, width, generator=torch.Generator().manual_seed(0)) + 0.5
     checkpoint = dataclasses.replace(
-        make_checkpoint("resnet18", blocks, height, width, top_share=0.05, score_scale=1.7), place_scale=place
+        make_checkpoint("resnet18", blocks, height, width, top_share=0.05, score_scale=1.7, blur=0.05),
+        place_scale=place,
     )
     images = make_images(3, height, width, seed=7)
     maps, scores = run(checkpoint, images)
@@ -74,6 +75,8 @@ def test_the_graph_has_the_head_of_the_checkpoint(height, width, blocks):
     np.testing.assert_allclose(maps, plain / place.numpy(), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(maps, expected_maps, atol=2e-6)
     np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
+    sharp, _ = run(dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, blur=0.0)), images)
+    assert np.abs(sharp - maps).max() > 0.01
     assert not np.allclose(scores, maps.max(axis=(1, 2)), rtol=0.01)  # else the score would be the maximum all the same
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from stfpm_edge.model import CELL, Head, top_count
+from stfpm_edge.model import CELL, Head, blur_matrix, top_count
 from stfpm_export.target import Target
 from stfpm_runtime.artifact.spec import Spec
 
@@ -120,10 +121,17 @@ class HeadWriter:
         """Write a block's map in the input's size, [N, H, W], by two constant matrices."""
         name = f"head/block{block}"
         rows, columns = self.sides(block)
-        tall = self.builder.constant(f"{name}/rows", 0.5 * upsampling_matrix(self.spec.height, rows))
-        wide = self.builder.constant(f"{name}/columns", upsampling_matrix(self.spec.width, columns).T)
+        tall = self.builder.constant(f"{name}/rows", 0.5 * self._smooth(upsampling_matrix(self.spec.height, rows)))
+        wide = self.builder.constant(f"{name}/columns", self._smooth(upsampling_matrix(self.spec.width, columns)).T)
         upsampled = self.builder.node("MatMul", [tall, distance], f"{name}/tall")
         return self.builder.node("MatMul", [upsampled, wide], output)
+
+    def _smooth(self, upsampling: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return an upsampling matrix [side, cells] that blurs as well."""
+        if not self.head.blur:
+            return upsampling
+        sigma = self.head.blur * max(self.spec.height, self.spec.width)
+        return np.asarray(blur_matrix(len(upsampling), sigma).numpy() @ upsampling, np.float32)
 
     def sides(self, block: int) -> tuple[int, int]:
         """Return (height, width) of block b's maps: conv1, max-pooling and all blocks but conv2_x halve, rounded up."""

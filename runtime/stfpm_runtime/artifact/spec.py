@@ -54,6 +54,8 @@ class Spec:
     """Number of frames that the graph takes at a time; None is any number."""
     recipe: str = "paper"
     """The recipe that it was trained by, see `stfpm_edge.recipes`."""
+    blur: float = 0.0
+    """Standard deviation of the Gaussian that blurs each block's map, as a share of the map's long side."""
     top_share: float | None = None
     """The score is the mean of the map's highest values, this share of them; None: its maximum, as in the paper.
 
@@ -97,6 +99,7 @@ class Spec:
             self.top_share is None or (_is_finite(self.top_share) and 0 < self.top_share <= 1),
             "top_share", self.top_share, "above 0 and up to 1, or null",
         )  # fmt: skip
+        _expect(_is_finite(self.blur) and 0 <= self.blur < 1, "blur", self.blur, "0 to below 1")
         _expect(_is_integer(self.min_area) and self.min_area >= 1, "min_area", self.min_area, "1 pixel or more")
         _expect(_is_finite(self.score_scale) and self.score_scale > 0, "score_scale", self.score_scale, "above 0")
         if self.threshold is not None:
