@@ -37,7 +37,7 @@ class DemoOptions:
     """Good pictures to draw for training, those held out for the threshold included."""
     test_images: int = 20
     """Good pictures to test on; of each kind of defect, half as many."""
-    epochs: int = 18
+    epochs: int = 24
     """The number of epochs of the student's training."""
     size: int = 256
     """The side that the pictures are resized to, in pixels."""
@@ -66,7 +66,16 @@ def plan(options: DemoOptions) -> list[Step]:
     checkpoint, model = str(output / f"{PART}.safetensors"), str(output / f"{PART}.onnx")
     draw = (data, "--seed", seed, "--train", str(options.train_images), "--test", str(options.test_images))
     train = (data, "-o", checkpoint, "--teacher", "procedural", "--size", str(options.size), "--seed", seed)
-    short = ("--epochs", str(options.epochs), "--batch-size", "2", "--false-alarm-rate", "0.05")
+    short = (
+        "--epochs",
+        str(options.epochs),
+        "--batch-size",
+        "2",
+        "--val-fraction",
+        "0.4",
+        "--false-alarm-rate",
+        "0.05",
+    )
     overlays = ("--save", str(output / "overlays"), "--json", str(output / "verdicts.jsonl"))
     return [
         Step("draw pictures of a part", "examples.gears.parts", draw),
