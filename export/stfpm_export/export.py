@@ -180,6 +180,10 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         for images in (checkpoint.train_images, checkpoint.held_out_images)
     )
     is_complete = spec.false_alarm_rate is not None and len(held_out) == len(spec.held_out_scores) > 0
+    if spec.min_area > 1:  # the same part of the picture
+        min_area = max(round(spec.min_area * height * width / (spec.height * spec.width)), 1)
+        report(f"the smallest area of a defect becomes {min_area} pixels of the {width}x{height} map")
+        spec = dataclasses.replace(spec, min_area=min_area)
     spec = dataclasses.replace(
         spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None, held_out_scores=()
     )
