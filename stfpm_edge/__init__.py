@@ -1,7 +1,8 @@
 """The method in PyTorch: teacher and student, loss, anomaly map, data, training."""
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .model import Pyramid, Stfpm
+from .model import Stfpm
+from .networks import Pyramid
 from .options import TrainOptions
 from .teacher import load_teacher
 from .torch_engine import TorchEngine

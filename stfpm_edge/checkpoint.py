@@ -28,7 +28,8 @@ from stfpm_runtime.errors import ArtifactError, OptionError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .model import Head, Pyramid, Stfpm
+from .model import Head, Stfpm
+from .networks import Pyramid
 from .teacher import fingerprint, load_weights
 
 PLACE_SCALE = "head.place_scale"
@@ -81,12 +82,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if METADATA_KEY not in metadata:
         raise ArtifactError(f"{path}: a .safetensors file, but not one of ours; expected one that stfpm-train wrote")
     spec = Spec.from_json(metadata[METADATA_KEY], str(path))
-    pyramids = []
-    for name in ("teacher", "student"):
-        pyramid = Pyramid(spec.backbone, spec.blocks)
+    teacher = Pyramid(spec.backbone, spec.blocks)
+    student = Pyramid(spec.backbone, spec.blocks, teacher)
+    for name, pyramid in (("teacher", teacher), ("student", student)):
         load_weights(pyramid, strip_prefix(tensors, f"{name}."), f"{path} ({name})")
-        pyramids.append(pyramid.eval().requires_grad_(False))
-    teacher, student = pyramids
+        pyramid.eval().requires_grad_(False)
     if fingerprint(teacher) != spec.teacher_sha256:
         raise ArtifactError(
             f"{path}: its teacher has SHA-256 {fingerprint(teacher)[:12]}..., its metadata names "

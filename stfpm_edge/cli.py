@@ -16,7 +16,7 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 
 from .checkpoint import resume_path
-from .model import BACKBONES
+from .networks import BACKBONES, default_blocks
 from .options import TrainOptions, parse_size
 from .recipes import RECIPES
 from .train import train_student
@@ -117,8 +117,10 @@ def _parser() -> argparse.ArgumentParser:
         help="write the checkpoint to this .safetensors file")  # fmt: skip
     add("--teacher", default="imagenet", metavar="imagenet|procedural|PATH",
         help="ImageNet weights (downloaded once), the built-in teacher, or a .safetensors or .pth file")  # fmt: skip
-    add("--backbone", default="resnet18", choices=BACKBONES, help="the architecture of the teacher and the student")
-    add("--blocks", default="2,3,4", metavar="B,...", help="compare these blocks, 2 to 5: 2 is conv2_x, 5 is conv5_x")
+    add("--backbone", default="resnet18", choices=BACKBONES,
+        help="the architecture of the teacher and the student (docs/networks.md)")  # fmt: skip
+    add("--blocks", metavar="B,...", default=argparse.SUPPRESS,
+        help="compare these blocks; 2 is conv2_x, 5 is conv5_x (default: 2,3,4, or 3,4 where 2 is shared)")  # fmt: skip
     add("--block-weights", metavar="W,...", help="the weight of each block in the loss (default: 1 for each)",
         default=argparse.SUPPRESS)  # fmt: skip
     add("--size", default="256", metavar="SIDE|WxH", help="resize the images to this size in pixels")
@@ -159,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 def _options(arguments: argparse.Namespace) -> TrainOptions:
     values = vars(arguments)
     width, height = parse_size(values.pop("size"))
-    blocks = parse_blocks(values.pop("blocks"))
+    blocks = parse_blocks(values.pop("blocks")) if "blocks" in values else default_blocks(values["backbone"])
     weights = values.pop("block_weights", None)
     changed: dict[str, Any] = {name: values.pop(name) for name in ("epochs", "batch_size", "lr") if name in values}
     if "epochs" in changed:

@@ -14,7 +14,8 @@ from stfpm_runtime.imaging.preprocessing import Image
 from .checkpoint import Progress, load_progress, resume_path, save_progress
 from .data import Split, batches
 from .features import TeacherFeatures
-from .model import Pyramid, distance, hard_loss, loss, normalise_images, unit
+from .model import distance, hard_loss, loss, normalise_images, unit
+from .networks import Pyramid
 from .options import TrainOptions
 from .recipes import Recipe
 
@@ -127,7 +128,7 @@ def _distances(
     student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
 ) -> list[torch.Tensor]:
     """Compute each block's distances [N, h, w] between the teacher's features and the student's."""
-    device = student.conv1.weight.device
+    device = next(student.parameters()).device
     x = normalise_images(torch.from_numpy(images[batch]).to(device))
     if options.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .model import Pyramid, normalise_images, unit
+from .model import normalise_images, unit
+from .networks import Pyramid
 
 MEMORY_SHARE = 0.5
 """The share of free memory that features may take before they go to a file."""

@@ -23,7 +23,8 @@ from stfpm_runtime.imaging.preprocessing import Image
 from .data import Split
 from .epochs import Reporter, fit
 from .features import TeacherFeatures
-from .model import Head, Pyramid, Stfpm
+from .model import Head, Stfpm
+from .networks import Pyramid
 from .options import TrainOptions
 from .threshold import score_images
 

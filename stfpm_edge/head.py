@@ -157,7 +157,7 @@ def _scores(
 
 @torch.inference_mode()
 def _raw_maps(model: Stfpm, images: Image) -> Iterator[Tensor]:
-    device = model.student.conv1.weight.device
+    device = next(model.teacher.parameters()).device
     for start in range(0, len(images), BATCH):
         yield model.raw_maps(torch.from_numpy(images[start : start + BATCH]).to(device)).cpu()
 

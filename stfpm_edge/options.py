@@ -14,7 +14,7 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.preprocessing import check_bits
 
 from .data import MIN_TRAIN, check_fractions
-from .model import check_architecture
+from .networks import check_architecture
 from .recipes import PLUS, Recipe
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stfpm_runtime.errors import ArtifactError, OptionError
 
-from .model import Pyramid, check_architecture
+from .networks import RESNETS, Pyramid, check_architecture, teacher_of
 
 IMAGENET = "imagenet"
 PROCEDURAL = "procedural"
@@ -26,7 +26,7 @@ SHIPPED_BLOCKS = (2, 3, 4)
 
 
 def load_teacher(source: str, backbone: str, blocks: Sequence[int]) -> Pyramid:
-    """Load the frozen teacher, in evaluation mode.
+    """Load the frozen teacher of a backbone, in evaluation mode.
 
     `source` is `imagenet` (torchvision's IMAGENET1K_V1, downloaded once), `procedural` (comes with this package, see
     `scenes`; no download) or the path of a .safetensors or .pth file with torchvision's names, of which only conv1 to
@@ -34,10 +34,11 @@ def load_teacher(source: str, backbone: str, blocks: Sequence[int]) -> Pyramid:
     that cannot be used or a download that fails, OptionError for an unknown backbone or block.
     """
     check_architecture(backbone, blocks)
+    architecture = teacher_of(backbone)
     if source == IMAGENET:
-        weights = _download(backbone)
+        weights = _download(architecture)
     else:
-        weights = _read(_shipped(backbone, blocks) if source == PROCEDURAL else Path(source))
+        weights = _read(_shipped(architecture, blocks) if source == PROCEDURAL else Path(source))
     teacher = Pyramid(backbone, blocks)
     load_weights(teacher, weights, source)
     return teacher.eval().requires_grad_(False)
@@ -125,6 +126,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _download(backbone: str) -> Mapping[str, Tensor]:
+    if backbone not in RESNETS:
+        raise OptionError(
+            f"got teacher {IMAGENET} for {backbone}, which torchvision has no weights of; make one with "
+            f"stfpm-pretrain --backbone {backbone} --distil-from {IMAGENET}, and give it as --teacher FILE"
+        )
     weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
     try:
         return weights.get_state_dict(progress=True, check_hash=True)  # type: ignore[no-any-return]

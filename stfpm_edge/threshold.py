@@ -97,7 +97,7 @@ def _report_outliers(
 @torch.inference_mode()
 def score_images(model: Stfpm, images: Image) -> list[float]:
     """Compute the scores of images uint8 [N, H, W, 3], in their order, on the model's device."""
-    device = model.student.conv1.weight.device
+    device = next(model.teacher.parameters()).device
     scores: list[float] = []
     for start in range(0, len(images), BATCH):
         scores += model(torch.from_numpy(images[start : start + BATCH]).to(device))[1].tolist()

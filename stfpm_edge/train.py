@@ -30,7 +30,8 @@ from .epochs import EVAL_BATCH, Reporter, fit
 from .features import TeacherFeatures
 from .folds import score_by_folds
 from .head import LEAST_FOUND, FoundDefects, choose_head, find_synthetic_defects
-from .model import Head, Pyramid, Stfpm, new_student
+from .model import Head, Stfpm
+from .networks import Pyramid, new_student
 from .options import TrainOptions, check_mixed_precision, pick_device
 from .teacher import fingerprint, load_teacher
 from .threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
@@ -166,7 +167,7 @@ def _first_student(options: TrainOptions, teacher: Pyramid) -> Pyramid:
     Raises ArtifactError for a file that cannot be used, OptionError for one of another teacher or network.
     """
     if options.init_from is None:
-        return new_student(options.backbone, options.blocks, options.seed)
+        return new_student(options.backbone, options.blocks, options.seed, teacher)
     start = load_checkpoint(options.init_from)
     was = {
         "backbone": start.spec.backbone,
@@ -179,6 +180,8 @@ def _first_student(options: TrainOptions, teacher: Pyramid) -> Pyramid:
             f"{options.init_from}: its student cannot be trained on, it differs in {changes}; "
             "use the same teacher, backbone and blocks, or leave --init-from out"
         )
+    if start.student.lower:
+        start.student.lower = (teacher,)
     return start.student.requires_grad_(True)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.model import Pyramid, new_student
+from stfpm_edge.networks import Pyramid, new_student, teacher_of
 from stfpm_edge.teacher import fingerprint
 from stfpm_runtime.artifact.spec import Spec
 
@@ -39,7 +39,8 @@ def make_checkpoint(
     backbone: str = "resnet18", blocks: tuple[int, ...] = (2, 3, 4), height: int = SIZE, width: int = SIZE, **spec
 ) -> Checkpoint:
     """A checkpoint of random weights, its threshold in the middle of its images' scores."""
-    teacher, student = (settle(new_student(backbone, blocks, seed), seed) for seed in (1, 2))
+    teacher = settle(new_student(teacher_of(backbone), blocks, 1), 1)
+    student = settle(new_student(backbone, blocks, 2, teacher), 2)
     fields = {"name": "tiny", "teacher": "random", "teacher_sha256": fingerprint(teacher), "threshold": 0.1}
     images = make_images(4, height, width)
     return Checkpoint(

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from stfpm_edge.checkpoint import Checkpoint, strip_prefix
 from stfpm_edge.data_report import read_good_images
-from stfpm_edge.model import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Pyramid
+from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
+from stfpm_edge.networks import RESNETS, Pyramid
 from stfpm_edge.teacher import fingerprint, load_weights
 from stfpm_edge.threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
 from stfpm_runtime.artifact.spec import Spec
@@ -92,9 +93,9 @@ def _architecture(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[str,
     """Return backbone and blocks. The tensors alone do not tell: timm has antialiased ResNets with the same ones."""
     backbone, layers = hyper_parameters.get("backbone"), hyper_parameters.get("layers")
     architecture = backbone.partition(".")[0] if isinstance(backbone, str) else None  # resnet18.a1_in1k: its weights
-    if architecture not in BACKBONES:
+    if architecture not in RESNETS:
         raise ArtifactError(
-            f"{path}: got a model with backbone {backbone!r}; expected one of {', '.join(BACKBONES)}: train another"
+            f"{path}: got a model with backbone {backbone!r}; expected one of {', '.join(RESNETS)}: train another"
         )
     if not isinstance(layers, (list, tuple)) or not layers or not all(layer in BLOCKS for layer in layers):
         raise ArtifactError(f"{path}: got a model with layers {layers!r}; expected some of {', '.join(BLOCKS)}")

@@ -110,14 +110,16 @@ def _class_folders(folder: Path) -> Labelled:
         paths += members
         labels += [label] * len(members)
 
-    def read(number: int) -> Image:
-        try:
-            return read_image(paths[number])
-        except ImageError as error:
-            raise DataError(f"{error}, or remove it") from None
-
     train = sorted(set(range(len(paths))) - set(held_out))
-    return Labelled(len(found), train, held_out, labels, read)
+    return Labelled(len(found), train, held_out, labels, lambda number: read_picture(paths[number]))
+
+
+def read_picture(path: Path) -> Image:
+    """Read a picture as uint8 [H, W, 3], BGR. Raise DataError where that fails."""
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise DataError(f"{error}, or remove it") from None
 
 
 def _data_set(name: str, root: Path, download: bool) -> Labelled:

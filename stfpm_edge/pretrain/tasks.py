@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stfpm_edge.model import Pyramid
+from stfpm_edge.networks import Pyramid
 
 from .labelled import Labelled
 from .scenes import CONTOURS, TEXTURES, SceneFormulas, Scenes

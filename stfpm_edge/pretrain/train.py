@@ -2,7 +2,8 @@
 
 At every position of every block of a drawn picture the network says which texture and which contour it looks at, and
 the mean colour there: dense answers teach more per picture than one label does, and keep in the features what a defect
-would change. Of a labelled picture it names the class, as the teachers of the paper's Table 4 do.
+would change. Of a labelled picture it names the class, as the teachers of the paper's Table 4 do. Or it learns the
+features of a larger teacher, on any pictures, see `distil`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,14 @@ import torch
 from torch import nn
 
 from stfpm_edge.checkpoint import load_tensors, resume_path, save_tensors, strip_prefix
-from stfpm_edge.model import Pyramid, check_architecture
+from stfpm_edge.networks import TEACHERS, Pyramid, check_architecture
 from stfpm_edge.options import check_seed, pick_device
 from stfpm_edge.teacher import PROCEDURAL, load_teacher
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 from stfpm_runtime.imaging.images import find_images
 
+from .distil import PART_SIDE, SOURCES, DistilPretext, Draw, PartPictures, mixed
 from .labelled import SETS, open_labelled
 from .scenes import SceneFormulas
 from .tasks import LabelPretext, Pretext, PretrainModel, ScenePretext
@@ -60,6 +62,10 @@ class PretrainOptions:
     """The folder of torchvision's data sets."""
     download: bool = False
     """Let torchvision fetch a data set that does not lie there."""
+    distil_from: str = ""
+    """The teacher whose features are learnt, as for `load_teacher`; empty learns from labels."""
+    parts: tuple[Path, ...] = ()
+    """Folders of good pictures, from which half of each batch is cropped when a teacher is distilled."""
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 2), ("side", 64)):
@@ -67,8 +73,16 @@ class PretrainOptions:
                 raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
         check_seed(self.seed)
         check_architecture(self.backbone, self.blocks)
+        if self.backbone not in TEACHERS:
+            raise OptionError(f"got backbone {self.backbone!r} for a teacher; expected one of {', '.join(TEACHERS)}")
         if self.download and self.images not in SETS:
             raise OptionError(f"got --download with --images {self.images}; expected one of {', '.join(SETS)} to fetch")
+        if self.distil_from and self.backbone not in SOURCES:
+            raise OptionError(f"got --distil-from with --backbone {self.backbone}; expected {', '.join(SOURCES)}")
+        if self.parts and not self.distil_from:
+            raise OptionError("got --parts without --distil-from; expected both, labels are not known of parts")
+        if self.parts and self.side > PART_SIDE:
+            raise OptionError(f"got a size of {self.side} with --parts; expected {PART_SIDE} or less")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.002")
         if self.output.suffix != ".safetensors":
@@ -78,14 +92,22 @@ class PretrainOptions:
         """Return what must not change when a pre-training is resumed; strings, for a file's metadata."""
         names = ("backbone", "blocks", "steps", "batch_size", "side", "lr", "seed", "start", "images")
         identity = {name: str(getattr(self, name)) for name in names}
-        if Path(self.start).is_file():
-            identity["start_sha256"] = sha256(Path(self.start))
+        if self.distil_from:
+            identity["distil_from"] = self.distil_from
+        for name in ("start", "distil_from"):
+            if Path(getattr(self, name)).is_file():
+                identity[f"{name}_sha256"] = sha256(Path(getattr(self, name)))
         if Path(self.images).is_dir():
-            found = [
-                f"{path.relative_to(self.images)} {path.stat().st_size}" for path in find_images(Path(self.images))
-            ]
-            identity["images_sha256"] = hashlib.sha256("\n".join(found).encode()).hexdigest()
+            identity["images_sha256"] = _listing_sha256([Path(self.images)])
+        if self.parts:
+            identity["parts_sha256"] = _listing_sha256(self.parts)
         return identity
+
+
+def _listing_sha256(folders: Sequence[Path]) -> str:
+    """Return the SHA-256 over names and sizes of the pictures in these folders."""
+    found = [f"{path.relative_to(folder)} {path.stat().st_size}" for folder in folders for path in find_images(folder)]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lambda step, note: None) -> Pyramid:
@@ -126,7 +148,7 @@ def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lamb
     teacher = model.pyramid.eval().requires_grad_(False)
     about = {**options.identity(), **pretext.reached(model), "made_by": "stfpm-pretrain"}
     # Names alone: this machine's folders mean nothing elsewhere.
-    about |= {name: Path(about[name]).name for name in ("images", "start")}
+    about |= {name: Path(about[name]).name for name in ("images", "start", "distil_from") if name in about}
     write_teacher(teacher, options.output, about)
     unfinished.unlink(missing_ok=True)
     return teacher
@@ -144,9 +166,22 @@ def write_teacher(teacher: Pyramid, path: Path, metadata: dict[str, str]) -> Non
 
 
 def _pretext(options: PretrainOptions, device: torch.device) -> Pretext:
+    side = options.side
+    draw: Draw
+    pretext: Pretext
     if options.images == PROCEDURAL:
-        return ScenePretext(SceneFormulas(options.side, options.seed, device))
-    return LabelPretext(open_labelled(options.images, options.root, options.download), options.side)
+        formulas = SceneFormulas(side, options.seed, device)
+        pretext, draw = ScenePretext(formulas), lambda count, generator: formulas.draw(count, generator).pictures
+    else:
+        labelled = open_labelled(options.images, options.root, options.download)
+        pretext, draw = LabelPretext(labelled, side), lambda count, generator: labelled.draw(count, side, generator)[0]
+    if not options.distil_from:
+        return pretext
+    if options.parts:
+        parts = PartPictures(options.parts)
+        draw = mixed(draw, lambda count, generator: parts.draw(count, side, generator))
+    source = load_teacher(options.distil_from, SOURCES[options.backbone], options.blocks)
+    return DistilPretext(source.to(device, memory_format=torch.channels_last), draw)  # type: ignore[call-overload]
 
 
 def _start(

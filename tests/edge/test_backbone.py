@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stfpm_edge.model import Pyramid, new_student
+from stfpm_edge.networks import Pyramid, new_student
 from stfpm_runtime.errors import OptionError
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stfpm_edge.model import Pyramid
+from stfpm_edge.networks import Pyramid
 from stfpm_edge.teacher import fingerprint, load_teacher
 from stfpm_runtime.errors import ArtifactError
 

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from drawn_parts import SIDE, draw_striped, write_good
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
 from stfpm_edge.data import find_good_images, read_images, split_images
-from stfpm_edge.model import distance, loss, new_student, normalise_images, unit
+from stfpm_edge.model import distance, loss, normalise_images, unit
+from stfpm_edge.networks import new_student
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.recipes import PAPER
 from stfpm_edge.threshold import find_outliers, score_images

@@ -115,7 +115,7 @@ def test_output_that_cannot_be_written_is_found_out_first(make_model, make_categ
 
 def test_checkpoint_is_run_by_pytorch(figures, make_category, tmp_path):
     from stfpm_edge.checkpoint import Checkpoint, save_checkpoint
-    from stfpm_edge.model import Pyramid
+    from stfpm_edge.networks import Pyramid
     from stfpm_edge.teacher import fingerprint
     from stfpm_runtime.artifact.spec import Spec
 

@@ -44,6 +44,11 @@ def run(checkpoint, images):
         ("resnet34", (2, 3), 64, 64),
         ("resnet50", (3, 4), 64, 64),
         ("wide_resnet50_2", (2,), 64, 64),
+        ("resnet18_half", (2, 3, 4), 64, 64),
+        ("resnet18_half_shared", (3, 4, 5), 64, 64),
+        ("resnet18_narrow", (2, 3, 4, 5), 64, 96),
+        ("resnet18_shared", (3, 4), 100, 75),
+        ("resnet18_shared_narrow", (4,), 64, 64),
     ],
 )
 def test_the_graph_computes_what_pytorch_computes(backbone, blocks, height, width):

@@ -51,7 +51,7 @@ def test_two_convolutions_of_one_input_merge(block):
     first = fold_batch_norm(conv, norm)
     second = first._replace(weight=2 * first.weight, bias=first.bias + 1)
     x = torch.randn(1, 3, 16, 16)
-    merged = convolve(x, merge_convolutions(first, second))
+    merged = convolve(x, merge_convolutions([first, second]))
     torch.testing.assert_close(merged, torch.cat([convolve(x, first), convolve(x, second)], dim=1))
 
 

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from scipy.stats import spearmanr
 
 from stfpm_edge.checkpoint import save_checkpoint
+from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
@@ -60,13 +61,36 @@ def test_a_rounded_graph_stays_near_pytorch(tiny, target, precision):
     assert not np.array_equal(maps, expected_maps)  # it is rounded: else nothing was tested
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_onnx_runtime_computes_int8_in_integers(backbone, tmp_path):
-    checkpoint = make_checkpoint(backbone)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("backbone", ["resnet18_half", *SMALL_STUDENTS])
+def test_a_small_network_stays_near_pytorch_too(backbone, precision, target):
+    checkpoint = make_checkpoint(backbone, default_blocks(backbone))
+    images = make_images(4)
+    model = int8(checkpoint, target) if precision == "int8" else build_graph(checkpoint, Float16(), target)
+    maps, _ = run(model, images)
+    expected = checkpoint.model()(torch.from_numpy(images))[0].numpy()
+    np.testing.assert_allclose(maps, expected, atol=(0.01 if precision == "fp16" else 0.1) * expected.max())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sums", "convolutions"),
+    [
+        ("resnet18", 12, 29),
+        ("resnet50", 26, 85),
+        ("resnet18_half", 12, 29),
+        ("resnet18_half_shared", 10, 25),
+        ("resnet18_narrow", 12, 32),
+        ("resnet18_shared", 10, 25),
+        ("resnet18_shared_narrow", 10, 27),
+    ],
+)
+def test_onnx_runtime_computes_int8_in_integers(backbone, sums, convolutions, tmp_path):
+    checkpoint = make_checkpoint(backbone, default_blocks(backbone))
     operators = optimised(int8(checkpoint), tmp_path)
-    units = {"resnet18": 6, "resnet50": 13}[backbone]
     assert "Conv" not in operators
-    assert operators.count("QLinearAdd") == 2 * units  # sums too; and ReLU is a matter of clipping
+    assert operators.count("QLinearConv") == convolutions
+    assert operators.count("QLinearAdd") == sums  # sums too; and ReLU is a matter of clipping
     assert "Relu" not in operators
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.graph.int8 import Int8
 from stfpm_export.graph.precision import Float16, Float32
@@ -100,10 +101,10 @@ def _of_attributes(node, constants):
         yield "a kind of padding"
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "resnet18_half", *SMALL_STUDENTS])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_tensorrt_10_3_parses_every_operator(backbone, precision):
-    checkpoint = make_checkpoint(backbone)
+    checkpoint = make_checkpoint(backbone, default_blocks(backbone))
     assert objections(build_graph(checkpoint, _arithmetic(precision, checkpoint), "tensorrt")) == []
 
 

@@ -3,6 +3,8 @@
     image uint8 [N, H, W, 3] ─ planes [N, 4, H, W] ─ conv1 of both ─┬─ teacher's blocks ─┬─ head ─ anomaly_map
                                                                             └─ student's blocks ─┘            └─ score
 
+A student that shares the teacher's conv2_x branches off behind it; everything before is then the teacher's alone.
+
 Written node by node, from operators that every engine has: nothing in it depends on how an exporter traces PyTorch.
 """
 
@@ -18,7 +20,7 @@ import onnx
 from torch import nn
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.model import Pyramid
+from stfpm_edge.networks import Pyramid
 from stfpm_export.target import Target
 from stfpm_runtime.artifact.spec import METADATA_KEY
 
@@ -67,10 +69,12 @@ class Backbones:
 
     def pyramids(self, checkpoint: Checkpoint) -> list[list[str]]:
         """Write both pyramids; return the features of the chosen blocks, float32: the teacher's, the student's."""
-        both = (checkpoint.teacher, checkpoint.student)
-        stems = self.stems(self.planes(), both, checkpoint.spec.channel_order)
-        names = ("teacher", "student")
-        return [self._pyramid(*each) for each in zip(stems, both, names, strict=True)]
+        teacher, student = checkpoint.teacher, checkpoint.student
+        with_stem = [pyramid for pyramid in (teacher, student) if not pyramid.lower]
+        stems = self.stems(self.planes(), with_stem, checkpoint.spec.channel_order)
+        blocks, features = self._pyramid(stems[0], teacher, "teacher")
+        start = blocks[2] if student.lower else stems[1]
+        return [features, self._pyramid(start, student, "student")[1]]
 
     def planes(self) -> str:
         """Write the frame's three planes, 0 to 255, and a white one, [N, 4, H, W]. See `fold_normalisation`."""
@@ -89,29 +93,41 @@ class Backbones:
         return self.arithmetic.planes(self.builder, planes)
 
     def stems(self, planes: str, pyramids: Sequence[Pyramid], channel_order: str) -> list[str]:
-        """Write conv1 to max-pooling of teacher and student, [N, 64, H/4, W/4] each, as one convolution."""
+        """Write conv1 to max-pooling of one or both pyramids, [N, C_2, H/4, W/4] each, as one convolution."""
         node, builder = self.builder.node, self.builder
         activation = partial(self.arithmetic.activation, builder)
         rectified = partial(self.arithmetic.rectified, builder)
-        both = [fold_normalisation(fold_batch_norm(pyramid.conv1, pyramid.bn1), channel_order) for pyramid in pyramids]
-        merged = merge_convolutions(*both)
+        each = [fold_normalisation(fold_batch_norm(pyramid.conv1, pyramid.bn1), channel_order) for pyramid in pyramids]
+        merged = merge_convolutions(each)
         x = self.arithmetic.convolution(self.builder, planes, merged, "stem/conv1", stride=2, padding=3)
         x = rectified(x, "stem/relu")
         pooled = node("MaxPool", [x], "stem/maxpool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
         pooled = activation(pooled, like=x)
-        sizes = [len(conv.bias) for conv in both]
+        if len(each) == 1:
+            return [pooled]
+        sizes = [len(conv.bias) for conv in each]
         parts = self.builder.split(pooled, ["teacher/stem", "student/stem"], sizes, axis=1)
         return [activation(part, like=x) for part in parts]
 
-    def _pyramid(self, x: str, pyramid: Pyramid, name: str) -> list[str]:
-        """Write one pyramid; return the features of the chosen blocks."""
-        features = []
-        for block in range(2, max(pyramid.blocks) + 1):
+    def _pyramid(self, x: str, pyramid: Pyramid, name: str) -> tuple[dict[int, str], list[str]]:
+        """Write one pyramid; return the result of each block, and the features of the chosen ones in float32."""
+        blocks, features = {}, []
+        for block in pyramid.own_blocks():
             for number, unit in enumerate(pyramid.layer(block)):
                 x = self._residual_unit(x, unit, f"{name}/conv{block}_{number + 1}")
+            blocks[block] = x
             if block in pyramid.blocks:
-                features.append(self.arithmetic.features(self.builder, x))
-        return features
+                compared = x
+                if pyramid.projections:
+                    compared = self._projected(x, pyramid.projections[str(block)], f"{name}/conv{block}")
+                features.append(self.arithmetic.features(self.builder, compared))
+        return blocks, features
+
+    def _projected(self, x: str, projection: nn.Module, name: str) -> str:
+        """Write the 1x1 convolution of a narrow student's features to the teacher's number of channels."""
+        assert isinstance(projection, nn.Sequential), "a projection is a convolution, its batch norm and a ReLU"
+        x = self._convolution(x, projection[0], projection[1], f"{name}/projection")
+        return self.arithmetic.rectified(self.builder, x, f"{name}/relu")
 
     def _residual_unit(self, x: str, unit: nn.Module, name: str) -> str:
         """Write torchvision's BasicBlock (two convolutions) or Bottleneck (three); the last ReLU follows the sum."""

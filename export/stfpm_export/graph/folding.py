@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +57,9 @@ def fold_normalisation(conv: ConvWeights, channel_order: str) -> ConvWeights:
     return ConvWeights(np.concatenate([colours, white], axis=1).astype(np.float32), conv.bias)
 
 
-def merge_convolutions(first: ConvWeights, second: ConvWeights) -> ConvWeights:
-    """Merge two convolutions of the same input into one; its outputs are the first's, then the second's."""
-    return ConvWeights(np.concatenate([first.weight, second.weight]), np.concatenate([first.bias, second.bias]))
+def merge_convolutions(each: Sequence[ConvWeights]) -> ConvWeights:
+    """Merge convolutions of the same input into one; its outputs are the first's, then the second's and so on."""
+    return ConvWeights(np.concatenate([conv.weight for conv in each]), np.concatenate([conv.bias for conv in each]))
 
 
 def upsampling_matrix(size: int, small: int) -> Array:

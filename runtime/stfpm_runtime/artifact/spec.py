@@ -36,7 +36,7 @@ class Spec:
     """Height of the graph's input and of the anomaly map, in pixels."""
     width: int
     backbone: str
-    """`resnet18`, `resnet34`, `resnet50` or `wide_resnet50_2`."""
+    """`resnet18`, `resnet18_half` or another name of `stfpm-train --backbone`."""
     blocks: tuple[int, ...]
     """The pyramid: which of the paper's blocks conv2_x to conv5_x are compared."""
     teacher: str
