@@ -72,11 +72,12 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     if unfinished.exists():
         check_progress(unfinished, identity)
     choice = "epoch" if options.recipe.selects_epoch else "score"
-    by = f"all of them, in {folds} folds," if folds else len(split.calibration)
+    use = f"{len(split.validation)} to choose the {choice}, {len(split.calibration)} to set the threshold"
+    if folds:
+        use = f"which also choose the {choice} and, in {folds} folds, set the threshold"
     reporter.say(
-        f"{options.data}: {len(split.train)} images to train on, {len(split.validation)} to choose the {choice}, {by} "
-        f"to set the threshold; recipe {options.recipe.name}, teacher {Path(options.teacher).name}, "
-        f"{options.backbone}, on {device}"
+        f"{options.data}: {len(split.train)} images to train on, {use}; recipe {options.recipe.name}, "
+        f"teacher {Path(options.teacher).name}, {options.backbone}, on {device}"
     )
     with TeacherFeatures(options.output.parent) as features:
         features.compute(

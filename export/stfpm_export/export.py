@@ -192,7 +192,12 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         place_scale=checkpoint.head.resized(height, width).place_scale,
     )  # fmt: skip
     if not is_complete:
-        report(f"{options.checkpoint}: not all held-out images are stored with it, so at {width}x{height} it has no "
+        why = (
+            "no image was held out"
+            if checkpoint.spec.has_scores_of_folds
+            else "not all held-out images are stored with it"
+        )
+        report(f"{options.checkpoint}: {why}, so at {width}x{height} it has no "
                "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
         return resized
     rate = checkpoint.spec.false_alarm_rate or 0.01

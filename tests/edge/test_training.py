@@ -155,6 +155,7 @@ def test_few_images_train_and_calibrate_all(options):
     assert "folds" in said.stages
     assert spec.has_scores_of_folds
     assert any("is expected, not guaranteed" in line for line in said.said)
+    assert any("10 images to train on, which also choose the score and, in 4 folds" in line for line in said.said)
     assert checkpoint.held_out_images == []
     own = score_images(checkpoint.model(), np.stack(checkpoint.train_images))
     assert np.mean(own) < np.mean(spec.held_out_scores)  # those were scored by students that had not seen them

@@ -99,6 +99,12 @@ def test_scores_by_folds_follow_the_exported_files_own_scale(tmp_path):
     spec = open_engine(tmp_path / "m.onnx").spec
     assert spec.held_out_scores == pytest.approx((0.1, 0.2, 0.3, 0.4), rel=1e-4)
     assert spec.threshold == max(spec.held_out_scores)
+    by_folds = dataclasses.replace(checkpoint.spec, threshold_set_by="cross-conformal prediction in 4 folds")
+    by_folds = dataclasses.replace(checkpoint, spec=by_folds, held_out_images=[])
+    save_checkpoint(by_folds, tmp_path / "m.safetensors")
+    said = []
+    export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "o.onnx", size=(32, 64)), said.append)
+    assert any("no image was held out, so at 64x32 it has no threshold" in line for line in said)
 
 
 def test_scores_of_0_say_nothing_about_the_scale():
