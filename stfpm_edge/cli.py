@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -69,7 +70,7 @@ def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
     return 0
 
 
-UNITS = {"student": "epoch", "pre-training": "step"}
+UNITS = {"student": "epoch", "folds": "fold", "pre-training": "step"}
 """The unit that is counted in each stage that a log shows line by line."""
 
 
@@ -162,7 +163,9 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
     width, height = parse_size(values.pop("size"))
     blocks = parse_blocks(values.pop("blocks")) if "blocks" in values else default_blocks(values["backbone"])
     weights = values.pop("block_weights", None)
-    changed = {name: values.pop(name) for name in ("epochs", "batch_size", "lr") if name in values}
+    changed: dict[str, Any] = {name: values.pop(name) for name in ("epochs", "batch_size", "lr") if name in values}
+    if "epochs" in changed:
+        changed["least_steps"] = 0  # so many epochs were asked for, not more
     recipe = replace(RECIPES[values.pop("recipe")], **changed)
     return TrainOptions(
         **values,

@@ -2,7 +2,10 @@
 
 The images are divided into folds. A further student is trained without each fold, on a shorter schedule, and scores
 the images of the fold that it has not seen (Vovk, Cross-conformal predictors, Annals of Mathematics and Artificial
-Intelligence 74, 2015). The students of the folds saw less than the final one, so their scores are rather too high.
+Intelligence 74, 2015). The students of the folds saw less than the final one, so their scores are rather too high,
+and so is the threshold. Its false-alarm rate holds as far as the final student scores new parts no higher than they do;
+unlike that of split conformal prediction it is not proven. The head is the final student's, and what is usual at each
+place comes from all images.
 """
 
 from __future__ import annotations

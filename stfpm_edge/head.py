@@ -211,12 +211,17 @@ LEAST_FOUND = 0.5
 def find_synthetic_defects(
     model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
 ) -> FoundDefects:
-    """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold."""
+    """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold.
+
+    One that changes no pixel, a piece of a black picture pasted into it, is no defect and does not count.
+    """
     defects = draw_defects(good, SIZES, EACH, seed)
     pictures = np.stack([defect.image for defect in defects])
     scores = _scores(model, [model.head], pictures, lambda done: report(done, len(defects)))[0]
     counts: dict[str, dict[float, tuple[int, int]]] = {kind: dict.fromkeys(SIZES, (0, 0)) for kind in KINDS}
     for defect, score in zip(defects, scores, strict=True):
+        if not defect.mask.any():
+            continue
         found, drawn = counts[defect.kind][defect.size]
         counts[defect.kind][defect.size] = (found + int(score > threshold), drawn + 1)
     return FoundDefects(counts)

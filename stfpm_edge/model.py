@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stfpm_runtime.artifact.map_score import CELL, top_count
 from stfpm_runtime.artifact.min_area import area_scores
 
 from .networks import Pyramid
@@ -82,10 +83,6 @@ def blur_matrix(side: int, sigma: float) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32)
 
 
-CELL = 4
-"""Side in pixels of the squares whose means give the score, where it is not the maximum."""
-
-
 @dataclass(frozen=True)
 class Head:
     """How the map becomes the detector's map and score. The default is the paper's: as it is, and its maximum."""
@@ -120,11 +117,6 @@ class Head:
             return maps.amax(dim=(1, 2)) * self.score_scale
         cells = F.avg_pool2d(maps.unsqueeze(1), CELL, ceil_mode=True, count_include_pad=False).flatten(1)
         return cells.topk(top_count(self.top_share, cells.shape[1]), dim=1).values.mean(dim=1) * self.score_scale
-
-
-def top_count(share: float, cells: int) -> int:
-    """Return how many of the cells a share of them is, at least one."""
-    return max(round(share * cells), 1)
 
 
 class Stfpm(nn.Module):

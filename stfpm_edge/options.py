@@ -70,6 +70,11 @@ class TrainOptions:
             raise OptionError(f"got {self.folds} folds with the recipe {self.recipe.name}; expected the recipe plus")
         if self.min_area < 1:
             raise OptionError(f"got a smallest area of {self.min_area}; expected 1 pixel of the map or more")
+        if self.min_area > self.height * self.width // 4:
+            raise OptionError(
+                f"got a smallest area of {self.min_area} pixels for a map of {self.width}x{self.height}; expected at "
+                "most a quarter of its pixels: no defect would be so large"
+            )
         check_bits(self.bits)
         check_seed(self.seed)
         check_fractions(self.val_fraction, self.train_fraction)

@@ -56,8 +56,8 @@ def draw_defects(
         for size in sizes:
             for number in range(count):
                 key = [seed, KINDS.index(kind), round(size * 1e6), number]
-                index = (number + len(drawn)) % len(images)
-                drawn.append(draw_defect(images[index], kind, size, np.random.default_rng(key)))
+                image = images[len(drawn) % len(images)]
+                drawn.append(draw_defect(image, kind, size, np.random.default_rng(key)))
     return drawn
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.artifact.spec import CROSS_CONFORMAL, Spec
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 from stfpm_runtime.files import check_writable, sha256
 from stfpm_runtime.imaging.preprocessing import RESIZE, Image
@@ -65,17 +65,19 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     if folds:
         split = Split(sorted(split.train + split.validation + split.calibration), [], [])
     student = _first_student(options, teacher).to(device)
+    _check_unseen(options, images, split)
     for network in (teacher, student):
         network.to(memory_format=memory_format(options))
-    identity = _identity(options, images, teacher)
+    identity = _identity(options, images, teacher, split)
     if unfinished.exists():
         check_progress(unfinished, identity)
     choice = "epoch" if options.recipe.selects_epoch else "score"
-    by = f"all of them, in {folds} folds," if folds else len(split.calibration)
+    use = f"{len(split.validation)} to choose the {choice}, {len(split.calibration)} to set the threshold"
+    if folds:
+        use = f"which also choose the {choice} and, in {folds} folds, set the threshold"
     reporter.say(
-        f"{options.data}: {len(split.train)} images to train on, {len(split.validation)} to choose the {choice}, {by} "
-        f"to set the threshold; recipe {options.recipe.name}, teacher {Path(options.teacher).name}, "
-        f"{options.backbone}, on {device}"
+        f"{options.data}: {len(split.train)} images to train on, {use}; recipe {options.recipe.name}, "
+        f"teacher {Path(options.teacher).name}, {options.backbone}, on {device}"
     )
     with TeacherFeatures(options.output.parent) as features:
         features.compute(
@@ -89,7 +91,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
         if folds:
             other = _first_student(options, teacher).to(device).to(memory_format=memory_format(options))
             scores = score_by_folds(teacher, other, features, images, split.train, folds, head, options, reporter)
-            used, method = split.train, f"cross-conformal prediction in {folds} folds"
+            used, method = split.train, f"{CROSS_CONFORMAL} in {folds} folds"
         else:
             scores = score_images(Stfpm(teacher, student, head=head), images[split.calibration])
             used, method = split.calibration, "split conformal prediction"
@@ -111,6 +113,11 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     )
     names = [str(paths[i]) for i in used]
     spec = calibrated(spec, scores, options.false_alarm_rate, reporter.say, names, method)
+    if folds:
+        reporter.say(
+            "the images were scored by students that saw fewer of them, so the threshold is rather too high and its "
+            "false-alarm rate is expected, not guaranteed; more images are better"
+        )
     checkpoint = Checkpoint(
         _with_synthetic_defects(spec, Stfpm(teacher, student, head=head), images[used], options, reporter),
         teacher.cpu(),
@@ -179,6 +186,23 @@ def _first_student(options: TrainOptions, teacher: Pyramid) -> Pyramid:
     return start.student.requires_grad_(True)
 
 
+def _check_unseen(options: TrainOptions, images: Image, split: Split) -> None:
+    """Raise OptionError where the student of `init_from` was trained on images that are to set the threshold.
+
+    It would score them too low. Compared are the training images that its checkpoint holds, where they have this size.
+    """
+    if options.init_from is None:
+        return
+    seen = {image.tobytes() for image in load_checkpoint(options.init_from).train_images}
+    judges = split.calibration or split.train
+    if known := sum(images[i].tobytes() in seen for i in judges):
+        raise OptionError(
+            f"{options.init_from}: its student was trained on {known} or more of the {len(judges)} images that are to "
+            "set the threshold, which would be too low; give pictures that it has not seen, or the same pictures, "
+            "--seed, fractions and --folds as in its training, or leave --init-from out"
+        )
+
+
 def memory_format(options: TrainOptions) -> torch.memory_format:
     """Return the memory order of the networks' tensors."""
     return torch.channels_last if options.channels_last else torch.contiguous_format
@@ -226,20 +250,22 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
         "losses": progress.losses,
         "validation_errors": progress.errors,
         "seconds": round(progress.seconds, 1),
+        "init_from_sha256": options.init_from and sha256(options.init_from),
         "versions": {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
     }
 
 
-def _identity(options: TrainOptions, images: Image, teacher: Pyramid) -> dict[str, object]:
+def _identity(options: TrainOptions, images: Image, teacher: Pyramid, split: Split) -> dict[str, object]:
     """Return what must be equal for a training to be continued; the number of epochs may grow."""
     names = ("backbone", "blocks", "height", "width", "seed", "mixed_precision", "channels_last", "bits",
              "val_fraction", "train_fraction")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
     identity |= {name: value for name, value in asdict(options.recipe).items() if name not in MAY_CHANGE}
     if options.recipe.schedule != "constant":
-        identity["epochs"] = options.recipe.epochs
+        identity["epochs"] = options.recipe.epochs_for(len(split.train))
     identity["blocks"] = list(options.blocks)
     identity |= {"block_weights": list(options.weights), "resize": RESIZE}
+    identity["training_images"] = len(split.train)  # with --folds the student sees those that are held out without it
     identity["images"] = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     identity["teacher"] = fingerprint(teacher)[:16]
     identity["init_from"] = options.init_from and sha256(options.init_from)[:16]

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Any
 
 from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingError
+from stfpm_runtime.files import sha256
 
 from .checkpoint import differences, load_checkpoint, resume_path
 from .data import find_good_images
@@ -18,7 +20,7 @@ from .options import TrainOptions
 from .teacher import fingerprint, load_teacher
 from .train import options_record, product_name, train_student
 
-WITHOUT_EFFECT = ("device", "teacher", "skip_unreadable", "accept_data")
+WITHOUT_EFFECT = ("init_from", "device", "teacher", "skip_unreadable", "accept_data")
 """Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""
 
 
@@ -75,17 +77,22 @@ def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOp
 
 
 def check_done(options: TrainOptions) -> None:
-    """Raise OptionError, naming what differs, unless these options, teacher and pictures made `options.output`."""
+    """Raise OptionError, naming what differs, unless these options, teacher and pictures made `options.output`.
+
+    One whose loss stopped being finite before the last epoch is not done either.
+    """
     spec = load_checkpoint(options.output).spec
     teacher = load_teacher(options.teacher, options.backbone, options.blocks)
     now = _record(options_record(options)) | {
         "name": product_name(options),
+        "init_from_sha256": options.init_from and sha256(options.init_from),
         "teacher_sha256": fingerprint(teacher)[:16],
         "pictures_sha256": files_sha256(find_good_images(options.data))[:16],
     }
     pictures = spec.training.get("data", {}).get("files_sha256", "unknown")
     was = _record(spec.training.get("options", {})) | {
         "name": spec.name,
+        "init_from_sha256": spec.training.get("init_from_sha256"),
         "teacher_sha256": spec.teacher_sha256[:16],
         "pictures_sha256": pictures[:16],
     }
@@ -94,11 +101,19 @@ def check_done(options: TrainOptions) -> None:
             f"{options.output}: was made by a training that differs in {changes}; "
             "delete it to train again, or choose another output"
         )
+    epochs, asked = spec.training["epochs"], options.recipe.epochs_for(spec.training["images"]["train"])
+    if epochs < asked:
+        raise OptionError(
+            f"{options.output}: its training stopped after epoch {epochs} of {asked}, since the loss was not finite; "
+            "delete it and lower the learning rate (--lr)"
+        )
 
 
 def _record(options: Mapping[str, object]) -> dict[str, object]:
-    """Return the options that change a result, as JSON values."""
-    kept: dict[str, object] = json.loads(json.dumps(options))
+    """Return the options that change a result, those of the recipe among them, as JSON values."""
+    kept: dict[str, Any] = json.loads(json.dumps(options))
+    recipe = kept.pop("recipe", {})
+    kept |= {"recipe" if name == "name" else name: value for name, value in recipe.items()}
     return {name: value for name, value in kept.items() if name not in WITHOUT_EFFECT}
 
 

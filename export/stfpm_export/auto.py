@@ -97,7 +97,8 @@ def calibrate(engine: Engine, held_out: Sequence[Image], reference: Reference) -
     elif not held_out:
         good = reference.images[: reference.good]
         own = np.array([float(engine.infer(image[np.newaxis])[1][0]) for image in good])
-        ratio = float(np.median(own / np.maximum(reference.scores[: reference.good], 1e-12)))
+        exact = reference.scores[: reference.good].astype(np.float64)
+        ratio = float(np.median(own[exact > 0] / exact[exact > 0])) if (exact > 0).any() else 1.0
         scores = [ratio * score for score in spec.held_out_scores]
     else:
         return spec

@@ -180,6 +180,10 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         for images in (checkpoint.train_images, checkpoint.held_out_images)
     )
     is_complete = spec.false_alarm_rate is not None and len(held_out) == len(spec.held_out_scores) > 0
+    if spec.min_area > 1:  # the same part of the picture
+        min_area = max(round(spec.min_area * height * width / (spec.height * spec.width)), 1)
+        report(f"the smallest area of a defect becomes {min_area} pixels of the {width}x{height} map")
+        spec = dataclasses.replace(spec, min_area=min_area)
     spec = dataclasses.replace(
         spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None, held_out_scores=()
     )
@@ -188,7 +192,12 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         place_scale=checkpoint.head.resized(height, width).place_scale,
     )  # fmt: skip
     if not is_complete:
-        report(f"{options.checkpoint}: not all held-out images are stored with it, so at {width}x{height} it has no "
+        why = (
+            "no image was held out"
+            if checkpoint.spec.has_scores_of_folds
+            else "not all held-out images are stored with it"
+        )
+        report(f"{options.checkpoint}: {why}, so at {width}x{height} it has no "
                "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
         return resized
     rate = checkpoint.spec.false_alarm_rate or 0.01

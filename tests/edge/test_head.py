@@ -19,6 +19,7 @@ from stfpm_edge.head import (
 from stfpm_edge.model import Head, Stfpm
 from stfpm_edge.synthetic_defects import KINDS
 from stfpm_edge.train import report_found
+from stfpm_runtime.artifact.map_score import map_score
 from stfpm_runtime.errors import ArtifactError
 from tiny_model import make_checkpoint, make_images
 
@@ -46,6 +47,20 @@ def test_scores_by_hand():
     assert Head(top_share=1e-6).scores(maps).item() == 7.5
     scaled = Head(place_scale=torch.full((8, 12), 4.0))
     torch.testing.assert_close(scaled.adjusted(maps), maps / 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (66, 61), (35, 33)])
+@pytest.mark.parametrize(
+    "head", [Head(), Head(0.01), Head(0.5, 1.7), Head(1e-6), Head(None, 3.0), Head(min_area=40)], ids=str
+)
+def test_the_runtime_scores_a_map_as_the_head_does(head, height, width):
+    maps = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
+    spec = replace(
+        make_checkpoint().spec, top_share=head.top_share, score_scale=head.score_scale, min_area=head.min_area
+    )
+    everywhere = np.ones((height, width), np.bool_)
+    for inside in (None, everywhere):
+        assert map_score(maps[0].numpy(), spec, inside) == pytest.approx(head.scores(maps).item(), rel=1e-6)
 
 
 def test_cells_at_the_border_are_the_mean_of_the_pixels_that_they_have():
@@ -132,3 +147,9 @@ def test_the_head_is_kept_in_the_checkpoint(tmp_path):
     save_checkpoint(replace(tiny, place_scale=torch.zeros(64, 64)), tmp_path / "m.safetensors")
     with pytest.raises(ArtifactError, match=r"head.place_scale does not fit its input size or is not positive"):
         load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_a_defect_that_changes_nothing_does_not_count(known):
+    found = find_synthetic_defects(known, np.zeros((2, 64, 64, 3), np.uint8), 1e9, 0, lambda done, total: None)
+    assert all(found.counts["patch"][size] == (0, 0) for size in SIZES)  # black pasted into black
+    assert found.counts["texture"][SIZES[-1]][1] > 0

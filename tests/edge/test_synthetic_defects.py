@@ -33,6 +33,15 @@ def test_a_defect_has_its_size_and_lies_on_the_product(kind, size):
         assert np.abs(drawn.image[drawn.mask].astype(int) - image[drawn.mask]).mean() >= 4
 
 
+@pytest.mark.parametrize("count", [1, 5, 6, 12])
+def test_pictures_are_taken_in_turn(count):
+    """A grey level tells the pictures apart: of an even number, too, each gets defects."""
+    images = np.stack([np.full((32, 32, 3), 10 * number, np.uint8) for number in range(count)])
+    drawn = draw_defects(images, (0.06, 0.12), 6, seed=0)
+    levels = [int(np.median(defect.image)) // 10 for defect in drawn]
+    assert levels == [number % count for number in range(len(drawn))]
+
+
 def test_the_same_seed_draws_the_same_defects():
     images = [part(0), part(1)]
     first, second = draw_defects(images, (0.1,), 3, seed=5), draw_defects(images, (0.1,), 3, seed=5)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from stfpm_edge.checkpoint import load_checkpoint
+from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_edge.cli import main
 from stfpm_edge.options import has_bfloat16
-from tiny_model import make_checkpoint
+from tiny_model import make_checkpoint, make_images
 
 QUICK = ["--teacher", "procedural", "--size", "64", "--epochs", "1", "--batch-size", "4", "--device", "cpu"]
 
@@ -124,3 +125,37 @@ def test_bfloat16_learns_the_same(plant, tmp_path):
     full, half = (load_checkpoint(tmp_path / f"{name}.safetensors").spec.training["losses"] for name in "ab")
     assert half == pytest.approx(full, rel=0.02)
     assert half != full
+
+
+def test_another_first_student_of_the_same_name_is_not_done_already(plant, tmp_path, capsys):
+    first = [str(plant / "bottle"), "-o", str(tmp_path / "b.safetensors"), *QUICK]
+    assert main(first) == 0
+    new = tmp_path / "new"
+    make_pictures(new, seed=9)
+    start = tmp_path / "b.safetensors"
+    command = [str(new), "--seeds", "2", "--init-from", str(start), "-o", str(tmp_path / "n.safetensors"), *QUICK]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("done already") == 2
+    start.unlink()
+    assert main([*first, "--seed", "5"]) == 0
+    capsys.readouterr()
+    assert main(command) == 1
+    assert capsys.readouterr().err.count("differs in init_from_sha256") == 2
+
+
+def test_a_training_that_did_not_reach_its_last_epoch_is_not_done(plant, tmp_path, capsys):
+    command = [str(plant / "bottle"), "--seeds", "2", "-o", str(tmp_path / "b.safetensors"), *QUICK]
+    assert main(command) == 0
+    path = tmp_path / "b.seed0.safetensors"
+    checkpoint = load_checkpoint(path)
+    cut = replace(checkpoint.spec, training=checkpoint.spec.training | {"epochs": 0})
+    save_checkpoint(replace(checkpoint, spec=cut), path)
+    assert main(command) == 1
+    assert "its training stopped after epoch 0 of 1, since the loss was not finite" in capsys.readouterr().err
+
+
+def make_pictures(folder, seed):
+    folder.mkdir()
+    for number, image in enumerate(make_images(10, 72, 80, seed)):
+        cv2.imwrite(str(folder / f"{number}.png"), image)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path
 from stfpm_edge.cli import main
+from stfpm_edge.data import split_images
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.recipes import PAPER, PLUS, Recipe
 from stfpm_edge.threshold import score_images
@@ -152,6 +153,9 @@ def test_few_images_train_and_calibrate_all(options):
     assert spec.false_alarm_rate == pytest.approx(1 / 11)
     assert spec.threshold_set_by == "cross-conformal prediction in 4 folds on 10 held-out images, 10.00% wished"
     assert "folds" in said.stages
+    assert spec.has_scores_of_folds
+    assert any("is expected, not guaranteed" in line for line in said.said)
+    assert any("10 images to train on, which also choose the score and, in 4 folds" in line for line in said.said)
     assert checkpoint.held_out_images == []
     own = score_images(checkpoint.model(), np.stack(checkpoint.train_images))
     assert np.mean(own) < np.mean(spec.held_out_scores)  # those were scored by students that had not seen them
@@ -174,6 +178,47 @@ def test_folds_that_make_no_sense(options):
         replace(options, folds=1)
     with pytest.raises(OptionError, match="got 3 folds with the recipe paper"):
         replace(options, folds=3)
+
+
+def test_the_number_of_folds_does_not_change_when_a_training_is_continued(options):
+    """The student would have seen the images that are then held out."""
+    options = replace(options, recipe=replace(PLUS, epochs=3, batch_size=4, least_steps=0))
+    with pytest.raises(KeyboardInterrupt):
+        train_student(options, Silent(stop_after=1))
+    with pytest.raises(OptionError, match=r"differs in training_images \(was 10, is 8\)"):
+        train_student(replace(options, resume=True, folds=0), Silent())
+
+
+def test_a_kill_in_the_folds_changes_no_score(options, tmp_path):
+    class Killed(Silent):
+        def step(self, stage, done, total, note=""):
+            if stage == "folds" and done == 2:
+                raise KeyboardInterrupt
+
+    options = replace(options, recipe=replace(PLUS, epochs=2, batch_size=4, least_steps=0))
+    whole = train_student(options, Silent())
+    other = replace(options, output=tmp_path / "other.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        train_student(other, Killed())
+    resumed = train_student(replace(other, resume=True), Silent())
+    assert resumed.spec.held_out_scores == whole.spec.held_out_scores
+    assert same(weights(options.output), weights(other.output))
+
+
+def test_a_smallest_area_that_no_defect_has_is_refused(options):
+    with pytest.raises(OptionError, match="smallest area of 257 pixels for a map of 32x32; expected at most a quarter"):
+        replace(options, min_area=257)
+
+
+def test_no_threshold_is_set_by_images_that_the_first_student_has_seen(options, tmp_path):
+    train_student(options, Silent())
+    more = changed(options, init_from=options.output, output=tmp_path / "more.safetensors", epochs=1)
+    seen = set(split_images(10, 0.2, 1.0, 0).train)
+    seed = next(seed for seed in range(1, 100) if set(split_images(10, 0.2, 1.0, seed).calibration) <= seen)
+    with pytest.raises(OptionError, match="was trained on 1 or more of the 1 images that are to set the threshold"):
+        train_student(replace(more, seed=seed), Silent())
+    with pytest.raises(OptionError, match=r"was trained on 8 or more of the 10 images"):
+        train_student(replace(more, recipe=replace(PLUS, epochs=1, batch_size=4)), Silent())
 
 
 def test_a_training_starts_from_an_existing_student(options, tmp_path):

@@ -11,11 +11,14 @@ import torch
 
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_edge.threshold import score_images
+from stfpm_export.auto import calibrate
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
+from stfpm_export.reference import make_reference
 from stfpm_runtime import Spec, open_engine
 from stfpm_runtime.artifact.min_area import area_scores
+from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.errors import OptionError, ParityError
 from tiny_model import make_checkpoint, make_images
 
@@ -96,6 +99,31 @@ def test_scores_by_folds_follow_the_exported_files_own_scale(tmp_path):
     spec = open_engine(tmp_path / "m.onnx").spec
     assert spec.held_out_scores == pytest.approx((0.1, 0.2, 0.3, 0.4), rel=1e-4)
     assert spec.threshold == max(spec.held_out_scores)
+    by_folds = dataclasses.replace(checkpoint.spec, threshold_set_by="cross-conformal prediction in 4 folds")
+    by_folds = dataclasses.replace(checkpoint, spec=by_folds, held_out_images=[])
+    save_checkpoint(by_folds, tmp_path / "m.safetensors")
+    said = []
+    export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "o.onnx", size=(32, 64)), said.append)
+    assert any("no image was held out, so at 64x32 it has no threshold" in line for line in said)
+
+
+def test_scores_of_0_say_nothing_about_the_scale():
+    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4)
+    reference = make_reference(checkpoint, checkpoint.train_images)
+    answer = (np.full((1, 64, 64), 0.3, np.float32), np.full(1, 0.3, np.float32))
+    engine = FakeEngine(checkpoint.spec, lambda images: answer)
+    silent = dataclasses.replace(reference, scores=np.zeros_like(reference.scores))
+    assert calibrate(engine, [], silent) == checkpoint.spec
+    one = dataclasses.replace(reference, scores=np.array([0.1, 0.0, 0.1, 0.1], np.float32))
+    assert calibrate(engine, [], one).threshold == pytest.approx(1.2, rel=1e-6)
+
+
+def test_a_smallest_area_keeps_its_part_of_a_resized_map(tmp_path):
+    save_checkpoint(make_checkpoint(min_area=40), tmp_path / "m.safetensors")
+    said = []
+    export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx", size=(32, 64)), said.append)
+    assert open_engine(tmp_path / "m.onnx").spec.min_area == 20
+    assert any("the smallest area of a defect becomes 20 pixels of the 64x32 map" in line for line in said)
 
 
 def test_a_smallest_area_holds_in_every_engine_and_in_pytorch(tmp_path):

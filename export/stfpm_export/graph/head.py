@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_edge.model import CELL, Head, blur_matrix, top_count
+from stfpm_edge.model import Head, blur_matrix
 from stfpm_export.target import Target
+from stfpm_runtime.artifact.map_score import CELL, top_count
 from stfpm_runtime.artifact.spec import Spec
 
 from .builder import GraphBuilder

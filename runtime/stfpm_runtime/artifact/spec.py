@@ -19,6 +19,9 @@ METADATA_KEY = "stfpm"
 SCHEMA = 3
 """Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`, 3 the recipe and the score."""
 
+CROSS_CONFORMAL = "cross-conformal prediction"
+"""The text `threshold_set_by` begins with it where the images were divided into folds."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -73,7 +76,10 @@ class Spec:
     threshold_set_by: str = ""
     """The origin of the threshold, in words."""
     false_alarm_rate: float | None = None
-    """The guaranteed share of good parts that score above the threshold, 0 to 1; None where the threshold was given."""
+    """The guaranteed share of good parts that score above the threshold, 0 to 1; None where the threshold was given.
+
+    From folds it is the expected share, and no theorem guarantees it.
+    """
     held_out_scores: tuple[float, ...] = ()
     """Scores of the good images that training did not see; thresholds and p-values come from them."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +126,11 @@ class Spec:
         )  # fmt: skip
         for name in ("training", "parity"):
             _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
+
+    @property
+    def has_scores_of_folds(self) -> bool:
+        """Return whether the held-out scores are those of other students, see `stfpm_edge.folds`."""
+        return self.threshold_set_by.startswith(CROSS_CONFORMAL)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -54,6 +54,18 @@ class Cut:
             return merged
         return np.where(_mask(self.polygon, self.image.shape[:2], merged.shape), merged, np.float32(0))
 
+    def inside(self, cells: Sequence[int]) -> npt.NDArray[np.bool_] | None:
+        """Return the cells of the merged map, bool [h, w], that count; None for all of them."""
+        return None if self.polygon is None else _mask(self.polygon, self.image.shape[:2], cells)
+
+    def windows(self, rows: int, columns: int) -> list[tuple[slice, slice]]:
+        """Return where the map of each crop, [rows, columns], lies in the merged one."""
+        if self.tiling is None:
+            return [(slice(0, rows), slice(0, columns))]
+        tops, _ = _shares(self.tiling.tops, self.tiling.side, rows)
+        lefts, _ = _shares(self.tiling.lefts, self.tiling.side, columns)
+        return [(slice(top, top + rows), slice(left, left + columns)) for top in tops for left in lefts]
+
 
 def cut(
     frame: Image,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stfpm_runtime.artifact.map_score import map_score
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.detector import Detector, Timings, Verdict
 from stfpm_runtime.errors import ImageError
 from stfpm_runtime.imaging.preprocessing import Image
@@ -114,7 +116,9 @@ class Inspector:
                 judged.append(self._fault(triggered, region, found, taken_ns))
                 continue
             own = list(itertools.islice(verdicts, len(found.crops)))
-            verdict = apply_threshold(merge(found, own), self._threshold_of(triggered.camera.name, region.name))
+            verdict = apply_threshold(
+                merge(found, own, self._detector.engine.spec), self._threshold_of(triggered.camera.name, region.name)
+            )
             judged.append(JudgedPart(triggered, region, verdict, taken_ns, found.image, len(own)))
         return judged
 
@@ -135,8 +139,12 @@ class Inspector:
         return JudgedPart(triggered, region, verdict, taken_ns, triggered.frame.image)
 
 
-def merge(found: Cut, verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdicts on a region's pictures as one, before its threshold; it is a fault if one of them is."""
+def merge(found: Cut, verdicts: Sequence[Verdict], spec: Spec) -> Verdict:
+    """Return the verdicts on a region's pictures as one, before its threshold; it is a fault if one of them is.
+
+    The score is the highest of the tiles', each taken by the model's head from the tile's part of the blended map. A
+    smallest area is looked for in the whole map: a defect may lie across tiles.
+    """
     timings = Timings(
         sum(verdict.timings.preprocess_ms for verdict in verdicts),
         sum(verdict.timings.infer_ms for verdict in verdicts),
@@ -148,4 +156,7 @@ def merge(found: Cut, verdicts: Sequence[Verdict]) -> Verdict:
     if found.tiling is None and found.polygon is None:
         return verdicts[0]
     anomaly_map = found.merge(maps)
-    return dataclasses.replace(verdicts[0], score=float(anomaly_map.max()), anomaly_map=anomaly_map, timings=timings)
+    inside = found.inside(anomaly_map.shape)
+    windows = found.windows(*maps[0].shape) if spec.min_area == 1 else [(slice(None), slice(None))]
+    score = max(map_score(anomaly_map[at], spec, None if inside is None else inside[at]) for at in windows)
+    return dataclasses.replace(verdicts[0], score=score, anomaly_map=anomaly_map, timings=timings)

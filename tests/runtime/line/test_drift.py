@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,3 +121,15 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
     began, ended = [event.detail for event in journal.events() if event.kind == "drift"]
     assert began.startswith("alarm: left/frame: scores of the last 20 passed parts are unlike the held-out ones")
     assert ended == "over: left/frame: the line stopped"
+
+
+def test_scores_of_other_students_raise_no_alarm(make_spec):
+    drift, said = watch()
+    spec = make_spec(held_out_scores=HELD_OUT, threshold_set_by="cross-conformal prediction in 4 folds on 60 images")
+    drift.use_model(SimpleNamespace(spec=spec))
+    feed(drift, [0.05] * 100)
+    assert drift.found == {}
+    assert said == ["drift is not watched: the model was calibrated by folds and has no scores of its own"]
+    drift.use_model(SimpleNamespace(spec=dataclasses.replace(spec, threshold_set_by="split conformal prediction")))
+    feed(drift, [0.05] * 100)
+    assert drift.found["left", "frame"].alarm

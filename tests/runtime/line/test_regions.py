@@ -23,8 +23,8 @@ SIDE = 32
 def judge(make_spec):
     """Return a function that judges one camera's frames with an engine of 32x32; it returns parts and engine."""
 
-    def judge(frames, *regions, batch=16, answer=None, **options):
-        engine = FakeEngine(make_spec(height=SIDE, width=SIDE), *([answer] if answer else []))
+    def judge(frames, *regions, batch=16, answer=None, head=None, **options):
+        engine = FakeEngine(make_spec(height=SIDE, width=SIDE, **head or {}), *([answer] if answer else []))
         camera = CameraOptions("left", "0", region=regions, **options)
         thresholds = Thresholds([camera], None)
         thresholds.use_model(Detector(engine).threshold)
@@ -107,6 +107,40 @@ def test_map_counts_within_the_polygon_alone(judge):
     assert np.count_nonzero(part.verdict.anomaly_map) == 1
     (part,), _ = judge([frame])
     assert part.verdict.decision == "reject"
+
+
+MEAN = {"top_share": 0.25, "score_scale": 2.0}
+"""A head that gives twice the mean of the highest 16 of the 64 cells."""
+
+
+def test_tiles_are_scored_by_the_models_head_each_and_the_highest_counts(judge):
+    frame = np.zeros((SIDE, 3 * SIDE, 3), np.uint8)
+    frame[0, ::4, 0] = 255  # a pixel in each of 8 cells of each tile
+    (part,), _ = judge([frame], RegionOptions("all", tile=SIDE), head=MEAN)
+    assert part.verdict.score == pytest.approx(2 * 8 / 16 / 16)  # not more because there are three tiles
+    assert part.verdict.decision == "pass"  # the map's maximum is twice the threshold
+    frame[:16, SIDE:, 0] = 255
+    (part,), _ = judge([frame], RegionOptions("all", tile=SIDE), head=MEAN)
+    assert part.verdict.score == pytest.approx(2.0)
+
+
+def test_of_a_polygon_the_head_takes_the_pixels_inside_alone(judge):
+    frame = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    frame[:2, :, 0] = frame[:, 30:, 0] = 102
+    edge = RegionOptions("edge", polygon=((0, 0), (31, 0), (31, 31), (30, 31), (30, 1), (0, 1)))
+    (part,), _ = judge([frame], edge, head=MEAN)
+    assert part.verdict.score == pytest.approx(0.8)  # of 15 cells, though the head asks for 16
+    (part,), _ = judge([frame], edge, head={"min_area": 200})
+    assert part.verdict.score == pytest.approx(0.4)  # 124 pixels are all that there are
+
+
+def test_a_smallest_area_may_lie_across_tiles(judge):
+    frame = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
+    frame[10:12, SIDE - 3 : SIDE + 3, 0] = 255
+    (part,), _ = judge([frame], RegionOptions("all", tile=SIDE), head={"min_area": 12})
+    assert (part.verdict.score, part.verdict.decision) == (1.0, "reject")
+    (part,), _ = judge([frame], RegionOptions("all", tile=SIDE), head={"min_area": 13})
+    assert (part.verdict.score, part.verdict.decision) == (0.0, "pass")
 
 
 def test_cell_that_the_polygon_has_any_share_in_counts(judge):

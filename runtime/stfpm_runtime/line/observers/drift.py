@@ -86,8 +86,14 @@ class DriftWatch(Observer):
         self._due: dict[tuple[str, str], int] = {}
 
     def use_model(self, model: Model) -> None:
-        """Compare with this model's held-out scores from now on; windows of the model before are forgotten."""
-        self.begin(model.spec.held_out_scores)
+        """Compare with this model's held-out scores from now on; windows of the model before are forgotten.
+
+        Scores of other students (calibration by folds) differ from the model's own without any drift: they are not
+        compared, and an event says so.
+        """
+        if model.spec.has_scores_of_folds:
+            self._log_event("drift", "is not watched: the model was calibrated by folds and has no scores of its own")
+        self.begin(() if model.spec.has_scores_of_folds else model.spec.held_out_scores)
 
     def begin(self, held_out: Sequence[float]) -> None:
         """Compare with these held-out scores from now on."""
