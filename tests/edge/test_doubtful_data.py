@@ -156,7 +156,7 @@ def test_sound_pictures_are_trained_on_with_a_table_of_what_was_found(run, tmp_p
         "unreadable, left out none", "cannot be opened, left out none", "other suffixes, left out .txt (1)",
     ]  # fmt: skip
     assert "doubtful" not in error
-    assert "warning" not in error
+    assert "warning" not in error.partition("epoch 1/")[0]  # one about the model may follow its training
     data = load_checkpoint(tmp_path / "m.safetensors").spec.training["data"]
     assert (data["pictures"], data["folders"]) == (16, {".": 12, "monday": 4})
     assert data["sizes"] == {"64x64": 16}
@@ -225,7 +225,7 @@ def test_an_input_of_another_aspect_ratio_gets_a_warning_with_a_size_that_fits(r
     assert "warning: pictures of 60x600 pixels are distorted 80.0 times by an input of 256x32; --size 32x288" in error
     code, error = run(folder, "--size", "32x288")
     assert code == 0
-    assert "warning" not in error
+    assert "warning" not in error.partition("epoch 1/")[0]  # one about the model may follow its training
 
 
 def test_crops_of_many_sizes_are_trained_with_a_warning(run, tmp_path):

@@ -33,6 +33,7 @@ from benchmarks.experiments.paper.runs import (
 from benchmarks.experiments.paper.tables import BLOCK_SETS, plan, render
 from stfpm_edge.data import split_images
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import RECIPES
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError
 from tiny_model import make_images
@@ -309,8 +310,9 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
 def test_training_takes_named_images_alone(root, job, tmp_path):
     from benchmarks.experiments.paper.runs import Silent
 
-    images = sorted((root / "bottle" / "train" / "good").iterdir())[:4]
+    images = sorted((root / "bottle" / "train" / "good").iterdir())[:5]
     options = TrainOptions(
-        root, tmp_path / "m.safetensors", "procedural", height=64, width=64, epochs=1, batch_size=2, accept_data=True
-    )
+        root, tmp_path / "m.safetensors", "procedural", height=64, width=64,
+        recipe=replace(RECIPES["paper"], epochs=1, batch_size=2), accept_data=True,
+    )  # fmt: skip
     assert train_student(options, Silent(), images).spec.training["images"]["train"] == 3

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.experiments.peers import peers, prepare
 from benchmarks.experiments.recorded import BENCHMARKS
 from known_answers import write
-from stfpm_edge.options import TrainOptions
+from stfpm_edge.recipes import PAPER
 
 PEERS = BENCHMARKS / "experiments" / "peers"
 
@@ -23,7 +23,7 @@ def test_every_peer_has_a_name_of_its_own_and_is_measured_in_its_environment(tmp
     found = [peer for group in peers.peers(options.work, options.epochs).values() for peer in group]
     assert len({peer.name for peer in found}) == len(found) == 8
     assert [peer.name for peer in found if peer.evaluated is None] == ["anomalib EfficientAd OpenVINO"]
-    assert {peer.epochs for peer in found if "Stfpm" in peer.name} == {TrainOptions.epochs}
+    assert {peer.epochs for peer in found if "Stfpm" in peer.name} == {PAPER.epochs}
     for peer in found:
         contender = peers.contender_of(peer, options)
         assert contender.command[0] == str(tmp_path / "work" / "anomalib" / "bin" / "python")

@@ -28,20 +28,31 @@ def test_round_trip_keeps_everything(make_spec):
     assert Spec.from_json(spec.to_json(), "model.onnx") == spec
 
 
-def test_keys_of_schema_2_are_these(text):
+NEW_IN_SCHEMA_3 = ("recipe", "blur", "top_share", "score_scale", "min_area")
+
+
+def test_keys_of_schema_3_are_these(text):
     assert sorted(json.loads(text)) == sorted(
         ["schema", "name", "height", "width", "backbone", "blocks", "teacher", "teacher_sha256", "channel_order",
          "bits", "resize", "precision", "target", "batch", "threshold", "threshold_set_by", "false_alarm_rate",
-             "held_out_scores", "training",
-         "parity"]
+         "held_out_scores", "training", "parity", *NEW_IN_SCHEMA_3]
     )  # fmt: skip
-    assert json.loads(text)["schema"] == SCHEMA == 2
+    assert json.loads(text)["schema"] == SCHEMA == 3
 
 
 def test_files_of_schema_1_stay_readable(text):
     older = json.loads(text) | {"schema": 1}
-    del older["bits"]
+    for key in ("bits", *NEW_IN_SCHEMA_3):
+        del older[key]
     assert Spec.from_json(json.dumps(older), "m.onnx").bits is None
+
+
+def test_files_of_schema_2_have_the_papers_head(text):
+    older = json.loads(text) | {"schema": 2}
+    for key in NEW_IN_SCHEMA_3:
+        del older[key]
+    spec = Spec.from_json(json.dumps(older), "m.onnx")
+    assert (spec.recipe, spec.blur, spec.top_share, spec.score_scale, spec.min_area) == ("paper", 0.0, None, 1.0, 1)
 
 
 @pytest.mark.parametrize("bits", [8, 17, 12.0, True, "12"])
@@ -61,8 +72,8 @@ def test_input_shape_is_height_width_channels(make_spec):
 
 
 def test_newer_schema_is_refused_by_name(text):
-    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 3, this stfpm-edge reads up to 2; upgra"):
-        Spec.from_json(damaged(text, schema=3, something_new=1), "m.onnx")
+    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 4, this stfpm-edge reads up to 3; upgra"):
+        Spec.from_json(damaged(text, schema=4, something_new=1), "m.onnx")
 
 
 @pytest.mark.parametrize("schema", [None, "1", 1.5, True])
