@@ -190,19 +190,23 @@ def save_progress(
         save_tensors({name: t.cpu().contiguous() for name, t in tensors.items()}, unfinished, metadata)
 
 
+def load_identity(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what identifies an unfinished training, and its figures. Raise ArtifactError for another file."""
+    metadata = load_metadata(path)
+    try:
+        return json.loads(metadata["identity"]), json.loads(metadata["progress"])
+    except (KeyError, json.JSONDecodeError):
+        raise ArtifactError(f"{path}: not the state of a training; delete it and train from the beginning") from None
+
+
 def check_progress(path: Path, identity: dict[str, object]) -> dict[str, Any]:
     """Return the figures of an unfinished training, without its weights.
 
     Raises OptionError, naming what differs, where the file is of another training, and ArtifactError for another file.
     """
-    metadata = load_metadata(path)
-    try:
-        was, figures = json.loads(metadata["identity"]), json.loads(metadata["progress"])
-    except (KeyError, json.JSONDecodeError):
-        raise ArtifactError(f"{path}: not the state of a training; delete it and train from the beginning") from None
+    was, figures = load_identity(path)
     if changes := differences(was, identity):
         raise OptionError(f"{path}: is of a training that differs in {changes}; use the same options, or delete it")
-    assert isinstance(figures, dict), "save_progress writes it"
     return figures
 
 

@@ -17,7 +17,7 @@ from stfpm_runtime.errors import OptionError
 
 from .checkpoint import resume_path
 from .networks import BACKBONES, default_blocks
-from .options import TrainOptions, parse_size
+from .options import SMALLEST_DEFECT, TrainOptions, parse_size
 from .recipes import RECIPES
 from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
@@ -123,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
         help="compare these blocks; 2 is conv2_x, 5 is conv5_x (default: 2,3,4, or 3,4 where 2 is shared)")  # fmt: skip
     add("--block-weights", metavar="W,...", help="the weight of each block in the loss (default: 1 for each)",
         default=argparse.SUPPRESS)  # fmt: skip
-    add("--size", default="256", metavar="SIDE|WxH", help="resize the images to this size in pixels")
+    add("--size", default="256", metavar="SIDE|WxH|auto",
+        help="resize the images to this size in pixels; auto: choose it from the pictures")  # fmt: skip
+    add("--smallest-defect", type=float, metavar="SHARE", default=argparse.SUPPRESS,
+        help="with --size auto: the smallest defect that matters, as a share of the picture's long side "
+        f"(default: {SMALLEST_DEFECT})")  # fmt: skip
+    add("--budget-ms", type=float, metavar="MS", default=argparse.SUPPRESS,
+        help="with --size auto: the longest time of the network in PyTorch on this machine (default: any)")  # fmt: skip
     add("--recipe", default="plus", choices=tuple(RECIPES),
         help="plus: a short schedule, and a score chosen for the product; paper: the paper's protocol; "
         "official: the same with 200 epochs")  # fmt: skip
@@ -160,7 +166,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
     values = vars(arguments)
-    width, height = parse_size(values.pop("size"))
+    size = values.pop("size")
+    if size == "auto":
+        values.setdefault("smallest_defect", SMALLEST_DEFECT)
+    elif "smallest_defect" in values or "budget_ms" in values:
+        raise OptionError(f"got --smallest-defect or --budget-ms with --size {size}; expected --size auto with them")
+    else:
+        values["width"], values["height"] = parse_size(size)
     blocks = parse_blocks(values.pop("blocks")) if "blocks" in values else default_blocks(values["backbone"])
     weights = values.pop("block_weights", None)
     changed: dict[str, Any] = {name: values.pop(name) for name in ("epochs", "batch_size", "lr") if name in values}
@@ -170,8 +182,6 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
     return TrainOptions(
         **values,
         recipe=recipe,
-        width=width,
-        height=height,
         blocks=blocks,
         block_weights=None if weights is None else parse_numbers("--block-weights", weights),
     )

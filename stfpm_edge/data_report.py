@@ -62,13 +62,15 @@ def read_good_images(
     skip_unreadable: bool = False,
     accept_doubtful: bool = False,
     least: int = MIN_PICTURES,
+    checks_size: bool = True,
 ) -> tuple[Image, list[Path], DataReport]:
     """Read good pictures and inspect them: uint8 [N, height, width, 3], BGR, the paths of those read, and the report.
 
     `bits` is the number of bits that the values of 16-bit pictures use, see `preprocessing.to_bgr8`.
     `paths` names the pictures; None searches `folder` for them. `report` gets the table, warnings and doubts as lines
     for a person. Raises DataError for pictures that cannot be read unless they may be skipped, and for doubtful data
-    unless it is accepted. Fewer pictures than `least` are doubtful.
+    unless it is accepted. Fewer pictures than `least` are doubtful. `checks_size` warns of an input size that does not
+    fit.
     """
     facts: list[Picture] = []
     chosen = find_good_images(folder) if paths is None else list(paths)
@@ -81,7 +83,7 @@ def read_good_images(
     unopened, suffixes = left_out(root) if paths is None else ((), ())
     found = DataReport(root, tuple(facts), unreadable, unopened, suffixes, files_sha256(chosen))
     report(table_text(found))
-    if warning := size_warning(found, height, width):
+    if checks_size and (warning := size_warning(found, height, width)):
         report(f"warning: {warning}")
     doubtful = doubts(found, least)
     for doubt in doubtful:

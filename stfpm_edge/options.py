@@ -17,6 +17,9 @@ from .data import MIN_TRAIN, check_fractions
 from .networks import check_architecture
 from .recipes import PLUS, Recipe
 
+SMALLEST_DEFECT = 0.01
+"""The size of defects that an input size is chosen for, where none is given: a share of the long side."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -32,6 +35,13 @@ class TrainOptions:
     """The loss's alpha_l, one a block; None is 1 for each."""
     height: int = 256
     width: int = 256
+    smallest_defect: float | None = None
+    """Choose height and width so that defects of this size are found, a share of the pictures' long side, 0 to 0.5.
+
+    None: they are as given.
+    """
+    budget_ms: float | None = None
+    """Choose among inputs whose detector takes at most so long in PyTorch on this machine, in milliseconds."""
     recipe: Recipe = PLUS
     seed: int = 0
     val_fraction: float = 0.2
@@ -64,6 +74,14 @@ class TrainOptions:
         for name in ("height", "width"):
             if getattr(self, name) < 32:
                 raise OptionError(f"got a {name} of {getattr(self, name)} pixels; expected 32 or more, say 256")
+        if self.smallest_defect is not None and not 0 < self.smallest_defect <= 0.5:
+            raise OptionError(
+                f"got a smallest defect of {self.smallest_defect:g} of the long side; expected above 0 and up to 0.5"
+            )
+        if self.budget_ms is not None and not (math.isfinite(self.budget_ms) and self.budget_ms > 0):
+            raise OptionError(f"got a budget of {self.budget_ms:g} ms; expected a number above 0, say 50")
+        if self.budget_ms is not None and self.smallest_defect is None:
+            raise OptionError(f"got a budget of {self.budget_ms:g} ms for a fixed input size; expected --size auto")
         if self.folds is not None and (self.folds < 0 or self.folds == 1):
             raise OptionError(f"got {self.folds} folds; expected 0, or 2 or more")
         if self.folds and self.recipe.selects_epoch:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -21,15 +22,17 @@ from .checkpoint import (
     check_progress,
     differences,
     load_checkpoint,
+    load_identity,
     resume_path,
     save_checkpoint,
 )  # fmt: skip
-from .data import Split, split_images
+from .data import Split, read_images, split_images
 from .data_report import read_good_images
 from .epochs import EVAL_BATCH, Reporter, fit
 from .features import TeacherFeatures
 from .folds import score_by_folds
 from .head import LEAST_FOUND, FoundDefects, choose_head, find_synthetic_defects
+from .input_size import choose_size
 from .model import Head, Stfpm
 from .networks import Pyramid, new_student
 from .options import TrainOptions, check_mixed_precision, pick_device
@@ -55,20 +58,30 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     device = pick_device(options.device)
     check_mixed_precision(options, device)
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
+    teacher.to(memory_format=memory_format(options))
+    is_chosen = options.smallest_defect is not None
+    size = load_identity(unfinished)[0].get("size") if is_chosen and unfinished.exists() else None
+    options = _with_size(options, size)
     images, paths, found = read_good_images(
         options.data, options.height, options.width, reporter.say,
         bits=options.bits, paths=images_of,
-        skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data,
+        skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data, checks_size=not is_chosen,
     )  # fmt: skip
     split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
     folds = options.folds_for(sum(map(len, (split.train, split.validation, split.calibration))))
     if folds:
         split = Split(sorted(split.train + split.validation + split.calibration), [], [])
+    if is_chosen and size is None:
+        size = choose_size(teacher, [paths[i] for i in split.train], options, reporter)
+        options = _with_size(options, size)
+        images, _ = read_images(
+            paths, options.height, options.width, bits=options.bits, skip_unreadable=False, report=reporter.say
+        )
     student = _first_student(options, teacher).to(device)
+    student.to(memory_format=memory_format(options))
     _check_unseen(options, images, split)
-    for network in (teacher, student):
-        network.to(memory_format=memory_format(options))
-    identity = _identity(options, images, teacher, split)
+    size_record = {"size": size} if size else {}
+    identity = _identity(options, images, teacher, split) | size_record
     if unfinished.exists():
         check_progress(unfinished, identity)
     choice = "epoch" if options.recipe.selects_epoch else "score"
@@ -109,7 +122,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
         score_scale=head.score_scale,
         min_area=head.min_area,
         blur=head.blur,
-        training=_provenance(options, paths, split, progress) | {"data": found.provenance()} | chosen,
+        training=_provenance(options, paths, split, progress) | {"data": found.provenance()} | size_record | chosen,
     )
     names = [str(paths[i]) for i in used]
     spec = calibrated(spec, scores, options.false_alarm_rate, reporter.say, names, method)
@@ -134,6 +147,11 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
             f"is in {options.output}, lower the learning rate (--lr) for a better one"
         )
     return checkpoint
+
+
+def _with_size(options: TrainOptions, size: Mapping[str, Any] | None) -> TrainOptions:
+    """Return the options with the size that `choose_size` returned, if any."""
+    return replace(options, width=size["width"], height=size["height"]) if size else options
 
 
 def _head(
@@ -258,7 +276,7 @@ def _provenance(options: TrainOptions, paths: Sequence[Path], split: Split, prog
 def _identity(options: TrainOptions, images: Image, teacher: Pyramid, split: Split) -> dict[str, object]:
     """Return what must be equal for a training to be continued; the number of epochs may grow."""
     names = ("backbone", "blocks", "height", "width", "seed", "mixed_precision", "channels_last", "bits",
-             "val_fraction", "train_fraction")  # fmt: skip
+             "val_fraction", "train_fraction", "smallest_defect", "budget_ms")  # fmt: skip
     identity: dict[str, object] = {name: getattr(options, name) for name in names}
     identity |= {name: value for name, value in asdict(options.recipe).items() if name not in MAY_CHANGE}
     if options.recipe.schedule != "constant":

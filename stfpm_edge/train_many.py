@@ -89,6 +89,8 @@ def check_done(options: TrainOptions) -> None:
         "teacher_sha256": fingerprint(teacher)[:16],
         "pictures_sha256": files_sha256(find_good_images(options.data))[:16],
     }
+    if options.smallest_defect is not None:  # the training chose the size itself
+        del now["height"], now["width"]
     pictures = spec.training.get("data", {}).get("files_sha256", "unknown")
     was = _record(spec.training.get("options", {})) | {
         "name": spec.name,
