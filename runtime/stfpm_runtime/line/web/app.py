@@ -121,9 +121,9 @@ class _Guard:
                 self._authorizer.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
             if request.method == "POST":
                 receive = _replay(await _read_body(request), receive)
-        except AuthorizationError as refused:
             if connection := scope.get("state", {}).get("connection"):
-                connection.answering = False  # while it waits, it must not keep others out
+                connection.answering = True
+        except AuthorizationError as refused:
             await asyncio.sleep(refused.delay_s)
             await _error(refused.status, str(refused))(scope, receive, send_with_headers)
         except HTTPException as refused:

@@ -60,7 +60,7 @@ class Connection:
     due_s: float
     """The moment on `time.monotonic()` at which it is closed."""
     answering: bool = False
-    """Whether its request is complete, so that it is not closed to make room for others."""
+    """Whether its request is allowed and complete, so that it is not closed to make room for others."""
 
 
 class Connections:
@@ -93,10 +93,10 @@ class Connections:
         self._open[connection] = None
         return connection
 
-    def expect(self, connection: Connection, timeout_s: float, answering: bool = False) -> None:
-        """Give the connection `timeout_s` seconds for what comes next; `answering`: its request is complete."""
+    def expect(self, connection: Connection, timeout_s: float) -> None:
+        """Give the connection `timeout_s` seconds for what comes next. Until it is answering, it may be closed."""
         if connection in self._open:
-            connection.due_s, connection.answering = time.monotonic() + timeout_s, answering
+            connection.due_s, connection.answering = time.monotonic() + timeout_s, False
             self._open[connection] = self._open.pop(connection)  # the newest change is last
 
     def release(self, connection: Connection) -> None:

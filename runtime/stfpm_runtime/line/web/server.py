@@ -53,9 +53,9 @@ class _Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.connection is None:
             return
-        before = self.cycle, self.cycle and self.cycle.more_body
+        before = self.cycle
         super().data_received(data)
-        if self.cycle and (self.cycle, self.cycle.more_body) != before:
+        if self.cycle is not before:
             self._expect_answer()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own type, which uvicorn narrows
@@ -83,10 +83,10 @@ class _Protocol(H11Protocol):
             self._expect_answer()
 
     def _expect_answer(self) -> None:
-        """Give the request its time. Until its body is complete, it may be closed to make room for others."""
+        """Give the request its time."""
         assert self.connection, "the callers have checked it"
         self.cycle.scope["state"]["connection"] = self.connection  # the request's task has not begun yet
-        self.limits.expect(self.connection, self.answer_s, answering=not self.cycle.more_body)
+        self.limits.expect(self.connection, self.answer_s)
 
 
 class _Server(uvicorn.Server):
