@@ -12,11 +12,11 @@ import torch
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .checkpoint import Progress, load_progress, resume_path, save_progress
-from .data import Split, batches
 from .features import TeacherFeatures
 from .model import distance, hard_loss, loss, normalise_images, unit
 from .networks import Pyramid
 from .options import TrainOptions
+from .pictures.data import Split, batches
 from .recipes import Recipe
 
 EVAL_BATCH = 16
@@ -30,6 +30,16 @@ class Reporter(Protocol):
 
     def step(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` images or epochs of a stage are finished."""
+
+
+class Silent:
+    """A reporter without output, for trainings whose lines would mix with others."""
+
+    def say(self, text: str) -> None:
+        """Report nothing."""
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Report nothing."""
 
 
 def fit(

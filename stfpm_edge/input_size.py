@@ -23,13 +23,13 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
+from .calibration.head import COMMON, auroc, usual_values
+from .calibration.synthetic_defects import KINDS, draw_defects
+from .calibration.threshold import subsample_evenly
 from .epochs import Reporter
-from .head import COMMON, auroc, usual_values
 from .model import Head, Stfpm, anomaly_map, normalise_images, unit
 from .networks import Pyramid, new_student
 from .options import TrainOptions
-from .synthetic_defects import KINDS, draw_defects
-from .threshold import subsample_evenly
 
 SHORT_SIDES = (256, 320, 384, 512)
 """Short sides of the candidates, in pixels."""
@@ -63,7 +63,7 @@ class Candidate:
     pytorch_ms: float
     """Time of the detector in PyTorch for one picture on this machine, in milliseconds."""
     auroc: float | None = None
-    """Of pictures with synthetic defects against good ones; None where the time is above the budget."""
+    """The AUROC of pictures with synthetic defects against good ones; None: the time is over the budget."""
     found: float | None = None
     """The share of the defects whose score is above that of 95% of the good pictures."""
 

@@ -61,13 +61,13 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: floa
 
     Each block's map is blurred after its upsampling, see `blur_matrix`; the paper does not blur.
     """
+    sigma = blur * max(height, width)
+    blurs = [blur_matrix(side, sigma).to(distances[0].device) for side in (height, width)] if blur else []
     result = None
     for distance in distances:
         upsampled = F.interpolate(distance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
-        if blur:
-            sigma = blur * max(height, width)
-            rows, columns = (blur_matrix(side, sigma).to(upsampled.device) for side in (height, width))
-            upsampled = rows @ upsampled @ columns.T
+        if blurs:
+            upsampled = blurs[0] @ upsampled @ blurs[1].T
         result = upsampled if result is None else result * upsampled
     assert result is not None, "a pyramid has at least one block"
     return result.squeeze(1)
@@ -85,7 +85,10 @@ def blur_matrix(side: int, sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """How the map becomes the detector's map and score. The default is the paper's: as it is, and its maximum."""
+    """The last step of the detector: from the product of the blocks' maps to the anomaly map and the image score.
+
+    The defaults are the paper's: the map is the product as it is, and the score is its maximum.
+    """
 
     top_share: float | None = None
     """The score is the mean of this share of the cells, the highest ones; None: the map's maximum."""

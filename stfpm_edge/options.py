@@ -13,8 +13,8 @@ from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.imaging.preprocessing import check_bits
 
-from .data import MIN_TRAIN, check_fractions
 from .networks import check_architecture
+from .pictures.data import MIN_TRAIN, check_fractions
 from .recipes import PLUS, Recipe
 
 SMALLEST_DEFECT = 0.01

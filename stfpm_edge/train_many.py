@@ -13,10 +13,10 @@ from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingErr
 from stfpm_runtime.files import sha256
 
 from .checkpoint import differences, load_checkpoint, resume_path
-from .data import find_good_images
-from .data_report import files_sha256
 from .epochs import Reporter
 from .options import TrainOptions
+from .pictures.data import find_good_images
+from .pictures.data_report import files_sha256
 from .teacher import fingerprint, load_teacher
 from .train import options_record, product_name, train_student
 

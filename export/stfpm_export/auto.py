@@ -92,9 +92,9 @@ def calibrate(engine: Engine, held_out: Sequence[Image], reference: Reference) -
     spec = engine.spec
     if spec.false_alarm_rate is None or not spec.held_out_scores:
         return spec
-    if held_out and len(held_out) == len(spec.held_out_scores):
+    if len(held_out) == len(spec.held_out_scores):
         scores = [float(engine.infer(image[np.newaxis])[1][0]) for image in held_out]
-    elif not held_out:
+    elif spec.folds:
         good = reference.images[: reference.good]
         own = np.array([float(engine.infer(image[np.newaxis])[1][0]) for image in good])
         exact = reference.scores[: reference.good].astype(np.float64)

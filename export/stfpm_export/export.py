@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stfpm_edge.calibration.threshold import calibrated, score_images
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
-from stfpm_edge.data import find_good_images, read_images
-from stfpm_edge.data_report import read_good_images
-from stfpm_edge.threshold import calibrated, score_images
+from stfpm_edge.pictures.data import find_good_images, read_images
+from stfpm_edge.pictures.data_report import read_good_images
 from stfpm_edge.torch_engine import TorchEngine
 from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
@@ -73,7 +73,7 @@ class ExportOptions:
     """A folder of good images that the student was not trained on. For int8, None takes those stored with the
     checkpoint. A model of anomalib's gets its threshold from them; None leaves it without one."""
     accept_data: bool = False
-    """Calibrate also on pictures that look doubtful, see `stfpm_edge.data_report`."""
+    """Calibrate also on pictures that look doubtful, see `stfpm_edge.pictures.data_report`."""
     allow_parity_loss: bool = False
     """Write the file also where parity does not hold; its Spec records that."""
     anomalib: AnomalibOptions | None = None
@@ -192,11 +192,7 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         place_scale=checkpoint.head.resized(height, width).place_scale,
     )  # fmt: skip
     if not is_complete:
-        why = (
-            "no image was held out"
-            if checkpoint.spec.has_scores_of_folds
-            else "not all held-out images are stored with it"
-        )
+        why = "no image was held out" if checkpoint.spec.folds else "not all held-out images are stored with it"
         report(f"{options.checkpoint}: {why}, so at {width}x{height} it has no "
                "threshold; give one to stfpm-inspect with --threshold")  # fmt: skip
         return resized

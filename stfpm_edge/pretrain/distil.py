@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stfpm_edge.data import find_good_images
 from stfpm_edge.model import distance, normalise_images, unit
 from stfpm_edge.networks import HALF, Pyramid
+from stfpm_edge.pictures.data import find_good_images
 from stfpm_runtime.imaging.preprocessing import preprocess
 
 from .labelled import read_picture

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_edge.data import batches, find_good_images, read_images, split_images
+from stfpm_edge.pictures.data import batches, find_good_images, read_images, split_images
 from stfpm_runtime.errors import DataError, OptionError
 
 GREY = np.full((40, 40, 3), 128, np.uint8)

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from drawn_parts import draw_striped
 from stfpm_edge.checkpoint import load_checkpoint
 from stfpm_edge.cli import main
-from stfpm_edge.data import find_good_images
 from stfpm_edge.input_size import Candidate, candidate_sizes, choose_size, halve_large
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.pictures.data import find_good_images
 from stfpm_edge.recipes import PAPER
 from stfpm_edge.teacher import load_teacher
 from stfpm_edge.train import train_student

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_edge.synthetic_defects import KINDS, draw_defect, draw_defects, find_product
+from stfpm_edge.calibration.synthetic_defects import KINDS, draw_defect, draw_defects, find_product
 
 
 def part(seed: int = 0) -> np.ndarray:

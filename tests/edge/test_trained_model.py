@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from drawn_parts import SIDE, draw_striped, write_good
+from stfpm_edge.calibration.threshold import find_outliers, score_images
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
-from stfpm_edge.data import find_good_images, read_images, split_images
 from stfpm_edge.model import distance, loss, normalise_images, unit
 from stfpm_edge.networks import new_student
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.pictures.data import find_good_images, read_images, split_images
 from stfpm_edge.recipes import PAPER
-from stfpm_edge.threshold import find_outliers, score_images
 from stfpm_edge.train import train_student
 from stfpm_eval.metrics import auroc
 from stfpm_export.export import ExportOptions, export_checkpoint
@@ -72,14 +72,14 @@ def validation_error(checkpoint, images):
 
 
 def test_the_weights_of_the_best_epoch_are_the_ones_written(tmp_path):
-    write_good(tmp_path / "parts", 12)
-    chosen = options(tmp_path / "parts", tmp_path / "m.safetensors", epochs=5)
+    write_good(tmp_path / "parts", 24)
+    chosen = options(tmp_path / "parts", tmp_path / "m.safetensors", epochs=7)
 
     class Setback(Listener):
-        """Interrupts after the third epoch, and gives the student random weights, as a training that diverges has."""
+        """Interrupts after the sixth epoch, and gives the student random weights, as a training that diverges has."""
 
         def step(self, stage: str, done: int, total: int, note: str = "") -> None:
-            if stage == "student" and done == 3:
+            if stage == "student" and done == 6:
                 tensors, metadata = load_tensors(resume_path(chosen.output))
                 for name, tensor in new_student("resnet18", (2, 3, 4), 9).state_dict().items():
                     tensors[f"student.{name}"] = tensor
@@ -91,12 +91,12 @@ def test_the_weights_of_the_best_epoch_are_the_ones_written(tmp_path):
     train_student(replace(chosen, resume=True), Listener())
     checkpoint = load_checkpoint(chosen.output)
     errors = checkpoint.spec.training["validation_errors"]
-    assert len(errors) == 5
-    assert checkpoint.spec.training["best_epoch"] == 3
-    assert min(errors) == errors[2] < 0.9 * min(errors[3:])  # else the next line would say nothing
+    assert len(errors) == 7
+    assert checkpoint.spec.training["best_epoch"] == 6
+    assert min(errors) == errors[5] < 0.9 * errors[6]  # else the next line would say nothing
     images, _ = read_images(find_good_images(chosen.data), SIDE, SIDE, skip_unreadable=False, report=print)
     validation = split_images(len(images), 0.2, 1.0, seed=0).validation
-    assert validation_error(checkpoint, images[validation]) == pytest.approx(errors[2], rel=1e-4)
+    assert validation_error(checkpoint, images[validation]) == pytest.approx(errors[5], rel=1e-4)
 
 
 @pytest.mark.parametrize(("held_out", "rate"), [(19, 0.1), (50, 0.05)])

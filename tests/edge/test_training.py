@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path
 from stfpm_edge.cli import main
-from stfpm_edge.data import split_images
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.pictures.data import split_images
 from stfpm_edge.recipes import PAPER, PLUS, Recipe
-from stfpm_edge.threshold import score_images
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 
@@ -153,7 +153,7 @@ def test_few_images_train_and_calibrate_all(options):
     assert spec.false_alarm_rate == pytest.approx(1 / 11)
     assert spec.threshold_set_by == "cross-conformal prediction in 4 folds on 10 held-out images, 10.00% wished"
     assert "folds" in said.stages
-    assert spec.has_scores_of_folds
+    assert spec.folds == 4
     assert any("is expected, not guaranteed" in line for line in said.said)
     assert any("10 images to train on, which also choose the score and, in 4 folds" in line for line in said.said)
     assert checkpoint.held_out_images == []

@@ -31,8 +31,9 @@ from benchmarks.experiments.paper.runs import (
     save_result,
 )
 from benchmarks.experiments.paper.tables import BLOCK_SETS, plan, render
-from stfpm_edge.data import split_images
+from stfpm_edge.epochs import Silent
 from stfpm_edge.options import TrainOptions
+from stfpm_edge.pictures.data import split_images
 from stfpm_edge.recipes import RECIPES
 from stfpm_edge.train import train_student
 from stfpm_runtime.errors import ArtifactError, OptionError, TrainingError
@@ -308,8 +309,6 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
 
 
 def test_training_takes_named_images_alone(root, job, tmp_path):
-    from benchmarks.experiments.paper.runs import Silent
-
     images = sorted((root / "bottle" / "train" / "good").iterdir())[:5]
     options = TrainOptions(
         root, tmp_path / "m.safetensors", "procedural", height=64, width=64,

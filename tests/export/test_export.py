@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
-from stfpm_edge.threshold import score_images
 from stfpm_export.auto import calibrate
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, export_checkpoint
@@ -93,22 +93,19 @@ def test_a_resized_export_keeps_its_head(tmp_path):
 
 def test_scores_by_folds_follow_the_exported_files_own_scale(tmp_path):
     """No image was held out, so the scores of other students stay, but for the rounding of the precision."""
-    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4)
+    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4, folds=4)
     save_checkpoint(dataclasses.replace(checkpoint, held_out_images=[]), tmp_path / "m.safetensors")
     export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "m.onnx"), print)
     spec = open_engine(tmp_path / "m.onnx").spec
     assert spec.held_out_scores == pytest.approx((0.1, 0.2, 0.3, 0.4), rel=1e-4)
     assert spec.threshold == max(spec.held_out_scores)
-    by_folds = dataclasses.replace(checkpoint.spec, threshold_set_by="cross-conformal prediction in 4 folds")
-    by_folds = dataclasses.replace(checkpoint, spec=by_folds, held_out_images=[])
-    save_checkpoint(by_folds, tmp_path / "m.safetensors")
     said = []
     export_checkpoint(ExportOptions(tmp_path / "m.safetensors", tmp_path / "o.onnx", size=(32, 64)), said.append)
     assert any("no image was held out, so at 64x32 it has no threshold" in line for line in said)
 
 
 def test_scores_of_0_say_nothing_about_the_scale():
-    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4)
+    checkpoint = make_checkpoint(false_alarm_rate=0.2, held_out_scores=(0.1, 0.2, 0.3, 0.4), threshold=0.4, folds=4)
     reference = make_reference(checkpoint, checkpoint.train_images)
     answer = (np.full((1, 64, 64), 0.3, np.float32), np.full(1, 0.3, np.float32))
     engine = FakeEngine(checkpoint.spec, lambda images: answer)

@@ -13,7 +13,7 @@ from stfpm_runtime.score import describe_score, format_score, relative_score
 
 RNG = np.random.default_rng(0)
 THRESHOLDS = [1.0, 0.1, 0.1 + 0.2, 1e-300, 5e-324, 1e300, *(10 ** RNG.uniform(-12, 12, 200)).tolist()]
-"""Of all magnitudes."""
+"""Thresholds from very small to very large ones."""
 
 
 def scores_around(threshold: float) -> list[float]:

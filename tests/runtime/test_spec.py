@@ -28,7 +28,7 @@ def test_round_trip_keeps_everything(make_spec):
     assert Spec.from_json(spec.to_json(), "model.onnx") == spec
 
 
-NEW_IN_SCHEMA_3 = ("recipe", "blur", "top_share", "score_scale", "min_area")
+NEW_IN_SCHEMA_3 = ("recipe", "blur", "top_share", "score_scale", "min_area", "folds")
 
 
 def test_keys_of_schema_3_are_these(text):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from stfpm_edge.epochs import Silent
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.recipes import PAPER
 from stfpm_edge.torch_engine import TorchEngine
@@ -74,16 +75,6 @@ class Result:
     seconds: float
     """Of training and evaluation."""
     best_epoch: int
-
-
-class Silent:
-    """A reporter without output: the lines of trainings at the same time would mix."""
-
-    def say(self, text: str) -> None:
-        """Report nothing."""
-
-    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Report nothing."""
 
 
 def run_job(job: Job) -> Result:

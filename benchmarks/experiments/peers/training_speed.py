@@ -28,11 +28,11 @@ from anomalib.engine import Engine
 from lightning.pytorch.callbacks import Callback
 from offline_stfpm import build_stfpm, image_folder
 
-from stfpm_edge.data import find_good_images, read_images
 from stfpm_edge.epochs import EVAL_BATCH, make_optimizer, train_epoch
 from stfpm_edge.features import TeacherFeatures
 from stfpm_edge.networks import Pyramid, new_student
 from stfpm_edge.options import TrainOptions, has_bfloat16
+from stfpm_edge.pictures.data import find_good_images, read_images
 from stfpm_edge.recipes import PAPER
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.preprocessing import Image

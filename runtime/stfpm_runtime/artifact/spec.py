@@ -19,9 +19,6 @@ METADATA_KEY = "stfpm"
 SCHEMA = 3
 """Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`, 3 the recipe and the score."""
 
-CROSS_CONFORMAL = "cross-conformal prediction"
-"""The text `threshold_set_by` begins with it where the images were divided into folds."""
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -82,6 +79,11 @@ class Spec:
     """
     held_out_scores: tuple[float, ...] = ()
     """Scores of the good images that training did not see; thresholds and p-values come from them."""
+    folds: int = 0
+    """The number of further students whose scores of images the held-out scores are; 0: the model's own scores.
+
+    See `stfpm_edge.calibration.folds`.
+    """
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: options, seed, images, versions, epochs, losses."""
     parity: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Spec:
             "top_share", self.top_share, "above 0 and up to 1, or null",
         )  # fmt: skip
         _expect(_is_finite(self.blur) and 0 <= self.blur < 1, "blur", self.blur, "0 to below 1")
+        _expect(_is_integer(self.folds) and self.folds >= 0, "folds", self.folds, "a whole number, 0 or more")
         _expect(_is_integer(self.min_area) and self.min_area >= 1, "min_area", self.min_area, "1 pixel or more")
         _expect(_is_finite(self.score_scale) and self.score_scale > 0, "score_scale", self.score_scale, "above 0")
         if self.threshold is not None:
@@ -126,11 +129,6 @@ class Spec:
         )  # fmt: skip
         for name in ("training", "parity"):
             _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
-
-    @property
-    def has_scores_of_folds(self) -> bool:
-        """Return whether the held-out scores are those of other students, see `stfpm_edge.folds`."""
-        return self.threshold_set_by.startswith(CROSS_CONFORMAL)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -125,11 +125,11 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
 
 def test_scores_of_other_students_raise_no_alarm(make_spec):
     drift, said = watch()
-    spec = make_spec(held_out_scores=HELD_OUT, threshold_set_by="cross-conformal prediction in 4 folds on 60 images")
+    spec = make_spec(held_out_scores=HELD_OUT, folds=4)
     drift.use_model(SimpleNamespace(spec=spec))
     feed(drift, [0.05] * 100)
     assert drift.found == {}
     assert said == ["drift is not watched: the model was calibrated by folds and has no scores of its own"]
-    drift.use_model(SimpleNamespace(spec=dataclasses.replace(spec, threshold_set_by="split conformal prediction")))
+    drift.use_model(SimpleNamespace(spec=dataclasses.replace(spec, folds=0)))
     feed(drift, [0.05] * 100)
     assert drift.found["left", "frame"].alarm

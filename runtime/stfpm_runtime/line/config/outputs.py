@@ -94,7 +94,10 @@ class ModbusOptions(Table):
     handshake: bool = False
     """Whether the PLC acknowledges each verdict before the next is written."""
     relative_score: bool = False
-    """Whether the two registers behind the age get the relative score; a PLC may use them for something else."""
+    """True writes the relative score, a 32-bit float, into the two registers behind the age.
+
+    It is off by default, because the program of an existing PLC may use these registers for something else.
+    """
     heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
     timeout_s: Annotated[float, seconds(0.05)] = 2.0
     max_age_s: Age = 60.0

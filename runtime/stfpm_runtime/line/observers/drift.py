@@ -91,9 +91,9 @@ class DriftWatch(Observer):
         Scores of other students (calibration by folds) differ from the model's own without any drift: they are not
         compared, and an event says so.
         """
-        if model.spec.has_scores_of_folds:
+        if model.spec.folds:
             self._log_event("drift", "is not watched: the model was calibrated by folds and has no scores of its own")
-        self.begin(() if model.spec.has_scores_of_folds else model.spec.held_out_scores)
+        self.begin(() if model.spec.folds else model.spec.held_out_scores)
 
     def begin(self, held_out: Sequence[float]) -> None:
         """Compare with these held-out scores from now on."""

@@ -1,6 +1,6 @@
 """Compare the heads of the recipe `plus` on products with known defects, from checkpoints that were trained by it.
 
-    python -m benchmarks.experiments.heads CHECKPOINT=DATA... --json FILE
+    python -m benchmarks.experiments.accuracy.heads CHECKPOINT=DATA... --json FILE
 
 For each head: the image AUROC, and the share missed at a threshold that 5% of the held-out good images exceed at most.
 `leave_one_out` takes the head with the highest mean AUROC over the other products, and compares it with the head that
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from stfpm_edge.calibration.head import CHOICES, HeadChoice, auroc, score_heads
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
-from stfpm_edge.head import CHOICES, auroc, score_heads
 from stfpm_eval.data import GOOD, read_category
 from stfpm_runtime.artifact.conformal import conformal_threshold
 from stfpm_runtime.cli import run
@@ -32,14 +32,16 @@ from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import preprocess
 from stfpm_runtime.machine import describe_machine
 
+PAPER = HeadChoice(None, None)
+HEADS = (*CHOICES, PAPER)
 RATE = 0.05
-COMMAND = "python -m benchmarks.experiments.heads CHECKPOINT=DATA... --json FILE"
+COMMAND = "python -m benchmarks.experiments.accuracy.heads CHECKPOINT=DATA... --json FILE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.heads", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.accuracy.heads", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("pairs", nargs="+", metavar="CHECKPOINT=DATA", help="a checkpoint, and its product's category")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the figures")
@@ -71,10 +73,10 @@ def measure_heads(checkpoint: Checkpoint, data: Path) -> dict[str, Any]:
     images = np.stack([preprocess(read_image(sample.image), spec.height, spec.width) for sample in samples])
     is_good = np.array([sample.kind == GOOD for sample in samples])
     model, train = checkpoint.model(), np.stack(checkpoint.train_images)
-    tested = score_heads(model, CHOICES, train, images)
-    held_out = score_heads(model, CHOICES, train, np.stack(checkpoint.held_out_images or checkpoint.train_images))
+    tested = score_heads(model, HEADS, train, images)
+    held_out = score_heads(model, HEADS, train, np.stack(checkpoint.held_out_images or checkpoint.train_images))
     heads = {}
-    for choice, scores, own in zip(CHOICES, tested, held_out, strict=True):
+    for choice, scores, own in zip(HEADS, tested, held_out, strict=True):
         threshold = conformal_threshold(own.tolist(), RATE).value
         heads[str(choice)] = {
             "image_auroc": round(auroc(scores[is_good], scores[~is_good]), 4),
@@ -92,12 +94,12 @@ def leave_one_out(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
 def _left_out(products: dict[str, dict[str, Any]], name: str) -> Iterator[tuple[str, object]]:
     others = [one["heads"] for other, one in products.items() if other != name]
     heads = products[name]["heads"]
-    best = max(heads, key=lambda head: fmean(one[head]["image_auroc"] for one in others))
+    best = max(map(str, CHOICES), key=lambda head: fmean(one[head]["image_auroc"] for one in others))
     yield "best_on_the_others", best
     yield "its_image_auroc", heads[best]["image_auroc"]
     yield "chosen_by_synthetic_defects", products[name]["chosen"]
     yield "chosen_image_auroc", heads[products[name]["chosen"]]["image_auroc"]
-    yield "paper_image_auroc", heads["maximum"]["image_auroc"]
+    yield "paper_image_auroc", heads[str(PAPER)]["image_auroc"]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ Plane = npt.NDArray[Any]
 Colour = npt.NDArray[Any]
 """B, G, R, 0 to 255."""
 
+SIZES = (0.03, 0.06, 0.12)
+"""Sizes that heads and models are tried on, as shares of the picture's long side."""
+EACH = 12
+"""The number of defects of each kind and size that they are tried on."""
 LEAST_CONTRAST = 8.0
 """A defect changes the pixels that it covers by so many grey levels on average, or it is drawn again elsewhere."""
 ATTEMPTS = 20

@@ -1,6 +1,6 @@
 """Make an elongated product with small defects: strips of three parts side by side, at most one of them defective.
 
-    python -m benchmarks.experiments.strips DATA FOLDER
+    python -m benchmarks.experiments.accuracy.strips DATA FOLDER
 
 DATA is a category of square pictures with train/good, test and ground_truth; FOLDER gets the same layout. A training
 picture is used once; a good test picture stands in several strips.
@@ -27,7 +27,7 @@ PARTS = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.strips", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.accuracy.strips", description=__doc__)
     parser.add_argument("data", type=Path, help="a category of square pictures")
     parser.add_argument("folder", type=Path, help="the folder to write, which must not exist")
     arguments = parser.parse_args(argv)

@@ -14,21 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stfpm_edge.model import Head, Stfpm
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .model import Head, Stfpm
-from .synthetic_defects import KINDS, draw_defects
-from .threshold import subsample_evenly
+from .synthetic_defects import EACH, SIZES, draw_defects
+from .threshold import BATCH, subsample_evenly
 
-BATCH = 16
 SIGMA = 1 / 32
 """Standard deviation of the Gaussian that smooths what is usual at a place, as a share of the map's long side."""
 MOST_IMAGES = 60
 """Good images that heads are compared on, at the most."""
-SIZES = (0.03, 0.06, 0.12)
-"""Sizes of synthetic defects, as shares of the picture's long side."""
-EACH = 12
-"""Synthetic defects of each kind and size that heads are compared on."""
 COMMON = 0.95
 """Score and map are put on one scale where this share of good parts is below."""
 MARGIN = 0.005
@@ -81,18 +76,18 @@ def choose_head(
     seed: int,
     report: Callable[[int, int], None],
     choices: Sequence[HeadChoice] = CHOICES,
-    min_area: int = 1,
 ) -> tuple[Head, dict[str, object]]:
     """Return the best head for a product and what was measured, from good images uint8 [N, H, W, 3].
 
     Training images say what is usual at each place. Validation images, as they are and with synthetic defects, compare
-    the choices by image AUROC. A smallest area above 1 pixel leaves those choices whose score is the map's maximum.
+    the choices by image AUROC. The blur and the smallest area are those of the model's head; an area above 1 pixel
+    leaves the choices whose score is the map's maximum.
     """
-    if min_area > 1:
+    if model.head.min_area > 1:
         choices = [choice for choice in choices if choice.top_share is None]
-    train, validation = (some(images) for images in (train, validation))
+    train, validation = (at_most(images) for images in (train, validation))
     mean = _mean_map(model, train)
-    heads = [replace(_head(choice, mean), blur=model.head.blur, min_area=min_area) for choice in choices]
+    heads = [_head(choice, mean, model.head) for choice in choices]
     pictures = np.stack([defect.image for defect in draw_defects(validation, SIZES, EACH, seed)])
     total = len(validation) + len(pictures)
     good_scores = _scores(model, heads, validation, lambda done: report(done, total))
@@ -116,11 +111,11 @@ def choose_head(
 
 def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, images: Image) -> npt.NDArray[np.float32]:
     """Return the scores of images by each choice, [choices, N], what is usual at a place taken from training images."""
-    mean = _mean_map(model, some(train))
-    return _scores(model, [_head(choice, mean) for choice in choices], images)
+    mean = _mean_map(model, at_most(train))
+    return _scores(model, [_head(choice, mean, model.head) for choice in choices], images)
 
 
-def some(images: Image) -> Image:
+def at_most(images: Image) -> Image:
     """Return at most `MOST_IMAGES` of the images, at equal distances."""
     return images[subsample_evenly(range(len(images)), MOST_IMAGES)]
 
@@ -132,10 +127,11 @@ def auroc(good: npt.NDArray[np.float32], bad: npt.NDArray[np.float32]) -> float:
     return float(below.mean() / (2 * len(good)))
 
 
-def _head(choice: HeadChoice, mean: npt.NDArray[np.float32]) -> Head:
-    if choice.place_floor is None:
-        return Head(choice.top_share)
-    return Head(choice.top_share, place_scale=torch.from_numpy(usual_values(mean, choice.place_floor)))
+def _head(choice: HeadChoice, mean: npt.NDArray[np.float32], start: Head) -> Head:
+    """Return a head of that choice, with the blur and the smallest area of `start`."""
+    floor = choice.place_floor
+    usual = None if floor is None else torch.from_numpy(usual_values(mean, floor))
+    return Head(choice.top_share, min_area=start.min_area, blur=start.blur, place_scale=usual)
 
 
 def _mean_map(model: Stfpm, images: Image) -> npt.NDArray[np.float32]:
@@ -160,68 +156,3 @@ def _raw_maps(model: Stfpm, images: Image) -> Iterator[Tensor]:
     device = next(model.teacher.parameters()).device
     for start in range(0, len(images), BATCH):
         yield model.raw_maps(torch.from_numpy(images[start : start + BATCH]).to(device)).cpu()
-
-
-@dataclass(frozen=True)
-class FoundDefects:
-    """How many synthetic defects a detector finds, by kind and size."""
-
-    counts: dict[str, dict[float, tuple[int, int]]]
-    """kind -> size as a share of the long side -> (found, drawn)."""
-
-    @property
-    def found(self) -> int:
-        """Return the number of defects whose pictures are rejected."""
-        return sum(found for sizes in self.counts.values() for found, _ in sizes.values())
-
-    @property
-    def drawn(self) -> int:
-        """Return the number of defects that were drawn."""
-        return sum(drawn for sizes in self.counts.values() for _, drawn in sizes.values())
-
-    @property
-    def is_too_hard(self) -> bool:
-        """Return whether fewer than `LEAST_FOUND` of the largest defects are found."""
-        largest = [max(sizes.items())[1] for sizes in self.counts.values()]
-        return sum(found for found, _ in largest) < LEAST_FOUND * sum(drawn for _, drawn in largest)
-
-    def lines(self) -> list[str]:
-        """Return a table of the shares that were found, a line for each kind."""
-        sizes = sorted(next(iter(self.counts.values())))
-        head = "kind of defect".ljust(16) + "".join(f"{size:.0%} of the side".rjust(16) for size in sizes)
-        rows = [
-            kind.ljust(16) + "".join("{} of {}".format(*row[size]).rjust(16) for size in sizes)
-            for kind, row in self.counts.items()
-        ]
-        return [head, *rows]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        rows = [
-            {"kind": kind, "size": size, "found": found, "drawn": drawn}
-            for kind, sizes in self.counts.items() for size, (found, drawn) in sizes.items()
-        ]  # fmt: skip
-        return {"found": self.found, "drawn": self.drawn, "too_hard": self.is_too_hard, "by_kind_and_size": rows}
-
-
-LEAST_FOUND = 0.5
-"""A product is too hard for a model that finds a smaller share of the largest synthetic defects."""
-
-
-def find_synthetic_defects(
-    model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
-) -> FoundDefects:
-    """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold.
-
-    One that changes no pixel, a piece of a black picture pasted into it, is no defect and does not count.
-    """
-    defects = draw_defects(good, SIZES, EACH, seed)
-    pictures = np.stack([defect.image for defect in defects])
-    scores = _scores(model, [model.head], pictures, lambda done: report(done, len(defects)))[0]
-    counts: dict[str, dict[float, tuple[int, int]]] = {kind: dict.fromkeys(SIZES, (0, 0)) for kind in KINDS}
-    for defect, score in zip(defects, scores, strict=True):
-        if not defect.mask.any():
-            continue
-        found, drawn = counts[defect.kind][defect.size]
-        counts[defect.kind][defect.size] = (found + int(score > threshold), drawn + 1)
-    return FoundDefects(counts)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from stfpm_edge.model import Stfpm
 from stfpm_runtime.artifact.conformal import Threshold, conformal_threshold
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
-
-from .model import Stfpm
 
 KEPT_HELD_OUT_IMAGES = 200
 """Held-out images stored with a checkpoint, at the most: an exported graph's threshold is calibrated on them."""
@@ -32,26 +31,34 @@ def calibrated(
     false_alarm_rate: float,
     report: Callable[[str], None],
     names: Sequence[str] = (),
-    method: str = "split conformal prediction",
+    folds: int = 0,
 ) -> Spec:
     """Return the spec with the scores of good images that their student was not trained on, and their threshold.
 
     `report` gets a line if they are too few for the rate, and a line that names those that score far above the others;
-    `names` are their files' names. Raises what `conformal_threshold` does.
+    `names` are their files' names. `folds` is the number of other students that scored the images; for
+    them a line says that the rate is expected only. Raises what `conformal_threshold` does.
     """
     threshold = conformal_threshold(scores, false_alarm_rate)
     n = len(scores)
+    method = f"cross-conformal prediction in {folds} folds" if folds else "split conformal prediction"
     if not threshold.meets_request:
         report(
             f"{n} held-out images can guarantee a false-alarm rate of {threshold.guaranteed_rate:.1%} at the lowest, "
             f"not {false_alarm_rate:.1%}: the threshold is their highest score. "
             f"{math.ceil(1 / false_alarm_rate) - 1} held-out images would do"
         )
+    if folds:
+        report(
+            "the images were scored by students that saw fewer of them, so the threshold is rather too high and its "
+            "false-alarm rate is expected, not guaranteed; more images are better"
+        )
     outliers = _report_outliers(scores, threshold, names, report)
     return dataclasses.replace(
         spec,
         training=spec.training | outliers,
         threshold=threshold.value,
+        folds=folds,
         threshold_set_by=f"{method} on {n} held-out images, {false_alarm_rate:.2%} wished",
         false_alarm_rate=threshold.guaranteed_rate,
         held_out_scores=tuple(scores),
@@ -95,12 +102,16 @@ def _report_outliers(
 
 
 @torch.inference_mode()
-def score_images(model: Stfpm, images: Image) -> list[float]:
-    """Compute the scores of images uint8 [N, H, W, 3], in their order, on the model's device."""
+def score_images(model: Stfpm, images: Image, report: Callable[[int], None] = lambda done: None) -> list[float]:
+    """Compute the scores of images uint8 [N, H, W, 3], in their order, on the model's device.
+
+    `report` gets the number of images that are done.
+    """
     device = next(model.teacher.parameters()).device
     scores: list[float] = []
     for start in range(0, len(images), BATCH):
         scores += model(torch.from_numpy(images[start : start + BATCH]).to(device))[1].tolist()
+        report(len(scores))
     return scores
 
 

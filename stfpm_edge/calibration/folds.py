@@ -11,40 +11,32 @@ place comes from all images.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from stfpm_edge.epochs import Reporter, Silent, fit
+from stfpm_edge.features import TeacherFeatures
+from stfpm_edge.model import Head, Stfpm
+from stfpm_edge.networks import Pyramid
+from stfpm_edge.options import TrainOptions
+from stfpm_edge.pictures.data import Split
 from stfpm_runtime.errors import TrainingError
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .data import Split
-from .epochs import Reporter, fit
-from .features import TeacherFeatures
-from .model import Head, Stfpm
-from .networks import Pyramid
-from .options import TrainOptions
 from .threshold import score_images
 
 SCHEDULE_SHARE = 0.4
 """The students of the folds are trained for this share of the recipe's epochs."""
 
 
-class _Quiet:
-    """A reporter without output: the epochs of a fold are not shown."""
-
-    def say(self, text: str) -> None:
-        """Report nothing."""
-
-    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Report nothing."""
-
-
 def score_by_folds(
     teacher: Pyramid,
     student: Pyramid,
+    start: Mapping[str, Tensor],
     features: TeacherFeatures,
     images: Image,
     indices: Sequence[int],
@@ -55,8 +47,8 @@ def score_by_folds(
 ) -> list[float]:
     """Return the scores of images uint8 [N, H, W, 3] at `indices`, each by a student that was trained without it.
 
-    The indices are divided into `count` folds. `student` holds the weights that each of the students begins with; it
-    is changed. Raise TrainingError where a loss is not finite.
+    The indices are divided into `count` folds. Each student begins with the weights `start`; `student` is the network
+    that they are loaded into, and is changed. Raise TrainingError where a loss is not finite.
     """
     folds = np.array_split(np.random.default_rng(options.seed).permutation(indices), count)
     recipe = replace(
@@ -64,14 +56,13 @@ def score_by_folds(
         epochs=max(round(options.recipe.epochs * SCHEDULE_SHARE), 1),
         least_steps=round(options.recipe.least_steps * SCHEDULE_SHARE),
     )
-    start = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
     scores: dict[int, float] = {}
     for number, fold in enumerate(folds, start=1):
         rest = sorted(set(indices) - set(fold.tolist()))
         student.load_state_dict(start)
         with tempfile.TemporaryDirectory() as folder:
             shorter = replace(options, output=Path(folder) / "fold.safetensors", recipe=recipe, resume=False)
-            progress, failed_epoch = fit(student, features, images, Split(rest, [], []), shorter, {}, _Quiet())
+            progress, failed_epoch = fit(student, features, images, Split(rest, [], []), shorter, {}, Silent())
         if failed_epoch:
             raise TrainingError(f"the loss was not finite in fold {number}; lower the learning rate (--lr)")
         detector = Stfpm(teacher, student, head=head)

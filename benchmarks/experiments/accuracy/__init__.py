@@ -1,0 +1,1 @@
+"""How accurate recipes, heads and networks are, on products with known defects."""

@@ -1,0 +1,95 @@
+"""What a model finds of synthetic defects: the first thing that its user wants to know after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stfpm_edge.model import Stfpm
+from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.imaging.preprocessing import Image
+
+from .synthetic_defects import EACH, KINDS, SIZES, draw_defects
+from .threshold import score_images
+
+LEAST_FOUND = 0.5
+"""A product is too hard for a model that finds a smaller share of the largest synthetic defects."""
+
+
+@dataclass(frozen=True)
+class FoundDefects:
+    """The numbers of synthetic defects that were drawn and that a detector rejected, by kind and size."""
+
+    counts: dict[str, dict[float, tuple[int, int]]]
+    """kind -> size as a share of the long side -> (found, drawn)."""
+
+    @property
+    def found(self) -> int:
+        """Return the number of defects whose pictures are rejected."""
+        return sum(found for sizes in self.counts.values() for found, _ in sizes.values())
+
+    @property
+    def drawn(self) -> int:
+        """Return the number of defects that were drawn."""
+        return sum(drawn for sizes in self.counts.values() for _, drawn in sizes.values())
+
+    @property
+    def is_too_hard(self) -> bool:
+        """Return whether fewer than `LEAST_FOUND` of the largest defects are found."""
+        largest = [max(sizes.items())[1] for sizes in self.counts.values()]
+        return sum(found for found, _ in largest) < LEAST_FOUND * sum(drawn for _, drawn in largest)
+
+    def lines(self) -> list[str]:
+        """Return a table of the shares that were found, a line for each kind."""
+        sizes = sorted(next(iter(self.counts.values())))
+        head = "kind of defect".ljust(16) + "".join(f"{size:.0%} of the side".rjust(16) for size in sizes)
+        rows = [
+            kind.ljust(16) + "".join("{} of {}".format(*row[size]).rjust(16) for size in sizes)
+            for kind, row in self.counts.items()
+        ]
+        return [head, *rows]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        rows = [
+            {"kind": kind, "size": size, "found": found, "drawn": drawn}
+            for kind, sizes in self.counts.items() for size, (found, drawn) in sizes.items()
+        ]  # fmt: skip
+        return {"found": self.found, "drawn": self.drawn, "too_hard": self.is_too_hard, "by_kind_and_size": rows}
+
+
+def find_synthetic_defects(
+    model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
+) -> FoundDefects:
+    """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold.
+
+    One that changes no pixel, a piece of a black picture pasted into it, is no defect and does not count.
+    """
+    defects = draw_defects(good, SIZES, EACH, seed)
+    pictures = np.stack([defect.image for defect in defects])
+    scores = score_images(model, pictures, lambda done: report(done, len(defects)))
+    counts: dict[str, dict[float, tuple[int, int]]] = {kind: dict.fromkeys(SIZES, (0, 0)) for kind in KINDS}
+    for defect, score in zip(defects, scores, strict=True):
+        if not defect.mask.any():
+            continue
+        found, drawn = counts[defect.kind][defect.size]
+        counts[defect.kind][defect.size] = (found + int(score > threshold), drawn + 1)
+    return FoundDefects(counts)
+
+
+def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) -> None:
+    """Report which synthetic defects are found, and a warning where the product is too hard for the model."""
+    say(
+        f"{found.found} of {found.drawn} synthetic defects would be found, at a threshold that "
+        f"{spec.false_alarm_rate or 0:.1%} of good parts exceed at most:"
+    )
+    for line in found.lines():
+        say(f"  {line}")
+    if found.is_too_hard:
+        say(
+            f"warning: this product is TOO HARD for this model: it finds less than {LEAST_FOUND:.0%} of the largest "
+            "synthetic defects. Do not use it. A larger input (--size), an input of the pictures' own aspect ratio, a "
+            "tighter and steadier view of the part, or more good images may help"
+        )

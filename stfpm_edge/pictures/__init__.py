@@ -1,0 +1,1 @@
+"""Good pictures for training: finding, reading, checking and splitting them."""
