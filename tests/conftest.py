@@ -15,6 +15,7 @@ import torch
 
 from stfpm_edge.checkpoint import Checkpoint, save_checkpoint
 from stfpm_export.export import ExportOptions, export_checkpoint
+from stfpm_runtime.machine import describe_machine
 from tiny_model import make_checkpoint, make_images
 
 pytest_plugins = ["known_answers"]
@@ -22,6 +23,11 @@ POOLS = ("asyncio_", "AnyIO", "ThreadPoolExecutor")
 """Threads whose names begin like this belong to libraries, which keep them for later."""
 END_S = 20.0
 """The time that a thread has to end after its test, in seconds."""
+
+
+def pytest_report_header() -> str:
+    """Name the processor and its int8 instructions: int8 results differ between processors."""
+    return f"machine: {describe_machine().title}"
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def read_golden(model: Path) -> Golden:
 
 
 def run_pytorch(checkpoint: Path, spec: Spec) -> Golden:
-    """Return PyTorch's results on the images stored in a checkpoint, each as it is and with a patch pasted in.
+    """Return PyTorch's results on the images stored in a checkpoint, as they are and with synthetic defects.
 
     Raises ArtifactError for a checkpoint that is not the one that the file of `spec` was exported from,
     MissingExtraError where PyTorch is not installed.

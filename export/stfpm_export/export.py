@@ -32,11 +32,11 @@ from .reference import Reference, make_reference
 from .target import AUTO, PRECISIONS, TARGETS, Target
 
 MOST_IMAGES = 32
-"""Images that parity is measured on, at the most; each a second time with a patch pasted in."""
+"""Images that parity is measured on, at the most, as they are and with synthetic defects."""
 CALIBRATION_IMAGES = 64
 """Images that int8 is calibrated on, at the most."""
 GOLDEN_IMAGES = 4
-"""Images in the golden file with PyTorch's results, half of them with a patch pasted in."""
+"""Images in the golden file with PyTorch's results, half of them with a synthetic defect."""
 BUG = "report this as a bug, with the checkpoint"
 CHOOSE = "choose another precision, or accept it with --allow-parity-loss"
 
@@ -225,9 +225,7 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
 def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> Sequence[Image]:
     """Return good images for int8's ranges; report a warning where they do not look like the product."""
     if options.calibration is None or options.anomalib is not None:
-        return [*checkpoint.train_images, *checkpoint.held_out_images][:CALIBRATION_IMAGES] or _images(
-            options, checkpoint, report
-        )
+        return checkpoint.train_images or _images(options, checkpoint, report)
     spec, paths = checkpoint.spec, _some(find_good_images(options.calibration), CALIBRATION_IMAGES)
     images, _, _ = read_good_images(
         options.calibration, spec.height, spec.width, report,
@@ -247,7 +245,10 @@ def _some(paths: Sequence[Path], most: int) -> list[Path]:
 
 
 def _golden(reference: Reference, model: Path) -> Golden:
+    """Return the good images with the lowest scores and the defects with the highest: rounding flips none of them."""
     half = min(GOLDEN_IMAGES // 2, reference.good)
-    chosen = [*range(half), *range(reference.good, reference.good + half)]
+    order = np.argsort(reference.scores, kind="stable")
+    good, defects = order[order < reference.good], order[order >= reference.good]
+    chosen = [*good[:half], *defects[-half:]]
     images = np.stack([reference.images[index] for index in chosen])
     return Golden(images, reference.maps[chosen], reference.scores[chosen], sha256(model))

@@ -27,7 +27,7 @@ MOST_IMAGES = 60
 COMMON = 0.95
 """Score and map are put on one scale where this share of good parts is below."""
 MARGIN = 0.005
-"""A head replaces one that stands before it in the list where its AUROC is so much higher."""
+"""Heads whose AUROC is within this of the highest one are alike: the first of them in the list is kept."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,7 @@ def choose_head(
     good_scores = _scores(model, heads, validation, lambda done: report(done, total))
     bad_scores = _scores(model, heads, pictures, lambda done: report(len(validation) + done, total))
     aurocs = [auroc(one, other) for one, other in zip(good_scores, bad_scores, strict=True)]
-    best = 0
-    for number, value in enumerate(aurocs):
-        if value > aurocs[best] + MARGIN:
-            best = number
+    best = next(number for number, value in enumerate(aurocs) if value >= max(aurocs) - MARGIN)
     head = heads[best]
     if head.top_share is not None:  # put the score on the scale of the map's pixels
         highest = np.quantile(_scores(model, [Head(place_scale=head.place_scale)], validation)[0], COMMON)

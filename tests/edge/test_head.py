@@ -99,6 +99,16 @@ def test_the_simpler_head_is_kept_where_both_are_alike(known):
     assert (head.top_share, head.score_scale, head.place_scale) == (None, 1.0, None)
 
 
+def test_the_first_head_that_is_as_good_as_the_best_is_kept(known, monkeypatch):
+    """Three heads that improve a little each are alike; a rule that compares neighbours would take the last."""
+    values = iter([0.900, 0.9045, 0.9065, 0.909])
+    monkeypatch.setattr("stfpm_edge.calibration.head.auroc", lambda good, bad: next(values))
+    good = np.full((8, 64, 64, 3), 30, np.uint8)
+    choices = [HeadChoice(None, floor) for floor in (None, 0.9, 0.5, 0.0)]
+    _, measured = choose_head(known, good, good, 0, lambda done, total: None, choices)
+    assert measured["chosen"] == str(choices[1])
+
+
 def test_auroc_with_ties():
     assert auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == pytest.approx(0.875)
 
