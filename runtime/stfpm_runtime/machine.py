@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 PACKAGES = (
@@ -15,6 +16,8 @@ PACKAGES = (
 """Packages whose versions decide how fast a model runs."""
 BOARD = Path("/proc/device-tree/model")
 """The name of a Jetson or of another ARM board."""
+CPUINFO = Path("/proc/cpuinfo")
+"""What Linux says of the processor."""
 EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Instruction sets that decide how fast a network runs."""
 INT8_EXTENSIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -70,6 +73,18 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         packages=_versions(),
     )
+
+
+@cache
+def may_saturate_int8() -> bool:
+    """Return whether the fastest int8 products of this processor clip sums of pairs to 16 bits: x86 without VNNI.
+
+    True as well for an x86 processor whose instruction sets are not known: no /proc/cpuinfo, and no py-cpuinfo.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    flags = CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else _processor()[1]
+    return not {"avx512_vnni", "avx_vnni"} & set(flags)
 
 
 def _processor() -> tuple[str, tuple[str, ...]]:

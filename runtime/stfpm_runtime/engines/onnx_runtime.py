@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+from stfpm_runtime.machine import may_saturate_int8
 
 from .base import BaseEngine, Maps, Scores, check_graph
 
@@ -51,12 +52,13 @@ class OnnxRuntimeEngine(BaseEngine):
 def session_options() -> ort.SessionOptions:
     """Return ONNX Runtime's options, without its warnings: they are about graphs, and its errors are raised too.
 
-    On x86 CPUs without VNNI its fastest int8 products add pairs in 16 bits, which saturate; the slower exact ones are
-    taken there. The option has no effect on other CPUs.
+    On x86 CPUs without VNNI its fastest int8 products add pairs in 16 bits, which saturate; the exact ones are taken
+    there. They are slower, also on CPUs with VNNI, which do not need them.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if may_saturate_int8():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
