@@ -245,7 +245,10 @@ def _some(paths: Sequence[Path], most: int) -> list[Path]:
 
 
 def _golden(reference: Reference, model: Path) -> Golden:
-    """Return the good images with the lowest scores and the defects with the highest: rounding flips none of them."""
+    """Return PyTorch's results on the good images with the lowest scores and the defects with the highest.
+
+    They are farthest from the threshold, so that another machine's rounding hardly ever changes a verdict.
+    """
     half = min(GOLDEN_IMAGES // 2, reference.good)
     order = np.argsort(reference.scores, kind="stable")
     good, defects = order[order < reference.good], order[order >= reference.good]

@@ -184,6 +184,7 @@ def _is_not_finite(value: object) -> bool:
 def describe_parity(parity: ParityReport) -> str:
     """Return the certificate as a table for a person: each figure's name, its value, and its limit."""
     relative = f"{parity.score_relative_error:.2%} of the score, {parity.score_max_error:.1e} at most"
+    loss_limit = "" if parity.tolerance else f"its lower end at most {MOST_LOST:.0%}"
     rows = [
         ("map, largest error", f"{parity.map_max_error:.1e}", _limit("at most", parity.tolerance)),
         ("map, mean error", f"{parity.map_mean_error:.1e}", ""),
@@ -191,7 +192,7 @@ def describe_parity(parity: ParityReport) -> str:
         ("scores' rank correlation", _number(parity.rank_correlation), ""),
         ("verdicts that flip, good", f"{parity.verdict_flips} of {parity.images}", f"at most {parity.flips_allowed}"),
         ("synthetic defects lost, gained", f"{parity.lost}, {parity.gained} of {parity.defects}", ""),
-        ("loss of detections", "{:+.1%} ({:+.1%} to {:+.1%})".format(*parity.loss), f"at most {MOST_LOST:.0%}"),
+        ("loss of detections, 95% interval", "{:+.1%} ({:+.1%} to {:+.1%})".format(*parity.loss), loss_limit),
         ("threshold", f"{_number(parity.pytorch_threshold)} -> {_number(parity.threshold)}", ""),
     ]
     if parity.accuracy:

@@ -353,7 +353,7 @@ def test_the_reference_has_defects_in_its_pictures(tiny):
     ("lost", "gained", "holds"), [(0, 0, True), (3, 0, True), (6, 6, True), (8, 0, False), (40, 20, False)]
 )
 def test_a_rounded_file_may_lose_few_detections(tiny, lost, gained, holds):
-    """Of 100 defects PyTorch finds the 50 with scores above 1; the file loses and gains some of them."""
+    """PyTorch rejects 50 of 100 pictures with a defect; the file passes `lost` of these and rejects `gained` others."""
     scores = np.repeat(np.float32([0.5, 1.5]), 50)
     own = scores.copy()
     own[:gained], own[50 : 50 + lost] = 1.5, 0.5

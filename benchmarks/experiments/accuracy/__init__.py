@@ -1,1 +1,1 @@
-"""How accurate recipes, heads and networks are, on products with known defects."""
+"""Experiments that train models and compare their accuracy on products whose real defects are labelled."""

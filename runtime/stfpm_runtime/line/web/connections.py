@@ -60,7 +60,7 @@ class Connection:
     due_s: float
     """The moment on `time.monotonic()` at which it is closed."""
     answering: bool = False
-    """Whether its request is allowed and complete, so that it is not closed to make room for others."""
+    """True while a complete request that passed the token check is answered; it then keeps its place."""
 
 
 class Connections:
