@@ -21,9 +21,10 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.timing import time_by_turns
 
 from .graph.backbones import build_graph
+from .graph.equalisation import equalise_stem
 from .graph.int8 import Int8
 from .graph.precision import Float16, Float32
-from .graph.ranges import first_overflow, measure_ranges
+from .graph.ranges import first_overflow, measure_pixels, measure_ranges
 from .parity import ParityReport, certify
 from .reference import Reference
 from .target import Target
@@ -118,7 +119,8 @@ def median_latencies(paths: Sequence[Path], image: Image, device: str = "cpu") -
 
 def _arithmetic(inputs: ExportInputs, precision: str, target: Target) -> Float32:
     if precision == "int8":
-        return Int8(measure_ranges(inputs.checkpoint, inputs.calibration), target)
+        ranges, factors = equalise_stem(inputs.checkpoint, measure_ranges(inputs.checkpoint, inputs.calibration))
+        return Int8(ranges, target, factors, measure_pixels(inputs.calibration))
     return Float16() if precision == "fp16" else Float32()
 
 

@@ -53,7 +53,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.engine and options.precision == AUTO:
         build_fastest(options, arguments, _say)
         return 0
-    spec, parity = export_checkpoint(options, _say, _accuracy(arguments.evaluate))
+    spec, parity = export_checkpoint(options, _say, accuracy_on(arguments.evaluate))
     _describe(options.output, spec, parity)
     if arguments.engine:
         build_from_onnx(options.output, arguments, _say)
@@ -116,8 +116,11 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     )
 
 
-def _accuracy(data: Path | None) -> Accuracy | None:
-    """Return the function that `--evaluate` adds: `stfpm_eval` is imported only where it is asked for."""
+def accuracy_on(data: Path | None) -> Accuracy | None:
+    """Return what `--evaluate` adds: a function that measures an engine on the labelled images of one category.
+
+    `stfpm_eval` is imported only where it is asked for. Raises OptionError for more or fewer categories than one.
+    """
     if data is None:
         return None
     from stfpm_eval.data import find_categories

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.experiments.accuracy import heads, recipes, strips
+from benchmarks.experiments.accuracy import heads, precisions, recipes, strips
 from stfpm_eval.data import read_category
 from tiny_model import make_images
 
@@ -52,6 +52,13 @@ def test_recipes_are_compared_once_and_their_heads(product, tmp_path, monkeypatc
     assert (
         left_out["its_image_auroc"] == found["products"]["lid"]["heads"][left_out["best_on_the_others"]]["image_auroc"]
     )
+
+    measured = tmp_path / "precisions.json"
+    assert precisions.main([f"{checkpoint}={product}", "--json", str(measured)]) == 0
+    rows = json.loads(measured.read_text())["rows"]
+    assert [(row["precision"], row["target"]) for row in rows] == list(precisions.EXPORTS)
+    assert [row["failures"] for row in rows[:1]] == [[]]
+    assert all(0 <= row["accuracy"]["file"]["image_auroc"] <= 1 for row in rows)
 
 
 def test_strips_have_at_most_one_defective_part(product, tmp_path):

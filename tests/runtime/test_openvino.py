@@ -6,12 +6,13 @@ import onnx
 import pytest
 
 from stfpm_export.export import ExportOptions, export_checkpoint
-from stfpm_runtime import open_engine
+from stfpm_runtime import engines, open_engine
 from stfpm_runtime.batch.cli import main
 from stfpm_runtime.errors import ArtifactError, EngineError
 from tiny_model import make_images
 
 pytest.importorskip("openvino")
+from stfpm_runtime.engines import openvino
 from stfpm_runtime.engines.openvino import OpenVinoEngine
 
 
@@ -69,3 +70,18 @@ def test_a_user_may_choose_the_engine(written_for_it, tmp_path, capsys):
     for device, provider in (("auto", "OpenVINO CPU"), ("onnxruntime", "CPUExecutionProvider")):
         assert main([str(written_for_it), "--source", str(tmp_path / "a.png"), "--device", device]) == 0
         assert provider in capsys.readouterr().err
+
+
+def test_int8_that_it_would_clip_runs_in_onnx_runtime(tiny_checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "int8.onnx"
+    export_checkpoint(
+        ExportOptions(tiny_checkpoint, path, precision="int8", target="openvino", allow_parity_loss=True), print
+    )
+    for module in (engines, openvino):
+        monkeypatch.setattr(module, "may_saturate_int8", lambda: True)
+    assert open_engine(path).provider == "CPUExecutionProvider"
+    with pytest.raises(EngineError, match="clips int8 sums on this processor"):
+        open_engine(path, device="openvino")
+    for module in (engines, openvino):
+        monkeypatch.setattr(module, "may_saturate_int8", lambda: False)
+    assert open_engine(path).provider == "OpenVINO CPU"

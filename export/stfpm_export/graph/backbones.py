@@ -134,17 +134,18 @@ class Backbones:
         node, builder = self.builder.node, self.builder
         activation = partial(self.arithmetic.activation, builder)
         rectified = partial(self.arithmetic.rectified, builder)
-        shortcut = x
+        start = x
         convolutions = list(_convolutions(unit))
         for number, conv in enumerate(convolutions, start=1):
             x = self._convolution(x, *conv, f"{name}/{number}")
             if number < len(convolutions):
                 x = rectified(x, f"{name}/{number}/relu")
         x = self.arithmetic.residual_branch(self.builder, x)
+        shortcut = f"{name}/shortcut"
         if isinstance(unit.downsample, nn.Sequential):
-            shortcut = activation(
-                self._convolution(shortcut, unit.downsample[0], unit.downsample[1], f"{name}/shortcut")
-            )
+            shortcut = activation(self._convolution(start, unit.downsample[0], unit.downsample[1], shortcut))
+        else:
+            shortcut = self.arithmetic.shortcut(builder, start, shortcut)
         total = node("Add", [x, shortcut], f"{name}/add")
         return rectified(total, f"{name}/relu")
 

@@ -20,14 +20,24 @@ from stfpm_export.target import Target
 
 from .builder import GraphBuilder
 from .folding import ConvWeights
-from .precision import Float32
+from .precision import VALUES, Factors, Float32
+
+DAMPING = 0.01
+"""This share of the mean variance is added to each input's: pictures of a product may hardly vary in some place."""
 
 
 class Range(NamedTuple):
-    """The values that a tensor takes, both ends included."""
+    """The lowest and the highest value of each channel of a tensor, float32 [C]."""
 
-    low: float
-    high: float
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+
+
+class Inputs(NamedTuple):
+    """Mean [K] and covariance [K, K], float64, of what a convolution's weight [C_out, K] is multiplied with."""
+
+    mean: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64]
 
 
 class Scale(NamedTuple):
@@ -42,10 +52,16 @@ class Int8(Float32):
 
     precision = "int8"
 
-    def __init__(self, ranges: Mapping[str, Range], target: Target) -> None:
-        """Take the range of every activation of the float graph, as a calibration measured it."""
-        super().__init__()
+    def __init__(
+        self, ranges: Mapping[str, Range], target: Target, factors: Factors | None = None, pixels: Inputs | None = None
+    ) -> None:
+        """Take the range of every activation of the float graph, as a calibration measured it.
+
+        `pixels` is what the first convolution reads, see `round_weight`; None rounds its weights to the nearest.
+        """
+        super().__init__(factors)
         self._ranges = ranges
+        self._pixels = pixels
         self._target = target
         self._scales: dict[str, Scale] = {}
         self.image_type = np.dtype(np.float32 if target == "tensorrt" else np.uint8)
@@ -58,7 +74,7 @@ class Int8(Float32):
         """Dequantise the planes by a scale of 1, see `image`."""
         if self._target == "tensorrt":
             return planes
-        return self._dequantise(builder, planes, "planes/values", Scale(np.float32(1), np.uint8(0)))
+        return self._dequantise(builder, planes, "planes" + VALUES, Scale(np.float32(1), np.uint8(0)))
 
     def convolution(
         self, builder: GraphBuilder, x: str, weights: ConvWeights, name: str, stride: int, padding: int
@@ -66,7 +82,10 @@ class Int8(Float32):
         """Write int8 weights; the bias is int32 in the product of both scales, as is the sum of integer products."""
         if x not in self._scales:  # TensorRT's conv1
             return super().convolution(builder, x, weights, name, stride, padding)
+        weights = self._equalised(weights, x, name)
         values, scale = quantise_weight(weights.weight)
+        if self._pixels and x == "planes" + VALUES:
+            values, weights = round_weight(weights, scale, self._pixels)
         weight = self._dequantised_constant(builder, f"{name}/weight", values, scale)
         if self._target == "tensorrt":  # its parser takes no int32 here, and it folds a float bias by itself
             bias = builder.constant(f"{name}/bias", weights.bias)
@@ -93,10 +112,10 @@ class Int8(Float32):
     def _requantise(self, builder: GraphBuilder, x: str, name: str, scale: Scale) -> str:
         constants = self._constants(builder, f"{name}/quantise", scale)
         quantised = builder.node("QuantizeLinear", [x, *constants], f"{name}/quantised")
-        return self._dequantise(builder, quantised, f"{name}/values", scale)
+        return self._dequantise(builder, quantised, name + VALUES, scale)
 
     def _scale(self, values: Range) -> Scale:
-        low, high = min(values.low, 0.0), max(values.high, 0.0)
+        low, high = min(float(values.low.min()), 0.0), max(float(values.high.max()), 0.0)
         if self._target == "tensorrt":
             return Scale(np.float32(max(-low, high, 1e-9) / 127), np.int8(0))
         scale = np.float32(max(high - low, 1e-9) / 255)
@@ -130,3 +149,26 @@ def quantise_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int
     largest = np.abs(weight).max(axis=(1, 2, 3))
     scale = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
     return np.rint(weight / scale.reshape(-1, 1, 1, 1)).clip(-127, 127).astype(np.int8), scale
+
+
+def round_weight(
+    weights: ConvWeights, scale: npt.NDArray[np.float32], inputs: Inputs
+) -> tuple[npt.NDArray[np.int8], ConvWeights]:
+    """Round a weight so that the convolution's result changes least for such inputs.
+
+    Returns the integers, -127 to 127, and the weights with a bias that makes up for the change of the mean result.
+    After GPTQ (Frantar et al., ICLR 2023): one input after the other is rounded, and the weights of those that are left
+    make up for its error as far as the inputs are correlated.
+    """
+    exact = weights.weight.reshape(len(scale), -1).astype(np.float64) / scale[:, None]
+    damped = inputs.covariance + DAMPING * np.trace(inputs.covariance) / len(inputs.mean) * np.eye(len(inputs.mean))
+    order = np.argsort(-np.diag(damped), kind="stable")
+    inverse = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
+    left, rounded = exact[:, order], np.zeros_like(exact)
+    for number, position in enumerate(order):
+        rounded[:, position] = np.rint(left[:, number]).clip(-127, 127)
+        error = (left[:, number] - rounded[:, position]) / inverse[number, number]
+        left[:, number:] -= np.outer(error, inverse[number, number:])
+    bias = weights.bias + scale * ((exact - rounded) @ inputs.mean)
+    values = rounded.astype(np.int8).reshape(weights.weight.shape)
+    return values, ConvWeights(weights.weight, bias.astype(np.float32))

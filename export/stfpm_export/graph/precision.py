@@ -9,6 +9,7 @@ The head is float32 in all of them: 1 - cos has no digits left in half precision
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ import numpy.typing as npt
 
 from .builder import FLOAT, FLOAT16, GraphBuilder
 from .folding import ConvWeights
+
+Factors = Mapping[str, npt.NDArray[np.float32]]
+"""What the channels of a tensor are divided by, float32 [C], above 0, by the tensor's name."""
+VALUES = "/values"
+"""The end of the name of a tensor that was quantised and dequantised."""
 
 
 class Float32:
@@ -25,9 +31,11 @@ class Float32:
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
 
-    def __init__(self) -> None:
+    def __init__(self, factors: Factors | None = None) -> None:
+        """Take what the channels of tensors are divided by, see `equalisation`; None leaves them as they are."""
         self.activations: list[str] = []
         """The names that `activation` was called with."""
+        self._factors = factors or {}
 
     def image(self, builder: GraphBuilder) -> str:
         """Cast the uint8 frames [N, H, W, 3], 0 to 255, to the planes' type: all that TensorRT does with bytes."""
@@ -41,6 +49,7 @@ class Float32:
         self, builder: GraphBuilder, x: str, weights: ConvWeights, name: str, stride: int, padding: int
     ) -> str:
         """Write a convolution of an activation; its result is not an activation yet."""
+        weights = self._equalised(weights, x, name)
         weight = builder.constant(f"{name}/weight", self._cast(weights.weight))
         bias = builder.constant(f"{name}/bias", self._cast(weights.bias))
         return builder.convolution([x, weight, bias], name, weights.weight.shape[2], stride, padding)
@@ -55,6 +64,15 @@ class Float32:
         """Write the activation max(x, 0)."""
         return self.activation(builder, builder.node("Relu", [x], name))
 
+    def shortcut(self, builder: GraphBuilder, x: str, name: str) -> str:
+        """Return what a residual unit adds, where its shortcut has no convolution: x without its factors."""
+        factors = self._factors.get(x.removesuffix(VALUES))
+        if factors is None:
+            return x
+        same = np.eye(len(factors), dtype=np.float32).reshape(len(factors), -1, 1, 1)
+        weights = ConvWeights(same, np.zeros(len(factors), np.float32))
+        return self.activation(builder, self.convolution(builder, x, weights, name, 1, 0))
+
     def residual_branch(self, builder: GraphBuilder, x: str) -> str:
         """Make an activation of a convolution's result that is added to a shortcut."""
         return self.activation(builder, x)
@@ -62,6 +80,16 @@ class Float32:
     def features(self, builder: GraphBuilder, x: str) -> str:
         """Return an activation in float32, for the head."""
         return x
+
+    def _equalised(self, weights: ConvWeights, x: str, name: str) -> ConvWeights:
+        """Return the weights of a convolution that reads or writes channels divided by their factors."""
+        read, written = (self._factors.get(tensor) for tensor in (x.removesuffix(VALUES), name))
+        weight, bias = weights
+        if read is not None:
+            weight = weight * read.reshape(1, -1, 1, 1)
+        if written is not None:
+            weight, bias = weight / written.reshape(-1, 1, 1, 1), bias / written
+        return ConvWeights(weight, bias)
 
     def _cast(self, array: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         return array

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnxruntime as ort
+import torch
+import torch.nn.functional as F
 
 from stfpm_edge.checkpoint import Checkpoint
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .backbones import build_graph
-from .int8 import Range
+from .int8 import Inputs, Range
 from .precision import Float32
 
 
 def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str, Range]:
-    """Return the lowest and highest value of every activation of the float32 graph over images uint8 [H, W, 3].
+    """Return the lowest and highest value of each channel of each activation of the float32 graph over good images.
+
+    Images are uint8 [H, W, 3].
 
     The extremes, and no percentile of them: what a defect excites lies above what good images do, and clipping it
     takes away what is to be found (on real images percentiles lowered the scores of defects by 10 % and more).
@@ -28,12 +32,28 @@ def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str,
     names = arithmetic.activations
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    lows, highs = np.zeros(len(names)), np.zeros(len(names))
+    ranges: dict[str, Range] = {}
     for image in images:
-        values = session.run(names, {"image": image[np.newaxis]})
-        lows = np.minimum(lows, [value.min() for value in values])
-        highs = np.maximum(highs, [value.max() for value in values])
-    return {name: Range(float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)}
+        for name, value in zip(names, session.run(names, {"image": image[np.newaxis]}), strict=True):
+            low, high = value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))
+            before = ranges.get(name, Range(low, high))
+            ranges[name] = Range(np.minimum(before.low, low), np.maximum(before.high, high))
+    return ranges
+
+
+def measure_pixels(images: Sequence[Image]) -> Inputs:
+    """Return mean and covariance of what the first convolution reads of good images uint8 [H, W, 3].
+
+    That are the squares of 7x7 pixels of the frame's planes and a white one, see `folding.fold_normalisation`.
+    """
+    count, total, products = 0, np.zeros(1), np.zeros((1, 1))
+    for image in images:
+        white = torch.full((1, *image.shape[:2]), 255.0)
+        planes = torch.cat([torch.from_numpy(image).permute(2, 0, 1).float(), white])
+        squares = F.unfold(planes[None], 7, padding=3, stride=2)[0].double().numpy()
+        count, total, products = count + squares.shape[1], total + squares.sum(axis=1), products + squares @ squares.T
+    mean = total / count
+    return Inputs(mean, products / count - np.outer(mean, mean))
 
 
 def first_overflow(model: onnx.ModelProto, names: Sequence[str], image: Image) -> str | None:

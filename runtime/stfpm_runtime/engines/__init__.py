@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, OptionError
+from stfpm_runtime.machine import may_saturate_int8
 from stfpm_runtime.options import DEVICES
 
 from .base import Engine
@@ -103,13 +104,17 @@ def _open_on_cpu(path: Path, device: str, threads: int | None) -> Engine:
 
 
 def _suits_openvino(path: Path) -> bool:
-    """Return whether OpenVINO is installed, its plug-in is for this CPU, and the file was written for it.
+    """Return whether OpenVINO is installed, computes rightly on this CPU, and the file was written for it.
 
+    int8 sums that it would clip are left to ONNX Runtime, where that is installed.
     The metadata is at the end of an ONNX file, as plain text: no need to parse 20 MB of weights to look into it.
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or find_spec("openvino") is None:
         return False
     try:
-        return b'"target": "openvino"' in path.read_bytes()
+        content = path.read_bytes()
     except OSError:
         return False  # the engine that tries to read it says why
+    if b'"precision": "int8"' in content and may_saturate_int8() and find_spec("onnxruntime") is not None:
+        return False
+    return b'"target": "openvino"' in content

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+from stfpm_runtime.machine import may_saturate_int8
 
 from .base import BaseEngine, Maps, Scores, check_graph
 
@@ -43,6 +44,11 @@ class OpenVinoEngine(BaseEngine):
             raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
         spec = Spec.from_json(text, str(path))
         check_graph(_inputs_and_outputs(model), spec, path)
+        if spec.precision == "int8" and may_saturate_int8():
+            raise EngineError(
+                f"{path}: OpenVINO clips int8 sums on this processor, an x86 one without VNNI, and its scores would be "
+                "wrong; run the file in ONNX Runtime (install the extra cpu), or export it in fp32"
+            )
         if spec.batch is None:
             model.reshape({"image": [1, *spec.input_shape]})  # a free dimension costs it speed
         configuration = CONFIGURATION | ({} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)})

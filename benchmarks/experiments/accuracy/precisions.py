@@ -1,0 +1,72 @@
+"""Compare the precisions of exported files on products with known defects.
+
+    python -m benchmarks.experiments.accuracy.precisions CHECKPOINT=DATA... --json FILE
+
+Each checkpoint is exported in each precision, int8 for each target, also where its parity does not hold. The record
+holds its certificate: errors against PyTorch on good images and synthetic defects, and the image AUROC, pixel AUROC and
+PRO on the test images. ONNX Runtime executes the files for TensorRT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from stfpm_export.cli import accuracy_on
+from stfpm_export.export import ExportOptions, export_checkpoint
+from stfpm_export.target import TARGETS, Target
+from stfpm_runtime.cli import run
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.files import atomic_path
+from stfpm_runtime.machine import describe_machine
+
+EXPORTS: tuple[tuple[str, Target], ...] = (("fp32", "cpu"), ("fp16", "cpu"), *(("int8", target) for target in TARGETS))
+COMMAND = "python -m benchmarks.experiments.accuracy.precisions CHECKPOINT=DATA... --json FILE"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.accuracy.precisions", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("pairs", nargs="+", metavar="CHECKPOINT=DATA", help="a checkpoint, and its product's category")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the figures")
+    arguments = parser.parse_args(argv)
+    return run("precisions", lambda: _compare(arguments.pairs, arguments.json))
+
+
+def _compare(pairs: Sequence[str], path: Path) -> int:
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        checkpoint, _, data = pair.partition("=")
+        if not data:
+            raise OptionError(f"got {pair}; expected CHECKPOINT=DATA")
+        for row in _rows(Path(checkpoint), Path(data)):
+            print(json.dumps(row), file=sys.stderr)
+            rows.append(row)
+    record = {"schema": 2, "command": COMMAND, "machine": dataclasses.asdict(describe_machine()), "rows": rows}
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _rows(checkpoint: Path, data: Path) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        for precision, target in EXPORTS:
+            options = ExportOptions(checkpoint, path, precision=precision, target=target, allow_parity_loss=True)
+            spec, parity = export_checkpoint(options, lambda line: print(line, file=sys.stderr), accuracy_on(data))
+            yield {
+                "data": data.name, "recipe": spec.recipe, "seed": spec.training["options"]["seed"],
+                "precision": precision, "target": target, "bytes": path.stat().st_size,
+            } | parity.to_dict()  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
