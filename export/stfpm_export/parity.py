@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stfpm_edge.calibration.head import auroc
 from stfpm_runtime.artifact.golden import Golden
 from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.artifact.spec import Spec
@@ -44,8 +45,14 @@ class ParityReport:
     """The median over all images of |error| / PyTorch's score."""
     score_max: float
     """The largest score among the images, to read the errors against."""
-    rank_correlation: float | None
-    """Spearman's, of the scores of good images and synthetic defects; None where all scores are equal."""
+    rank_correlation_good: float | None
+    """Spearman's, of the file's scores and PyTorch's on the good images; None where all scores are equal."""
+    rank_correlation_defects: float | None
+    """The same on the synthetic defects."""
+    pytorch_auroc: float
+    """PyTorch's AUROC of synthetic defects against good images."""
+    auroc: float
+    """The file's."""
     verdict_flips: int
     """Good images that PyTorch passes and the file rejects, or the other way round, each by its own threshold."""
     lost: int
@@ -99,7 +106,8 @@ def certify(
     judged = dataclasses.replace(spec, parity={"pytorch_threshold": engine.spec.threshold})
     found = measure_parity(engine.infer, golden, judged)
     own = np.array([engine.infer(image[np.newaxis])[1][0] for image in reference.defects], np.float32)
-    lost, gained = _changed(reference, engine.spec.threshold, found.scores[: reference.good], own, spec.threshold)
+    good, exact_good = found.scores[: reference.good], reference.scores[: reference.good]
+    lost, gained = _changed(reference, engine.spec.threshold, good, own, spec.threshold)
     is_exact = spec.precision == "fp32"
     rate = spec.false_alarm_rate or 0.0
     report = ParityReport(
@@ -110,10 +118,10 @@ def certify(
         score_max_error=found.score_max_error,
         score_relative_error=found.score_relative_error,
         score_max=float(np.max(reference.scores)),
-        rank_correlation=_rank_correlation(
-            np.concatenate([found.scores[: reference.good], own]),
-            np.concatenate([reference.scores[: reference.good], reference.defect_scores]),
-        ),
+        rank_correlation_good=_rank_correlation(good, exact_good),
+        rank_correlation_defects=_rank_correlation(own, reference.defect_scores),
+        pytorch_auroc=auroc(exact_good, reference.defect_scores),
+        auroc=auroc(good, own),
         verdict_flips=sum(index < reference.good for index in found.flipped),
         lost=lost,
         gained=gained,
@@ -189,7 +197,9 @@ def describe_parity(parity: ParityReport) -> str:
         ("map, largest error", f"{parity.map_max_error:.1e}", _limit("at most", parity.tolerance)),
         ("map, mean error", f"{parity.map_mean_error:.1e}", ""),
         ("score, typical error", relative, ""),
-        ("scores' rank correlation", _number(parity.rank_correlation), ""),
+        ("rank correlation, good", _number(parity.rank_correlation_good), ""),
+        ("rank correlation, defects", _number(parity.rank_correlation_defects), ""),
+        ("AUROC of synthetic defects", f"{parity.pytorch_auroc:.4f} -> {parity.auroc:.4f}", ""),
         ("verdicts that flip, good", f"{parity.verdict_flips} of {parity.images}", f"at most {parity.flips_allowed}"),
         ("synthetic defects lost, gained", f"{parity.lost}, {parity.gained} of {parity.defects}", ""),
         ("loss of detections, 95% interval", "{:+.1%} ({:+.1%} to {:+.1%})".format(*parity.loss), loss_limit),
