@@ -131,6 +131,7 @@ setup(
             "stfpm-export = stfpm_export.cli:main",
             "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.batch.cli:main",
+            "stfpm-calibrate = stfpm_runtime.batch.calibrate:main",
             "stfpm-journal = stfpm_runtime.line.journal.cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 
+from stfpm_runtime.artifact.calibration import calibrated
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 from stfpm_runtime.files import check_writable, sha256
@@ -18,7 +19,7 @@ from stfpm_runtime.imaging.preprocessing import RESIZE
 from .calibration.folds import score_by_folds
 from .calibration.found import find_synthetic_defects, report_found
 from .calibration.head import choose_head
-from .calibration.threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
+from .calibration.threshold import KEPT_HELD_OUT_IMAGES, score_images, subsample_evenly
 from .checkpoint import (
     Checkpoint,
     Progress,

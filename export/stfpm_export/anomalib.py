@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stfpm_edge.calibration.threshold import KEPT_HELD_OUT_IMAGES, calibrated, score_images, subsample_evenly
+from stfpm_edge.calibration.threshold import KEPT_HELD_OUT_IMAGES, score_images, subsample_evenly
 from stfpm_edge.checkpoint import Checkpoint, strip_prefix
 from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
 from stfpm_edge.networks import RESNETS, Pyramid
 from stfpm_edge.pictures.data_report import read_good_images
 from stfpm_edge.teacher import fingerprint, load_weights
+from stfpm_runtime.artifact.calibration import calibrated
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, DataError, OptionError
 

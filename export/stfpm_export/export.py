@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stfpm_edge.calibration.threshold import calibrated, score_images
+from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
 from stfpm_edge.pictures.data import find_good_images, read_images
 from stfpm_edge.pictures.data_report import read_good_images
 from stfpm_edge.torch_engine import TorchEngine
+from stfpm_runtime.artifact.calibration import calibrated
 from stfpm_runtime.artifact.conformal import check_false_alarm_rate
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.artifact.spec import Spec

@@ -12,11 +12,12 @@ import copy
 import numpy as np
 import torch
 
-from stfpm_edge.calibration.threshold import calibrated, score_images
+from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import Checkpoint
 from stfpm_edge.model import IMAGENET_MEAN, IMAGENET_STD
 from stfpm_edge.pretrain.scenes import SceneFormulas
 from stfpm_edge.teacher import PROCEDURAL, fingerprint, load_teacher
+from stfpm_runtime.artifact.calibration import calibrated
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
 

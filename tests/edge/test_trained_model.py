@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from drawn_parts import SIDE, draw_striped, write_good
-from stfpm_edge.calibration.threshold import find_outliers, score_images
+from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
 from stfpm_edge.model import distance, loss, normalise_images, unit
 from stfpm_edge.networks import new_student
@@ -22,6 +22,7 @@ from stfpm_edge.train import train_student
 from stfpm_eval.metrics import auroc
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_runtime import open_engine
+from stfpm_runtime.artifact.calibration import find_outliers
 from stfpm_runtime.artifact.conformal import conformal_threshold
 
 GOOD = 40

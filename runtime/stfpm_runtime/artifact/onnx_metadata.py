@@ -34,6 +34,33 @@ def read_spec(path: Path) -> Spec:
     return Spec.from_json(text, str(path))
 
 
+def replace_spec(path: Path, spec: Spec) -> bytes:
+    """Return the contents of a model.onnx that `read_spec` can read, with another Spec; all else stays as it is."""
+    data = memoryview(path.read_bytes())
+    key = METADATA_KEY.encode()
+    kept = [
+        data[start:end]
+        for number, value, start, end in _spans(data)
+        if number != METADATA_PROPS or value is None or bytes(dict(_fields(value)).get(KEY, b"")) != key
+    ]
+    entry = _field(KEY, key) + _field(VALUE, spec.to_json().encode())
+    return b"".join([*kept, _field(METADATA_PROPS, entry)])
+
+
+def _field(number: int, contents: bytes) -> bytes:
+    """Return a field that has a length, with its tag."""
+    return _packed(number << 3 | LENGTH) + _packed(len(contents)) + contents
+
+
+def _packed(value: int) -> bytes:
+    """Return a number of 0 or more as `_varint` reads it."""
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value])
+
+
 def _metadata(model: memoryview) -> dict[str, str]:
     entries = [dict(_fields(value)) for number, value in _fields(model) if number == METADATA_PROPS]
     return {bytes(entry[KEY]).decode(): bytes(entry[VALUE]).decode() for entry in entries if {KEY, VALUE} <= set(entry)}
@@ -41,8 +68,16 @@ def _metadata(model: memoryview) -> dict[str, str]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield number and contents of a message's fields that have a length; the others are skipped."""
+    for number, contents, _, _ in _spans(message):
+        if contents is not None:
+            yield number, contents
+
+
+def _spans(message: memoryview) -> Iterator[tuple[int, memoryview | None, int, int]]:
+    """Yield each field's number, its contents where it has a length, and where it starts and ends with its tag."""
     position = 0
     while position < len(message):
+        start, contents = position, None
         tag, position = _varint(message, position)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:
@@ -53,10 +88,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             length, position = _varint(message, position)
             if position + length > len(message):
                 raise ValueError("cut off")
-            yield number, message[position : position + length]
+            contents = message[position : position + length]
             position += length
         else:
             raise ValueError(f"wire type {kind}")
+        yield number, contents, start, position
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
