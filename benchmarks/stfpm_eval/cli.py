@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stfpm_runtime.cli import run
-from stfpm_runtime.errors import DataError
+from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 
 from .data import find_categories
@@ -25,8 +25,16 @@ STDOUT = Path("-")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = _parser().parse_args(argv)
-    return run("stfpm-eval", lambda: _eval(**vars(arguments)))
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.must_reject or arguments.must_pass:
+        if arguments.data is not None or arguments.skip_unreadable:
+            parser.error("--must-reject and --must-pass go without DATA and --skip-unreadable")
+        return run("stfpm-eval", lambda: _gate(arguments))
+    if arguments.data is None or arguments.against is not None or arguments.save is not None:
+        parser.error("expected DATA, or --must-reject and --must-pass, with which --against and --save go")
+    names = ("model", "data", "json", "skip_unreadable")
+    return run("stfpm-eval", lambda: _eval(**{name: getattr(arguments, name) for name in names}))
 
 
 def evaluate_model(model_path: Path, data: Path) -> Report:
@@ -76,18 +84,37 @@ def _eval(model: Path, data: Path, json: Path | None, skip_unreadable: bool) -> 
     return 0
 
 
+def _gate(arguments: argparse.Namespace) -> int:
+    from .gate import GateOptions, pass_gate
+
+    if arguments.json == STDOUT:
+        raise OptionError("got --json without a file; expected --json FILE with --must-reject and --must-pass")
+    fields = {name: getattr(arguments, name) for name in ("model", "against", "json", "save")}
+    pass_gate(GateOptions(must_reject=tuple(arguments.must_reject), must_pass=tuple(arguments.must_pass), **fields))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stfpm-eval",
         description="Measure image AUROC, pixel AUROC and PRO (up to a false-positive rate of 0.3) of a model file, "
-        "and how many defective images its threshold misses and how many good ones it rejects.",
+        "and how many defective images its threshold misses and how many good ones it rejects. With --must-reject and "
+        "--must-pass, decide whether the model may take another's place.",
+        epilog="example: stfpm-eval new.onnx --must-reject known_defects --must-pass good --against old.onnx",
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a .safetensors checkpoint, or an exported .onnx")
-    add("data", type=Path, metavar="DATA",
+    add("data", type=Path, metavar="DATA", nargs="?",
         help="an MVTec-style category with test/ and ground_truth/, or a folder of categories")  # fmt: skip
     add("--json", nargs="?", type=Path, const=STDOUT, metavar="FILE",
         help="write the report as JSON: to FILE, or to stdout instead of the table")  # fmt: skip
+    add("--must-reject", nargs="+", default=[], metavar="PATH",
+        help="pictures of known defects: exit with 1 where the model passes one")  # fmt: skip
+    add("--must-pass", nargs="+", default=[], metavar="PATH",
+        help="pictures of good parts: exit with 1 where it rejects too many of them")  # fmt: skip
+    add("--against", type=Path, metavar="OLD", help="the model whose place is taken, to compare with")
+    add("--save", type=Path, metavar="DIR",
+        help="save what is decided differently or wrongly, the old model's left, the new one's right")  # fmt: skip
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, do not stop at them")
     return parser
 

@@ -1,0 +1,126 @@
+"""The gate of `stfpm-eval`: whether a model may take another's place, by what it is able to do."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stfpm_runtime.ability import Ability, Case, measure_ability
+from stfpm_runtime.detector import Detector, Picture, Verdict
+from stfpm_runtime.errors import DataError, OptionError, StfpmError
+from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.imaging.images import read_image
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.sources import find_files
+
+from .models import open_model
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Options of the gate."""
+
+    model: Path
+    must_reject: tuple[str, ...] = ()
+    """Pictures of known defects: files, folders and glob patterns."""
+    must_pass: tuple[str, ...] = ()
+    """Pictures of good parts."""
+    against: Path | None = None
+    """The model whose place is taken."""
+    json: Path | None = None
+    """A file for the figures and the differences."""
+    save: Path | None = None
+    """A folder for pictures of what the models decide differently or wrongly: the old one's left, the new one's right.
+    """
+
+
+def pass_gate(options: GateOptions) -> Ability:
+    """Print what the model is able to do, and return it.
+
+    Raises StfpmError where it may not take the other's place, after everything was written, and for pictures and models
+    that cannot be used.
+    """
+    pictures = [(path, True) for path in _files(options.must_reject)]
+    pictures += [(path, False) for path in _files(options.must_pass)]
+    both = {path.resolve() for path, is_defect in pictures if is_defect}
+    if twice := [path for path, is_defect in pictures if not is_defect and path.resolve() in both]:
+        raise OptionError(f"{twice[0]}: is given with --must-reject and --must-pass; expected one of them")
+    if options.json:
+        check_writable(options.json, (*(path for path, _ in pictures), options.model))
+    if options.save:
+        check_writable(options.save / "difference.png")
+    with contextlib.ExitStack() as stack:
+        detectors = [
+            None if path is None else Detector(stack.enter_context(contextlib.closing(open_model(path))))
+            for path in (options.model, options.against)
+        ]
+        new, old = detectors
+        assert new is not None, "the model is always given"
+        _check_alike(new, old)
+
+        saved = itertools.count()
+
+        def take(case: Case, picture: Picture) -> None:
+            if options.save and (case.differs or not case.is_right):
+                _save(options.save / f"{next(saved):04d}.{Path(case.picture).name}.png", case, picture)
+
+        bits = new.engine.spec.bits
+        named = ((str(path), read_image(path, bits=bits), is_defect) for path, is_defect in pictures)
+        ability = measure_ability(new, old, named, take)
+    if options.json:
+        with atomic_path(options.json) as unfinished:
+            unfinished.write_text(json.dumps(ability.to_dict(), indent=1) + "\n", encoding="utf-8")
+    for line in _lines(ability):
+        print(line)
+    if ability.failures:
+        raise StfpmError(f"{options.model}: {'; '.join(ability.failures)}; it must not replace the model in use")
+    return ability
+
+
+def _files(sources: tuple[str, ...]) -> list[Path]:
+    if not sources:
+        return []
+    found = find_files(sources)
+    if found.left_out:
+        path, reason = next(iter(found.left_out.items()))
+        print(f"stfpm-eval: {len(found.left_out)} files left out, such as {path}: {reason}", file=sys.stderr)
+    return list(found.paths)
+
+
+def _check_alike(new: Detector, old: Detector | None) -> None:
+    """Raise DataError for models of different products: their verdicts say nothing about each other."""
+    if old is not None and new.engine.spec.name != old.engine.spec.name:
+        names = new.engine.spec.name, old.engine.spec.name
+        raise DataError(f"got models of the products {names[0]!r} and {names[1]!r}; expected two of one product")
+
+
+def _lines(ability: Ability) -> list[str]:
+    """Return what the models do on the pictures, as a table for a person."""
+    lines = [f"{'':24}{'pictures':>10}{'new':>8}{'old':>8}"]
+    for words, is_defect, wrong in (("known defects passed", True, "pass"), ("good parts rejected", False, "reject")):
+        cases = [case for case in ability.cases if case.is_defect == is_defect]
+        new = sum(case.new.decision == wrong for case in cases)
+        olds = [case.old.decision == wrong for case in cases if case.old is not None]
+        lines.append(f"{words:24}{len(cases):10}{new:8}{sum(olds) if olds else '-':>8}")
+    return lines
+
+
+def _save(path: Path, case: Case, picture: Picture) -> None:
+    assert isinstance(picture, np.ndarray), "read before it was judged"
+    drawn = [_drawn(picture, verdict) for verdict in (case.old, case.new) if verdict is not None]
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(cv2.imencode(".png", np.hstack(drawn))[1].tobytes())
+
+
+def _drawn(picture: Image, verdict: Verdict) -> Image:
+    return draw_overlay(
+        picture, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
+    )

@@ -1,0 +1,140 @@
+"""The ability of a model: it rejects the known defects of its product, and passes good parts.
+
+Parity says that a file computes what was trained; it says nothing about what was learnt. A model that is to take
+another's place is therefore tried on pictures with known answers, and compared with the other one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .detector import Detector, Picture, Verdict
+from .errors import DataError
+
+CONFIDENCE = 0.975
+"""So many false alarms or fewer have this probability at the model's own rate: more are too many."""
+NAMED = 5
+"""Pictures that a message names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A picture with a known answer, and what the models say of it."""
+
+    picture: str
+    """The name of its file."""
+    is_defect: bool
+    """True: it shows a known defect, and must be rejected. False: it shows a good part."""
+    new: Verdict
+    old: Verdict | None
+    """The verdict of the model whose place is taken; None where there is none."""
+
+    @property
+    def is_right(self) -> bool:
+        """Return whether the new model gives the known answer."""
+        return self.new.decision == ("reject" if self.is_defect else "pass")
+
+    @property
+    def differs(self) -> bool:
+        """Return whether the two models decide differently."""
+        return self.old is not None and self.old.decision != self.new.decision
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        verdicts = {"new": self.new, "old": self.old}
+        return {"picture": self.picture, "must": "reject" if self.is_defect else "pass"} | {
+            whose: {"decision": one.decision, "relative_score": one.relative_score}
+            for whose, one in verdicts.items() if one is not None
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What a new model does on pictures with known answers, beside an old one."""
+
+    cases: tuple[Case, ...]
+    false_alarm_rate: float
+    """The rate that the new model promises, 0 to 1."""
+
+    @property
+    def escaped(self) -> list[Case]:
+        """Return the known defects that the new model does not reject."""
+        return [case for case in self.cases if case.is_defect and not case.is_right]
+
+    @property
+    def false_alarms(self) -> list[Case]:
+        """Return the good parts that the new model does not pass."""
+        return [case for case in self.cases if not case.is_defect and not case.is_right]
+
+    @property
+    def false_alarms_allowed(self) -> int:
+        """Return the most false alarms that the model's own rate explains, or as many as the old model has."""
+        good = [case for case in self.cases if not case.is_defect]
+        before = sum(case.old is not None and case.old.decision != "pass" for case in good)
+        return max(before, most_likely_at_most(len(good), self.false_alarm_rate))
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Return in words why the new model may not take the place; empty where it may."""
+        found = []
+        if self.escaped:
+            defects = sum(case.is_defect for case in self.cases)
+            found.append(f"{len(self.escaped)} of {defects} known defects are not rejected ({_named(self.escaped)})")
+        if len(self.false_alarms) > self.false_alarms_allowed:
+            good = sum(not case.is_defect for case in self.cases)
+            found.append(
+                f"{len(self.false_alarms)} of {good} good parts are not passed ({_named(self.false_alarms)}), "
+                f"expected at most {self.false_alarms_allowed}"
+            )
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "passes": not self.failures, "failures": list(self.failures), "false_alarm_rate": self.false_alarm_rate,
+            "false_alarms_allowed": self.false_alarms_allowed,
+            "known_defects": sum(case.is_defect for case in self.cases), "escaped": len(self.escaped),
+            "good": sum(not case.is_defect for case in self.cases), "false_alarms": len(self.false_alarms),
+            "changed": [case.to_dict() for case in self.cases if case.differs or not case.is_right],
+        }  # fmt: skip
+
+
+def measure_ability(
+    new: Detector,
+    old: Detector | None,
+    pictures: Iterable[tuple[str, Picture, bool]],
+    take: Callable[[Case, Picture], None] = lambda case, picture: None,
+) -> Ability:
+    """Judge pictures, each with its name and whether it shows a known defect; `take` gets each case with its picture.
+
+    Raises DataError for a picture that cannot be judged: it would hide what the model is able to do.
+    """
+    cases = []
+    for name, picture, is_defect in pictures:
+        verdict = new.inspect(picture)
+        if verdict.decision == "fault":
+            raise DataError(f"{name}: cannot be judged ({verdict.reason}); mend or remove it")
+        case = Case(name, is_defect, verdict, old.inspect(picture) if old else None)
+        take(case, picture)
+        cases.append(case)
+    return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)
+
+
+def most_likely_at_most(parts: int, rate: float) -> int:
+    """Return the smallest k for which at most k of so many parts are rejected with the probability `CONFIDENCE`.
+
+    The number of rejected parts is binomially distributed with the rate, 0 to 1.
+    """
+    total, k = 0.0, -1
+    while total < CONFIDENCE and k < parts:
+        k += 1
+        total += math.comb(parts, k) * rate**k * (1 - rate) ** (parts - k)
+    return max(k, 0)
+
+
+def _named(cases: Sequence[Case]) -> str:
+    more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
+    return ", ".join(case.picture for case in cases[:NAMED]) + more
