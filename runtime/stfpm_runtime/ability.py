@@ -6,11 +6,11 @@ another's place is therefore tried on pictures with known answers, and compared 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .binomial import most_likely_at_most
 from .detector import Detector, Picture, Verdict
 from .errors import DataError
 
@@ -74,7 +74,7 @@ class Ability:
         """Return the most false alarms that the model's own rate explains, or as many as the old model has."""
         good = [case for case in self.cases if not case.is_defect]
         before = sum(case.old is not None and case.old.decision != "pass" for case in good)
-        return max(before, most_likely_at_most(len(good), self.false_alarm_rate))
+        return max(before, most_likely_at_most(len(good), self.false_alarm_rate, CONFIDENCE))
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -121,18 +121,6 @@ def measure_ability(
         take(case, picture)
         cases.append(case)
     return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)
-
-
-def most_likely_at_most(parts: int, rate: float) -> int:
-    """Return the smallest k for which at most k of so many parts are rejected with the probability `CONFIDENCE`.
-
-    The number of rejected parts is binomially distributed with the rate, 0 to 1.
-    """
-    total, k = 0.0, -1
-    while total < CONFIDENCE and k < parts:
-        k += 1
-        total += math.comb(parts, k) * rate**k * (1 - rate) ** (parts - k)
-    return max(k, 0)
 
 
 def _named(cases: Sequence[Case]) -> str:

@@ -8,7 +8,6 @@ import cv2
 import pytest
 
 from stfpm_eval.cli import main
-from stfpm_runtime.ability import most_likely_at_most
 
 
 @pytest.fixture
@@ -92,8 +91,3 @@ def test_flags_that_do_not_go_together_are_wrong_usage(arguments, capsys):
         main(["new.onnx", *arguments])
     assert stop.value.code == 2
     capsys.readouterr()
-
-
-def test_false_alarms_that_a_rate_explains():
-    assert [most_likely_at_most(parts, 0.05) for parts in (0, 1, 20, 100)] == [0, 1, 3, 10]
-    assert most_likely_at_most(1000, 0.01) == 17

@@ -1,6 +1,6 @@
 """`stfpm-journal line3.sqlite`: counts, yield, rejects and events of a journal, also while it is written.
 
-It also tries or sets a threshold, and has refused verdicts sent again.
+It also tries or sets a threshold, labels parts, and has refused verdicts sent again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from stfpm_runtime.cli import printable, run
 from stfpm_runtime.score import describe_score
 
 from .dead_letters import mark_for_resending
+from .labels import VALUES, Value, count_confusion, new_label, read_labelled, write_label
 from .reader import Count, JournalReader, Period
 from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
 from .threshold_changes import check_place, new_threshold_change, places_of, request_threshold, wait_for_result
@@ -44,7 +45,7 @@ class JournalCliOptions:
     """What to do with which journal."""
 
     journal: Path
-    action: Literal["counts", "rejects", "events", "csv", "threshold", "resend"]
+    action: Literal["counts", "rejects", "events", "labels", "csv", "threshold", "label", "resend"]
     period: Period
     json: bool = False
     pictures: Path | None = None
@@ -56,12 +57,16 @@ class JournalCliOptions:
     region: str = ""
     output: str = ""
     """The name of the output whose refused verdicts are sent again."""
+    label: tuple[str, Value] | None = None
+    """The number of a verdict, and what its part was."""
+    kind: str = ""
+    note: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
-    actions = {"threshold": change_threshold, "resend": resend}
+    actions = {"threshold": change_threshold, "label": label_part, "resend": resend}
     return run(COMMAND, lambda: actions.get(options.action, show)(options))
 
 
@@ -78,10 +83,11 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
                        ("events", "list events, for example lost cameras"),
+                       ("labels", "list labelled parts, and how often they were decided wrongly"),
                        ("csv", "print every verdict as CSV")):  # fmt: skip
         what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
     parser.add_argument(
-        "--json", action="store_true", help="print JSON; with --rejects or --events, one object on each line"
+        "--json", action="store_true", help="print JSON; with --rejects, --events or --labels one object on each line"
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="the folder of the pictures; show their whole paths"
@@ -92,8 +98,15 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     effect += "X can be configured, which means the threshold of configuration or model"
     parser.add_argument("--threshold", type=_threshold, default=NOT_GIVEN, metavar="X", help=effect)
     parser.add_argument(
-        "--by", default="", metavar="NAME", help="set --threshold, and write this name of a person into the journal"
+        "--by",
+        default="",
+        metavar="NAME",
+        help="set --threshold or --label, and write this person's name into the journal",
     )
+    parser.add_argument("--label", nargs=2, metavar=("SEQ", "LABEL"),
+        help="say that the part of verdict SEQ was good, defect or unclear; the verdict stays as it is")  # fmt: skip
+    parser.add_argument("--kind", default="", metavar="NAME", help="with --label: the kind of defect")
+    parser.add_argument("--note", default="", metavar="TEXT", help="with --label: a remark")
     parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: use this region only")
     parser.add_argument(
         "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
@@ -107,14 +120,23 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         parser.error("--threshold goes with --by, --camera, --region and --json alone")
     if has_threshold and args.threshold is None and not args.by:
         parser.error("--threshold configured without --by: expected who sets it")
-    if not has_threshold and (args.by or args.region):
-        parser.error("--by and --region go with --threshold")
+    if args.label and (shows or has_threshold or args.resend or args.camera or args.json or args.region):
+        parser.error("--label goes with --by, --kind and --note alone")
+    if args.label and not args.by:
+        parser.error("--label without --by: expected who says so")
+    if not args.label and (args.kind or args.note):
+        parser.error("--kind and --note go with --label")
+    if not has_threshold and ((args.by and not args.label) or args.region):
+        parser.error("--by goes with --threshold or --label, --region with --threshold")
+    if args.label and not (args.label[0].isdecimal() and args.label[1] in VALUES):
+        parser.error(f"got --label {' '.join(args.label)}; expected a verdict's number, and one of {', '.join(VALUES)}")
     if args.json and args.show == "csv":
         parser.error("--csv with --json: expected one of them")
     return JournalCliOptions(
-        args.journal, "resend" if args.resend else "threshold" if has_threshold else args.show,
+        args.journal,
+        "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show,
         Period(args.since or "", args.until or "", args.camera), args.json, args.pictures,
-        args.threshold if has_threshold else None, args.by, args.region, args.resend,
+        args.threshold if has_threshold else None, args.by, args.region, args.resend, args.label, args.kind, args.note,
     )  # fmt: skip
 
 
@@ -140,6 +162,21 @@ def change_threshold(options: JournalCliOptions) -> int:
     return 0
 
 
+def label_part(options: JournalCliOptions) -> int:
+    """Write a label, print the part that it is for, and return 0. Raises StfpmError."""
+    assert options.label is not None, "checked by parse"
+    number, value = options.label
+    label = new_label(int(number), value, options.who, options.kind, options.note)
+    row, earlier = write_label(options.journal, label)
+    line = f"{_local(row.time)} {row.seq:8} {row.decision:7}{row.camera}/{row.region} {row.part}".rstrip()
+    print(printable(f"{line}: labelled {label.label}"))
+    if earlier:
+        print(printable(f"before: {', '.join(f'{one.label} by {one.who}' for one in earlier)}; the new label counts"))
+    if not row.picture:
+        print("its picture was not kept, so that it can join no data set")
+    return 0
+
+
 def resend(options: JournalCliOptions) -> int:
     """Mark refused verdicts to be sent again, print how many, and return 0. Raises StfpmError."""
     count = mark_for_resending(options.journal, options.output)
@@ -156,6 +193,8 @@ def show(options: JournalCliOptions) -> int:
             _print_csv(journal.rows(options.period))
         elif options.action == "rejects":
             _print_rejects(journal.rows(options.period, not_passed=True), options, journal.id)
+        elif options.action == "labels":
+            _print_labels(options, journal.id)
         elif options.action == "events":
             _print_events(journal.events(options.period), options.json)
         else:
@@ -191,6 +230,19 @@ def _print_rejects(rows: Iterable[VerdictRow], options: JournalCliOptions, journ
         what = [f"{row.camera}/{row.region}", row.part, _why(row), *pictures]
         line = printable(" ".join(filter(None, what)))
         print(f"{_local(row.time)} {row.seq:8} {row.decision:7}{line}")
+
+
+def _print_labels(options: JournalCliOptions, journal: str) -> None:
+    for row, label in read_labelled(options.journal, options.period):
+        if options.json:
+            print(json.dumps({**record(row, journal), "label": dataclasses.asdict(label)}))
+            continue
+        what = [f"{row.camera}/{row.region}", row.part, label.kind, f"by {label.who}", label.note]
+        print(
+            printable(f"{_local(row.time)} {row.seq:8} {row.decision:7}{label.label:8}{' '.join(filter(None, what))}")
+        )
+    if not options.json:
+        print("\n".join(count_confusion(options.journal, options.period).lines()))
 
 
 def _why(row: VerdictRow) -> str:

@@ -1,0 +1,48 @@
+"""The binomial distribution: what a number of rejected or missed parts says about their rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+STEPS = 60
+"""Halvings of an interval of 0 to 1: a double holds no more."""
+
+
+def probability_at_most(k: int, n: int, rate: float) -> float:
+    """Return the probability that of n parts at most k are found, each with the probability `rate`, 0 to 1."""
+    if k >= n or rate <= 0:
+        return 1.0
+    if rate >= 1:
+        return 0.0
+    logs = (
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+        + i * math.log(rate) + (n - i) * math.log1p(-rate)
+        for i in range(k + 1)
+    )  # fmt: skip
+    return min(math.fsum(map(math.exp, logs)), 1.0)
+
+
+def most_likely_at_most(n: int, rate: float, confidence: float) -> int:
+    """Return the smallest k for which at most k of n parts are found with a probability of at least `confidence`."""
+    return next(k for k in range(n + 1) if probability_at_most(k, n, rate) >= confidence or k == n)
+
+
+def rate_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of Clopper and Pearson (Biometrika 26, 1934) of the rate, where k of n parts were found.
+
+    Without parts it is 0 to 1.
+    """
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else _solve(lambda rate: 1 - probability_at_most(k - 1, n, rate) < tail)
+    high = 1.0 if k == n else _solve(lambda rate: probability_at_most(k, n, rate) > tail)
+    return low, high
+
+
+def _solve(is_below: Callable[[float], bool]) -> float:
+    """Return the rate up to which the condition holds."""
+    low, high = 0.0, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,142 @@
+"""Labels: what a person says that a journalled part really was, as rows in the journal's table `labels`.
+
+A label never changes a verdict. The newest label of a part counts; the earlier ones stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from stfpm_runtime.binomial import rate_interval
+from stfpm_runtime.errors import OptionError
+
+from .reader import Period, opened
+from .rows import COLUMNS, VerdictRow, utc
+from .threshold_changes import NAME_LENGTH, TEXT_LENGTH
+
+Value = Literal["good", "defect", "unclear"]
+VALUES: tuple[Value, ...] = get_args(Value)
+TABLE = """
+CREATE TABLE IF NOT EXISTS labels (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, verdict INTEGER NOT NULL,
+    label TEXT NOT NULL CHECK (label IN ('good', 'defect', 'unclear')),
+    kind TEXT NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A row of the table."""
+
+    seq: int
+    """0 until it is written."""
+    time: str
+    verdict: int
+    """The number of the part's verdict."""
+    label: Value
+    kind: str
+    """The kind of defect; may be empty."""
+    who: str
+    note: str = ""
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Label))
+INSERT = f"INSERT INTO labels ({', '.join(FIELDS[1:])}) VALUES ({', '.join('?' * (len(FIELDS) - 1))})"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often labelled parts were decided wrongly. Parts that are labelled `unclear`, and faults, do not count."""
+
+    rejected: int
+    """Labelled parts that were rejected."""
+    rejected_good: int
+    """Those of them that were good after all."""
+    passed: int
+    passed_defects: int
+    unclear: int
+
+    def lines(self) -> list[str]:
+        """Return a line for each share, with its interval of 95% confidence."""
+        rows = [("rejected parts were good", self.rejected_good, self.rejected),
+                ("passed parts were defective", self.passed_defects, self.passed)]  # fmt: skip
+        lines = []
+        for words, wrong, of in rows:
+            low, high = rate_interval(wrong, of)
+            share = f" ({wrong / of:.1%}, 95% interval {low:.1%} to {high:.1%})" if of else ""
+            lines.append(f"{wrong} of {of} labelled {words}{share}")
+        return [*lines, *([f"{self.unclear} parts are labelled unclear"] if self.unclear else [])]
+
+
+def new_label(verdict: int, label: Value, who: str, kind: str = "", note: str = "") -> Label:
+    """Return a label of this moment, not written yet. Raises OptionError for texts that a journal may not hold."""
+    for name, text, length in (("name", who, NAME_LENGTH), ("kind", kind, NAME_LENGTH), ("note", note, TEXT_LENGTH)):
+        if not text.isprintable() or len(text) > length:
+            raise OptionError(f"got a {name} of {text!r:.60}; expected printable text of up to {length} characters")
+    if not who.strip():
+        raise OptionError("got no name; expected who labels the part")
+    if kind and label != "defect":
+        raise OptionError(f"got the kind {kind!r} with the label {label}; only a defect has a kind")
+    return Label(0, utc(), verdict, label, kind, who, note)
+
+
+def write_label(journal: Path, label: Label) -> tuple[VerdictRow, list[Label]]:
+    """Write a label into a journal, whose line may run; return the part's verdict and its earlier labels.
+
+    Raises OptionError where the journal has no verdict of that number, JournalError where it cannot be written.
+    """
+    with opened(journal, writing=True) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(TABLE)
+        row = connection.execute(
+            f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq = ?", (label.verdict,)
+        ).fetchone()
+        if row is None:
+            connection.execute("ROLLBACK")
+            raise OptionError(f"{journal}: has no verdict {label.verdict}; see its numbers with --rejects or --csv")
+        earlier = [Label(*found) for found in connection.execute(
+            f"SELECT {', '.join(FIELDS)} FROM labels WHERE verdict = ? ORDER BY seq", (label.verdict,))]  # fmt: skip
+        connection.execute(INSERT, dataclasses.astuple(label)[1:])
+        connection.execute("COMMIT")
+    return VerdictRow(*row), earlier
+
+
+def read_labelled(journal: Path, period: Period) -> Iterator[tuple[VerdictRow, Label]]:
+    """Yield each labelled verdict of the period with its newest label, by number. Raises JournalError."""
+    with opened(journal) as connection:
+        if not _exists(connection):
+            return
+        where, values = period.where()
+        newest = "SELECT verdict, max(seq) AS newest FROM labels GROUP BY verdict"
+        sql = (
+            f"SELECT {', '.join(COLUMNS)}, newest FROM verdicts JOIN ({newest}) AS latest ON latest.verdict = seq "
+            f"{where} ORDER BY seq"
+        )
+        one = f"SELECT {', '.join(FIELDS)} FROM labels WHERE seq = ?"
+        for *row, number in connection.execute(sql, values):
+            yield VerdictRow(*row), Label(*connection.execute(one, (number,)).fetchone())
+
+
+def count_confusion(journal: Path, period: Period) -> Confusion:
+    """Count the labelled verdicts of the period that were decided wrongly. Raises JournalError."""
+    counts = dict.fromkeys((f.name for f in dataclasses.fields(Confusion)), 0)
+    for verdict, label in read_labelled(journal, period):
+        if label.label == "unclear":
+            counts["unclear"] += 1
+        elif verdict.decision == "reject":
+            counts["rejected"] += 1
+            counts["rejected_good"] += label.label == "good"
+        elif verdict.decision == "pass":
+            counts["passed"] += 1
+            counts["passed_defects"] += label.label == "defect"
+    return Confusion(**counts)
+
+
+def _exists(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone())
