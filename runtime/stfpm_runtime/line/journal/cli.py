@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import json
 import math
 import re
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.cli import printable, run
-from stfpm_runtime.score import describe_score
 
 from .dead_letters import mark_for_resending
-from .labels import VALUES, Value, count_confusion, new_label, read_labelled, write_label
-from .reader import Count, JournalReader, Period
-from .rows import COLUMNS, EventRow, VerdictRow, record, utc, values_of
+from .labels import VALUES, Value, new_label, write_label
+from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
+from .reader import JournalReader, Period
+from .rows import utc
 from .threshold_changes import check_place, new_threshold_change, places_of, request_threshold, wait_for_result
 from .what_if import what_if
 
@@ -34,8 +32,6 @@ COMMAND = "stfpm-journal"
 NOT_GIVEN = object()
 ANSWER_S = 2.0
 """How long to wait for a running line to put a threshold in force, in seconds."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a formula of a spreadsheet begins with."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -168,7 +164,7 @@ def label_part(options: JournalCliOptions) -> int:
     number, value = options.label
     label = new_label(int(number), value, options.who, options.kind, options.note)
     row, earlier = write_label(options.journal, label)
-    line = f"{_local(row.time)} {row.seq:8} {row.decision:7}{row.camera}/{row.region} {row.part}".rstrip()
+    line = f"{local_time(row.time)} {row.seq:8} {row.decision:7}{row.camera}/{row.region} {row.part}".rstrip()
     print(printable(f"{line}: labelled {label.label}"))
     if earlier:
         print(printable(f"before: {', '.join(f'{one.label} by {one.who}' for one in earlier)}; the new label counts"))
@@ -190,96 +186,16 @@ def show(options: JournalCliOptions) -> int:
         if options.period.camera:
             journal.check_camera(options.period.camera)
         if options.action == "csv":
-            _print_csv(journal.rows(options.period))
+            print_csv(journal.rows(options.period))
         elif options.action == "rejects":
-            _print_rejects(journal.rows(options.period, not_passed=True), options, journal.id)
+            print_rejects(journal.rows(options.period, not_passed=True), options.pictures, options.json, journal.id)
         elif options.action == "labels":
-            _print_labels(options, journal.id)
+            print_labels(options.journal, options.period, options.json, journal.id)
         elif options.action == "events":
-            _print_events(journal.events(options.period), options.json)
+            print_events(journal.events(options.period), options.json)
         else:
-            _print_counts(journal.counts(options.period), options.json)
+            print_counts(journal.counts(options.period), options.json)
     return 0
-
-
-def _print_counts(counts: Sequence[Count], as_json: bool) -> None:
-    numbers = [(count.passed, count.rejected, count.faults) for count in counts]
-    total = Count("all", "", *map(sum, zip(*numbers, strict=True))) if counts else Count("all", "", 0, 0, 0)
-    if as_json:
-        rows = [
-            {**dataclasses.asdict(count), "total": count.total, "yield": count.yielded} for count in (*counts, total)
-        ]
-        print(json.dumps({"regions": rows[:-1], "all": {key: rows[-1][key] for key in list(rows[-1])[2:]}}, indent=1))
-        return
-    if not counts:
-        print("no verdicts in this period")
-        return
-    print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
-    for count in (*counts, *([total] if len(counts) != 1 else [])):
-        share = "-" if count.yielded is None else f"{count.yielded:.1%}"
-        columns = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
-        print(f"{count.camera:15} {count.region:15} {columns}{share:>9}")
-
-
-def _print_rejects(rows: Iterable[VerdictRow], options: JournalCliOptions, journal: str) -> None:
-    for row in rows:
-        pictures = [_picture(options.pictures, name) for name in (row.picture, row.overlay)]
-        if options.json:
-            print(json.dumps({**record(row, journal), "picture": pictures[0], "overlay": pictures[1]}))
-            continue
-        what = [f"{row.camera}/{row.region}", row.part, _why(row), *pictures]
-        line = printable(" ".join(filter(None, what)))
-        print(f"{_local(row.time)} {row.seq:8} {row.decision:7}{line}")
-
-
-def _print_labels(options: JournalCliOptions, journal: str) -> None:
-    for row, label in read_labelled(options.journal, options.period):
-        if options.json:
-            print(json.dumps({**record(row, journal), "label": dataclasses.asdict(label)}))
-            continue
-        what = [f"{row.camera}/{row.region}", row.part, label.kind, f"by {label.who}", label.note]
-        print(
-            printable(f"{_local(row.time)} {row.seq:8} {row.decision:7}{label.label:8}{' '.join(filter(None, what))}")
-        )
-    if not options.json:
-        print("\n".join(count_confusion(options.journal, options.period).lines()))
-
-
-def _why(row: VerdictRow) -> str:
-    """Return in words what the decision follows from."""
-    return "; ".join(filter(None, (describe_score(row.score, row.threshold), row.reason)))
-
-
-def _print_events(events: Iterable[EventRow], as_json: bool) -> None:
-    for event in events:
-        if as_json:
-            print(json.dumps(dataclasses.asdict(event)))
-        else:
-            print(printable(f"{_local(event.time)} {event.camera or 'line'}: {event.kind} {event.detail}"))
-
-
-def _print_csv(rows: Iterable[VerdictRow]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*COLUMNS, "relative_score"])
-    for row in rows:
-        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
-
-
-def _cell(value: object) -> object:
-    """Return a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _picture(folder: Path | None, name: str) -> str:
-    """Return the path of a picture; an empty text where there is none, or where it was deleted."""
-    if folder is None or not name:
-        return name
-    path = folder / name
-    return str(path) if path.is_file() else ""
-
-
-def _local(moment: str) -> str:
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _threshold(text: str) -> float | None:
