@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.rows import EventRow
 from stfpm_runtime.line.journal.what_if import WhatIf
 from stfpm_runtime.line.observers.drift import Drift
 
 WHO = r"^[\w.,'@ -]*\w[\w.,'@ -]*$"
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 Decision = Literal["pass", "reject", "fault"]
 Count = Annotated[int, Field(ge=0)]
 
@@ -220,3 +222,22 @@ class ModelBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     file: str = Field(min_length=1, max_length=255, description="a file in the folder of the model in use")
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
+
+
+class LabelBody(BaseModel):
+    """What the part of a verdict really was."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    seq: int = Field(ge=1, le=2**53, description="the number of the verdict")
+    label: Value
+    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
+    kind: str = Field("", max_length=80, pattern=PRINTABLE, description="the kind of a defect")
+    note: str = Field("", max_length=200, pattern=PRINTABLE)
+
+
+class LabelResult(BaseModel):
+    """The label that counts for the verdict now, and how many earlier ones there are."""
+
+    seq: int
+    label: Value
+    earlier: Count

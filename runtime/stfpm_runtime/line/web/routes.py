@@ -18,6 +18,8 @@ from stfpm_runtime.line.journal.what_if import WhatIf
 from .fields import (
     Events,
     Health,
+    LabelBody,
+    LabelResult,
     ModelBody,
     ModelInUse,
     Models,
@@ -139,6 +141,12 @@ def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: 
 def set_threshold(view: View, body: ThresholdBody) -> dict[str, Any]:
     """Change the threshold from the next frame on; the journal records who did it."""
     return view.set_threshold(body.threshold, body.who, body.camera, body.region)
+
+
+@router.post("/api/labels", response_model=LabelResult, dependencies=CHANGE)
+def label(view: View, body: LabelBody) -> dict[str, Any]:
+    """Say what the part of a verdict really was; the verdict stays as it is."""
+    return view.label(body.seq, body.label, body.who, body.kind, body.note)
 
 
 @router.get("/model", response_model=Models)

@@ -18,6 +18,7 @@ from fastapi import HTTPException
 
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.labels import Value, new_label, write_label
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
 from stfpm_runtime.line.journal.threshold_changes import (
@@ -161,6 +162,14 @@ class LineView:
         except OptionError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
         return {"order": number, "taken": taken, "effect": effect}
+
+    def label(self, seq: int, value: Value, who: str, kind: str, note: str) -> dict[str, Any]:
+        """Write a label of a verdict."""
+        try:
+            _, earlier = write_label(self._options.journal.path, new_label(seq, value, who, kind, note))
+        except OptionError as error:
+            raise HTTPException(HTTPStatus.CONFLICT, f"no label was written: {error}") from None
+        return {"seq": seq, "label": value, "earlier": len(earlier)}
 
     def models(self) -> dict[str, Any]:
         """Return the model in use, and the files that could replace it."""

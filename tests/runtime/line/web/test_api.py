@@ -23,6 +23,8 @@ from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.journal.labels import read_labelled
+from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
@@ -123,7 +125,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 11
+    assert len(GUARDED) == 12
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}
@@ -192,6 +194,7 @@ def test_without_a_token_nothing_can_be_changed_and_other_host_names_are_refused
     assert client.get("/api/status")["can_change"] is False
     assert client.post("/api/threshold", threshold=0.1, who="me").status == 403
     assert client.post("/model", file="model.onnx", who="me").status == 403
+    assert client.post("/api/labels", seq=1, label="good", who="me").status == 403
     assert client.ask("/api/status", Host="evil.example").status == 403
 
 
@@ -278,6 +281,20 @@ def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
     assert answer.status == 409
     assert "expected 0.25 to 1; the key threshold_bounds of the configuration" in answer.body.decode()
     assert api.running.line.active_model.thresholds.of("left", "frame") == 0.5
+
+
+def test_labels_are_written_and_refused(api):
+    wait_until(lambda: len(api.running.journal.rows()) > 3)
+    for earlier, (label, kind) in enumerate((("good", ""), ("defect", "scratch"))):
+        answer = api.post("/api/labels", seq=2, label=label, who="Ada", kind=kind, note="at the rim")
+        assert (answer.status, answer.json) == (200, {"seq": 2, "label": label, "earlier": earlier})
+    ((row, label),) = read_labelled(api.running.journal.path, Period())
+    assert (row.seq, label.label, label.kind, label.note) == (2, "defect", "scratch", "at the rim")
+    assert api.post("/api/labels", seq=999_999, label="good", who="Ada").status == 409
+    assert api.post("/api/labels", seq=2, label="good", who="Ada", kind="scratch").status == 409
+    for wrong in ({"label": "fine"}, {"seq": 0}, {"who": ""}, {"note": "a\nb"}, {"kind": "k" * 81}):
+        assert api.post("/api/labels", **{"seq": 2, "label": "defect", "who": "Ada"} | wrong).status == 400
+    assert len(list(read_labelled(api.running.journal.path, Period()))) == 1
 
 
 def test_a_silent_connection_does_not_delay_others(serve):

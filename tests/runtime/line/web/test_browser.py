@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 
 from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.journal.labels import read_labelled
+from stfpm_runtime.line.journal.reader import Period
 
 from ..conftest import wait_until
 
@@ -93,6 +95,24 @@ def test_a_reject_opens_with_its_picture_and_map(serve, page):
     assert not page.run("document.getElementById('viewer').open")
 
 
+def test_a_reject_is_labelled_with_a_name(serve, page):
+    client = serve()
+    log_in(page, client)
+    page.wait("document.querySelectorAll('#rejects img').length > 0")
+    page.run("document.querySelector('#rejects button').click()")
+    page.wait("document.getElementById('viewer').open && !document.getElementById('labeller').hidden")
+    assert page.run("document.querySelector('#labeller button').getBoundingClientRect().height") >= 1.4 * TOUCH_PX - 1
+    page.run("document.querySelector('#labeller button[value=good]').click()")
+    page.wait("document.getElementById('labeller-result').textContent.includes('name')")
+    page.run("document.getElementById('labeller-who').value = 'Ada'")
+    page.run("document.querySelector('#labeller button[value=good]').click()")
+    page.wait("document.getElementById('labeller-result').textContent === 'Labelled good.'")
+    page.run("document.querySelector('#labeller button[value=defect]').click()")
+    page.wait("document.getElementById('labeller-result').textContent.startsWith('Labelled defect; this label counts')")
+    ((row, label),) = read_labelled(client.running.journal.path, Period())
+    assert (row.decision, label.label, label.who) == ("reject", "defect", "Ada")
+
+
 def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     client = serve()
     wait_until(lambda: len(client.running.journal.rows()) > 20)
@@ -166,5 +186,5 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 13")
+    page.wait("document.querySelectorAll('#operations section').length === 14")
     assert page.errors == []

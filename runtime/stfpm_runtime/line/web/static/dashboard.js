@@ -211,8 +211,23 @@ async function openViewer(verdict, kind) {
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
   $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";
   $("viewer-picture").hidden = true;
+  $("labeller").hidden = !canChange;
+  $("labeller-who").value = localStorage.getItem("who") ?? "";
+  $("labeller-result").textContent = "";
   if (!$("viewer").open) $("viewer").showModal();
   if (verdict[kind]) await showPicture($("viewer-picture"), `/api/pictures/${verdict.seq}?kind=${kind}`).catch((error) => { $("viewer-title").textContent = error.message; });
+}
+
+async function labelPart(label) {
+  const who = $("labeller-who").value.trim();
+  if (!who) { $("labeller-result").textContent = "Your name goes into the journal."; $("labeller-who").focus(); return; }
+  localStorage.setItem("who", who);
+  try {
+    const answer = await (await post("/api/labels", { seq: viewed.verdict.seq, label, who })).json();
+    $("labeller-result").textContent = `Labelled ${answer.label}${answer.earlier ? "; this label counts, earlier ones stay in the journal" : ""}.`;
+  } catch (error) {
+    $("labeller-result").textContent = error.message;
+  }
 }
 
 async function refreshEvents() {
@@ -278,6 +293,8 @@ $("login").addEventListener("submit", (event) => {
   sessionStorage.setItem("token", token);
   refresh();
 });
+for (const button of $("labeller").querySelectorAll("button")) button.addEventListener("click", () => labelPart(button.value));
+$("labeller").addEventListener("submit", (event) => event.preventDefault());
 $("viewer-close").addEventListener("click", () => $("viewer").close());
 $("viewer-map").addEventListener("click", () => openViewer(viewed.verdict, viewed.kind === "overlay" ? "picture" : "overlay"));
 $("less").addEventListener("click", () => step(0.95));
