@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import signal
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -135,6 +137,24 @@ def test_broken_model_file_is_refused(line, journal, make_proven, tmp_path, dama
     with pytest.raises(StfpmError) as caught:
         line.line.model_swap.load_and_swap(path, "Ada")
     check_line_is_unchanged(line, journal, model, str(caught.value))
+
+
+def test_a_model_that_passes_a_known_defect_is_refused(run_line, make_options, journal, make_proven, tmp_path):
+    (folder := tmp_path / "known_defects").mkdir()
+    for name, level in (("dent.png", 180), ("scratch.png", 255)):
+        cv2.imwrite(str(folder / name), np.full((16, 32, 3), level, np.uint8))
+    options = dataclasses.replace(make_options(), known_defects=folder)
+    line = run_line(options)
+    wait_until(lambda: journal.rows())
+    weak, able = make_proven("weak.onnx", threshold=0.8), make_proven("able.onnx", threshold=0.6)
+    with pytest.raises(StfpmError, match=r"weak.onnx: 1 of 2 known defects are not rejected \(dent.png\)"):
+        line.line.model_swap.load_and_swap(weak, "Ada")
+    wait_until(lambda: details(journal, "model"))
+    assert "refused, by Ada: weak.onnx: 1 of 2 known defects" in details(journal, "model")[-1]
+    line.line.model_swap.load_and_swap(able, "Ada")
+    (folder / "scratch.png").write_bytes(b"no picture")
+    with pytest.raises(StfpmError, match=r"scratch\.png"):
+        line.line.model_swap.load_and_swap(make_proven("third.onnx", threshold=0.6), "Ada")
 
 
 def test_second_swap_at_the_same_time_is_refused(line, journal, make_proven, monkeypatch):

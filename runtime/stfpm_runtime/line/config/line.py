@@ -72,6 +72,8 @@ class LineOptions(OutputTables):
     """The SHA-256 that the model file must have, in hexadecimal; empty: any."""
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
+    known_defects: Path | None = None
+    """A folder of pictures that a model which replaces another must reject."""
     pictures: PictureOptions | None = None
     http: MovedOptions | None = None
     shadow: Path | None = None

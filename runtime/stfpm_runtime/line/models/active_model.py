@@ -96,10 +96,13 @@ def load(path: Path, options: LineOptions, rules: ModelRules, threshold: float |
 
 
 def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
-    """Check a model in a process of its own, and then open and check it in this one. Raises StfpmError."""
+    """Check a model in a process of its own, and then open and check it in this one. Raises StfpmError.
+
+    The known defects are judged in the other process alone: it leaves the line its time.
+    """
     limit_s = answer_s(path, options.device)
     digest = try_model(path, options.device, options.threads, rules, options.threshold, limit_s)
-    model = load(path, options, rules, options.threshold)
+    model = load(path, options, dataclasses.replace(rules, known_defects=""), options.threshold)
     if model.sha256 != digest:
         model.engine.close()
         raise ArtifactError(f"{path}: was changed while it was loaded; wait until it is whole, and try again")

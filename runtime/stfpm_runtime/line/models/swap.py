@@ -1,8 +1,8 @@
 """The model swap: another model is loaded and checked while the line runs, and replaces the one in use.
 
-The new model has to pass `model_check`, and to be of the same product and input size. It is loaded and checked in a
-process of its own first, and then in the thread that asks for it; the loop starts to use it between two frames, so that
-no frame is lost, and none is judged by two models.
+The new model has to pass `model_check`, to be of the same product and input size, and to reject the known defects. It
+is loaded and checked in a process of its own first, and then in the thread that asks for it; the loop starts to use it
+between two frames, so that no frame is lost, and none is judged by two models.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class ModelSwap:
     def _load_and_swap(self, path: Path, who: str, options: LineOptions | None) -> Model:
         before, new = self._active_model.chosen, options or self._options
         rules = dataclasses.replace(model_rules(new), thresholds=before.rules.thresholds)
-        model = load_tried(path, self._options, for_swap(rules, before.model.spec))
+        known_defects = str(new.known_defects.absolute()) if new.known_defects else ""
+        demanded = dataclasses.replace(for_swap(rules, before.model.spec), known_defects=known_defects)
+        model = load_tried(path, self._options, demanded)
         configured = FileIdentity(absolute(path), model.sha256) if options else before.configured
         try:
             self._used.clear()
@@ -107,7 +109,8 @@ class ModelSwap:
         except BaseException:
             model.engine.close()
             raise
-        self._options = dataclasses.replace(self._options, **{key: getattr(new, key) for key in CHECKED_KEYS})
+        kept = {key: getattr(new, key) for key in (*CHECKED_KEYS, "known_defects")}
+        self._options = dataclasses.replace(self._options, **kept)
         with contextlib.suppress(StfpmError):  # it is not needed any more
             before.model.engine.close()
         LOG.warning("%s is used from now on", model.describe())
