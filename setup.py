@@ -132,7 +132,7 @@ setup(
             "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.batch.cli:main",
             "stfpm-calibrate = stfpm_runtime.batch.calibrate:main",
-            "stfpm-journal = stfpm_runtime.line.journal.cli:main",
+            "stfpm-journal = stfpm_runtime.line.journal.command.cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",
         ]

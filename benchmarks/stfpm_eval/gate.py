@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 from stfpm_runtime.ability import Ability, Case, measure_ability
-from stfpm_runtime.detector import Detector, Picture, Verdict
+from stfpm_runtime.detector import Detector, Picture
 from stfpm_runtime.errors import DataError, OptionError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.overlay import draw_overlay
-from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.sources import find_files
+from stfpm_runtime.sources.files import summarise
 
 from .models import open_model
 
@@ -54,18 +54,17 @@ def pass_gate(options: GateOptions) -> Ability:
     if twice := [path for path, is_defect in pictures if not is_defect and path.resolve() in both]:
         raise OptionError(f"{twice[0]}: is given with --must-reject and --must-pass; expected one of them")
     if options.json:
-        check_writable(options.json, (*(path for path, _ in pictures), options.model))
+        models = [path for path in (options.model, options.against) if path]
+        check_writable(options.json, (*(path for path, _ in pictures), *models))
     if options.save:
         check_writable(options.save / "difference.png")
     with contextlib.ExitStack() as stack:
-        detectors = [
-            None if path is None else Detector(stack.enter_context(contextlib.closing(open_model(path))))
-            for path in (options.model, options.against)
-        ]
-        new, old = detectors
-        assert new is not None, "the model is always given"
-        _check_alike(new, old)
 
+        def opened(path: Path) -> Detector:
+            return Detector(stack.enter_context(contextlib.closing(open_model(path))))
+
+        new, old = opened(options.model), opened(options.against) if options.against else None
+        _check_alike(new, old)
         saved = itertools.count()
 
         def take(case: Case, picture: Picture) -> None:
@@ -90,8 +89,7 @@ def _files(sources: tuple[str, ...]) -> list[Path]:
         return []
     found = find_files(sources)
     if found.left_out:
-        path, reason = next(iter(found.left_out.items()))
-        print(f"stfpm-eval: {len(found.left_out)} files left out, such as {path}: {reason}", file=sys.stderr)
+        print(f"stfpm-eval: {summarise(found.left_out)}", file=sys.stderr)
     return list(found.paths)
 
 
@@ -105,8 +103,8 @@ def _check_alike(new: Detector, old: Detector | None) -> None:
 def _lines(ability: Ability) -> list[str]:
     """Return what the models do on the pictures, as a table for a person."""
     lines = [f"{'':24}{'pictures':>10}{'new':>8}{'old':>8}"]
-    for words, is_defect, wrong in (("known defects passed", True, "pass"), ("good parts rejected", False, "reject")):
-        cases = [case for case in ability.cases if case.is_defect == is_defect]
+    rows = ("known defects passed", ability.defects, "pass"), ("good parts rejected", ability.good, "reject")
+    for words, cases, wrong in rows:
         new = sum(case.new.decision == wrong for case in cases)
         olds = [case.old.decision == wrong for case in cases if case.old is not None]
         lines.append(f"{words:24}{len(cases):10}{new:8}{sum(olds) if olds else '-':>8}")
@@ -115,12 +113,9 @@ def _lines(ability: Ability) -> list[str]:
 
 def _save(path: Path, case: Case, picture: Picture) -> None:
     assert isinstance(picture, np.ndarray), "read before it was judged"
-    drawn = [_drawn(picture, verdict) for verdict in (case.old, case.new) if verdict is not None]
+    drawn = [
+        draw_overlay(picture, one.decision, one.score, one.threshold, one.anomaly_map, one.reason)
+        for one in (case.old, case.new) if one is not None
+    ]  # fmt: skip
     with atomic_path(path) as unfinished:
         unfinished.write_bytes(cv2.imencode(".png", np.hstack(drawn))[1].tobytes())
-
-
-def _drawn(picture: Image, verdict: Verdict) -> Image:
-    return draw_overlay(
-        picture, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map, verdict.reason
-    )

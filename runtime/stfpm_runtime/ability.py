@@ -6,11 +6,12 @@ another's place is therefore tried on pictures with known answers, and compared 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .binomial import most_likely_at_most
+from .binomial import binomial_quantile
 from .detector import Detector, Picture, Verdict
 from .errors import DataError
 
@@ -42,6 +43,11 @@ class Case:
         """Return whether the two models decide differently."""
         return self.old is not None and self.old.decision != self.new.decision
 
+    def without_maps(self) -> Case:
+        """Return the case without the anomaly maps: those of many pictures need much memory."""
+        old = self.old and dataclasses.replace(self.old, anomaly_map=None)
+        return dataclasses.replace(self, new=dataclasses.replace(self.new, anomaly_map=None), old=old)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         verdicts = {"new": self.new, "old": self.old}
@@ -60,33 +66,40 @@ class Ability:
     """The rate that the new model promises, 0 to 1."""
 
     @property
+    def defects(self) -> list[Case]:
+        """Return the known defects."""
+        return [case for case in self.cases if case.is_defect]
+
+    @property
+    def good(self) -> list[Case]:
+        """Return the good parts."""
+        return [case for case in self.cases if not case.is_defect]
+
+    @property
     def escaped(self) -> list[Case]:
         """Return the known defects that the new model does not reject."""
-        return [case for case in self.cases if case.is_defect and not case.is_right]
+        return [case for case in self.defects if not case.is_right]
 
     @property
     def false_alarms(self) -> list[Case]:
         """Return the good parts that the new model does not pass."""
-        return [case for case in self.cases if not case.is_defect and not case.is_right]
+        return [case for case in self.good if not case.is_right]
 
     @property
     def false_alarms_allowed(self) -> int:
         """Return the most false alarms that the model's own rate explains, or as many as the old model has."""
-        good = [case for case in self.cases if not case.is_defect]
-        before = sum(case.old is not None and case.old.decision != "pass" for case in good)
-        return max(before, most_likely_at_most(len(good), self.false_alarm_rate, CONFIDENCE))
+        before = sum(case.old is not None and case.old.decision != "pass" for case in self.good)
+        return max(before, binomial_quantile(CONFIDENCE, len(self.good), self.false_alarm_rate))
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Return in words why the new model may not take the place; empty where it may."""
         found = []
-        if self.escaped:
-            defects = sum(case.is_defect for case in self.cases)
-            found.append(f"{len(self.escaped)} of {defects} known defects are not rejected ({_named(self.escaped)})")
-        if len(self.false_alarms) > self.false_alarms_allowed:
-            good = sum(not case.is_defect for case in self.cases)
+        if escaped := self.escaped:
+            found.append(f"{len(escaped)} of {len(self.defects)} known defects are not rejected ({_named(escaped)})")
+        if len(alarms := self.false_alarms) > self.false_alarms_allowed:
             found.append(
-                f"{len(self.false_alarms)} of {good} good parts are not passed ({_named(self.false_alarms)}), "
+                f"{len(alarms)} of {len(self.good)} good parts are not passed ({_named(alarms)}), "
                 f"expected at most {self.false_alarms_allowed}"
             )
         return tuple(found)
@@ -96,8 +109,8 @@ class Ability:
         return {
             "passes": not self.failures, "failures": list(self.failures), "false_alarm_rate": self.false_alarm_rate,
             "false_alarms_allowed": self.false_alarms_allowed,
-            "known_defects": sum(case.is_defect for case in self.cases), "escaped": len(self.escaped),
-            "good": sum(not case.is_defect for case in self.cases), "false_alarms": len(self.false_alarms),
+            "known_defects": len(self.defects), "escaped": len(self.escaped),
+            "good": len(self.good), "false_alarms": len(self.false_alarms),
             "changed": [case.to_dict() for case in self.cases if case.differs or not case.is_right],
         }  # fmt: skip
 
@@ -119,7 +132,7 @@ def measure_ability(
             raise DataError(f"{name}: cannot be judged ({verdict.reason}); mend or remove it")
         case = Case(name, is_defect, verdict, old.inspect(picture) if old else None)
         take(case, picture)
-        cases.append(case)
+        cases.append(case.without_maps())
     return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 STEPS = 60
-"""Halvings of an interval of 0 to 1: a double holds no more."""
+"""So many halvings of the interval from 0 to 1 give a rate to the precision of a double."""
 
 
 def probability_at_most(k: int, n: int, rate: float) -> float:
@@ -23,9 +23,9 @@ def probability_at_most(k: int, n: int, rate: float) -> float:
     return min(math.fsum(map(math.exp, logs)), 1.0)
 
 
-def most_likely_at_most(n: int, rate: float, confidence: float) -> int:
-    """Return the smallest k for which at most k of n parts are found with a probability of at least `confidence`."""
-    return next(k for k in range(n + 1) if probability_at_most(k, n, rate) >= confidence or k == n)
+def binomial_quantile(probability: float, n: int, rate: float) -> int:
+    """Return the smallest k for which at most k of n parts are found with at least this probability, 0 to 1."""
+    return next(k for k in range(n + 1) if probability_at_most(k, n, rate) >= probability or k == n)
 
 
 def rate_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

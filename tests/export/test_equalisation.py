@@ -10,7 +10,7 @@ from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.graph.equalisation import HEADROOM, LEAST, equalise_stem
 from stfpm_export.graph.folding import ConvWeights
-from stfpm_export.graph.int8 import Inputs, Int8, quantise_weight, round_weight
+from stfpm_export.graph.int8 import InputStatistics, Int8, quantise_weight, round_weight
 from stfpm_export.graph.precision import Float32
 from stfpm_export.graph.ranges import measure_pixels, measure_ranges
 from stfpm_export.target import TARGETS
@@ -50,7 +50,7 @@ def test_rounding_for_the_inputs_changes_the_result_less_than_rounding_to_the_ne
     x = random.normal(size=(5000, 6)) @ basis + 100 + random.normal(size=(5000, 36))  # correlated, as pixels are
     weights = ConvWeights(random.normal(size=(8, 4, 3, 3)).astype(np.float32), np.zeros(8, np.float32))
     nearest, scale = quantise_weight(weights.weight)
-    rounded, corrected = round_weight(weights, scale, Inputs(x.mean(axis=0), np.cov(x.T, bias=True)))
+    rounded, corrected = round_weight(weights, scale, InputStatistics(x.mean(axis=0), np.cov(x.T, bias=True)))
     exact = x @ weights.weight.reshape(8, -1).T
 
     def error(integers, bias):

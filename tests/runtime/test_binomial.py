@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binom, binomtest
 
-from stfpm_runtime.binomial import most_likely_at_most, probability_at_most, rate_interval
+from stfpm_runtime.binomial import binomial_quantile, probability_at_most, rate_interval
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 50), (3, 20), (20, 20), (17, 1000), (4999, 10_000)])
@@ -17,5 +17,5 @@ def test_it_agrees_with_scipy(k, n):
 def test_the_ends_of_the_range():
     assert [probability_at_most(1, 5, rate) for rate in (0.0, 1.0)] == [1.0, 0.0]
     assert rate_interval(0, 0) == (0.0, 1.0)
-    assert [most_likely_at_most(n, 0.05, 0.975) for n in (0, 1, 20, 100)] == [0, 1, 3, 10]
-    assert most_likely_at_most(1000, 0.01, 0.975) == binom.ppf(0.975, 1000, 0.01)
+    assert [binomial_quantile(0.975, n, 0.05) for n in (0, 1, 20, 100)] == [0, 1, 3, 10]
+    assert binomial_quantile(0.975, 1000, 0.01) == binom.ppf(0.975, 1000, 0.01)

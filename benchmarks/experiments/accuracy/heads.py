@@ -52,11 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     products: dict[str, dict[str, Any]] = {}
     for pair in arguments.pairs:
-        path, _, data = pair.partition("=")
-        if not data:
-            raise OptionError(f"got {pair}; expected CHECKPOINT=DATA")
-        products[Path(data).name] = measure_heads(load_checkpoint(Path(path)), Path(data))
-        print(Path(data).name, json.dumps(products[Path(data).name], indent=1), file=sys.stderr)
+        checkpoint, data = checkpoint_and_data(pair)
+        products[data.name] = measure_heads(load_checkpoint(checkpoint), data)
+        print(data.name, json.dumps(products[data.name], indent=1), file=sys.stderr)
     record = {
         "schema": 1, "command": COMMAND, "machine": dataclasses.asdict(describe_machine()),
         "products": products, "leave_one_out": leave_one_out(products),
@@ -64,6 +62,14 @@ def _compare(arguments: argparse.Namespace) -> int:
     with atomic_path(arguments.json) as unfinished:
         unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def checkpoint_and_data(pair: str) -> tuple[Path, Path]:
+    """Return the two paths of CHECKPOINT=DATA. Raises OptionError for another text."""
+    checkpoint, _, data = pair.partition("=")
+    if not data:
+        raise OptionError(f"got {pair}; expected CHECKPOINT=DATA")
+    return Path(checkpoint), Path(data)
 
 
 def measure_heads(checkpoint: Checkpoint, data: Path) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from stfpm_export.cli import accuracy_on
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.target import TARGETS, Target
 from stfpm_runtime.cli import run
-from stfpm_runtime.errors import OptionError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.machine import describe_machine
+
+from .heads import checkpoint_and_data
 
 EXPORTS: tuple[tuple[str, Target], ...] = (("fp32", "cpu"), ("fp16", "cpu"), *(("int8", target) for target in TARGETS))
 COMMAND = "python -m benchmarks.experiments.accuracy.precisions CHECKPOINT=DATA... --json FILE"
@@ -44,10 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(pairs: Sequence[str], path: Path) -> int:
     rows: list[dict[str, Any]] = []
     for pair in pairs:
-        checkpoint, _, data = pair.partition("=")
-        if not data:
-            raise OptionError(f"got {pair}; expected CHECKPOINT=DATA")
-        for row in _rows(Path(checkpoint), Path(data)):
+        for row in _rows(*checkpoint_and_data(pair)):
             print(json.dumps(row), file=sys.stderr)
             rows.append(row)
     record = {"schema": 2, "command": COMMAND, "machine": dataclasses.asdict(describe_machine()), "rows": rows}

@@ -141,11 +141,10 @@ class Backbones:
             if number < len(convolutions):
                 x = rectified(x, f"{name}/{number}/relu")
         x = self.arithmetic.residual_branch(self.builder, x)
-        shortcut = f"{name}/shortcut"
         if isinstance(unit.downsample, nn.Sequential):
-            shortcut = activation(self._convolution(start, unit.downsample[0], unit.downsample[1], shortcut))
+            shortcut = activation(self._convolution(start, unit.downsample[0], unit.downsample[1], f"{name}/shortcut"))
         else:
-            shortcut = self.arithmetic.shortcut(builder, start, shortcut)
+            shortcut = self.arithmetic.identity_shortcut(builder, start, f"{name}/shortcut")
         total = node("Add", [x, shortcut], f"{name}/add")
         return rectified(total, f"{name}/relu")
 

@@ -33,7 +33,7 @@ class Range(NamedTuple):
     high: npt.NDArray[np.float32]
 
 
-class Inputs(NamedTuple):
+class InputStatistics(NamedTuple):
     """Mean [K] and covariance [K, K], float64, of what a convolution's weight [C_out, K] is multiplied with."""
 
     mean: npt.NDArray[np.float64]
@@ -53,7 +53,11 @@ class Int8(Float32):
     precision = "int8"
 
     def __init__(
-        self, ranges: Mapping[str, Range], target: Target, factors: Factors | None = None, pixels: Inputs | None = None
+        self,
+        ranges: Mapping[str, Range],
+        target: Target,
+        factors: Factors | None = None,
+        pixels: InputStatistics | None = None,
     ) -> None:
         """Take the range of every activation of the float graph, as a calibration measured it.
 
@@ -152,7 +156,7 @@ def quantise_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int
 
 
 def round_weight(
-    weights: ConvWeights, scale: npt.NDArray[np.float32], inputs: Inputs
+    weights: ConvWeights, scale: npt.NDArray[np.float32], inputs: InputStatistics
 ) -> tuple[npt.NDArray[np.int8], ConvWeights]:
     """Round a weight so that the convolution's result changes least for such inputs.
 

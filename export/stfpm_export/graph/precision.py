@@ -64,8 +64,11 @@ class Float32:
         """Write the activation max(x, 0)."""
         return self.activation(builder, builder.node("Relu", [x], name))
 
-    def shortcut(self, builder: GraphBuilder, x: str, name: str) -> str:
-        """Return what a residual unit adds, where its shortcut has no convolution: x without its factors."""
+    def identity_shortcut(self, builder: GraphBuilder, x: str, name: str) -> str:
+        """Return the input of a residual unit as the unit adds it; where channels were divided, they are multiplied.
+
+        A 1x1 convolution, called `name`, multiplies them: it stays in integers in int8.
+        """
         factors = self._factors.get(x.removesuffix(VALUES))
         if factors is None:
             return x

@@ -14,7 +14,7 @@ from stfpm_edge.checkpoint import Checkpoint
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .backbones import build_graph
-from .int8 import Inputs, Range
+from .int8 import InputStatistics, Range
 from .precision import Float32
 
 
@@ -41,10 +41,10 @@ def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str,
     return ranges
 
 
-def measure_pixels(images: Sequence[Image]) -> Inputs:
+def measure_pixels(images: Sequence[Image]) -> InputStatistics:
     """Return mean and covariance of what the first convolution reads of good images uint8 [H, W, 3].
 
-    That are the squares of 7x7 pixels of the frame's planes and a white one, see `folding.fold_normalisation`.
+    These are the squares of 7x7 pixels of the frame's planes and a white one, see `folding.fold_normalisation`.
     """
     count, total, products = 0, np.zeros(1), np.zeros((1, 1))
     for image in images:
@@ -53,7 +53,7 @@ def measure_pixels(images: Sequence[Image]) -> Inputs:
         squares = F.unfold(planes[None], 7, padding=3, stride=2)[0].double().numpy()
         count, total, products = count + squares.shape[1], total + squares.sum(axis=1), products + squares @ squares.T
     mean = total / count
-    return Inputs(mean, products / count - np.outer(mean, mean))
+    return InputStatistics(mean, products / count - np.outer(mean, mean))
 
 
 def first_overflow(model: onnx.ModelProto, names: Sequence[str], image: Image) -> str | None:

@@ -90,6 +90,6 @@ def _report_outliers(
     )
     report(
         f"the threshold is {threshold.value:.4g}; without these images it would be {without:.4g}. Look at them: where "
-        "one is damaged or shows no good part, remove it and train again"
+        "one is damaged or shows no good part, leave it out and repeat this"
     )
     return {"held_out_outliers": {"scores": named, "threshold_without": without}}

@@ -102,6 +102,11 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     origin = {"sha256": model.sha256, "engine": model.engine.provider, "images": [path.name for path in files.paths]}
     spec = dataclasses.replace(spec, training=spec.training | {"calibrated_from": origin}, parity=_parity(before, spec))
     _write(spec, model, options.output)
+    was = "none" if before.threshold is None else f"{before.threshold:.4g}"
+    say(
+        f"{options.output}: threshold {was} -> {spec.threshold:.4g}, which at most {spec.false_alarm_rate:.1%} of good "
+        f"parts exceed on average ({len(scores)} pictures)"
+    )
     return spec
 
 
@@ -156,16 +161,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    options = CalibrateOptions(**vars(arguments) | {"good": tuple(arguments.good)})
-    before = read_spec(options.model).threshold
-    spec = calibrate(options, _say)
-    was = "none" if before is None else f"{before:.4g}"
-    _say(
-        f"{options.output}: threshold {was} -> {spec.threshold:.4g}, which at most {spec.false_alarm_rate:.1%} of good "
-        f"parts exceed on average ({len(spec.held_out_scores)} pictures)"
-    )
+    calibrate(CalibrateOptions(**vars(arguments) | {"good": tuple(arguments.good)}), partial(print, file=sys.stderr))
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.rows import COLUMNS, utc
 from stfpm_runtime.line.journal.writer import Journal
 
@@ -112,7 +112,7 @@ def test_a_camera_that_the_journal_does_not_know_is_an_error(show, journal, caps
 def test_closed_pipe_ends_the_command_without_a_message(journal, show_what):
     with contextlib.closing(Journal(journal.path, "normal")) as writer:
         writer.write_late([make_row(decision="reject", score=0.75)] * 3000)
-    code = "import sys; from stfpm_runtime.line.journal.cli import main; sys.exit(main())"
+    code = "import sys; from stfpm_runtime.line.journal.command.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, str(journal.path), show_what]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()

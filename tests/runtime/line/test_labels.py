@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.labels import count_confusion, new_label, read_labelled, write_label
 from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.writer import Journal
@@ -67,7 +67,7 @@ def test_shares_of_wrong_decisions_have_intervals(written, capsys):
         (9, "good"),
     ):
         write_label(written, new_label(number, value, "Ada"))
-    found = count_confusion(written, Period())
+    found = count_confusion(read_labelled(written, Period()))
     assert (found.rejected, found.rejected_good, found.passed, found.passed_defects, found.unclear) == (3, 2, 2, 1, 1)
     assert main([str(written), "--labels"]) == 0
     lines = capsys.readouterr().out.splitlines()

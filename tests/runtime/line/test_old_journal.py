@@ -11,7 +11,7 @@ import sqlite3
 import pytest
 
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.dead_letters import TABLE, DeadLetters, path_of
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.tail import JournalTail

@@ -12,7 +12,7 @@ import pytest
 from stfpm_runtime.errors import JournalError, MissingExtraError, OptionError
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
-from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result
 from stfpm_runtime.line.journal.what_if import what_if
 

@@ -6,8 +6,7 @@ A label never changes a verdict. The newest label of a part counts; the earlier 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -52,7 +51,7 @@ INSERT = f"INSERT INTO labels ({', '.join(FIELDS[1:])}) VALUES ({', '.join('?' *
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often labelled parts were decided wrongly. Parts that are labelled `unclear`, and faults, do not count."""
+    """Counts of labelled verdicts, and of the wrong ones among them; `unclear` parts and faults count in neither."""
 
     rejected: int
     """Labelled parts that were rejected."""
@@ -109,24 +108,24 @@ def write_label(journal: Path, label: Label) -> tuple[VerdictRow, list[Label]]:
 
 def read_labelled(journal: Path, period: Period) -> Iterator[tuple[VerdictRow, Label]]:
     """Yield each labelled verdict of the period with its newest label, by number. Raises JournalError."""
+    where, values = period.where()
+    columns = [*(f"verdict.{name}" for name in COLUMNS), *(f"label.{name}" for name in FIELDS)]
+    sql = (
+        f"SELECT {', '.join(columns)} FROM (SELECT * FROM verdicts {where}) AS verdict "
+        "JOIN labels AS label ON label.verdict = verdict.seq "
+        "WHERE label.seq IN (SELECT max(seq) FROM labels GROUP BY verdict) ORDER BY verdict.seq"
+    )
     with opened(journal) as connection:
-        if not _exists(connection):
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone():
             return
-        where, values = period.where()
-        newest = "SELECT verdict, max(seq) AS newest FROM labels GROUP BY verdict"
-        sql = (
-            f"SELECT {', '.join(COLUMNS)}, newest FROM verdicts JOIN ({newest}) AS latest ON latest.verdict = seq "
-            f"{where} ORDER BY seq"
-        )
-        one = f"SELECT {', '.join(FIELDS)} FROM labels WHERE seq = ?"
-        for *row, number in connection.execute(sql, values):
-            yield VerdictRow(*row), Label(*connection.execute(one, (number,)).fetchone())
+        for row in connection.execute(sql, values):
+            yield VerdictRow(*row[: len(COLUMNS)]), Label(*row[len(COLUMNS) :])
 
 
-def count_confusion(journal: Path, period: Period) -> Confusion:
-    """Count the labelled verdicts of the period that were decided wrongly. Raises JournalError."""
+def count_confusion(labelled: Iterable[tuple[VerdictRow, Label]]) -> Confusion:
+    """Count the wrong decisions among labelled verdicts."""
     counts = dict.fromkeys((f.name for f in dataclasses.fields(Confusion)), 0)
-    for verdict, label in read_labelled(journal, period):
+    for verdict, label in labelled:
         if label.label == "unclear":
             counts["unclear"] += 1
         elif verdict.decision == "reject":
@@ -136,7 +135,3 @@ def count_confusion(journal: Path, period: Period) -> Confusion:
             counts["passed"] += 1
             counts["passed_defects"] += label.label == "defect"
     return Confusion(**counts)
-
-
-def _exists(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone())

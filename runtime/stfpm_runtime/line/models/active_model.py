@@ -100,7 +100,7 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
 
     The known defects are judged in the other process alone: it leaves the line its time.
     """
-    limit_s = answer_s(path, options.device)
+    limit_s = answer_s(path, options.device, rules.known_defects)
     digest = try_model(path, options.device, options.threads, rules, options.threshold, limit_s)
     model = load(path, options, dataclasses.replace(rules, known_defects=""), options.threshold)
     if model.sha256 != digest:

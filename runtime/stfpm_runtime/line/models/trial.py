@@ -18,12 +18,15 @@ from typing import Any
 
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, StfpmError
+from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
 """The longest time to load and check a model, in seconds."""
 BUILD_S = 1800.0
 """The same, in seconds, where TensorRT within ONNX Runtime builds an engine for the model first."""
+PICTURE_S = 1.0
+"""The longest time to judge one known defect, in seconds."""
 KILLED_S = 5.0
 """The longest wait for the end of a killed process, in seconds; one that hangs in a driver may not end."""
 MARK = "stfpm-model-check: "
@@ -32,9 +35,12 @@ NICENESS = 10
 COMMAND = "from stfpm_runtime.line.models.trial import main; main()"
 
 
-def answer_s(path: Path, device: str) -> float:
-    """Return the seconds that a model may take to load on that device."""
-    return BUILD_S if device == "tensorrt" and path.suffix.lower() == ".onnx" else ANSWER_S
+def answer_s(path: Path, device: str, known_defects: str = "") -> float:
+    """Return the seconds that a model may take to load on that device, and to judge the pictures in a folder."""
+    load_s = BUILD_S if device == "tensorrt" and path.suffix.lower() == ".onnx" else ANSWER_S
+    with contextlib.suppress(OSError):  # the check of the model says what is wrong with the folder
+        return load_s + PICTURE_S * len(find_images(Path(known_defects))) if known_defects else load_s
+    return load_s
 
 
 def try_model(

@@ -12,7 +12,7 @@ import pytest
 from runtime.line.outputs.conftest import wait_until
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OpcUaOptions, OutputTables
 from stfpm_runtime.line.journal import dead_letters
-from stfpm_runtime.line.journal.cli import main
+from stfpm_runtime.line.journal.command.cli import main
 
 
 def kept(writer) -> list[tuple[str, int, str]]:

@@ -19,14 +19,20 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.cli import printable, run
+from stfpm_runtime.line.journal.dead_letters import mark_for_resending
+from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
+from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.threshold_changes import (
+    check_place,
+    new_threshold_change,
+    places_of,
+    request_threshold,
+    wait_for_result,
+)
+from stfpm_runtime.line.journal.what_if import what_if
 
-from .dead_letters import mark_for_resending
-from .labels import VALUES, Value, new_label, write_label
 from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
-from .reader import JournalReader, Period
-from .rows import utc
-from .threshold_changes import check_place, new_threshold_change, places_of, request_threshold, wait_for_result
-from .what_if import what_if
 
 COMMAND = "stfpm-journal"
 NOT_GIVEN = object()

@@ -11,11 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from stfpm_runtime.cli import printable
+from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
+from stfpm_runtime.line.journal.reader import Count, Period
+from stfpm_runtime.line.journal.rows import COLUMNS, EventRow, VerdictRow, record, values_of
 from stfpm_runtime.score import describe_score
-
-from .labels import count_confusion, read_labelled
-from .reader import Count, Period
-from .rows import COLUMNS, EventRow, VerdictRow, record, values_of
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a formula of a spreadsheet begins with."""
@@ -55,7 +54,8 @@ def print_rejects(rows: Iterable[VerdictRow], folder: Path | None, as_json: bool
 
 def print_labels(path: Path, period: Period, as_json: bool, journal: str) -> None:
     """List the labelled verdicts of a period with their newest labels, and the shares of wrong decisions."""
-    for row, label in read_labelled(path, period):
+    labelled = list(read_labelled(path, period))
+    for row, label in labelled:
         if as_json:
             print(json.dumps({**record(row, journal), "label": dataclasses.asdict(label)}))
             continue
@@ -66,7 +66,7 @@ def print_labels(path: Path, period: Period, as_json: bool, journal: str) -> Non
             )
         )
     if not as_json:
-        print("\n".join(count_confusion(path, period).lines()))
+        print("\n".join(count_confusion(labelled).lines()))
 
 
 def _why(row: VerdictRow) -> str:

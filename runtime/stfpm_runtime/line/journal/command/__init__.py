@@ -1,0 +1,1 @@
+"""The command `stfpm-journal`: what it does, and what it prints."""
