@@ -79,6 +79,15 @@ def test_what_cannot_be_compared_is_refused(make_model, make_category, tmp_path,
     assert "000.png" in refused(new, old, data, tmp_path, capsys)
 
 
+def test_no_model_is_overwritten_by_the_figures(make_model, make_category, capsys):
+    data, new, old = make_category() / "test", make_model("new.onnx"), make_model("old.onnx")
+    before = old.read_bytes()
+    argv = [new, "--must-reject", data / "dent", "--against", old, "--json", old]
+    assert main([str(part) for part in argv]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    assert old.read_bytes() == before
+
+
 def test_a_picture_is_either_a_defect_or_good(make_model, make_category, capsys):
     dent = str(make_category() / "test/dent")
     assert main([str(make_model()), "--must-reject", dent, "--must-pass", dent]) == 1
