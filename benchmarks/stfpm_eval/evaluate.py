@@ -61,6 +61,9 @@ class CategoryResult:
     defects: tuple[DefectResult, ...]
     unreadable: tuple[Unreadable, ...] = ()
     note: str = ""
+    good_scores: tuple[float, ...] = ()
+    """The image scores, in the order of the files."""
+    defect_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def _summarise(
         defects=tuple(_evaluate_defect(name, good, defective, is_calibrated) for name in category.defects),
         unreadable=unreadable,
         note=note,
+        good_scores=tuple(_scores(good)),
+        defect_scores=tuple(_scores(defective)),
     )
 
 

@@ -25,7 +25,7 @@ from .graph.equalisation import equalise_stem
 from .graph.int8 import Int8
 from .graph.precision import Float16, Float32
 from .graph.ranges import first_overflow, measure_pixels, measure_ranges
-from .parity import ParityReport, certify
+from .parity import Accuracy, ParityReport, certify
 from .reference import Reference
 from .target import Target
 
@@ -34,8 +34,8 @@ RUNS = 40
 PAUSE_S = 0.05
 """Seconds before a timed frame: ONNX Runtime's threads keep the cores busy for tens of milliseconds after a run."""
 
-Accuracy = Callable[[Engine], dict[str, float]]
-"""Image AUROC and more of an engine on labelled images, by name: `image_auroc` at least."""
+MeasureAccuracy = Callable[[Engine], Accuracy]
+"""Measures an engine on labelled images."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class ExportInputs:
     """Good images uint8 [H, W, 3] that int8's ranges are measured on."""
     batch: int | None = None
     """The number of frames that the file takes at a time; None leaves it free."""
-    accuracy: Accuracy | None = None
-    pytorch_accuracy: dict[str, float] | None = None
+    measure_accuracy: MeasureAccuracy | None = None
+    pytorch_accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
     with contextlib.closing(open_engine(path, device="cpu")) as engine:
         spec = calibrate(engine, checkpoint.held_out_images, inputs.reference)
         accuracy = None
-        if inputs.accuracy and inputs.pytorch_accuracy:
-            accuracy = {"pytorch": inputs.pytorch_accuracy, "file": inputs.accuracy(engine)}
+        if inputs.measure_accuracy and inputs.pytorch_accuracy:
+            accuracy = inputs.pytorch_accuracy, inputs.measure_accuracy(engine)
         parity = certify(engine, spec, inputs.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
         parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, inputs),))

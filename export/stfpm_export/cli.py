@@ -22,7 +22,7 @@ from .target import AUTO, PRECISIONS, TARGETS
 if TYPE_CHECKING:
     from stfpm_runtime.artifact.spec import Spec
 
-    from .auto import Accuracy
+    from .auto import MeasureAccuracy
     from .export import AnomalibOptions, ExportOptions
     from .parity import ParityReport
 
@@ -116,24 +116,29 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     )
 
 
-def accuracy_on(data: Path | None) -> Accuracy | None:
+def accuracy_on(data: Path | None) -> MeasureAccuracy | None:
     """Return what `--evaluate` adds: a function that measures an engine on the labelled images of one category.
 
     `stfpm_eval` is imported only where it is asked for. Raises OptionError for more or fewer categories than one.
     """
     if data is None:
         return None
+    import numpy as np
+
     from stfpm_eval.data import find_categories
     from stfpm_eval.evaluate import evaluate
+
+    from .parity import Accuracy
 
     categories = find_categories(data)
     if len(categories) != 1:
         raise OptionError(f"got --evaluate {data} with {len(categories)} categories; expected the product's own")
 
-    def accuracy(engine: Engine) -> dict[str, float]:
+    def accuracy(engine: Engine) -> Accuracy:
         result = evaluate(engine, categories[0])
         figures = {name: getattr(result, name) for name in ("image_auroc", "pixel_auroc", "pro", "missed")}
-        return {name: float(value) for name, value in figures.items() if value is not None}
+        kept = {name: float(value) for name, value in figures.items() if value is not None}
+        return Accuracy(kept, np.array(result.good_scores), np.array(result.defect_scores))
 
     return accuracy
 

@@ -27,7 +27,7 @@ from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 from .anomalib import read_anomalib
-from .auto import Accuracy, Candidate, ExportInputs, make_candidate, median_latencies
+from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import AUTO, PRECISIONS, TARGETS, Target
@@ -94,13 +94,13 @@ class ExportOptions:
 
 
 def export_checkpoint(
-    options: ExportOptions, report: Callable[[str], None], accuracy: Accuracy | None = None
+    options: ExportOptions, report: Callable[[str], None], measure_accuracy: MeasureAccuracy | None = None
 ) -> tuple[Spec, ParityReport]:
     """Write `options.output`, one self-contained ONNX file with its Spec, and its golden file.
 
-    Returns that Spec and its parity. `report` gets lines for a person; `accuracy`, on labelled images, enters the
-    parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for what a user can mend; no
-    file is written then, and those that were there before stay.
+    Returns that Spec and its parity. `report` gets lines for a person; `measure_accuracy`, on labelled images, adds
+    their accuracy to the parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for
+    what a user can mend; no file is written then, and those that were there before stay.
     """
     check_writable(options.output)
     for given in (options.images, options.calibration):
@@ -113,8 +113,8 @@ def export_checkpoint(
         make_reference(checkpoint, images),
         _calibration(options, checkpoint, report) if options.precision in ("int8", AUTO) else [],
         options.batch,
-        accuracy,
-        accuracy(TorchEngine.of(checkpoint)) if accuracy else None,
+        measure_accuracy,
+        measure_accuracy(TorchEngine.of(checkpoint)) if measure_accuracy else None,
     )
     with tempfile.TemporaryDirectory() as folder:
         chosen = _choose(inputs, options, Path(folder), report)

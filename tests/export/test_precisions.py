@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from onnx import numpy_helper
 from scipy.stats import spearmanr
 
+from stfpm_edge.calibration.head import auroc
 from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.cli import main
@@ -20,7 +22,7 @@ from stfpm_export.graph.equalisation import equalise_stem
 from stfpm_export.graph.int8 import Int8, quantise_weight
 from stfpm_export.graph.precision import Float16
 from stfpm_export.graph.ranges import measure_pixels, measure_ranges
-from stfpm_export.parity import _rank_correlation, certify
+from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, certify, loss_of_auroc
 from stfpm_export.reference import Reference, make_reference
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
@@ -338,8 +340,32 @@ def test_the_certificate_with_labelled_pictures(tiny_checkpoint, tmp_path, capsy
     output = tmp_path / "m.onnx"
     assert main([str(tiny_checkpoint), "-o", str(output), "--evaluate", str(category)]) == 0
     assert "image auroc" in capsys.readouterr().err
-    accuracy = open_engine(output).spec.parity["accuracy"]
-    assert accuracy["pytorch"]["image_auroc"] == accuracy["file"]["image_auroc"]
+    parity = open_engine(output).spec.parity
+    assert parity["accuracy"]["pytorch"]["image_auroc"] == parity["accuracy"]["file"]["image_auroc"]
+    assert parity["auroc_loss"][0] == 0
+
+
+@pytest.mark.parametrize(("good", "refused"), [(10, False), (2000, True)])
+def test_a_loss_of_auroc_is_refused_where_there_are_enough_images_to_show_it(good, refused):
+    random = np.random.default_rng(0)
+    normal, defects = random.normal(0, 1, good), random.normal(2, 1, good)
+    before = Accuracy({}, normal, defects)
+    after = Accuracy({}, normal + random.normal(0, 0.5, good), defects + random.normal(0, 0.5, good))
+    loss, low, high = loss_of_auroc(before, after)
+    assert low < loss < high
+    assert loss == pytest.approx(auroc(before.good, before.defects) - auroc(after.good, after.defects), abs=1e-12)
+    assert (low > AUROC_LOSS) == refused
+
+
+def test_the_interval_of_a_loss_of_auroc_covers_the_true_loss():
+    random, covered = np.random.default_rng(1), 0
+    true = NormalDist().cdf(2 / 2**0.5) - NormalDist().cdf(2 / 2.5**0.5)  # N(2, 1) over N(0, 1), then with noise
+    for _ in range(400):
+        normal, defects = random.normal(0, 1, 60), random.normal(2, 1, 60)
+        after = Accuracy({}, normal + random.normal(0, 0.5, 60), defects + random.normal(0, 0.5, 60))
+        _, low, high = loss_of_auroc(Accuracy({}, normal, defects), after)
+        covered += low <= true <= high
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_the_reference_has_defects_in_its_pictures(tiny):
