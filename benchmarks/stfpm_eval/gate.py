@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stfpm_runtime.ability import Ability, Case, measure_ability
+from stfpm_runtime.ability import Ability, Case, Expected, measure_ability
 from stfpm_runtime.detector import Detector, Picture
 from stfpm_runtime.errors import DataError, OptionError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
@@ -48,10 +48,10 @@ def pass_gate(options: GateOptions) -> Ability:
     Raises StfpmError where it may not take the other's place, after everything was written, and for pictures and models
     that cannot be used.
     """
-    pictures = [(path, True) for path in _files(options.must_reject)]
-    pictures += [(path, False) for path in _files(options.must_pass)]
-    both = {path.resolve() for path, is_defect in pictures if is_defect}
-    if twice := [path for path, is_defect in pictures if not is_defect and path.resolve() in both]:
+    pictures: list[tuple[Path, Expected]] = [(path, "reject") for path in _files(options.must_reject)]
+    pictures += [(path, "pass") for path in _files(options.must_pass)]
+    both = {path.resolve() for path, expected in pictures if expected == "reject"}
+    if twice := [path for path, expected in pictures if expected == "pass" and path.resolve() in both]:
         raise OptionError(f"{twice[0]}: is given with --must-reject and --must-pass; expected one of them")
     if options.json:
         models = [path for path in (options.model, options.against) if path]
@@ -68,11 +68,11 @@ def pass_gate(options: GateOptions) -> Ability:
         saved = itertools.count()
 
         def take(case: Case, picture: Picture) -> None:
-            if options.save and (case.differs or not case.is_right):
+            if options.save and (case.differs or case.is_wrong):
                 _save(options.save / f"{next(saved):04d}.{Path(case.picture).name}.png", case, picture)
 
         bits = new.engine.spec.bits
-        named = ((str(path), read_image(path, bits=bits), is_defect) for path, is_defect in pictures)
+        named = ((str(path), read_image(path, bits=bits), expected) for path, expected in pictures)
         ability = measure_ability(new, old, named, take)
     if options.json:
         with atomic_path(options.json) as unfinished:
@@ -108,6 +108,8 @@ def _lines(ability: Ability) -> list[str]:
         new = sum(case.new.decision == wrong for case in cases)
         olds = [case.old.decision == wrong for case in cases if case.old is not None]
         lines.append(f"{words:24}{len(cases):10}{new:8}{sum(olds) if olds else '-':>8}")
+    if still := ability.still_passed:
+        lines.append(f"warning: {len(still)} known defects are passed by both models, say {still[0].picture}")
     return lines
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .binomial import binomial_quantile
 from .detector import Detector, Picture, Verdict
@@ -19,24 +19,30 @@ CONFIDENCE = 0.975
 """So many false alarms or fewer have this probability at the model's own rate: more are too many."""
 NAMED = 5
 """Pictures that a message names."""
+Expected = Literal["reject", "pass", ""]
+"""The known answer: a known defect must be rejected, a good part passed; empty where nobody has said what it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A picture with a known answer, and what the models say of it."""
+    """A picture, its known answer if it has one, and what the models say of it."""
 
     picture: str
     """The name of its file."""
-    is_defect: bool
-    """True: it shows a known defect, and must be rejected. False: it shows a good part."""
+    expected: Expected
     new: Verdict
     old: Verdict | None
     """The verdict of the model whose place is taken; None where there is none."""
 
     @property
-    def is_right(self) -> bool:
-        """Return whether the new model gives the known answer."""
-        return self.new.decision == ("reject" if self.is_defect else "pass")
+    def is_wrong(self) -> bool:
+        """Return whether the new model does not give the known answer."""
+        return bool(self.expected) and self.new.decision != self.expected
+
+    @property
+    def was_wrong(self) -> bool:
+        """Return whether the old model does not give the known answer."""
+        return self.old is not None and bool(self.expected) and self.old.decision != self.expected
 
     @property
     def differs(self) -> bool:
@@ -51,7 +57,7 @@ class Case:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         verdicts = {"new": self.new, "old": self.old}
-        return {"picture": self.picture, "must": "reject" if self.is_defect else "pass"} | {
+        return {"picture": self.picture, "must": self.expected or None} | {
             whose: {"decision": one.decision, "relative_score": one.relative_score}
             for whose, one in verdicts.items() if one is not None
         }  # fmt: skip
@@ -68,27 +74,32 @@ class Ability:
     @property
     def defects(self) -> list[Case]:
         """Return the known defects."""
-        return [case for case in self.cases if case.is_defect]
+        return [case for case in self.cases if case.expected == "reject"]
 
     @property
     def good(self) -> list[Case]:
         """Return the good parts."""
-        return [case for case in self.cases if not case.is_defect]
+        return [case for case in self.cases if case.expected == "pass"]
 
     @property
     def escaped(self) -> list[Case]:
-        """Return the known defects that the new model does not reject."""
-        return [case for case in self.defects if not case.is_right]
+        """Return the known defects that the new model does not reject, but the old one does, if there is one."""
+        return [case for case in self.defects if case.is_wrong and not case.was_wrong]
+
+    @property
+    def still_passed(self) -> list[Case]:
+        """Return the known defects that neither model rejects: they are no reason to keep the old one."""
+        return [case for case in self.defects if case.is_wrong and case.was_wrong]
 
     @property
     def false_alarms(self) -> list[Case]:
         """Return the good parts that the new model does not pass."""
-        return [case for case in self.good if not case.is_right]
+        return [case for case in self.good if case.is_wrong]
 
     @property
     def false_alarms_allowed(self) -> int:
         """Return the most false alarms that the model's own rate explains, or as many as the old model has."""
-        before = sum(case.old is not None and case.old.decision != "pass" for case in self.good)
+        before = sum(case.was_wrong for case in self.good)
         return max(before, binomial_quantile(CONFIDENCE, len(self.good), self.false_alarm_rate))
 
     @property
@@ -109,28 +120,29 @@ class Ability:
         return {
             "passes": not self.failures, "failures": list(self.failures), "false_alarm_rate": self.false_alarm_rate,
             "false_alarms_allowed": self.false_alarms_allowed,
-            "known_defects": len(self.defects), "escaped": len(self.escaped),
+            "known_defects": len(self.defects), "escaped": len(self.escaped), "still_passed": len(self.still_passed),
             "good": len(self.good), "false_alarms": len(self.false_alarms),
-            "changed": [case.to_dict() for case in self.cases if case.differs or not case.is_right],
+            "pictures": len(self.cases),
+            "changed": [case.to_dict() for case in self.cases if case.differs or case.is_wrong],
         }  # fmt: skip
 
 
 def measure_ability(
     new: Detector,
     old: Detector | None,
-    pictures: Iterable[tuple[str, Picture, bool]],
+    pictures: Iterable[tuple[str, Picture, Expected]],
     take: Callable[[Case, Picture], None] = lambda case, picture: None,
 ) -> Ability:
-    """Judge pictures, each with its name and whether it shows a known defect; `take` gets each case with its picture.
+    """Judge pictures, each with its name and known answer; `take` gets each case with its picture.
 
     Raises DataError for a picture that cannot be judged: it would hide what the model is able to do.
     """
     cases = []
-    for name, picture, is_defect in pictures:
+    for name, picture, expected in pictures:
         verdict = new.inspect(picture)
         if verdict.decision == "fault":
             raise DataError(f"{name}: cannot be judged ({verdict.reason}); mend or remove it")
-        case = Case(name, is_defect, verdict, old.inspect(picture) if old else None)
+        case = Case(name, expected, verdict, old.inspect(picture) if old else None)
         take(case, picture)
         cases.append(case.without_maps())
     return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)

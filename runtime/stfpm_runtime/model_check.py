@@ -1,8 +1,8 @@
 """Decide whether a model may judge parts: one check for the start of a line, a swap, a shadow and a folder of files.
 
 A model is accepted when its spec makes sense, its parity report has no failures, it repeats its golden results in the
-engine that will run it, and it is the product, the file and the input size that were asked for. One that replaces
-another also has to reject the known defects.
+engine that will run it, and it is the product, the file and the input size that were asked for. What it is able to do
+is another question, see `ability`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .ability import measure_ability
 from .artifact.golden import golden_path, load_golden
 from .artifact.parity import require_parity
 from .artifact.spec import Spec
@@ -25,7 +24,6 @@ from .engines.base import Engine
 from .engines.tensorrt.sidecar import Plan
 from .errors import ArtifactError, EngineError, OptionError
 from .files import sha256
-from .imaging.images import find_images, read_image
 from .options import THRESHOLD_BOUNDS
 
 LOG = logging.getLogger("stfpm.model")
@@ -65,8 +63,6 @@ class ModelRules:
     """Configured thresholds, each with its place in words."""
     input_size: tuple[int, int] | None = None
     """(height, width) in pixels; None: any."""
-    known_defects: str = ""
-    """A folder of pictures that the model must reject; empty: none."""
     batch: int = 1
     """Images in one run of the engine, at most: it is tried with one, and with so many."""
 
@@ -126,8 +122,6 @@ def check_model(model: Model, rules: ModelRules) -> None:
     for place, threshold in rules.thresholds:
         bounds.check(threshold, place)
     check_golden(model, rules.allow_missing_golden)
-    if rules.known_defects:
-        check_known_defects(model, Path(rules.known_defects))
     for images in sorted({1, rules.batch}):
         _run_once(model, images)
 
@@ -174,19 +168,6 @@ def check_golden(model: Model, allow_missing: bool = False) -> None:
             "bring both from one export"
         )
     require_parity(model.engine.infer, golden, model.spec, name, "export it again")
-
-
-def check_known_defects(model: Model, folder: Path) -> None:
-    """Raise StfpmError unless the model rejects every picture in the folder; one that cannot be read is refused too."""
-    try:
-        paths = find_images(folder)
-    except OSError as error:
-        raise ArtifactError(f"{folder}: the known defects cannot be read ({error.strerror})") from None
-    bits = model.spec.bits
-    ability = measure_ability(model.detector, None, ((path.name, read_image(path, bits=bits), True) for path in paths))
-    if ability.failures:
-        raise ArtifactError(f"{model.path.name}: {'; '.join(ability.failures)}")
-    LOG.info("%s rejects all %d known defects", model.path.name, len(paths))
 
 
 def _check_threshold(spec: Spec, highest: float, name: str) -> None:

@@ -36,6 +36,7 @@ from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
 from .journal.rows import VerdictRow, record, storable, utc
 from .models.active_model import ActiveModel
+from .models.promotion import Promotion
 from .models.swap import ModelSwap
 from .observers.base import Guard, Observer
 from .observers.drift import DriftWatch
@@ -61,6 +62,8 @@ class Line:
     mailbox: FrameMailbox[TriggeredFrame]
     active_model: ActiveModel
     model_swap: ModelSwap
+    shadow: Shadow
+    promotion: Promotion
     recorder: Recorder
     integrity: IntegrityCheck
     guard: Guard
@@ -68,7 +71,6 @@ class Line:
     drift: DriftWatch
     summary: Summary
     notifier: Notifier
-    shadow: Shadow | None = None
     live_status: LiveStatus | None = None
     """What the dashboard shows; None without a dashboard."""
     outputs: tuple[Output, ...] = ()

@@ -15,7 +15,7 @@ from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.lifecycle import Worker, stop_all
-from stfpm_runtime.model_check import for_swap
+from stfpm_runtime.model_check import Model, for_swap
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
@@ -25,11 +25,13 @@ from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
+from .journal.model_states import newest_by_model, read_states
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .journal.rows import LogEvent
 from .loop import Line, run
-from .models.active_model import ActiveModel, ChosenModel, first_model, load, unchecked_model
+from .models.active_model import ActiveModel, ChosenModel, first_model, load, load_tried, unchecked_model
+from .models.promotion import Promotion
 from .models.swap import ModelSwap
 from .models.trial import answer_s
 from .observers.base import Guard
@@ -112,8 +114,7 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners]
-        workers += [line.shadow] if line.shadow else []
+        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners, line.shadow, line.promotion]
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s()))
         for worker in workers:
             worker.start()
@@ -148,11 +149,15 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
     )
     drift, summary = DriftWatch(options.drift, log_event), Summary()
     drift.use_model(active_model.model)
+    model_swap = ModelSwap(active_model, options, recorder)
+    shadow = Shadow(_shadow_model(options, active_model, log_event), options.batch, options.journal.path, log_event)
     return Line(
         cameras=cameras,
         mailbox=mailbox,
         active_model=active_model,
-        model_swap=ModelSwap(active_model, options, recorder),
+        model_swap=model_swap,
+        shadow=shadow,
+        promotion=Promotion(model_swap, shadow, log_event),
         recorder=recorder,
         guard=Guard(log_event),
         drift=drift,
@@ -163,14 +168,25 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         heartbeat=heartbeat,
         listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
         integrity=IntegrityCheck(options.journal.path, log_event),
-        shadow=_open_shadow(options, options.shadow, active_model, log_event) if options.shadow else None,
     )
 
 
-def _open_shadow(options: LineOptions, path: Path, active_model: ActiveModel, log_event: LogEvent) -> Shadow:
-    """Return the second model, checked as for a swap. Raises StfpmError before the first frame."""
+def _shadow_model(options: LineOptions, active_model: ActiveModel, log_event: LogEvent) -> Model | None:
+    """Return the shadow of the configuration, or else the one of the journal, checked as for a swap.
+
+    Raises StfpmError where the configuration's cannot be used. The journal's is done without then.
+    """
     rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
-    return Shadow(load(path, options, rules), options.batch, log_event)
+    if options.shadow:
+        return load(options.shadow, options, rules)
+    states = newest_by_model(read_states(options.journal.path))
+    for row in (row for row in states.values() if row.state == "shadow"):
+        try:
+            return load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))
+        except StfpmError as error:
+            LOG.error("the shadow %s is not used again: %s", row.path, error)
+            log_event("model", f"the shadow {row.path} is not used again: {error}")
+    return None
 
 
 def _open_live_status(options: LineOptions) -> LiveStatus:

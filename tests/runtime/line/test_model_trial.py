@@ -107,7 +107,7 @@ def test_model_file_that_changes_between_its_two_checks_is_refused(line, make_mo
         make_model("next.onnx", threshold=0.3)
         return digest
 
-    monkeypatch.setattr("stfpm_runtime.line.models.active_model.try_model", then_change)
+    monkeypatch.setattr("stfpm_runtime.line.models.swap.try_model", then_change)
     with pytest.raises(ArtifactError, match="was changed while it was loaded"):
         line.line.model_swap.load_and_swap(path, "Ada")
 

@@ -20,7 +20,7 @@ from .camera import CameraOptions
 from .checks import Table, Threshold, at_least, check_unique, refuse_if
 from .outputs import OutputTables
 from .server import ServerOptions
-from .storage import JournalOptions, PictureOptions
+from .storage import JournalOptions, PictureOptions, ReviewOptions
 from .toml_file import MistakeError, read_toml
 
 
@@ -73,11 +73,12 @@ class LineOptions(OutputTables):
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
     known_defects: Path | None = None
-    """A folder of pictures that a model which replaces another must reject."""
+    """A folder of pictures that a model which replaces another must reject, as far as the other does."""
     pictures: PictureOptions | None = None
     http: MovedOptions | None = None
     shadow: Path | None = None
     """A second model that judges the same frames; its verdicts are only compared with the line's."""
+    review: ReviewOptions = field(default_factory=ReviewOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
     dashboard: ServerOptions | None = None
 
@@ -89,6 +90,8 @@ class LineOptions(OutputTables):
         refuse_if(not 0 <= lowest <= 1 <= highest < math.inf, "threshold_bounds", expected)
         expected = f"got {self.sha256!r}; expected 64 of 0-9 and a-f, as sha256sum prints them"
         refuse_if(self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256), "sha256", expected)
+        expected = "a share of passed parts is kept; expected a table [pictures] too, for the folder"
+        refuse_if(self.review.sample > 0 and self.pictures is None, "review", expected)
         refuse_if(not self.camera, "camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])
         triggers = {camera.trigger for camera in self.camera}

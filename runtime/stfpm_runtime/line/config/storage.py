@@ -1,4 +1,4 @@
-"""The tables of a line's TOML file for what is kept: the journal, and pictures."""
+"""The tables of a line's TOML file for what is kept and looked at again: the journal, pictures, and reviews."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ class PictureOptions(Table):
         super().__post_init__()
         expected = "expected one of them, or no table [pictures]"
         refuse_if(not (self.original or self.overlay), "overlay", f"neither original nor overlay; {expected}")
+
+
+@dataclass(frozen=True)
+class ReviewOptions(Table):
+    """`[review]`: what people look at again, and what another model must show before it judges parts."""
+
+    sample: Annotated[float, number(0)] = 0.0
+    """The share of passed parts whose pictures are kept for a review, 0 to 1."""
+    replay: Annotated[int, at_least(0)] = 200
+    """The number of the newest kept originals that another model judges before it may replace the one in use."""
+    shadow_parts: Annotated[int, at_least(0)] = 0
+    """The number of parts that a model must have judged as the shadow before a person may approve it; 0: a model needs
+    no approval."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_if(self.sample > 1, "sample", f"got {self.sample}; expected a share from 0 to 1, say 0.01")

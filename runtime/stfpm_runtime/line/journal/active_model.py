@@ -9,6 +9,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from .model_states import ModelState, insert_states
+
 TABLE = """
 CREATE TABLE IF NOT EXISTS active_model (
     id INTEGER PRIMARY KEY CHECK (id = 1), time TEXT NOT NULL, who TEXT NOT NULL, path TEXT NOT NULL,
@@ -63,8 +65,15 @@ def read_active_model(connection: sqlite3.Connection) -> ActiveModelRow | None:
 
 
 def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -> None:
-    """Replace the row within the caller's transaction, and end thresholds that were set for another model."""
+    """Replace the row within the caller's transaction, and end thresholds that were set for another model.
+
+    Another model than before is a change of state of both, see `model_states`.
+    """
     connection.execute(TABLE)
+    before = read_active_model(connection)
+    if before is None or before.sha256 != active.sha256:
+        retired = [ModelState(active.time, active.who, before.sha256, before.path, "retired")] if before else []
+        insert_states(connection, [*retired, ModelState(active.time, active.who, active.sha256, active.path, "active")])
     connection.execute(REPLACE, dataclasses.astuple(active))
     connection.execute("UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND model != ?", (active.sha256,))
 

@@ -15,18 +15,18 @@ from stfpm_runtime.binomial import rate_interval
 from stfpm_runtime.errors import OptionError
 
 from .reader import Period, opened
-from .rows import COLUMNS, VerdictRow, utc
-from .threshold_changes import NAME_LENGTH, TEXT_LENGTH
+from .rows import COLUMNS, NAME_LENGTH, TEXT_LENGTH, VerdictRow, utc
 
 Value = Literal["good", "defect", "unclear"]
 VALUES: tuple[Value, ...] = get_args(Value)
-TABLE = """
-CREATE TABLE IF NOT EXISTS labels (
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS labels (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, verdict INTEGER NOT NULL,
     label TEXT NOT NULL CHECK (label IN ('good', 'defect', 'unclear')),
     kind TEXT NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL
+)""",
+    "CREATE INDEX IF NOT EXISTS labels_verdict ON labels (verdict)",
 )
-"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def write_label(journal: Path, label: Label) -> tuple[VerdictRow, list[Label]]:
     """
     with opened(journal, writing=True) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(TABLE)
+        for statement in TABLES:
+            connection.execute(statement)
         row = connection.execute(
             f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq = ?", (label.verdict,)
         ).fetchone()
@@ -120,6 +121,26 @@ def read_labelled(journal: Path, period: Period) -> Iterator[tuple[VerdictRow, L
             return
         for row in connection.execute(sql, values):
             yield VerdictRow(*row[: len(COLUMNS)]), Label(*row[len(COLUMNS) :])
+
+
+def read_pictured(journal: Path, count: int) -> list[tuple[VerdictRow, Label | None]]:
+    """Return the newest verdicts whose original was kept, each with its newest label, the newest first.
+
+    Raises JournalError.
+    """
+    return list(_newest(journal, "verdict.picture != ''", count))
+
+
+def _newest(journal: Path, condition: str, count: int) -> Iterator[tuple[VerdictRow, Label | None]]:
+    """Yield the newest verdicts that fulfil a condition, each with its newest label."""
+    columns = ", ".join(f"verdict.{name}" for name in COLUMNS)
+    newest = f"SELECT {', '.join(FIELDS)} FROM labels WHERE verdict = ? ORDER BY seq DESC LIMIT 1"
+    with opened(journal) as connection:
+        has_labels = bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone())
+        sql = f"SELECT {columns} FROM verdicts AS verdict WHERE {condition} ORDER BY seq DESC LIMIT ?"
+        for row in connection.execute(sql, (count,)):
+            found = connection.execute(newest, (row[0],)).fetchone() if has_labels else None
+            yield VerdictRow(*row), Label(*found) if found else None
 
 
 def count_confusion(labelled: Iterable[tuple[VerdictRow, Label]]) -> Confusion:

@@ -17,6 +17,10 @@ from stfpm_runtime.score import relative_score
 
 GS1_SEPARATOR = "\x1d"
 """Separates the fields of a GS1 code; the only control character that a part id and the journal's texts may hold."""
+NAME_LENGTH = 80
+"""The most characters of the name of who does something."""
+TEXT_LENGTH = 200
+"""The most characters of any other text that a person gives."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]

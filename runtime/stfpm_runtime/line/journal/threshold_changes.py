@@ -20,12 +20,8 @@ from stfpm_runtime.model_check import ThresholdBounds
 
 from .active_model import read_active_model
 from .reader import opened
-from .rows import utc
+from .rows import NAME_LENGTH, TEXT_LENGTH, utc
 
-NAME_LENGTH = 80
-"""Characters of the name of who changes a threshold."""
-TEXT_LENGTH = 200
-"""Characters of any other text in a row."""
 State = Literal["ordered", "holds", "past"]
 """New; in force; ended or refused."""
 Result = Literal["waiting", "taken", "refused"]

@@ -21,7 +21,7 @@ from stfpm_runtime.line.journal.reader import open_for_reading
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.model_check import Model, ModelRules, load_checked
 
-from .trial import answer_s, try_model
+from .trial import try_model
 
 LOG = logging.getLogger("stfpm.model")
 CHECKED_KEYS = ("product", "sha256", "allow_missing_golden", "threshold_bounds")
@@ -95,14 +95,14 @@ def load(path: Path, options: LineOptions, rules: ModelRules, threshold: float |
     return load_checked(path, lambda file: open_engine(file, options.device, options.threads), rules, threshold)
 
 
-def load_tried(path: Path, options: LineOptions, rules: ModelRules) -> Model:
-    """Check a model in a process of its own, and then open and check it in this one. Raises StfpmError.
+def load_tried(path: Path, options: LineOptions, rules: ModelRules, digest: str = "") -> Model:
+    """Check a model in a process of its own, and then open and check it in this one.
 
-    The known defects are judged in the other process alone: it leaves the line its time.
+    `digest` is the SHA-256 of a file that has been tried already. Raises StfpmError.
     """
-    limit_s = answer_s(path, options.device, rules.known_defects)
-    digest = try_model(path, options.device, options.threads, rules, options.threshold, limit_s)
-    model = load(path, options, dataclasses.replace(rules, known_defects=""), options.threshold)
+    if not digest:
+        digest = try_model(path, options.device, options.threads, rules, options.threshold).sha256
+    model = load(path, options, rules, options.threshold)
     if model.sha256 != digest:
         model.engine.close()
         raise ArtifactError(f"{path}: was changed while it was loaded; wait until it is whole, and try again")

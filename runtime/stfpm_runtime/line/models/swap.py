@@ -1,25 +1,32 @@
 """The model swap: another model is loaded and checked while the line runs, and replaces the one in use.
 
-The new model has to pass `model_check`, to be of the same product and input size, and to reject the known defects. It
-is loaded and checked in a process of its own first, and then in the thread that asks for it; the loop starts to use it
-between two frames, so that no frame is lost, and none is judged by two models.
+The new model has to pass `model_check`, to be of the same product and input size, and to decide about pictures with
+known answers no worse than the one in use. It is loaded and checked in a process of its own first, and then in the
+thread that asks for it; the loop starts to use it between two frames, so that no frame is lost, and none is judged by
+two models.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.active_model import FileIdentity, absolute
+from stfpm_runtime.line.journal.model_states import ModelState, State, newest_by_model, read_states, write_states
 from stfpm_runtime.line.journal.recorder import Recorder
-from stfpm_runtime.model_check import Model, for_swap
+from stfpm_runtime.line.journal.rows import storable, utc
+from stfpm_runtime.model_check import Model, ModelRules, for_swap
 
 from .active_model import CHECKED_KEYS, ActiveModel, ChosenModel, load_tried, model_rules
+from .known_pictures import known_pictures
+from .trial import Trial, try_model
 
 LOG = logging.getLogger("stfpm.model")
 SWAP_S = 30.0
@@ -31,7 +38,8 @@ class ModelSwap:
 
     def __init__(self, active_model: ActiveModel, options: LineOptions, recorder: Recorder) -> None:
         self._active_model = active_model
-        self._options = options
+        self.options = options
+        """The configuration; a reload changes what it demands of models."""
         self._recorder = recorder
         self._busy = threading.Lock()
         self._changing = threading.Lock()
@@ -51,24 +59,69 @@ class ModelSwap:
             raise OptionError(f"got model {name[:80]!r}; expected one that lies next to {path.name}")
         return path.with_name(name)
 
-    def load_and_swap(self, path: Path, who: str, options: LineOptions | None = None) -> Model:
-        """Load a model in a process of its own, check it, load it here, and use it; the one before is closed.
+    @contextlib.contextmanager
+    def exclusively(self, who: str) -> Iterator[None]:
+        """Let one model at a time be loaded. What is raised meanwhile is logged as a refusal.
 
-        `options` is the configuration where it was read again: `path` is its model, and its demands on models apply
-        from now on. Raises StfpmError, and then nothing has changed.
+        Raises OptionError while another one is loaded.
         """
         if not self._busy.acquire(blocking=False):
             error = OptionError("another model is being loaded; wait until it has been")
             self._log_refusal(who, str(error))
             raise error
         try:
-            return self._load_and_swap(path, who, options)
+            yield
         except Exception as error:
             text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
             self._log_refusal(who, text)
             raise
         finally:
             self._busy.release()
+
+    def try_candidate(self, path: Path, options: LineOptions | None = None) -> Trial:
+        """Check a model in a process of its own, and measure what it is able to do beside the one in use.
+
+        Raises StfpmError for a model that may not be used whatever it is able to do.
+        """
+        active, used = self._active_model.model, options or self.options
+        pictures = known_pictures(used)
+        against = (active.path, active.sha256)
+        rules = self._demanded(used)
+        return try_model(path, used.device, used.threads, rules, used.threshold, pictures, against)
+
+    def load(self, path: Path, digest: str, options: LineOptions | None = None) -> Model:
+        """Open a model that was tried. Raises StfpmError."""
+        return load_tried(path, self.options, self._demanded(options or self.options), digest)
+
+    def load_and_swap(self, path: Path, who: str, options: LineOptions | None = None, override: str = "") -> Model:
+        """Load a model in a process of its own, check it, load it here, and use it; the one before is closed.
+
+        `options` is the configuration where it was read again: `path` is its model, and its demands on models apply
+        from now on. `override` is why a model is used that is able to do less than the one in use, or that nobody has
+        approved. Raises StfpmError, and then nothing has changed.
+        """
+        with self.exclusively(who):
+            trial = self.try_candidate(path, options)
+            problems = self._problems(path, trial)
+            if problems and not override:
+                self._write_state(path, trial, who, "refused", "; ".join(problems))
+                raise ArtifactError(f"{path.name}: {'; '.join(problems)}")
+            if problems:
+                self._write_state(path, trial, who, "approved", f"{override} (in spite of: {'; '.join(problems)})")
+            return self._swap(path, who, trial.sha256, options)
+
+    def roll_back(self, who: str) -> Model:
+        """Use the model again that was active before; what it is able to do is not measured. Raises StfpmError."""
+        with self.exclusively(who):
+            active = self._active_model.model.sha256
+            states = read_states(self.options.journal.path)
+            before = next((row for row in states[::-1] if row.state == "active" and row.sha256 != active), None)
+            if before is None:
+                raise OptionError("no other model has been active; there is nothing to roll back to")
+            path = Path(before.path)
+            used, rules = self.options, dataclasses.replace(self._demanded(self.options), sha256=before.sha256)
+            try_model(path, used.device, used.threads, rules, used.threshold)
+            return self._swap(path, who, before.sha256)
 
     def apply_pending(self) -> Model | None:
         """Activate the pending model and return it, or None. Called by the loop's thread between two frames."""
@@ -91,12 +144,30 @@ class ModelSwap:
         LOG.error("the model stays: %s", text)
         self._recorder.log_event("model", f"refused, by {who}: {text}")
 
-    def _load_and_swap(self, path: Path, who: str, options: LineOptions | None) -> Model:
-        before, new = self._active_model.chosen, options or self._options
+    def _demanded(self, options: LineOptions) -> ModelRules:
+        """Return what a model must fulfil to replace the one in use."""
+        before = self._active_model.chosen
+        rules = dataclasses.replace(model_rules(options), thresholds=before.rules.thresholds)
+        return for_swap(rules, before.model.spec)
+
+    def _problems(self, path: Path, trial: Trial) -> list[str]:
+        """Return in words what keeps a model from being used, although it passes the check."""
+        found = trial.failures
+        if self.options.review.shadow_parts and trial.sha256 != self._active_model.model.sha256:
+            state = newest_by_model(read_states(self.options.journal.path)).get(trial.sha256)
+            if state is None or state.state != "approved":
+                found.append("nobody has approved it, see the key shadow_parts of the configuration")
+        return found
+
+    def _write_state(self, path: Path, trial: Trial, who: str, state: State, note: str) -> None:
+        ability = json.dumps(trial.ability) if trial.ability else ""
+        row = ModelState(utc(), who, trial.sha256, absolute(path), state, storable(note), ability)
+        write_states(self.options.journal.path, [row])
+
+    def _swap(self, path: Path, who: str, digest: str, options: LineOptions | None = None) -> Model:
+        before, new = self._active_model.chosen, options or self.options
+        model = self.load(path, digest, options)
         rules = dataclasses.replace(model_rules(new), thresholds=before.rules.thresholds)
-        known_defects = str(new.known_defects.absolute()) if new.known_defects else ""
-        demanded = dataclasses.replace(for_swap(rules, before.model.spec), known_defects=known_defects)
-        model = load_tried(path, self._options, demanded)
         configured = FileIdentity(absolute(path), model.sha256) if options else before.configured
         try:
             self._used.clear()
@@ -109,8 +180,8 @@ class ModelSwap:
         except BaseException:
             model.engine.close()
             raise
-        kept = {key: getattr(new, key) for key in (*CHECKED_KEYS, "known_defects")}
-        self._options = dataclasses.replace(self._options, **kept)
+        kept = {key: getattr(new, key) for key in (*CHECKED_KEYS, "known_defects", "review")}
+        self.options = dataclasses.replace(self.options, **kept)
         with contextlib.suppress(StfpmError):  # it is not needed any more
             before.model.engine.close()
         LOG.warning("%s is used from now on", model.describe())

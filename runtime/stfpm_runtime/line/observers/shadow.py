@@ -1,63 +1,88 @@
-"""A second model that judges the same frames: where its decision differs is an event, and nothing else follows.
+"""A second model that judges the same frames: where its decision differs is journalled, and nothing else follows.
 
 It judges in a thread of its own, by its own threshold. A frame that comes while too many wait is left out and counted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass
+from pathlib import Path
 
+from stfpm_runtime.errors import ArtifactError, JournalError, StfpmError
 from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.inspect import Inspector, JudgedPart
 from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.line.journal.shadow_results import (
+    Disagreement,
+    ShadowCounts,
+    read_shadow_counts,
+    write_shadow_results,
+)
 from stfpm_runtime.model_check import Model
 
 from .base import KeptParts, Observer
 
+LOG = logging.getLogger("stfpm.shadow")
 WAITING = 8
 """Frames that may wait for the shadow; further ones are left out."""
 POLL_S = 0.1
-
-
-@dataclass(frozen=True)
-class ShadowCounts:
-    """Parts that the shadow has judged, and how."""
-
-    compared: int = 0
-    disagreed: int = 0
-    would_reject: int = 0
-    """Parts that the line passed and the shadow did not."""
-    left_out: int = 0
-    """Parts that came while too many waited."""
+WRITE_S = 5.0
+"""Between two writes of the results into the journal, in seconds."""
+TAKEN_S = 10.0
+"""The longest time until another model is used as the shadow, in seconds."""
 
 
 class Shadow(Worker, Observer):
-    """Judges what the line judged, and compares."""
+    """Judges what the line judged, and compares; without a model it does nothing."""
 
     name = "shadow"
 
-    def __init__(self, model: Model, batch: int, log_event: LogEvent) -> None:
+    def __init__(self, model: Model | None, batch: int, journal: Path, log_event: LogEvent) -> None:
         """Store the model, which `stop` closes, and the number of pictures in one run of its engine at most."""
         super().__init__("shadow")
-        self.model = model
+        self.model: Model | None = None
         self.counts = ShadowCounts()
-        self._left_out = 0
+        self._batch = batch
+        self._journal = journal
         self._log_event = log_event
-        self._inspector = Inspector(model.detector, batch, lambda camera, region: model.detector.threshold)
+        self._left_out = 0
+        self._found: list[Disagreement] = []
+        self._write_due_s = 0.0
         self._waiting: deque[KeptParts] = deque()
         self._woken = threading.Event()
+        self._changing = threading.Lock()
+        self._taken = threading.Event()
+        self._pending: tuple[Model | None] | None = (model,)
 
     def observe(self, parts: KeptParts) -> None:
         """Queue one frame's verdicts without waiting; faults are left out, since they cannot be compared."""
-        if any(judged.verdict.score is None for judged, _ in parts):
+        if self.model is None or any(judged.verdict.score is None for judged, _ in parts):
             return
         if len(self._waiting) >= WAITING:
             self._left_out += len(parts)
             return
         self._waiting.append(list(parts))
         self._woken.set()
+
+    def replace_model(self, model: Model | None) -> None:
+        """Judge with this model from now on, or with none; the one before is closed. For any thread but its own.
+
+        Raises ArtifactError where the one before does not give way; the new one is closed then.
+        """
+        with self._changing:
+            self._taken.clear()
+            self._pending = (model,)
+            self._woken.set()
+            if self._taken.wait(TAKEN_S):
+                return
+            self._pending = None
+        if model is not None and self.model is not model:
+            model.engine.close()
+            raise ArtifactError(f"{model.path.name}: the shadow in use did not end within {TAKEN_S:.0f} s")
 
     def wake(self) -> None:
         """Make `run` notice that it is to end."""
@@ -66,30 +91,70 @@ class Shadow(Worker, Observer):
     def stop(self, deadline_s: float) -> None:
         """Compare the frames that wait, until the deadline on `time.monotonic()`, and close the model's engine."""
         super().stop(deadline_s)
-        if not self._thread.is_alive():
+        if not self._thread.is_alive() and self.model is not None:
             self.model.engine.close()
 
     def run(self) -> None:
         """Compare frames until the stop."""
         while True:
             self._woken.clear()
-            while self._waiting:
+            if pending := self._pending:
+                self._use(*pending)
+                self._pending = None
+                self._taken.set()
+            while self._waiting and self._pending is None:
                 self._compare(self._waiting.popleft())
+                if time.monotonic() >= self._write_due_s:
+                    self._write()
             if self.stopping.is_set():
+                self._write()
                 return
             self._woken.wait(POLL_S)
 
+    def _use(self, model: Model | None) -> None:
+        self._write()
+        before, self.model = self.model, None  # no frame is queued meanwhile
+        self._waiting.clear()
+        if before is not None:
+            with contextlib.suppress(StfpmError):  # it is not needed any more
+                before.engine.close()
+        self.counts = ShadowCounts()
+        if model is not None:
+            detector = model.detector
+            self._inspector = Inspector(detector, self._batch, lambda camera, region: detector.threshold)
+            with contextlib.suppress(JournalError):
+                self.counts = read_shadow_counts(self._journal).get(model.sha256, ShadowCounts())
+        self._left_out = self.counts.left_out
+        self.model = model
+
     def _compare(self, parts: KeptParts) -> None:
+        assert self.model is not None, "frames are queued with a model alone"
         counts = self.counts
         compared, disagreed, would_reject = counts.compared, counts.disagreed, counts.would_reject
         for (line, row), shadow in zip(parts, self._inspector.judge([parts[0][0].triggered]), strict=True):
             compared += 1
-            if shadow.verdict.decision == line.verdict.decision:
+            verdict = shadow.verdict
+            if verdict.decision == line.verdict.decision:
                 continue
             disagreed += 1
             would_reject += line.verdict.decision == "pass"
+            if row.seq:  # else the journal does not work
+                found = (row.seq, self.model.sha256, verdict.decision, verdict.score, verdict.threshold)
+                self._found.append(Disagreement(*found))
             self._log_event("shadow", _describe(row, line, shadow))
         self.counts = ShadowCounts(compared, disagreed, would_reject, self._left_out)
+
+    def _write(self) -> None:
+        """Write the results into the journal; what cannot be written is tried again."""
+        if self.model is None:
+            return
+        self._write_due_s = time.monotonic() + WRITE_S
+        try:
+            write_shadow_results(self._journal, self.model.sha256, self.counts, self._found)
+            self._found.clear()
+        except JournalError as error:
+            LOG.error("the shadow's results wait: %s", error)
+            del self._found[:-1000]
 
 
 def _describe(row: VerdictRow, line: JudgedPart, shadow: JudgedPart) -> str:

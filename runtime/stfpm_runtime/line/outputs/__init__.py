@@ -28,7 +28,9 @@ def open_outputs(options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat
     Raises MissingExtraError for a package that is missing, OptionError for a value that its library refuses.
     """
     journal = options.journal
-    outputs: list[Output] = [Pictures(options.pictures, log_event)] if options.pictures else []
+    outputs: list[Output] = []
+    if options.pictures:
+        outputs.append(Pictures(options.pictures, log_event, options.review.sample))
     if journal.json_lines:
         lines = JsonLinesOutput(journal.json_lines, journal.json_lines_mb * 1e6)
         outputs.append(OutputWorker(journal.path, lines, log_event, heartbeat))

@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import logging
 import queue
+import random
 import shutil
 import threading
 import time
@@ -64,9 +65,11 @@ class Pictures(Output):
 
     name = "pictures"
 
-    def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
-        """Store which pictures are saved, and where."""
+    def __init__(self, options: PictureOptions, log_event: LogEvent, sample: float = 0.0) -> None:
+        """Store which pictures are saved, and where; `sample` is the share of passed parts that are saved besides."""
         super().__init__("pictures")
+        self._sample = sample
+        self._random = random.Random()
         self.problem = ""
         """Why the last picture was not written; empty where it was."""
         self.dropped = 0
@@ -98,7 +101,8 @@ class Pictures(Output):
         The names begin with the id of the journal: the numbers of another journal never give the same name.
         """
         self._prepared = None
-        if judged.image is None or not row.seq or not is_saved(self._options.save, row.decision):
+        is_sampled = row.decision == "pass" and self._random.random() < self._sample
+        if judged.image is None or not row.seq or not (is_sampled or is_saved(self._options.save, row.decision)):
             return row
         if not self._room.acquire(blocking=False):
             self.dropped += 1

@@ -241,7 +241,8 @@ def _pictures(line: Line) -> dict[str, int] | None:
 
 def _shadow(line: Line) -> dict[str, Any] | None:
     shadow = line.shadow
-    return None if shadow is None else {"model": fields_of(shadow.model), **dataclasses.asdict(shadow.counts)}
+    model = shadow.model
+    return None if model is None else {"model": fields_of(model), **dataclasses.asdict(shadow.counts)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,0 +1,197 @@
+"""The states of a line's models, as rows in the journal's table `model_states`, and orders for the running line.
+
+candidate -> shadow -> approved -> active -> retired
+
+A row is never changed; a model's newest row is its state. `model_orders` holds what `stfpm-models` asks a running line
+to do with a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from stfpm_runtime.errors import JournalError, OptionError
+
+from .reader import opened
+from .rows import NAME_LENGTH, TEXT_LENGTH, utc
+
+State = Literal["candidate", "shadow", "approved", "active", "retired", "refused"]
+"""candidate: checked, and its ability measured; shadow: judges the line's frames beside the active model; approved: a
+person has approved it; active: judges the line's parts; retired: was active, or is considered no more; refused: an
+action was refused, and why."""
+Action = Literal["check", "shadow", "approve", "activate", "rollback", "retire"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS model_states (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, who TEXT NOT NULL, sha256 TEXT NOT NULL,
+    path TEXT NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL, ability TEXT NOT NULL
+)""",
+    """CREATE TABLE IF NOT EXISTS model_orders (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
+    file TEXT NOT NULL, override TEXT NOT NULL, taken INTEGER NOT NULL DEFAULT 0, answer TEXT
+)""",
+)
+POLL_S = 0.05
+TAKEN_S = 5.0
+"""The longest time until a running line takes an order, in seconds."""
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A row of the table."""
+
+    time: str
+    who: str
+    """The name of who has done it; empty for the configuration."""
+    sha256: str
+    path: str
+    """The absolute path of the file."""
+    state: State
+    note: str = ""
+    """A reason, in words."""
+    ability: str = ""
+    """JSON of `Ability.to_dict`; empty where it was not measured."""
+
+    @property
+    def measured(self) -> dict[str, Any] | None:
+        """Return what the model is able to do; None where it was not measured, or the text is no JSON object."""
+        try:
+            found = json.loads(self.ability) if self.ability else None
+        except json.JSONDecodeError:
+            return None
+        return found if isinstance(found, dict) else None
+
+
+@dataclass(frozen=True)
+class ModelOrder:
+    """What a person asks a running line to do with a model."""
+
+    seq: int
+    """0 until it is written."""
+    time: str
+    who: str
+    action: Action
+    file: str = ""
+    """The name of a file in the folder of the active model; empty for a rollback."""
+    override: str = ""
+    """Why a model that its ability or its state keeps from being used is used all the same; empty: it is not."""
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(ModelState))
+INSERT = f"INSERT INTO model_states ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
+ORDER_FIELDS = tuple(field.name for field in dataclasses.fields(ModelOrder))
+INSERT_ORDER = f"INSERT INTO model_orders ({', '.join(ORDER_FIELDS[1:])}) VALUES ({', '.join('?' * 5)})"
+
+
+def insert_states(connection: sqlite3.Connection, states: list[ModelState]) -> None:
+    """Write rows within the caller's transaction."""
+    for table in TABLES:
+        connection.execute(table)
+    connection.executemany(INSERT, map(dataclasses.astuple, states))
+
+
+def write_states(journal: Path, states: list[ModelState]) -> None:
+    """Write rows into a journal, whose line may run. Raises JournalError."""
+    with opened(journal, writing=True) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        insert_states(connection, states)
+        connection.execute("COMMIT")
+
+
+def read_states(journal: Path) -> list[ModelState]:
+    """Return all rows, the oldest first. Raises JournalError."""
+    with opened(journal) as connection:
+        return [
+            ModelState(*row) for row in _rows(connection, f"SELECT {', '.join(FIELDS)} FROM model_states ORDER BY seq")
+        ]
+
+
+def newest_by_model(states: list[ModelState]) -> dict[str, ModelState]:
+    """Return the newest row of each model that is no refusal, by SHA-256, with the ability that was measured last."""
+    found: dict[str, ModelState] = {}
+    for row in states:
+        before = found.get(row.sha256)
+        row = dataclasses.replace(row, ability=row.ability or (before.ability if before else ""))
+        if row.state != "refused":
+            found[row.sha256] = row
+        elif before:
+            found[row.sha256] = dataclasses.replace(before, ability=row.ability)
+    return found
+
+
+def check_person(who: str, text: str = "") -> None:
+    """Raise OptionError for a name or a text that a journal may not hold."""
+    if not who.strip() or not who.isprintable() or len(who) > NAME_LENGTH:
+        raise OptionError(f"got {who!r:.60} for who does it; expected a name of up to {NAME_LENGTH} characters")
+    if not text.isprintable() or len(text) > TEXT_LENGTH:
+        raise OptionError(f"got a reason of {text!r:.60}; expected printable text of up to {TEXT_LENGTH} characters")
+
+
+def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
+    """Write an order for the line of a journal, wait until it is carried out, and return what the line says.
+
+    Raises OptionError where the line refuses it, JournalError where no line takes it within `TAKEN_S`, and it is
+    withdrawn, or where the line does not carry it out in time.
+    """
+    check_person(order.who, order.override)
+    with opened(journal, writing=True) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        insert_states(connection, [])
+        number = connection.execute(INSERT_ORDER, dataclasses.astuple(order)[1:]).lastrowid or 0
+        connection.execute("COMMIT")
+        until_s, is_taken = time.monotonic() + TAKEN_S, False
+        while time.monotonic() < until_s:
+            time.sleep(POLL_S)
+            sql = "SELECT taken, answer FROM model_orders WHERE seq = ?"
+            taken, answer = connection.execute(sql, (number,)).fetchone()
+            if answer is not None:
+                is_done, text = json.loads(answer)
+                if not is_done:
+                    raise OptionError(text)
+                return str(text)
+            if taken and not is_taken:
+                until_s, is_taken = time.monotonic() + timeout_s, True
+        sql = "DELETE FROM model_orders WHERE seq = ? AND taken = 0"
+        if connection.execute(sql, (number,)).rowcount:
+            raise JournalError(f"{journal}: no line takes the order, and nothing was changed; start the line first")
+    raise JournalError(f"{journal}: the line has not carried out the order in {timeout_s:.0f} s; see its events")
+
+
+def take_order(journal: Path) -> ModelOrder | None:
+    """Return the oldest order that nobody has taken, which is taken now; None without one. Raises JournalError."""
+    with opened(journal) as connection:
+        found = _rows(connection, "SELECT seq FROM model_orders WHERE taken = 0 ORDER BY seq LIMIT 1")
+    if not found:
+        return None
+    with opened(journal, writing=True) as connection:
+        sql = f"UPDATE model_orders SET taken = 1 WHERE seq = ? AND taken = 0 RETURNING {', '.join(ORDER_FIELDS)}"
+        row = connection.execute(sql, found[0]).fetchone()
+    return ModelOrder(*row) if row else None
+
+
+def answer_order(journal: Path, number: int, text: str, *, is_done: bool) -> None:
+    """Write the answer to an order. Raises JournalError."""
+    with opened(journal, writing=True) as connection:
+        sql = "UPDATE model_orders SET answer = ? WHERE seq = ?"
+        connection.execute(sql, (json.dumps([is_done, text]), number))
+
+
+def new_order(who: str, action: Action, file: str = "", override: str = "") -> ModelOrder:
+    """Return an order of this moment."""
+    return ModelOrder(0, utc(), who, action, file, override)
+
+
+def _rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows; none where an earlier version wrote the journal and there is no such table."""
+    try:
+        return connection.execute(sql).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return []
+        raise

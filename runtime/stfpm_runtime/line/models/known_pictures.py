@@ -1,0 +1,42 @@
+"""The pictures that a model must judge before it may replace another: known defects, and the newest of the journal."""
+
+from __future__ import annotations
+
+from stfpm_runtime.ability import Expected
+from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.imaging.images import find_images
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.labels import Label, read_pictured
+from stfpm_runtime.line.journal.rows import VerdictRow
+
+from .trial import KnownPicture
+
+
+def known_pictures(options: LineOptions) -> list[KnownPicture]:
+    """Return the known defects, and the newest kept originals with what is known of their parts.
+
+    Regions that are cut into tiles are left out: their score is that of the tiles. Raises ArtifactError where the
+    folder of known defects cannot be read, JournalError where the journal cannot.
+    """
+    found = []
+    if folder := options.known_defects:
+        try:
+            found = [KnownPicture(str(path.absolute()), "reject", must_be_read=True) for path in find_images(folder)]
+        except OSError as error:
+            raise ArtifactError(f"{folder}: the known defects cannot be read ({error.strerror})") from None
+    if options.pictures and options.review.replay:
+        tiled = {(camera.name, region.name) for camera in options.camera for region in camera.regions if region.tile}
+        for row, label in read_pictured(options.journal.path, options.review.replay):
+            path = options.pictures.folder / row.picture
+            if (row.camera, row.region) not in tiled and path.is_file():
+                found.append(KnownPicture(str(path.absolute()), expected_of(row, label), must_be_read=False))
+    return found
+
+
+def expected_of(row: VerdictRow, label: Label | None) -> Expected:
+    """Return what a model must decide about a part: as it is labelled, or else a pass where it passed by its score."""
+    if label is not None:
+        answers: dict[str, Expected] = {"good": "pass", "defect": "reject"}
+        return answers.get(label.label, "")
+    is_clear = row.decision == "pass" and row.score is not None and row.score <= row.threshold
+    return "pass" if is_clear else ""

@@ -1,0 +1,153 @@
+"""What people do with models while a line runs: check, shadow, approve, activate, roll back, retire.
+
+The dashboard calls `act`; `stfpm-models` writes orders into the journal, which this worker's thread carries out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from stfpm_runtime.errors import JournalError, OptionError, StfpmError
+from stfpm_runtime.files import sha256
+from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.journal.active_model import absolute
+from stfpm_runtime.line.journal.model_states import (
+    ModelOrder,
+    ModelState,
+    State,
+    answer_order,
+    check_person,
+    newest_by_model,
+    read_states,
+    take_order,
+    write_states,
+)
+from stfpm_runtime.line.journal.rows import LogEvent, storable, utc
+from stfpm_runtime.line.journal.shadow_results import ShadowCounts, read_shadow_counts
+from stfpm_runtime.line.observers.shadow import Shadow
+
+from .swap import ModelSwap
+
+LOG = logging.getLogger("stfpm.model")
+POLL_S = 0.5
+
+
+class Promotion(Worker):
+    """Carries out what people want to do with models, one thing at a time. `act` may be called from any thread."""
+
+    def __init__(self, model_swap: ModelSwap, shadow: Shadow, log_event: LogEvent) -> None:
+        super().__init__("promotion")
+        self._model_swap = model_swap
+        self._shadow = shadow
+        self._journal = model_swap.options.journal.path
+        self._log_event = log_event
+
+    def run(self) -> None:
+        """Carry out the orders in the journal until the stop."""
+        failure = ""
+        while not self.stopping.wait(POLL_S):
+            try:
+                while order := take_order(self._journal):
+                    self._carry_out(order)
+                failure = ""
+            except JournalError as error:
+                if str(error) != failure:
+                    LOG.error("orders about models cannot be read: %s", error)
+                failure = str(error)
+
+    def act(self, order: ModelOrder) -> str:
+        """Do what a person wants, and return in words what was done. Raises StfpmError where nothing was changed."""
+        check_person(order.who, order.override)
+        if order.action == "rollback":
+            model = self._model_swap.roll_back(order.who)
+            return f"{model.describe()} is active again"
+        path = self._model_swap.path_of(order.file)
+        actions = {"check": self._check, "shadow": self._use_as_shadow, "approve": self._approve,
+                   "activate": self._activate, "retire": self._retire}  # fmt: skip
+        return actions[order.action](path, order)
+
+    def _carry_out(self, order: ModelOrder) -> None:
+        try:
+            text, is_done = self.act(order), True
+        except StfpmError as error:
+            text, is_done = str(error), False
+        except Exception as error:
+            LOG.exception("internal error: an order about a model was not carried out")
+            text, is_done = f"internal error: {type(error).__name__}: {error}", False
+        answer_order(self._journal, order.seq, text, is_done=is_done)
+
+    def _check(self, path: Path, order: ModelOrder) -> str:
+        with self._model_swap.exclusively(order.who):
+            trial = self._model_swap.try_candidate(path)
+            self._write(path, trial.sha256, order.who, "candidate", "", trial.ability)
+        if trial.ability is None:
+            return f"{path.name} may be used; there are no pictures with known answers to measure its ability"
+        found = "; ".join(trial.failures) or "it decides about the known pictures no worse than the active model"
+        return f"{path.name}: {found}"
+
+    def _use_as_shadow(self, path: Path, order: ModelOrder) -> str:
+        with self._model_swap.exclusively(order.who):
+            trial = self._model_swap.try_candidate(path)
+            before = self._shadow.model
+            self._shadow.replace_model(self._model_swap.load(path, trial.sha256))
+            if before is not None and before.sha256 != trial.sha256:
+                self._write(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
+            self._write(path, trial.sha256, order.who, "shadow", "", trial.ability)
+        text = f"{path.name} judges the same parts as the active model from now on, as its shadow"
+        self._log_event("model", f"{text}, by {order.who}")
+        return text
+
+    def _approve(self, path: Path, order: ModelOrder) -> str:
+        digest = _digest(path)
+        counts = self._counts(digest)
+        note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
+        expected = self._model_swap.options.review.shadow_parts
+        if counts.compared < expected:
+            if not order.override:
+                raise OptionError(
+                    f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
+                    "before it is approved, or a reason to do without"
+                )
+            note = f"{order.override} ({note})"
+        self._write(path, digest, order.who, "approved", note)
+        self._log_event("model", f"{path.name} ({digest[:12]}) is approved by {order.who}, {note}")
+        return f"{path.name} is approved {note}"
+
+    def _activate(self, path: Path, order: ModelOrder) -> str:
+        model = self._model_swap.load_and_swap(path, order.who, override=order.override)
+        if order.override:
+            self._log_event("model", f"{path.name} is used by {order.who} for this reason: {storable(order.override)}")
+        if self._shadow.model is not None and self._shadow.model.sha256 == model.sha256:
+            self._shadow.replace_model(None)
+        return f"{model.describe()} is active"
+
+    def _retire(self, path: Path, order: ModelOrder) -> str:
+        digest = _digest(path)
+        state = newest_by_model(read_states(self._journal)).get(digest)
+        if state is not None and state.state == "active":
+            raise OptionError(f"{path.name}: is active; activate another model first, or roll back")
+        if self._shadow.model is not None and self._shadow.model.sha256 == digest:
+            self._shadow.replace_model(None)
+        self._write(path, digest, order.who, "retired", order.override)
+        return f"{path.name} is retired"
+
+    def _counts(self, digest: str) -> ShadowCounts:
+        """Return what the model has done as the shadow, the parts since the last write included."""
+        if self._shadow.model is not None and self._shadow.model.sha256 == digest:
+            return self._shadow.counts
+        return read_shadow_counts(self._journal).get(digest, ShadowCounts())
+
+    def _write(
+        self, path: Path, digest: str, who: str, state: State, note: str, ability: dict[str, object] | None = None
+    ) -> None:
+        measured = json.dumps(ability) if ability else ""
+        write_states(self._journal, [ModelState(utc(), who, digest, absolute(path), state, storable(note), measured)])
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read ({error.strerror}); it was there a moment ago") from None
