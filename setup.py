@@ -132,6 +132,8 @@ setup(
             "stfpm-selftest = stfpm_export.selftest_cli:main",
             "stfpm-inspect = stfpm_runtime.batch.cli:main",
             "stfpm-calibrate = stfpm_runtime.batch.calibrate:main",
+            "stfpm-dataset = stfpm_runtime.dataset.cli:main",
+            "stfpm-models = stfpm_runtime.line.models.cli:main",
             "stfpm-journal = stfpm_runtime.line.journal.command.cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",

@@ -141,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
         add(option, type=kind, default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
     add("--init-from", type=Path, metavar="FILE", default=argparse.SUPPRESS,
         help="continue from the student of this checkpoint, made with the same teacher")  # fmt: skip
+    add("--manifest", type=Path, metavar="FILE", default=argparse.SUPPRESS,
+        help="check that the pictures are those of this manifest, and record it (stfpm-dataset writes it)")  # fmt: skip
+    add("--by", default="", metavar="NAME", help="who trains, for the record that the model carries")
     add("--seed", type=int, default=0, help="the seed for the split, the student's first weights and the batches")
     add("--val-fraction", type=float, default=0.2, help="share of images for validation and threshold")
     add("--train-fraction", type=float, default=1.0, help="the share of all images that is used, for few-shot training")

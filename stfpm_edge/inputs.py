@@ -9,15 +9,21 @@ from typing import Any
 
 import torch
 
+from stfpm_runtime.files import sha256
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .checkpoint import load_identity
+from .checkpoint import load_checkpoint, load_identity
 from .epochs import Reporter
 from .input_size import choose_size
 from .networks import Pyramid
 from .options import TrainOptions
 from .pictures.data import Split, read_images, split_images
 from .pictures.data_report import read_good_images
+
+DIGEST_LENGTH = 12
+"""Hexadecimal digits of a picture's SHA-256 in the provenance."""
+USES = ("trained_on", "chosen_on")
+"""Keys of the provenance: pictures that this student and those before it have learnt from, that chose their scores."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,10 @@ def read_inputs(
         bits=options.bits, paths=images_of,
         skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data, checks_size=not is_chosen,
     )  # fmt: skip
-    split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed)
+    digests = [sha256(path)[:DIGEST_LENGTH] for path in paths]
+    earlier = load_checkpoint(options.init_from).spec.training if options.init_from else {}
+    seen = [{i for i, digest in enumerate(digests) if digest in earlier.get(key, ())} for key in USES]
+    split = split_images(len(images), options.val_fraction, options.train_fraction, options.seed, *seen)
     kept = sorted(split.train + split.validation + split.calibration)
     folds = options.folds_for(len(kept))
     if folds:
@@ -83,6 +92,8 @@ def read_inputs(
             paths, options.height, options.width, bits=options.bits, skip_unreadable=False, report=reporter.say
         )
     records: dict[str, object] = {"data": found.provenance()} | ({"size": size} if size else {})
+    for key, used in zip(USES, (split.train, split.validation), strict=True):
+        records[key] = sorted({*earlier.get(key, ()), *(digests[i] for i in used)})
     return Inputs(options, images, paths, split, folds, records)
 
 

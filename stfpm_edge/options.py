@@ -59,6 +59,10 @@ class TrainOptions:
     """The student's passes in bfloat16, on a device that computes in it; elsewhere it is refused."""
     init_from: Path | None = None
     """A checkpoint of the same teacher and network, whose student is trained on; None begins with random weights."""
+    manifest: Path | None = None
+    """The manifest of the data set, which is checked before the training; see `stfpm_runtime.dataset`."""
+    by: str = ""
+    """The name of who trains, for the provenance."""
     channels_last: bool = True
     """Memory order of the network's tensors: faster, and the same figures but for rounding."""
     resume: bool = False
@@ -104,6 +108,8 @@ class TrainOptions:
             raise OptionError(
                 f"got {len(self.weights)} block weights for {len(self.blocks)} blocks; expected one a block"
             )
+        if self.manifest is not None and self.manifest.parent.resolve() != self.data.resolve():
+            raise OptionError(f"{self.manifest}: is not the manifest of {self.data}; expected the one in that folder")
         if self.output.suffix != ".safetensors":
             raise OptionError(f"{self.output}: expected a file ending in .safetensors")
 

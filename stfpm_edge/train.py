@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torchvision
 
 from stfpm_runtime.artifact.calibration import calibrated
 from stfpm_runtime.artifact.spec import Spec
+from stfpm_runtime.dataset.manifest import check_manifest, read_manifest
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 from stfpm_runtime.files import check_writable, sha256
 from stfpm_runtime.imaging.preprocessing import RESIZE
@@ -53,6 +55,8 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     unfinished = resume_path(options.output)
     if unfinished.exists() and not options.resume:
         raise OutputError(f"{unfinished}: an unfinished training lies here; continue it with --resume, or delete it")
+    if options.manifest:
+        check_manifest(options.manifest, read_manifest(options.manifest))
     device = pick_device(options.device)
     check_mixed_precision(options, device)
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
@@ -199,6 +203,7 @@ def options_record(options: TrainOptions) -> dict[str, object]:
     kept = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "resume", "name")}
     kept["teacher"] = Path(options.teacher).name  # a path of the training machine means nothing elsewhere
     kept["init_from"] = options.init_from and options.init_from.name
+    kept["manifest"] = options.manifest and options.manifest.name
     return kept
 
 
@@ -216,7 +221,10 @@ def _provenance(inputs: Inputs, progress: Progress) -> dict[str, object]:
         "losses": progress.losses,
         "validation_errors": progress.errors,
         "seconds": round(progress.seconds, 1),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "by": options.by,
         "init_from_sha256": options.init_from and sha256(options.init_from),
+        "manifest_sha256": options.manifest and sha256(options.manifest),
         "versions": {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
     }
 

@@ -20,7 +20,7 @@ from .pictures.data_report import files_sha256
 from .teacher import fingerprint, load_teacher
 from .train import options_record, product_name, train_student
 
-WITHOUT_EFFECT = ("init_from", "device", "teacher", "skip_unreadable", "accept_data")
+WITHOUT_EFFECT = ("init_from", "manifest", "by", "device", "teacher", "skip_unreadable", "accept_data")
 """Options that change a result by rounding alone, or whose effect shows in the SHA-256s of teacher and pictures."""
 
 

@@ -157,7 +157,11 @@ def _alternatives(target: Target) -> list[tuple[str, Target]]:
 
 def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:
     if options.anomalib is None:
-        return load_checkpoint(options.checkpoint)
+        checkpoint = load_checkpoint(options.checkpoint)
+        origin = {"checkpoint_sha256": sha256(options.checkpoint)}
+        return dataclasses.replace(
+            checkpoint, spec=dataclasses.replace(checkpoint.spec, training=checkpoint.spec.training | origin)
+        )
     return read_anomalib(
         options.checkpoint,
         options.anomalib.name or options.checkpoint.stem,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +90,22 @@ def check_fractions(val_fraction: float, train_fraction: float) -> None:
         raise OptionError(f"got a training fraction of {train_fraction}; expected one above 0 and up to 1")
 
 
-def split_images(count: int, val_fraction: float, train_fraction: float, seed: int) -> Split:
+def split_images(
+    count: int,
+    val_fraction: float,
+    train_fraction: float,
+    seed: int,
+    trained_on: Collection[int] = (),
+    chosen_on: Collection[int] = (),
+) -> Split:
     """Split `count` images at random, the same for the same seed. Half of those held out serve the calibration.
 
-    Few-shot (`train_fraction` below 1) keeps that share
-    of all images, as if there were no more, and splits those. Raises OptionError for a fraction out of range and
-    DataError for too few images.
+    `trained_on` are the images that an earlier student, which is trained on further, has learnt from, and `chosen_on`
+    those that have chosen its score. Neither set the threshold: their scores are too low. Only where there are no other
+    images the first do, and the caller has to refuse.
+
+    Few-shot (`train_fraction` below 1) keeps that share of all images, as if there were no more, and splits those.
+    Raises OptionError for a fraction out of range and DataError for too few images.
     """
     check_fractions(val_fraction, train_fraction)
     kept = max(round(count * train_fraction), 1)
@@ -106,12 +116,17 @@ def split_images(count: int, val_fraction: float, train_fraction: float, seed: i
             f"{kept} images are too few to hold {held_out} out and train on the rest; "
             f"expected at least {MIN_TRAIN} for training: add good images or change the fractions"
         )
-    validation = held_out // 2
-    return Split(
-        train=sorted(order[held_out:]),
-        validation=sorted(order[:validation]),
-        calibration=sorted(order[validation:held_out]),
-    )
+    half = held_out // 2
+    learnt = [i for i in order if i in trained_on]
+    chosen = [i for i in order if i in chosen_on and i not in trained_on]
+    fresh = [i for i in order if i not in trained_on and i not in chosen_on]
+    wanted = held_out - half
+    start = max(0, min(half - len(chosen), len(fresh) - wanted))  # the threshold needs fresh images most
+    calibration = fresh[start : start + wanted] or learnt[:wanted]
+    validation = [*chosen, *fresh[:start], *(i for i in learnt if i not in calibration)][:half]
+    used = {*validation, *calibration}
+    train = [i for i in order if i not in used]
+    return Split(train=sorted(train), validation=sorted(validation), calibration=sorted(calibration))
 
 
 def batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -59,6 +59,18 @@ def test_a_split_is_seeded_disjoint_and_complete():
     assert split != split_images(100, 0.2, 1.0, seed=1)
 
 
+def test_a_split_for_a_further_training_holds_out_what_no_student_has_learnt():
+    first = split_images(100, 0.2, 1.0, seed=0)
+    assert split_images(100, 0.2, 1.0, 0, first.train, first.validation) == first
+    more = split_images(140, 0.2, 1.0, 5, first.train, first.validation)  # 40 new pictures
+    assert len(more.validation) == len(more.calibration) == 14
+    assert not set(more.calibration) & {*first.train, *first.validation}
+    assert not set(more.validation) & set(first.train)
+    assert set(more.train) - set(range(100))  # new ones are learnt from, too
+    few = split_images(100, 0.2, 1.0, 1, range(95), [])
+    assert {*few.validation, *few.calibration} >= set(range(95, 100))
+
+
 def test_few_shot_uses_no_other_image():
     split = split_images(200, 0.2, 0.05, seed=0)
     assert (len(split.train), len(split.validation), len(split.calibration)) == (8, 1, 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,17 @@ import torch
 from safetensors.torch import save_file
 
 from stfpm_edge.calibration.threshold import score_images
-from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path
+from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
 from stfpm_edge.cli import main
+from stfpm_edge.inputs import USES
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.pictures.data import split_images
 from stfpm_edge.recipes import PAPER, PLUS, Recipe
 from stfpm_edge.train import train_student
-from stfpm_runtime.errors import OptionError, OutputError, TrainingError
+from stfpm_runtime.dataset.extend import ExtendOptions, extend
+from stfpm_runtime.dataset.manifest import MANIFEST
+from stfpm_runtime.errors import DataError, OptionError, OutputError, TrainingError
+from stfpm_runtime.files import sha256
 
 
 class Silent:
@@ -212,13 +217,43 @@ def test_a_smallest_area_that_no_defect_has_is_refused(options):
 
 def test_no_threshold_is_set_by_images_that_the_first_student_has_seen(options, tmp_path):
     train_student(options, Silent())
+    first = load_checkpoint(options.output).spec.training
+    more = changed(options, init_from=options.output, output=tmp_path / "more.safetensors", epochs=1)
+    seen = set(split_images(10, 0.2, 1.0, 0).train)
+    seed = next(seed for seed in range(1, 100) if set(split_images(10, 0.2, 1.0, seed).calibration) <= seen)
+    second = train_student(replace(more, seed=seed), Silent()).spec.training
+    assert second["images"]["held_out"] == first["images"]["held_out"]
+    assert set(first["trained_on"]) <= set(second["trained_on"])
+    with pytest.raises(OptionError, match=r"was trained on 8 or more of the 10 images"):
+        train_student(replace(more, recipe=replace(PLUS, epochs=1, batch_size=4)), Silent())
+
+
+def test_a_parent_that_does_not_say_what_it_has_seen_is_compared_by_its_images(options, tmp_path):
+    train_student(options, Silent())
+    parent = load_checkpoint(options.output)
+    training = {key: value for key, value in parent.spec.training.items() if key not in USES}
+    save_checkpoint(replace(parent, spec=replace(parent.spec, training=training)), options.output)
     more = changed(options, init_from=options.output, output=tmp_path / "more.safetensors", epochs=1)
     seen = set(split_images(10, 0.2, 1.0, 0).train)
     seed = next(seed for seed in range(1, 100) if set(split_images(10, 0.2, 1.0, seed).calibration) <= seen)
     with pytest.raises(OptionError, match="was trained on 1 or more of the 1 images that are to set the threshold"):
         train_student(replace(more, seed=seed), Silent())
-    with pytest.raises(OptionError, match=r"was trained on 8 or more of the 10 images"):
-        train_student(replace(more, recipe=replace(PLUS, epochs=1, batch_size=4)), Silent())
+
+
+def test_a_training_records_its_manifest_and_who_made_it(options, tmp_path):
+    shutil.copytree(options.data, tmp_path / "data/train/good")
+    options = replace(options, data=tmp_path / "data")
+    extend(ExtendOptions(options.data))
+    manifest = options.data / MANIFEST
+    with pytest.raises(OptionError, match="is not the manifest of"):
+        replace(options, manifest=tmp_path / "other" / MANIFEST)
+    asked = changed(options, manifest=manifest, by="Ada", epochs=1)
+    training = train_student(asked, Silent()).spec.training
+    assert (training["manifest_sha256"], training["by"]) == (sha256(manifest), "Ada")
+    picture = next((options.data / "train/good").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"x")
+    with pytest.raises(DataError, match="was changed since it was entered"):
+        train_student(replace(asked, output=tmp_path / "other.safetensors"), Silent())
 
 
 def test_a_training_starts_from_an_existing_student(options, tmp_path):

@@ -131,6 +131,12 @@ def read_pictured(journal: Path, count: int) -> list[tuple[VerdictRow, Label | N
     return list(_newest(journal, "verdict.picture != ''", count))
 
 
+def read_unlabelled(journal: Path, count: int) -> list[VerdictRow]:
+    """Return those without a label of the newest verdicts with a picture, the newest first. Raises JournalError."""
+    found = _newest(journal, "verdict.picture != '' OR verdict.overlay != ''", count)
+    return [row for row, label in found if label is None]
+
+
 def _newest(journal: Path, condition: str, count: int) -> Iterator[tuple[VerdictRow, Label | None]]:
     """Yield the newest verdicts that fulfil a condition, each with its newest label."""
     columns = ", ".join(f"verdict.{name}" for name in COLUMNS)

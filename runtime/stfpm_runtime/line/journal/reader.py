@@ -165,6 +165,15 @@ def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]
         raise JournalError(f"{journal}: cannot be used as a journal ({error}); check the file") from None
 
 
+def counts_by_model(journal: Path, newest: int) -> dict[str, tuple[int, int, int]]:
+    """Return how many of the newest verdicts each model has passed, rejected and not judged. Raises JournalError."""
+    sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
+    sql = f"SELECT model, {sums} FROM (SELECT * FROM verdicts ORDER BY seq DESC LIMIT ?) GROUP BY model"
+    with opened(journal) as connection:
+        return {model: (passed, rejected, faults)
+                for model, passed, rejected, faults in connection.execute(sql, (newest,))}  # fmt: skip
+
+
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of the tables, 0 for an empty file. Raises JournalError for a newer one, or another file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -65,3 +65,11 @@ def read_shadow_counts(journal: Path) -> dict[str, ShadowCounts]:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'shadow_counts'").fetchone():
             return {}
         return {model: ShadowCounts(*counts) for model, *counts in connection.execute("SELECT * FROM shadow_counts")}
+
+
+def read_disagreements(journal: Path) -> set[int]:
+    """Return the numbers of the verdicts that differ from a shadow's. Raises JournalError."""
+    with opened(journal) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'disagreements'").fetchone():
+            return set()
+        return {verdict for (verdict,) in connection.execute("SELECT verdict FROM disagreements")}

@@ -55,6 +55,8 @@ CREATE TABLE IF NOT EXISTS debounces (
 )
 """
 """The setting `debounce` of each camera that has one, by the run of the line."""
+PICTURED = "CREATE INDEX IF NOT EXISTS verdicts_pictured ON verdicts (seq) WHERE picture != '' OR overlay != ''"
+"""Finds the few verdicts with pictures among millions."""
 INSERT = f"INSERT INTO verdicts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
 
@@ -238,6 +240,7 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             )
         connection.execute(THRESHOLDS)
         connection.execute(DEBOUNCES)
+        connection.execute(PICTURED)
         connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
     except BaseException:
         connection.close()

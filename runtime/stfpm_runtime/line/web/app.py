@@ -35,13 +35,13 @@ except ImportError:
 LOG = logging.getLogger("stfpm.web")
 BODY_BYTES = 4096
 """The most bytes of a request's body."""
+HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
+SCRIPTS = ("client.js", "dashboard.js", "chart.js", "review.js", "models.js", "api.js")
 PAGES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/api": ("api.html", "text/html; charset=utf-8"),
+    "/": ("index.html", HTML),
+    **{f"/{name}": (f"{name}.html", HTML) for name in ("review", "models", "api")},
     "/static/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/static/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
-    "/static/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
-    "/static/api.js": ("api.js", "text/javascript; charset=utf-8"),
+    **{f"/static/{name}": (name, SCRIPT) for name in SCRIPTS},
 }
 """Every file that is served, by its path: no file name is ever taken from a request."""
 OPEN_PATHS = {*PAGES, "/openapi.json", "/healthz"}

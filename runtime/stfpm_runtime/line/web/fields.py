@@ -159,6 +159,7 @@ class Score(BaseModel):
     score: float | None
     threshold: float | None
     decision: Decision
+    model: str
 
 
 class Scores(BaseModel):
@@ -187,18 +188,6 @@ class ThresholdResult(BaseModel):
     effect: WhatIf | None
 
 
-class ModelInUse(BaseModel):
-    """The model in use."""
-
-    model: Model
-
-
-class Models(ModelInUse):
-    """The model in use, and files in its folder that could replace it."""
-
-    candidates: list[str]
-
-
 class Health(BaseModel):
     """Whether the line can judge and deliver, and what is wrong."""
 
@@ -214,14 +203,6 @@ class ThresholdBody(BaseModel):
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     camera: str = Field("", max_length=200, description="this camera only; empty: all")
     region: str = Field("", max_length=200, description="this region only; empty: all")
-
-
-class ModelBody(BaseModel):
-    """A model swap."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    file: str = Field(min_length=1, max_length=255, description="a file in the folder of the model in use")
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
 
 
 class LabelBody(BaseModel):

@@ -20,9 +20,6 @@ from .fields import (
     Health,
     LabelBody,
     LabelResult,
-    ModelBody,
-    ModelInUse,
-    Models,
     Refusal,
     Rejects,
     Scores,
@@ -31,6 +28,7 @@ from .fields import (
     ThresholdResult,
 )
 from .metrics import MEDIA_TYPE, metrics_text
+from .model_fields import ModelBody, ModelResult, Models, Review
 from .view import LineView
 
 
@@ -149,16 +147,24 @@ def label(view: View, body: LabelBody) -> dict[str, Any]:
     return view.label(body.seq, body.label, body.who, body.kind, body.note)
 
 
+@router.get("/api/review", response_model=Review)
+def review(
+    view: View, last: Annotated[int, Query(ge=1, le=200, description="the most entries")] = 20
+) -> dict[str, Any]:
+    """Return the parts that are most worth a person's look, the most worth first, and what the labels say so far."""
+    return view.review(last)
+
+
 @router.get("/model", response_model=Models)
 def model(view: View) -> dict[str, Any]:
-    """Return the model in use, and files in its folder that could replace it."""
+    """Return the model in use, and the files in its folder with their states."""
     return view.models()
 
 
-@router.post("/model", response_model=ModelInUse, dependencies=CHANGE)
+@router.post("/model", response_model=ModelResult, dependencies=CHANGE)
 def set_model(view: View, body: ModelBody) -> dict[str, Any]:
-    """Load a model, check it, and use it from the next frame on."""
-    return {"model": view.swap_model(body.file, body.who)}
+    """Check a model, use it as the shadow, approve it, use it from the next frame on, roll back, or retire it."""
+    return view.act_on_model(body.action, body.file, body.who, body.override)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {MEDIA_TYPE: {}}}})

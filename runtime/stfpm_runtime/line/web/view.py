@@ -18,8 +18,10 @@ from fastapi import HTTPException
 
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.journal.labels import Value, new_label, write_label
-from stfpm_runtime.line.journal.reader import JournalReader
+from stfpm_runtime.line.journal.labels import Value, count_confusion, new_label, read_labelled, write_label
+from stfpm_runtime.line.journal.model_states import Action, new_order
+from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
@@ -36,6 +38,7 @@ from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
 
 from .jpeg_cache import JpegCache
+from .model_files import ModelFiles
 
 LOOP_LIMIT_S = 30.0
 """A loop that has not run for so long is not healthy."""
@@ -47,7 +50,7 @@ FIELDS = (
     "latency_ms",
 )  # fmt: skip
 """The fields of a verdict that the dashboard shows."""
-CHART_FIELDS = ("seq", "time", "relative_score", "score", "threshold", "decision")
+CHART_FIELDS = ("seq", "time", "relative_score", "score", "threshold", "decision", "model")
 
 
 class LineView:
@@ -62,6 +65,7 @@ class LineView:
         self.line = line
         self._options = options
         self._jpeg_cache = JpegCache()
+        self._model_files = ModelFiles(options.journal.path)
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
@@ -171,21 +175,34 @@ class LineView:
             raise HTTPException(HTTPStatus.CONFLICT, f"no label was written: {error}") from None
         return {"seq": seq, "label": value, "earlier": len(earlier)}
 
-    def models(self) -> dict[str, Any]:
-        """Return the model in use, and the files that could replace it."""
-        return {"model": fields_of(self.line.active_model.model), "candidates": self.line.model_swap.candidates()}
+    def review(self, count: int) -> dict[str, Any]:
+        """Return the parts that are most worth a look, and what the labels say."""
+        journal = self._options.journal.path
+        queue = [{**_verdict_fields(row), "why": why} for row, why in review_queue(journal, count)]
+        return {"queue": queue, "confusion": count_confusion(read_labelled(journal, Period())).lines()}
 
-    def swap_model(self, file: str, who: str) -> dict[str, object]:
-        """Load a model, check it, put it in place of the one in use, and return its fields."""
-        model_swap = self.line.model_swap
+    def models(self) -> dict[str, Any]:
+        """Return the model in use, and the files that could replace it with their states."""
+        files = self.line.model_swap.candidates()
+        active = self.line.active_model.model
+        models = self._model_files.rows(active.path.parent, files)
+        return {"model": fields_of(active), "candidates": files, "models": models}
+
+    def act_on_model(self, action: Action, file: str, who: str, override: str) -> dict[str, Any]:
+        """Do something with a model, and return the fields of the one in use and what was done."""
+        if (action == "rollback") == bool(file):
+            expected = "no file" if action == "rollback" else "a file in the folder of the model in use"
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"file: got {file[:60]!r}; {action} takes {expected}")
         try:
-            path = model_swap.path_of(file)
+            if file:
+                self.line.model_swap.path_of(file)
         except OptionError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
         try:
-            return fields_of(model_swap.load_and_swap(path, who))
+            message = self.line.promotion.act(new_order(who, action, file, override))
         except StfpmError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
+        return {"model": fields_of(self.line.active_model.model), "message": message}
 
     def _place_fields(self, camera: str, region: str, place: PlaceStatus) -> dict[str, Any]:
         counts, newest, pictured = place.decisions, place.newest, place.pictured

@@ -1,4 +1,5 @@
 // Relative scores of a place as a line, and the limit, which is 1 at any threshold; rejects and faults are dots.
+// An upright line stands where another model began.
 const WIDTH = 300, HEIGHT = 100, MARGIN = 6;
 const HIGHEST = 2; // puts the limit in the middle; higher scores are drawn at the upper edge
 
@@ -9,7 +10,9 @@ export function drawChart(svg, scores) {
   const y = (value) => HEIGHT - MARGIN - Math.min(1, value / HIGHEST) * (HEIGHT - 2 * MARGIN);
   const points = scores.map((s, i) => s.relative_score === null ? "" : `${x(i).toFixed(1)},${y(s.relative_score).toFixed(1)}`);
   const dots = scores.map((s, i) => s.decision === "pass" ? "" : `M${x(i).toFixed(1)} ${y(s.relative_score ?? HIGHEST).toFixed(1)}h0`).join("");
+  const changes = scores.map((s, i) => i && s.model !== scores[i - 1].model ? `M${x(i - 0.5).toFixed(1)} 0V${HEIGHT}` : "");
   svg.replaceChildren(
+    shape("path", { class: "change", d: changes.join("") }),
     shape("path", { class: "limit", d: `M0 ${y(1)}H${WIDTH}` }),
     shape("polyline", { class: "line", points: points.filter(Boolean).join(" ") }),
     shape("path", { class: "dot", d: dots }),

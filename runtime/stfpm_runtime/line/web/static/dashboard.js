@@ -1,45 +1,18 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
+import { $, Refused, ask, askJson, badge, digits, element, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
 
 const EVERY_MS = 1000;
-const $ = (id) => document.getElementById(id);
 const places = new Map();
-let token = sessionStorage.getItem("token") ?? "";
 let canChange = false;
 let asked = 0;
 let lastReject = -1;
 let viewed = null;
 let changed = null;
 
-class Refused extends Error {
-  constructor(status, message) { super(message); this.status = status; }
-}
-
-async function ask(path, options = {}) {
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  const answer = await fetch(path, { ...options, headers });
-  if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({}));
-  throw new Refused(answer.status, problem.error ?? answer.statusText);
-}
-
-const askJson = async (path) => (await ask(path)).json();
-const post = (path, body) => ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-const digits = (value, count = 3) => value === null || value === undefined ? "–" : Number(value).toPrecision(count);
 const fixed = (value) => value === null ? "–" : value.toFixed(1);
 const time = (moment) => new Date(moment).toLocaleTimeString();
 const address = (place) => `${encodeURIComponent(place.camera)}/${encodeURIComponent(place.region)}`;
-const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
-
-async function showPicture(image, path) {
-  const answer = await ask(path);
-  const blob = await answer.blob();
-  const old = image.src;
-  image.src = URL.createObjectURL(blob);
-  image.hidden = false;
-  if (old.startsWith("blob:")) URL.revokeObjectURL(old);
-  return answer;
-}
 
 async function refresh() {
   try {
@@ -53,8 +26,7 @@ async function refresh() {
 
 async function refreshAll() {
   const status = await askJson("/api/status");
-  $("login").hidden = true;
-  $("main").hidden = false;
+  show();
   canChange = status.can_change;
   showLine(status);
   showHealth(status);
@@ -90,20 +62,6 @@ function showHealth(status) {
     `${named(drift)}: ${drift.alarm ? "ALARM, " : ""}KS ${drift.statistic.toFixed(2)}, p ${digits(drift.p_value, 2)}; median ${digits(drift.median)}, held out ${digits(drift.held_out_median)}`,
     drift.alarm ? "bad" : "",
   ]) : [["not enough passed parts yet", ""]]);
-}
-
-function fill(list, items) {
-  list.replaceChildren(...items.map(([text, kind]) => {
-    const item = document.createElement("li");
-    item.textContent = text;
-    item.className = kind;
-    return item;
-  }));
-}
-
-function badge(element, text, kind) {
-  element.textContent = text;
-  element.className = element.className.replace(/badge.*/, `badge ${element.classList.contains("verdict") ? "verdict " : ""}${kind}`);
 }
 
 async function refreshPlace(place) {
@@ -152,11 +110,9 @@ function showVerdict(card, verdict) {
   card.dated.textContent = old ? `Older picture: verdict ${pictured.seq}, ${pictured.decision}, ${new Date(pictured.time).toLocaleString()}` : "";
 }
 
-const joined = (...texts) => texts.filter(Boolean).join(" · ");
-
 function addPlace(place) {
-  const element = $("place").content.firstElementChild.cloneNode(true);
-  const find = (selector) => element.querySelector(selector);
+  const article = $("place").content.firstElementChild.cloneNode(true);
+  const find = (selector) => article.querySelector(selector);
   const card = {
     picture: find(".picture"), dated: find(".dated"), pictured: null,
     image: find("img"), none: find(".none"), verdict: find(".verdict"), score: find(".score"), numbers: find(".numbers"),
@@ -170,7 +126,7 @@ function addPlace(place) {
     refreshPlace(card.place).catch(() => {});
   });
   card.change.addEventListener("click", () => openChanger(card.place));
-  $("places").append(element);
+  $("places").append(article);
   return card;
 }
 
@@ -185,14 +141,11 @@ async function refreshRejects() {
 }
 
 function thumbnail(verdict) {
-  const button = document.createElement("button");
-  const text = document.createElement("p");
+  const button = element("button");
+  const text = element("p", joined(verdict.score_text || "not judged", named(verdict), time(verdict.time), verdict.reason, verdict.part));
   button.type = "button";
-  text.textContent = joined(verdict.score_text || "not judged", named(verdict), time(verdict.time), verdict.reason, verdict.part);
   button.title = rawScore(verdict);
-  const none = document.createElement("span");
-  none.className = "none";
-  none.textContent = "no picture kept";
+  const none = element("span", "no picture kept", "none");
   button.append(none, text);
   const kind = verdict.overlay ? "overlay" : "picture";
   if (verdict[kind]) {
@@ -219,11 +172,10 @@ async function openViewer(verdict, kind) {
 }
 
 async function labelPart(label) {
-  const who = $("labeller-who").value.trim();
-  if (!who) { $("labeller-result").textContent = "Your name goes into the journal."; $("labeller-who").focus(); return; }
-  localStorage.setItem("who", who);
+  const who = personIn($("labeller-who"), $("labeller-result"));
+  if (!who) return;
   try {
-    const answer = await (await post("/api/labels", { seq: viewed.verdict.seq, label, who })).json();
+    const answer = await post("/api/labels", { seq: viewed.verdict.seq, label, who });
     $("labeller-result").textContent = `Labelled ${answer.label}${answer.earlier ? "; this label counts, earlier ones stay in the journal" : ""}.`;
   } catch (error) {
     $("labeller-result").textContent = error.message;
@@ -267,11 +219,10 @@ async function tryThreshold() {
 }
 
 async function applyThreshold(threshold) {
-  const who = $("who").value.trim();
-  if (!who) { $("changer-error").textContent = "Your name goes into the journal."; $("who").focus(); return; }
-  localStorage.setItem("who", who);
+  const who = personIn($("who"), $("changer-error"));
+  if (!who) return;
   try {
-    const answer = await (await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region })).json();
+    const answer = await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region });
     if (answer.taken) $("changer").close();
     else $("changer-error").textContent = "The change is recorded; the line has not applied it yet.";
   } catch (error) {
@@ -279,20 +230,7 @@ async function applyThreshold(threshold) {
   }
 }
 
-function logIn(error) {
-  $("main").hidden = true;
-  $("login").hidden = false;
-  badge($("state"), "locked", "warning");
-  $("login-error").textContent = token ? error.message : "";
-  $("token").focus();
-}
-
-$("login").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = $("token").value;
-  sessionStorage.setItem("token", token);
-  refresh();
-});
+onLogin(refresh);
 for (const button of $("labeller").querySelectorAll("button")) button.addEventListener("click", () => labelPart(button.value));
 $("labeller").addEventListener("submit", (event) => event.preventDefault());
 $("viewer-close").addEventListener("click", () => $("viewer").close());

@@ -1,0 +1,116 @@
+"""The values of the API about models and reviews; `fields` has the others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stfpm_runtime.line.journal.model_states import Action
+
+from .fields import PRINTABLE, WHO, Count, Decision, Model, VerdictFields
+
+
+class ModelInUse(BaseModel):
+    """The model in use."""
+
+    model: Model
+
+
+class ModelResult(ModelInUse):
+    """The model in use after an action, and what was done in words."""
+
+    message: str
+
+
+class AbilityVerdict(BaseModel):
+    """What a model decides about a picture."""
+
+    decision: Decision
+    relative_score: float | None
+
+
+class AbilityCase(BaseModel):
+    """A picture that two models decide differently, or the new one wrongly."""
+
+    picture: str
+    must: Literal["reject", "pass"] | None
+    new: AbilityVerdict
+    old: AbilityVerdict | None = None
+
+
+class Ability(BaseModel):
+    """What a model does on pictures with known answers, beside the model that was active at that time."""
+
+    passes: bool
+    failures: list[str]
+    false_alarm_rate: float
+    false_alarms_allowed: Count
+    known_defects: Count
+    escaped: Count
+    still_passed: Count
+    good: Count
+    false_alarms: Count
+    pictures: Count
+    changed: list[AbilityCase]
+
+
+class ShadowSums(BaseModel):
+    """What a model has done as the shadow."""
+
+    compared: Count
+    disagreed: Count
+    would_reject: Count
+    left_out: Count
+
+
+class ModelFile(BaseModel):
+    """A model file next to the active one, its state, and what is known of it.
+
+    The counts are those of the newest verdicts that it has made.
+    """
+
+    file: str
+    sha256: str
+    is_present: bool
+    state: Literal["new", "candidate", "shadow", "approved", "active", "retired"]
+    time: str
+    who: str
+    note: str
+    ability: Ability | None
+    shadow: ShadowSums | None
+    passed: Count
+    rejected: Count
+    faults: Count
+
+
+class Models(ModelInUse):
+    """The model in use, the names of the files that could replace it, and the state of each."""
+
+    candidates: list[str]
+    models: list[ModelFile]
+
+
+class ReviewedVerdict(VerdictFields):
+    """A verdict with the reason why it is worth a look."""
+
+    why: str
+
+
+class Review(BaseModel):
+    """The parts that are most worth a look, and what the labels say so far, in words."""
+
+    queue: list[ReviewedVerdict]
+    confusion: list[str]
+
+
+class ModelBody(BaseModel):
+    """What is done with a model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    action: Action = Field("activate", description="rollback takes no file")
+    file: str = Field("", max_length=255, description="a file in the folder of the model in use")
+    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
+    override: str = Field(
+        "", max_length=200, pattern=PRINTABLE, description="why a model is used that the gate refuses; empty: it is not"
+    )

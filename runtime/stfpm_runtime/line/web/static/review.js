@@ -1,0 +1,66 @@
+// One part after the other, the most worth first; a label takes it from the queue.
+import { $, Refused, askJson, badge, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
+import { rawScore } from "/static/chart.js";
+
+let queue = [];
+let withMap = true;
+const later = new Set();
+const kinds = new Set();
+
+async function refresh() {
+  try {
+    const status = await askJson("/api/status");
+    const review = await askJson("/api/review?last=60");
+    queue = review.queue.filter((part) => !later.has(part.seq));
+    show();
+    badge($("state"), `${queue.length} to look at`, queue.length ? "warning" : "ok");
+    fill($("confusion"), review.confusion.map((text) => [text, ""]));
+    for (const button of document.querySelectorAll("#part button[value]")) button.disabled = !status.can_change;
+    if (!status.can_change) $("said").textContent = "Labels need a token; set the key token in the table [dashboard].";
+    await showPart();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) logIn(error);
+    else badge($("state"), "no connection", "failing");
+  }
+}
+
+async function showPart() {
+  const part = queue[0];
+  $("part").hidden = !part;
+  $("none").hidden = Boolean(part);
+  if (!part) return;
+  $("why").textContent = part.why;
+  badge($("verdict"), part.decision, part.decision);
+  $("score").textContent = part.score_text;
+  $("numbers").textContent = joined(`verdict ${part.seq}`, named(part), new Date(part.time).toLocaleString(), rawScore(part), part.part);
+  $("map").hidden = !(part.picture && part.overlay);
+  $("map").textContent = withMap ? "Picture alone" : "With map";
+  $("picture").hidden = true;
+  const kind = part.overlay && (withMap || !part.picture) ? "overlay" : "picture";
+  await showPicture($("picture"), `/api/pictures/${part.seq}?kind=${kind}&width=1600`).catch((error) => { $("said").textContent = error.message; });
+}
+
+async function label(value) {
+  const who = personIn($("who"), $("said"));
+  if (!who || !queue.length) return;
+  const kind = value === "defect" ? $("kind").value.trim() : "";
+  try {
+    await post("/api/labels", { seq: queue[0].seq, label: value, who, kind });
+  } catch (error) {
+    $("said").textContent = error.message;
+    return;
+  }
+  $("said").textContent = "";
+  if (kind && !kinds.has(kind)) {
+    kinds.add(kind);
+    $("kinds").append(new Option(kind));
+  }
+  await refresh();
+}
+
+$("who").value = localStorage.getItem("who") ?? "";
+for (const button of document.querySelectorAll("#part button[value]")) button.addEventListener("click", () => label(button.value));
+$("skip").addEventListener("click", () => { later.add(queue.shift().seq); showPart(); });
+$("map").addEventListener("click", () => { withMap = !withMap; showPart(); });
+onLogin(refresh);
+refresh();
