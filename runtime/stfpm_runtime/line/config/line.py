@@ -73,7 +73,10 @@ class LineOptions(OutputTables):
     allow_missing_golden: bool = False
     """Whether a model without its golden file is accepted."""
     known_defects: Path | None = None
-    """A folder of pictures that a model which replaces another must reject, as far as the other does."""
+    """A folder of pictures that a model which replaces another must reject, as far as the other does.
+
+    Folders named `good` in it are left out: `test` of a data set in MVTec AD's layout serves.
+    """
     pictures: PictureOptions | None = None
     http: MovedOptions | None = None
     shadow: Path | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from .labels import read_unlabelled
@@ -35,10 +34,14 @@ def review_queue(journal: Path, count: int) -> list[tuple[VerdictRow, str]]:
         "reject": rejects,
     }
     found: dict[int, tuple[VerdictRow, str]] = {}
-    for turn in itertools.zip_longest(*groups.values()):
-        for reason, row in zip(groups, turn, strict=True):
-            if row is not None and len(found) < count:
-                found.setdefault(row.seq, (row, reason))
+    waiting = {reason: iter(group) for reason, group in groups.items()}
+    while waiting and len(found) < count:
+        for reason, group in list(waiting.items()):
+            row = next((row for row in group if row.seq not in found), None)
+            if row is None:
+                del waiting[reason]
+            elif len(found) < count:
+                found[row.seq] = row, reason
     return list(found.values())
 
 

@@ -11,6 +11,9 @@ from stfpm_runtime.line.journal.rows import VerdictRow
 
 from .trial import KnownPicture
 
+GOOD = "good"
+"""A folder of that name among the known defects holds good parts, as in MVTec AD's layout, and is left out."""
+
 
 def known_pictures(options: LineOptions) -> list[KnownPicture]:
     """Return the known defects, and the newest kept originals with what is known of their parts.
@@ -21,7 +24,8 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
     found = []
     if folder := options.known_defects:
         try:
-            found = [KnownPicture(str(path.absolute()), "reject", must_be_read=True) for path in find_images(folder)]
+            paths = [path for path in find_images(folder) if path.parent.name != GOOD]
+            found = [KnownPicture(str(path.absolute()), "reject", must_be_read=True) for path in paths]
         except OSError as error:
             raise ArtifactError(f"{folder}: the known defects cannot be read ({error.strerror})") from None
     if options.pictures and options.review.replay:
