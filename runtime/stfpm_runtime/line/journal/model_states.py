@@ -113,15 +113,16 @@ def read_states(journal: Path) -> list[ModelState]:
 
 
 def newest_by_model(states: list[ModelState]) -> dict[str, ModelState]:
-    """Return the newest row of each model that is no refusal, by SHA-256, with the ability that was measured last."""
+    """Return the newest row of each model by SHA-256, with the ability that was measured last.
+
+    A refusal changes no state that a model has already, and is the state of one that has none.
+    """
     found: dict[str, ModelState] = {}
     for row in states:
         before = found.get(row.sha256)
         row = dataclasses.replace(row, ability=row.ability or (before.ability if before else ""))
-        if row.state != "refused":
-            found[row.sha256] = row
-        elif before:
-            found[row.sha256] = dataclasses.replace(before, ability=row.ability)
+        is_kept = row.state == "refused" and before is not None and before.state != "refused"
+        found[row.sha256] = dataclasses.replace(before, ability=row.ability) if before and is_kept else row
     return found
 
 

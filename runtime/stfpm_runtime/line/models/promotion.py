@@ -81,7 +81,9 @@ class Promotion(Worker):
     def _check(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
             trial = self._model_swap.try_candidate(path)
-            self._write(path, trial.sha256, order.who, "candidate", "", trial.ability)
+            before = newest_by_model(read_states(self._journal)).get(trial.sha256)
+            state = before.state if before and before.state in ("shadow", "approved", "active") else "candidate"
+            self._write(path, trial.sha256, order.who, state, before.note if before else "", trial.ability)
         if trial.ability is None:
             return f"{path.name} may be used; there are no pictures with known answers to measure its ability"
         found = "; ".join(trial.failures) or "it decides about the known pictures no worse than the active model"

@@ -108,6 +108,8 @@ class ModelSwap:
                 raise ArtifactError(f"{path.name}: {'; '.join(problems)}")
             if problems:
                 self._write_state(path, trial, who, "approved", f"{override} (in spite of: {'; '.join(problems)})")
+            elif trial.ability:
+                self._write_state(path, trial, who, "candidate", "")
             return self._swap(path, who, trial.sha256, options)
 
     def roll_back(self, who: str) -> Model:

@@ -73,7 +73,7 @@ class ModelFile(BaseModel):
     file: str
     sha256: str
     is_present: bool
-    state: Literal["new", "candidate", "shadow", "approved", "active", "retired"]
+    state: Literal["new", "candidate", "shadow", "approved", "active", "retired", "refused"]
     time: str
     who: str
     note: str

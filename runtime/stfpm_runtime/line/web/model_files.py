@@ -24,7 +24,7 @@ class ModelFiles:
         self._digests: dict[tuple[Path, int, int], str] = {}
 
     def rows(self, folder: Path, names: list[str]) -> list[dict[str, Any]]:
-        """Return the fields of each model, the newest change first, files that nothing was done with yet last.
+        """Return the fields of each model: the active one, then the newest change first, then files without a state.
 
         Raises JournalError.
         """
@@ -33,7 +33,8 @@ class ModelFiles:
         digests = ((self._digest(folder / name), folder / name) for name in names)
         there = {digest: path for digest, path in digests if digest}
         found: list[dict[str, Any]] = []
-        for digest in [*sorted(states, key=lambda digest: states[digest].time, reverse=True), *there]:
+        newest_first = sorted(states, key=lambda digest: (states[digest].state == "active", states[digest].time))[::-1]
+        for digest in [*newest_first, *there]:
             row = states.pop(digest, None) or ModelState("", "", digest, "", "candidate")
             if any(one["sha256"] == digest for one in found):
                 continue

@@ -186,5 +186,74 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 14")
+    page.wait("document.querySelectorAll('#operations section').length === 15")
     assert page.errors == []
+
+
+def open_page(page: Page, client: Client, path: str, **how) -> None:
+    page.open(f"http://127.0.0.1:{client.port}{path}", **{**TABLET, **how})
+    page.wait("document.getElementById('login') && !document.getElementById('login').hidden")
+    page.run(f"document.getElementById('token').value = {TOKEN!r}; document.querySelector('#login button').click()")
+    page.wait("!document.getElementById('main').hidden")
+    buttons = "[...document.querySelectorAll('main button')].filter(b => b.checkVisibility())"
+    assert page.run(f"{buttons}.filter(b => b.getBoundingClientRect().height < {TOUCH_PX}).length") == 0
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
+    client = serve()
+    wait_until(lambda: len([row for row in client.running.journal.rows() if row.decision == "reject"]) > 3)
+    client.running.finish()
+    open_page(page, client, "/review")
+    page.wait("document.getElementById('picture').naturalWidth > 0")
+    assert page.run("document.getElementById('why').textContent") == "reject"
+    first = page.run("document.getElementById('numbers').textContent")
+    page.run("document.querySelector('#part button[value=good]').click()")
+    page.wait("document.getElementById('said').textContent.includes('name')")
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('kind').value = 'dent'")
+    page.run("document.querySelector('#part button[value=defect]').click()")
+    page.wait(f"document.getElementById('numbers').textContent !== {first!r}")
+    page.wait("document.getElementById('confusion').textContent.includes('0 of 1 labelled rejected parts were good')")
+    ((row, label),) = read_labelled(client.running.journal.path, Period())
+    assert (label.label, label.kind, label.who) == ("defect", "dent", "Ada")
+    assert f"verdict {row.seq} " in first
+    second = page.run("document.getElementById('numbers').textContent")
+    page.run("document.getElementById('skip').click()")
+    page.wait(f"document.getElementById('numbers').textContent !== {second!r}")
+    page.wait("document.getElementById('picture').naturalWidth > 0")
+    page.screenshot(tmp_path / "review.png")  # to be looked at
+    assert [error for error in page.errors if "401" not in error] == []
+
+
+def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, tmp_path):
+    client = serve()
+    make_model("new.onnx", threshold=0.3)
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    open_page(page, client, "/models")
+
+    def press(file: str, action: str) -> None:
+        card = f"[...document.querySelectorAll('article')].find(a => a.querySelector('h2').textContent === {file!r})"
+        button = f"{card}?.querySelector('button[value={action}]')"
+        page.wait(f"{button} && !{button}.disabled")
+        page.run(f"{button}.click()")
+
+    said = "document.getElementById('said').textContent"
+    press("new.onnx", "check")
+    page.wait(f"{said}.includes('name')")
+    page.run("document.getElementById('who').value = 'Ada'")
+    press("broken.onnx", "check")
+    page.wait(f"{said}.startsWith('the model stays: ')")
+    press("new.onnx", "activate")
+    page.wait(f"{said}.startsWith('new.onnx (bottle, fp32')")
+    page.wait("document.querySelector('article .badge').textContent === 'active'")
+    assert client.running.line.active_model.model.path.name == "new.onnx"
+    page.screenshot(tmp_path / "models.png")  # to be looked at
+    make_model("third.onnx", threshold=0.4)
+    page.wait("document.querySelectorAll('article').length === 4")
+    press("third.onnx", "activate")
+    page.wait(f"{said}.startsWith('third.onnx')")
+    page.wait("!document.getElementById('rollback').disabled")
+    page.run("document.getElementById('rollback').click()")
+    page.wait(f"{said}.startsWith('new.onnx') && {said}.endsWith('active again')")
+    assert client.running.line.active_model.model.path.name == "new.onnx"
+    assert client.running.line.active_model.chosen.who == "Ada"

@@ -12,7 +12,7 @@ export function drawChart(svg, scores) {
   const dots = scores.map((s, i) => s.decision === "pass" ? "" : `M${x(i).toFixed(1)} ${y(s.relative_score ?? HIGHEST).toFixed(1)}h0`).join("");
   const changes = scores.map((s, i) => i && s.model !== scores[i - 1].model ? `M${x(i - 0.5).toFixed(1)} 0V${HEIGHT}` : "");
   svg.replaceChildren(
-    shape("path", { class: "change", d: changes.join("") }),
+    shape("path", { class: "swap", d: changes.join("") }),
     shape("path", { class: "limit", d: `M0 ${y(1)}H${WIDTH}` }),
     shape("polyline", { class: "line", points: points.filter(Boolean).join(" ") }),
     shape("path", { class: "dot", d: dots }),
