@@ -30,13 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    seeds, is_all = arguments.__dict__.pop("seeds"), arguments.__dict__.pop("all")
+    seeds, is_all, ray = (arguments.__dict__.pop(name) for name in ("seeds", "all", "ray"))
+    if ray and not (is_all or seeds > 1):
+        raise OptionError(f"got --ray {ray} for one training; expected --all or --seeds with it")
     if is_all:
-        return _train_all(arguments, seeds)
+        return _train_all(arguments, seeds, ray)
     options = _options(arguments)
     if seeds != 1:
         with TerminalReporter() as reporter:
-            reporter.say(mean_and_deviation(train_each(with_seeds(options, seeds), reporter)))
+            reporter.say(mean_and_deviation(train_each(with_seeds(options, seeds), reporter, ray)))
         return 0
     with TerminalReporter() as reporter:
         try:
@@ -53,7 +55,7 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
+def _train_all(arguments: argparse.Namespace, seeds: int, ray: str) -> int:
     """Train every product below DATA, into the folder OUTPUT."""
     folder, root = arguments.output, arguments.data
     if folder.suffix == ".safetensors":
@@ -66,7 +68,7 @@ def _train_all(arguments: argparse.Namespace, seeds: int) -> int:
     todo = [one for product in each for one in with_seeds(product, seeds)]
     folder.mkdir(parents=True, exist_ok=True)
     with TerminalReporter() as reporter:
-        train_each(todo, reporter)
+        train_each(todo, reporter, ray)
     return 0
 
 
@@ -158,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-channels-last", dest="channels_last", action="store_false", help="use PyTorch's memory order (slower)")
     add("--seeds", type=int, default=1, metavar="N", help="train with N seeds, then print mean and standard deviation")
     add("--all", action="store_true", help="DATA is a folder of categories: train each; FILE is the output folder")
+    add("--ray", default="", metavar="ADDRESS",
+        help="with --all or --seeds: train on a Ray cluster, auto or HOST:PORT, with equal paths everywhere")  # fmt: skip
     add("--name", default="", help="the name of the product (if empty: the name of the data folder)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, do not stop at them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -13,7 +13,7 @@ from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingErr
 from stfpm_runtime.files import sha256
 
 from .checkpoint import differences, load_checkpoint, resume_path
-from .epochs import Reporter
+from .epochs import Reporter, Silent
 from .options import TrainOptions
 from .pictures.data import find_good_images
 from .pictures.data_report import files_sha256
@@ -48,32 +48,52 @@ def products(root: Path) -> list[Path]:
     return found
 
 
-def train_each(todo: Sequence[TrainOptions], reporter: Reporter) -> list[TrainOptions]:
-    """Train one after the other; those whose output is there are done already. Returns those that were trained or done.
+def train_each(todo: Sequence[TrainOptions], reporter: Reporter, ray: str = "") -> list[TrainOptions]:
+    """Train one after the other, or all on the Ray cluster at `ray`. Returns those that were trained or done already.
 
     If one fails, the failure is reported and the others continue; an unfinished one is resumed. An output from other
     options, another teacher or other pictures is a failure, and is kept. Raises TrainingError at the end if any failed.
     """
-    done, failed = [], []
-    for number, options in enumerate(todo, start=1):
-        reporter.say(f"{number} of {len(todo)}: {options.data.name}, seed {options.seed} -> {options.output}")
-        try:
-            if options.output.exists() and not resume_path(options.output).exists():
-                check_done(options)
-                reporter.say("done already: delete the file to train it again")
-                done.append(options)
-                continue
-            checkpoint = train_student(replace(options, resume=resume_path(options.output).exists()), reporter)
-        except StfpmError as error:
-            reporter.say(f"failed: {error}")
-            failed.append(options)
-            continue
-        reporter.say(f"threshold {checkpoint.spec.threshold:.4g}")
-        done.append(options)
+    outcomes: Iterable[tuple[TrainOptions, str | Exception]]
+    if ray:
+        from .cluster import map_on_ray
+
+        outcomes = map_on_ray(train_unless_done, todo, ray, _name)
+    else:
+        outcomes = ((options, _attempt(options, reporter)) for options in todo)
+    done: list[TrainOptions] = []
+    failed: list[TrainOptions] = []
+    for number, (options, outcome) in enumerate(outcomes, start=1):
+        if isinstance(outcome, Exception) and not isinstance(outcome, StfpmError):
+            raise outcome
+        is_failure = isinstance(outcome, Exception)
+        reporter.say(f"{number} of {len(todo)}: {_name(options)}: {'failed: ' if is_failure else ''}{outcome}")
+        (failed if is_failure else done).append(options)
     if failed:
-        names = ", ".join(f"{options.data.name} (seed {options.seed})" for options in failed)
+        names = ", ".join(_name(options) for options in failed)
         raise TrainingError(f"{len(failed)} of {len(todo)} trainings failed, see above: {names}; the others are done")
     return done
+
+
+def train_unless_done(options: TrainOptions, reporter: Reporter | None = None) -> str:
+    """Train, continuing an unfinished training, and return the result in words. Raises StfpmError."""
+    if options.output.exists() and not resume_path(options.output).exists():
+        check_done(options)
+        return f"{options.output} is done already: delete the file to train it again"
+    resumed = replace(options, resume=resume_path(options.output).exists())
+    return f"{options.output}, threshold {train_student(resumed, reporter or Silent()).spec.threshold:.4g}"
+
+
+def _attempt(options: TrainOptions, reporter: Reporter) -> str | StfpmError:
+    reporter.say(f"{_name(options)} -> {options.output}")
+    try:
+        return train_unless_done(options, reporter)
+    except StfpmError as error:
+        return error
+
+
+def _name(options: TrainOptions) -> str:
+    return f"{options.data.name} (seed {options.seed})"
 
 
 def check_done(options: TrainOptions) -> None:

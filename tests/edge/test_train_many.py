@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from dataclasses import replace
 
 import cv2
@@ -153,6 +155,29 @@ def test_a_training_that_did_not_reach_its_last_epoch_is_not_done(plant, tmp_pat
     save_checkpoint(replace(checkpoint, spec=cut), path)
     assert main(command) == 1
     assert "its training stopped after epoch 0 of 1, since the loss was not finite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # ray's own
+def test_on_a_ray_cluster_a_product_that_fails_fails_alone(plant, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    next((plant / "bottle" / "train" / "good").iterdir()).write_bytes(b"no picture")
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        command = [str(plant), "--all", "-o", str(tmp_path / "models"), *QUICK, "--ray", nodes.address]
+        assert main(command) == 1
+    finally:
+        nodes.shutdown()
+    assert "1 of 2 trainings failed, see above: bottle (seed 0); the others are done" in capsys.readouterr().err
+    assert (tmp_path / "models" / "screw.safetensors").exists()
+
+
+def test_a_cluster_for_one_training_is_refused(plant, tmp_path, capsys):
+    assert main([str(plant / "bottle"), "-o", str(tmp_path / "b.safetensors"), *QUICK, "--ray", "auto"]) == 1
+    assert "expected --all or --seeds with it" in capsys.readouterr().err
 
 
 def make_pictures(folder, seed):

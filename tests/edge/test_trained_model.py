@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -19,9 +20,10 @@ from stfpm_edge.options import TrainOptions
 from stfpm_edge.pictures.data import find_good_images, read_images, split_images
 from stfpm_edge.recipes import PAPER
 from stfpm_edge.train import train_student
+from stfpm_eval.cli import main as gate_main
 from stfpm_eval.metrics import auroc
 from stfpm_export.export import ExportOptions, export_checkpoint
-from stfpm_runtime import open_engine
+from stfpm_runtime import Detector, open_engine
 from stfpm_runtime.artifact.calibration import find_outliers
 from stfpm_runtime.artifact.conformal import conformal_threshold
 
@@ -147,3 +149,54 @@ def test_outliers_of_another_size_are_found_again(trained, tmp_path):
     save_checkpoint(replace(trained, spec=stored), tmp_path / "c.safetensors")
     spec, _ = export_checkpoint(ExportOptions(tmp_path / "c.safetensors", tmp_path / "m.onnx", size=(48, 48)), print)
     assert "x" not in spec.training["held_out_outliers"].get("scores", {})
+
+
+@pytest.fixture(scope="module")
+def striped(trained, tmp_path_factory):
+    """The trained model as a file, and pictures of good and stained parts that it decides rightly."""
+    folder = tmp_path_factory.mktemp("gate")
+    save_checkpoint(trained, folder / "striped.safetensors")
+    export_checkpoint(ExportOptions(folder / "striped.safetensors", folder / "striped.onnx"), print)
+    detector, rng = Detector(open_engine(folder / "striped.onnx")), np.random.default_rng(3)
+    for kind, stained, expected in (("good", False, "pass"), ("stained", True, "reject")):
+        (folder / kind).mkdir()
+        pictures = [picture for picture in (draw_striped(rng, stained) for _ in range(60))
+                    if detector.inspect(picture).decision == expected]  # fmt: skip
+        assert len(pictures) >= 40
+        for number, picture in enumerate(pictures):
+            cv2.imwrite(str(folder / kind / f"{number}.png"), picture)
+    return folder
+
+
+def gate(folder, new) -> int:
+    known = ["--must-reject", folder / "stained", "--must-pass", folder / "good", "--against", folder / "striped.onnx"]
+    return gate_main([str(part) for part in [new, *known]])
+
+
+def test_a_model_of_too_short_a_training_may_not_replace_a_good_one(striped, trained, tmp_path, capsys):
+    write_good(tmp_path / "parts", GOOD)
+    short = options(tmp_path / "parts", tmp_path / "short.safetensors", epochs=1, lr=0.001)
+    train_student(replace(short, name=trained.spec.name), Listener())
+    export_checkpoint(ExportOptions(short.output, tmp_path / "short.onnx"), print)
+    assert gate(striped, tmp_path / "short.onnx") == 1
+    assert "it must not replace the model in use" in capsys.readouterr().err
+    assert gate(striped, striped / "striped.onnx") == 0
+
+
+def test_a_model_with_a_broken_convolution_or_of_another_product_may_not_either(striped, trained, tmp_path, capsys):
+    path = tmp_path / "int8.onnx"
+    export_checkpoint(
+        ExportOptions(striped / "striped.safetensors", path, precision="int8", allow_parity_loss=True), print
+    )
+    model = onnx.load(path)
+    weights = [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) == 4]
+    broken = max(weights, key=lambda one: np.prod(one.dims))
+    broken.CopyFrom(onnx.numpy_helper.from_array(np.zeros(broken.dims, np.int8), broken.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    assert gate(striped, tmp_path / "broken.onnx") == 1
+    assert "it must not replace the model in use" in capsys.readouterr().err
+    other = replace(trained, spec=replace(trained.spec, name="button"))
+    save_checkpoint(other, tmp_path / "button.safetensors")
+    export_checkpoint(ExportOptions(tmp_path / "button.safetensors", tmp_path / "button.onnx"), print)
+    assert gate(striped, tmp_path / "button.onnx") == 1
+    assert "expected two of one product" in capsys.readouterr().err

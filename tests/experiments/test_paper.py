@@ -289,16 +289,15 @@ def test_two_ray_nodes_survive_a_killed_worker(root, job, tmp_path, monkeypatch)
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    from benchmarks.experiments.paper import cluster
+    from stfpm_edge.cluster import map_on_ray
 
     (tmp_path / "mvtec").symlink_to(root)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its workers import what this test does
-    monkeypatch.setattr(cluster, "run_job", killed_once)
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         nodes.add_node(num_cpus=1)
         jobs = [replace(job, data=str(tmp_path), seed=seed) for seed in range(3)]
-        results = run_all(jobs, tmp_path / "out", cluster.on_ray(nodes.address), print)
+        results = run_all(jobs, tmp_path / "out", lambda jobs: map_on_ray(killed_once, jobs, nodes.address, str), print)
     finally:
         nodes.shutdown()
     assert (tmp_path / "killed").exists()

@@ -73,6 +73,8 @@ class Plan:
     """Further good pictures in each round of the stream."""
     epochs: int
     """Epochs of each further training."""
+    false_alarm_rate: float
+    """The promised one, 0 to 1."""
     seed: int
 
 
@@ -90,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--labels", type=int, default=20, metavar="N", help="labels in each round (20)")
     add("--good-a-round", type=int, default=40, metavar="N", help="further good pictures in each round (40)")
     add("--epochs", type=int, default=15, metavar="N", help="epochs of each further training (15)")
+    add("--false-alarm-rate", type=float, default=0.1, metavar="X", help="the promised rate (0.1)")
     add("--seed", type=int, default=0)
     add("--json", type=Path, required=True, metavar="FILE", help="the figures; rows of other products stay")
     add("--plot", type=Path, metavar="FILE", help="a PNG of all products in the record")
@@ -167,8 +170,9 @@ def _train(plan: Plan, data: Path, models: Path, number: int, parent: Path | Non
     checkpoint, model = (models / f"{plan.data.name}-{number}.{suffix}" for suffix in ("safetensors", "onnx"))
     recipe = PLUS if parent is None else dataclasses.replace(PLUS, epochs=plan.epochs, least_steps=0)
     options = TrainOptions(
-        data, checkpoint, plan.teacher, recipe=recipe, seed=plan.seed, val_fraction=0.4, false_alarm_rate=0.05,
-        init_from=parent, manifest=data / MANIFEST, by=SCRIPT, mixed_precision=True, accept_data=True, folds=0,
+        data, checkpoint, plan.teacher, recipe=recipe, seed=plan.seed, val_fraction=0.4, folds=0,
+        false_alarm_rate=plan.false_alarm_rate, init_from=parent, manifest=data / MANIFEST, by=SCRIPT,
+        mixed_precision=True, accept_data=True,
     )  # fmt: skip
     with TerminalReporter() as reporter:
         train_student(options, reporter)

@@ -15,7 +15,7 @@ from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import check_writable, sha256
 
-from .runs import Job, Runner, in_processes, in_turn, load_result, run_all
+from .runs import Job, Runner, in_processes, in_turn, load_result, run_all, run_job
 from .tables import Table, plan, render
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "wrn50")
@@ -76,9 +76,9 @@ def _teacher_sha256(teacher: str) -> str:
 
 def _runner(arguments: argparse.Namespace) -> Runner:
     if arguments.ray:
-        from .cluster import on_ray
+        from stfpm_edge.cluster import map_on_ray
 
-        return on_ray(arguments.ray, arguments.ray_gpus)
+        return lambda jobs: map_on_ray(run_job, jobs, arguments.ray, lambda job: job.category, arguments.ray_gpus)
     return in_turn if arguments.workers == 1 else in_processes(arguments.workers)
 
 

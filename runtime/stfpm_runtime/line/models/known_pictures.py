@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stfpm_runtime.ability import Expected
 from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.files import sha256
 from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.labels import Label, read_pictured
@@ -21,7 +24,7 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
     Regions that are cut into tiles are left out: their score is that of the tiles. Raises ArtifactError where the
     folder of known defects cannot be read, JournalError where the journal cannot.
     """
-    found = []
+    found: list[KnownPicture] = []
     if folder := options.known_defects:
         try:
             paths = [path for path in find_images(folder) if path.parent.name != GOOD]
@@ -30,9 +33,10 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
             raise ArtifactError(f"{folder}: the known defects cannot be read ({error.strerror})") from None
     if options.pictures and options.review.replay:
         tiled = {(camera.name, region.name) for camera in options.camera for region in camera.regions if region.tile}
+        known = {sha256(Path(one.path)) for one in found}  # a labelled part is often in both
         for row, label in read_pictured(options.journal.path, options.review.replay):
             path = options.pictures.folder / row.picture
-            if (row.camera, row.region) not in tiled and path.is_file():
+            if (row.camera, row.region) not in tiled and path.is_file() and sha256(path) not in known:
                 found.append(KnownPicture(str(path.absolute()), expected_of(row, label), must_be_read=False))
     return found
 
