@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="train with N seeds, then print mean and standard deviation")
     add("--all", action="store_true", help="DATA is a folder of categories: train each; FILE is the output folder")
     add("--ray", default="", metavar="ADDRESS",
-        help="with --all or --seeds: train on a Ray cluster, auto or HOST:PORT, with equal paths everywhere")  # fmt: skip
+        help="with --all or --seeds: train on a Ray cluster, auto or HOST:PORT, with the same paths")  # fmt: skip
     add("--name", default="", help="the name of the product (if empty: the name of the data folder)")
     add("--resume", action="store_true", help="continue an interrupted training of the same output")
     add("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, do not stop at them")
