@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-for-the-demo
 
 WORK    ?= benchmarks/peers/venv
 RESULTS ?= benchmarks/results/$(shell uname -n)
@@ -14,7 +15,7 @@ RESULTS ?= benchmarks/results/$(shell uname -n)
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## draw parts, train, export, evaluate and inspect in demo/, in a few minutes
+demo: $(DEMO_READY)  ## draw parts, train, export, evaluate and inspect in demo/, in a few minutes
 	$(BIN)/python -m examples.gears.demo --output demo
 
 test: lint  ## run lint, then all tests: the fast ones, and those that take minutes
@@ -39,12 +40,14 @@ peers: $(READY)  ## measure MODELS and anomalib's methods, trained on DATA (an M
 clean:  ## remove the environment, the demo and caches
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-# This runs once, and again when the dependencies change. An incomplete environment is completed.
-$(READY): setup.py pyproject.toml
+# These run once, and again when the dependencies change. An incomplete environment is completed.
+$(READY): EXTRAS := dev
+$(DEMO_READY): EXTRAS := export,bench
+$(READY) $(DEMO_READY): setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed; choose one with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "a virtual environment could not be created; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV), PyTorch included: a minute or two, once"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -126,6 +126,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "stfpm = stfpm_runtime.command:main",
             "stfpm-train = stfpm_edge.cli:main",
             "stfpm-pretrain = stfpm_edge.pretrain.cli:main",
             "stfpm-export = stfpm_export.cli:main",

@@ -9,14 +9,14 @@ import numpy.typing as npt
 import torch
 
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.engines.base import Maps, Scores, check_images
+from stfpm_runtime.engines.base import Closing, Maps, Scores, check_images
 from stfpm_runtime.errors import EngineError
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .model import Stfpm
 
 
-class TorchEngine:
+class TorchEngine(Closing):
     """An `Engine` that runs a .safetensors checkpoint in PyTorch."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:

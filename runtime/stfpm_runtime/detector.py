@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -60,19 +61,23 @@ class Verdict:
 
 
 class Detector:
-    """Judges frames with an engine and a threshold.
+    """Judges frames with an engine and a threshold. One thread at a time: give each thread a detector of its own.
 
-    >>> detector = Detector(open_engine("bottle.onnx"))
-    >>> detector.inspect("part.png").decision
+    >>> with Detector("bottle.onnx") as detector:
+    ...     detector.inspect("part.png").decision
     'pass'
     """
 
-    def __init__(self, engine: Engine, threshold: float | None = None) -> None:
-        """Use the spec's threshold unless another, finite one is given.
+    def __init__(self, engine: Engine | str | os.PathLike[str], threshold: float | None = None) -> None:
+        """Use an engine, or open the model file at a path; use the spec's threshold unless a finite one is given.
 
         Raises ArtifactError for a model without a threshold or trained with another resize, OptionError for a
         threshold that is not finite.
         """
+        if isinstance(engine, str | os.PathLike):
+            from .engines import open_engine
+
+            engine = open_engine(Path(engine))
         spec = engine.spec
         if spec.resize != RESIZE:
             raise ArtifactError(
@@ -85,8 +90,16 @@ class Detector:
             raise ArtifactError(f"model {spec.name} has no threshold; give one, or train it with held-out images")
         if not math.isfinite(threshold):
             raise OptionError(f"got a threshold of {threshold}; expected a finite number")
-        self.engine = engine
+        self.engine: Engine = engine
         self.threshold = threshold
+
+    def __enter__(self) -> Detector:
+        """Return the detector, whose engine is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        self.engine.close()
 
     def inspect(self, frame: Picture) -> Verdict:
         """Return the verdict on one picture: the path of a file, or a frame of any size in memory.

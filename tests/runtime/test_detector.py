@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stfpm_runtime import Detector
+from stfpm_runtime import Detector, open_engine
 from stfpm_runtime.engines.fake import FakeEngine, failing, first_channel, not_a_number
-from stfpm_runtime.errors import ArtifactError, OptionError
+from stfpm_runtime.errors import ArtifactError, EngineError, OptionError
 
 
 def test_good_part_passes_and_defect_is_rejected_where_it_is(make_engine, paint):
@@ -174,3 +174,13 @@ def test_model_of_another_resize_is_refused(make_spec):
 def test_threshold_that_is_not_finite_is_refused(make_spec, threshold):
     with pytest.raises(OptionError, match=f"got a threshold of {threshold}; expected a finite number"):
         Detector(FakeEngine(make_spec()), threshold)
+
+
+def test_a_detector_opens_a_model_by_its_path_and_closes_it(model, paint):
+    with Detector(str(model)) as detector:
+        assert detector.inspect(paint(255)).decision == "reject"
+    assert detector.inspect(paint(0)).decision == "fault"  # closed
+    with open_engine(model) as engine:
+        assert Detector(engine).inspect(paint(0)).decision == "pass"
+    with pytest.raises(EngineError, match="was closed"):
+        engine.infer(np.zeros((1, 8, 16, 3), np.uint8))

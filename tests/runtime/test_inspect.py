@@ -443,3 +443,35 @@ def test_the_command_and_python_judge_a_turned_photograph_alike(inspect, model, 
         detector = Detector(engine)
         assert detector.inspect(path).score == detector.inspect(read_image(path)).score == record["score"]
     assert read_image(path).shape == paint().shape
+
+
+def test_paths_after_the_model_are_sources(model, parts, capsys):
+    first, second = sorted(parts.rglob("*.png"))[:2]
+    assert main([str(model), str(first), "--limit", "5", str(second)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main([str(model), str(parts), "--source", str(parts)])
+
+
+def test_a_person_at_a_terminal_gets_lines_and_colours(model, write, paint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "bad.png", paint(255))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert main([str(model), str(path)]) == 0
+    assert capsys.readouterr().out == f"\x1b[1;31mreject\x1b[0m   2.00  {path}\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main([str(model), str(path)]) == 0
+    assert capsys.readouterr().out == f"reject   2.00  {path}\n"
+    assert main([str(model), str(path), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["decision"] == "reject"
+
+
+def test_masks_of_a_category_are_not_judged(model, write, paint, tmp_path, capsys):
+    for folder in ("test/good", "ground_truth/hole"):
+        write(tmp_path / "cap" / folder / "0.png", paint(0))
+    assert main([str(model), str(tmp_path / "cap")]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    assert "folders named ground_truth hold masks" in printed.err
+    assert main([str(model), str(tmp_path / "cap/ground_truth")]) == 0  # asked for by name
+    capsys.readouterr()

@@ -249,7 +249,7 @@ def _running_line(plan: Plan, model: Path) -> Iterator[_Line]:
         f'model = "{model.absolute()}"\nthreads = 1\nknown_defects = "{folder / "data" / plan.data.name / "test"}"\n'
         f'journal.path = "{folder / "line.sqlite"}"\n'
         f'pictures = {{folder = "{folder / "pictures"}", save = "all", overlay = false, free_mb = 0, queue = 1000}}\n'
-        f'[[camera]]\nname = "station"\nsource = "{inbox}"\nwatch = true\n',
+        f'[[camera]]\nname = "top"\nsource = "{inbox}"\nwatch = true\n',
         encoding="utf-8",
     )
     log = (folder / "line.log").open("w")

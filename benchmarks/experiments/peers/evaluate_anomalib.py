@@ -24,14 +24,14 @@ import openvino
 from stfpm_eval.data import find_categories
 from stfpm_eval.evaluate import evaluate
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.engines.base import Engine, Maps, Scores
+from stfpm_runtime.engines.base import Closing, Engine, Maps, Scores
 
 SIDE = 256
 ANOMALIB_THRESHOLD = 0.5
 """The threshold of anomalib's normalised scores."""
 
 
-class TorchExport:
+class TorchExport(Closing):
     """An `Engine` that runs a .pt export."""
 
     provider = "anomalib, PyTorch cpu"
@@ -49,11 +49,8 @@ class TorchExport:
         maps = [np.squeeze(one.anomaly_map.detach().numpy()).astype(np.float32) for one in found]
         return np.stack(maps), np.asarray([float(one.pred_score.reshape(-1)[0]) for one in found], np.float32)
 
-    def close(self) -> None:
-        """Release nothing: the process ends."""
 
-
-class OpenVinoExport:
+class OpenVinoExport(Closing):
     """An `Engine` that runs an .xml or .onnx export."""
 
     provider = "anomalib, OpenVINO CPU"
@@ -75,9 +72,6 @@ class OpenVinoExport:
             maps.append(np.squeeze(results["anomaly_map"]).astype(np.float32))
             scores.append(float(np.asarray(results["pred_score"]).reshape(-1)[0]))
         return np.stack(maps), np.asarray(scores, np.float32)
-
-    def close(self) -> None:
-        """Release nothing: the process ends."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`stfpm-inspect model.onnx --source parts/`: pictures and videos in, a verdict for each frame out.
+"""`stfpm-inspect model.onnx parts/`: pictures and videos in, a verdict for each frame out.
 
-Verdicts are JSON lines on stdout, or in a file; words and the summary are on stderr. Exit code 0 if every frame was
-judged, 1 if one was not or something could not be written, 2 for bad usage. What was not judged is never passed.
+Verdicts are lines of JSON on stdout or in a file, and lines for a person on a terminal; words and the summary are on
+stderr. Exit code 0 if every frame was judged, 1 if one was not or something could not be written, 2 for bad usage. What
+was not judged is never passed.
 `stfpm-inspect --config line3.toml` (or --journal FILE) runs a line of cameras, for months: see the package `line`.
 """
 
@@ -36,7 +37,11 @@ TOKEN = "STFPM_DASHBOARD_TOKEN"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    if args.paths and args.source:
+        parser.error("got paths with and without --source: expected all of them in one place")
+    args.source = args.paths or args.source
+    del args.paths
     _check_flags(parser, args)
     if args.config or args.journal:
         return run(COMMAND, lambda: _run_line(args))
@@ -46,8 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Inspect pictures, videos and cameras with a model.")
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Inspect pictures, videos and cameras with a model.",
+        epilog="examples: stfpm-inspect bottle.onnx parts/ --save overlays; stfpm-inspect --config line3.toml",
+    )
     parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
+    parser.add_argument("paths", nargs="*", default=[], metavar="PATH", help="the same as --source PATH")
     parser.add_argument("--config", type=Path, metavar="FILE", help="run a line from this TOML file until SIGTERM")
     parser.add_argument(
         "--journal", type=Path, metavar="FILE", help="run each source as one camera of a line, and write this journal"
@@ -63,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source", nargs="+", metavar="PATH", help="pictures, videos, folders, glob patterns in quotes, or cameras"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts to this file, not to stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE",
+        help="write the verdicts to this file as lines of JSON; -: to stdout, also on a terminal")  # fmt: skip
     parser.add_argument(
         "--save", type=Path, metavar="DIR", help="draw each verdict on its frame, and save the pictures in this folder"
     )
@@ -103,7 +114,7 @@ def _check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         _refuse(parser, args, "--config", CONFIG_FLAGS)
         return
     if args.model is None or args.source is None:
-        parser.error("expected model.onnx and --source, or --config line.toml")
+        parser.error("expected a model.onnx and pictures, or --config line.toml")
     if args.journal:
         _refuse(parser, args, "--journal", LINE_FLAGS)
         return

@@ -24,7 +24,9 @@ from stfpm_runtime.options import MAX_MEGAPIXELS, SaveOnly
 from stfpm_runtime.sources import Files, Frame, absolute, find_files, read_frames
 from stfpm_runtime.sources.files import summarise
 
-from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally
+from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally, VerdictLines
+
+STDOUT = Path("-")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class InspectOptions:
     sources: tuple[str, ...]
     """Pictures, videos, folders and glob patterns."""
     json: Path | None = None
-    """A file for the verdicts; None: stdout."""
+    """A file for the verdicts as lines of JSON, `-` for stdout; None: stdout, as lines for a person on a terminal."""
     save: Path | None = None
     """A folder for the overlays; None: there are none."""
     save_only: SaveOnly | None = None
@@ -86,7 +88,9 @@ def inspect(options: InspectOptions) -> int:
         bits = options.bits or engine.spec.bits
         frames = itertools.islice(read_frames(files.paths, bits, options.max_megapixels), options.limit)
         with _json_file(options.json) as json_file:
-            outputs: list[Output] = [JsonLines(json_file), tally, *([overlays] if overlays else [])]
+            is_for_a_person = options.json is None and json_file.isatty()
+            verdicts = VerdictLines(json_file) if is_for_a_person else JsonLines(json_file)
+            outputs: list[Output] = [verdicts, tally, *([overlays] if overlays else [])]
             if sys.stderr.isatty() and not json_file.isatty():
                 outputs.append(Progress(tally, sys.stderr))
             try:
@@ -124,7 +128,7 @@ def _open(options: InspectOptions) -> Engine:
 
 def _check_outputs(options: InspectOptions, files: Files) -> None:
     """Raise OutputError or OptionError unless the results can be written, and lie outside the sources."""
-    if options.json:
+    if options.json and options.json != STDOUT:
         check_writable(options.json, (*files.paths, options.model))
     if options.save:
         check_writable(options.save / "overlay")
@@ -139,7 +143,7 @@ def _check_outputs(options: InspectOptions, files: Files) -> None:
 
 @contextlib.contextmanager
 def _json_file(path: Path | None) -> Iterator[TextIO]:
-    if path is None:
+    if path in (None, STDOUT):
         yield sys.stdout
         return
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, ClassVar, Protocol, TextIO
 
 import cv2
 
+from stfpm_runtime.cli import printable
 from stfpm_runtime.detector import Verdict
 from stfpm_runtime.errors import OutputError
 from stfpm_runtime.imaging.overlay import draw_overlay
@@ -61,6 +63,25 @@ class JsonLines:
                 f"{self._file.name}: the verdict on {frame.source} cannot be written ({error.strerror}); "
                 "it and those after it are lost, free space and inspect again"
             ) from None
+
+
+class VerdictLines:
+    """Writes one line for a person for each verdict: decision, relative score, source and reason."""
+
+    COLOURS: ClassVar = {"pass": "\x1b[32m", "reject": "\x1b[1;31m", "fault": "\x1b[1;33m"}
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._is_coloured = "NO_COLOR" not in os.environ  # see no-color.org
+
+    def take(self, frame: Frame, verdict: Verdict) -> None:
+        """Write the line."""
+        word = f"{verdict.decision:6}"
+        if self._is_coloured:
+            word = f"{self.COLOURS[verdict.decision]}{word}\x1b[0m"
+        score = format_score(verdict.score, verdict.threshold)
+        where = frame.source if frame.index is None else f"{frame.source} ({frame.index})"
+        print(f"{word} {score:>6}  {printable(f'{where}  {verdict.reason}'.rstrip())}", file=self._file, flush=True)
 
 
 class OverlayFolder:

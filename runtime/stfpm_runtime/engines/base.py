@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from stfpm_runtime.errors import ArtifactError, EngineError
 
 Maps = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
+Self = TypeVar("Self")
 
 
 class Engine(Protocol):
@@ -41,8 +42,31 @@ class Engine(Protocol):
         """Free what the engine holds. It may be called twice; an `infer` after it raises EngineError."""
         ...
 
+    def __enter__(self: Self) -> Self:
+        """Return the engine, which is closed at the end of the block."""
+        ...
 
-class BaseEngine:
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        ...
+
+
+class Closing:
+    """Is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Free what is held: nothing, unless a subclass says so."""
+
+    def __enter__(self: Self) -> Self:
+        """Return the object, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+class BaseEngine(Closing):
     """The part that engines share: it checks the images, divides them into batches, and refuses them once closed.
 
     An engine defines `_run`, for one batch, and `_free`.

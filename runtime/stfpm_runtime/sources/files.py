@@ -19,6 +19,8 @@ from .address import parse_address
 from .base import Event, Frame, OnEvent, SourceOptions
 from .video_file import UNCHECKED_VIDEOS, checks_videos, is_video, read_video_file
 
+MASKS = "ground_truth"
+"""A folder of that name holds masks, in MVTec AD's layout; below a folder that is to be inspected it is left out."""
 NAMED = 5
 """Files of one kind that a summary of what was left out names."""
 
@@ -156,7 +158,9 @@ def _expand(source: str, left_out: dict[Path, str]) -> list[Path]:
 def _search(folder: Path, left_out: dict[Path, str]) -> list[Path]:
     found = survey_folder(folder, _holds_frames)
     left_out.update(found.left_out)
-    return found.files
+    masks = [path for path in found.files if MASKS in path.relative_to(folder).parts]
+    left_out.update(dict.fromkeys(masks, f"folders named {MASKS} hold masks"))
+    return [path for path in found.files if path not in left_out]
 
 
 def _holds_frames(path: Path) -> bool:

@@ -1,0 +1,131 @@
+"""`stfpm VERB ...`: all commands under one name; `stfpm inspect` is `stfpm-inspect`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+COMMAND = "stfpm"
+GROUPS = {
+    "make a model": {
+        "train": (
+            "stfpm_edge.cli",
+            "train a student on good pictures, choose its score and set its threshold",
+            "stfpm train data/bottle -o bottle.safetensors",
+        ),
+        "export": (
+            "stfpm_export.cli",
+            "make one ONNX file, or a TensorRT plan, and prove it against PyTorch",
+            "stfpm export bottle.safetensors --precision int8",
+        ),
+        "eval": (
+            "stfpm_eval.cli",
+            "measure a model on labelled pictures, or ask whether it may replace another",
+            "stfpm eval bottle.onnx data/bottle",
+        ),
+        "pretrain": ("stfpm_edge.pretrain.cli", "make a teacher of one's own", "stfpm pretrain --help"),
+    },
+    "inspect with it": {
+        "inspect": (
+            "stfpm_runtime.batch.cli",
+            "judge pictures and videos, or run a line of cameras",
+            "stfpm inspect bottle.onnx parts/",
+        ),
+        "calibrate": (
+            "stfpm_runtime.batch.calibrate",
+            "set the threshold again on the device",
+            "stfpm calibrate bottle.onnx good/ -o monday.onnx",
+        ),
+        "bench": (
+            "stfpm_bench.cli",
+            "measure latency, memory and accuracy of model files",
+            "stfpm bench bottle.onnx --parity",
+        ),
+        "selftest": (
+            "stfpm_export.selftest_cli",
+            "check that this machine computes what PyTorch computes",
+            "stfpm selftest",
+        ),
+    },
+    "look back, and improve": {
+        "journal": (
+            "stfpm_runtime.line.journal.command.cli",
+            "counts, yield, rejects, labels and thresholds of a line",
+            "stfpm journal line.sqlite --since 8h",
+        ),
+        "dataset": (
+            "stfpm_runtime.dataset.cli",
+            "let labelled parts join a data set",
+            "stfpm dataset data/bottle line.sqlite --pictures pictures",
+        ),
+        "models": (
+            "stfpm_runtime.line.models.cli",
+            "lineage of model files; shadow, activate and roll back on a line",
+            "stfpm models list models",
+        ),
+    },
+}
+"""Each verb with its module, what it does, and an example."""
+COMPLETIONS = {
+    "bash": 'complete -o default -W "{verbs}" stfpm',
+    "zsh": 'compdef \'_arguments "1:verb:({verbs})" "*:file:_files"\' stfpm',
+    "fish": 'complete -c stfpm -n __fish_use_subcommand -a "{verbs}"',
+}
+"""The line that completes verbs, and then files, in each shell."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb's command and return its exit code: 2 for a verb that there is not."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    if verb in ("-V", "--version"):
+        print(f"stfpm-edge {version('stfpm-edge')}")
+        return 0
+    if verb == "--completion":
+        shell = arguments[1] if len(arguments) > 1 else ""
+        if shell in COMPLETIONS:
+            print(COMPLETIONS[shell].format(verbs=" ".join(verbs())))
+            return 0
+        return _refuse(f"--completion {shell}".strip(), "--completion with one of " + ", ".join(COMPLETIONS))
+    if verb not in verbs():
+        return _refuse(verb, f"one of {', '.join(verbs())}")
+    try:
+        run = import_module(module_of(verb)).main
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0].startswith("stfpm"):
+            raise
+        print(f"{COMMAND}: error: {verb} needs the package {error.name}, which is not installed; "
+              "the README says which extra has it", file=sys.stderr)  # fmt: skip
+        return 1
+    code: int = run(arguments[1:])
+    return code
+
+
+def verbs() -> list[str]:
+    """Return all verbs in the order of the help."""
+    return [verb for group in GROUPS.values() for verb in group]
+
+
+def module_of(verb: str) -> str:
+    """Return the module whose `main` is the command `stfpm-VERB`."""
+    return next(group[verb][0] for group in GROUPS.values() if verb in group)
+
+
+def help_text() -> str:
+    """Return what the verbs do, in groups, with an example of each."""
+    lines = ["usage: stfpm VERB ...    (stfpm VERB --help; stfpm --version; stfpm --completion bash|zsh|fish)"]
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:"]
+        for verb, (_, text, example) in group.items():
+            lines += [f"  {verb:10} {text}", f"  {'':10} {example}"]
+    return "\n".join(lines)
+
+
+def _refuse(got: str, expected: str) -> int:
+    print(f"{COMMAND}: error: got {got!r}; expected {expected}", file=sys.stderr)
+    return 2
