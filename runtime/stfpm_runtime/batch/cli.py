@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from stfpm_runtime.cli import run
+from stfpm_runtime.cli import printable, run
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.options import DEVICES, MAX_MEGAPIXELS, SaveOnly
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stfpm_runtime.line.config.server import ServerOptions
 
 COMMAND = "stfpm-inspect"
-CONFIG_FLAGS = ("config", "json_logs", "dashboard", "shadow")
+CONFIG_FLAGS = ("config", "check", "preview", "json_logs", "dashboard", "shadow")
 """The flags that go with --config."""
 LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
               "allow_missing_golden")  # fmt: skip
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.source = args.paths or args.source
     del args.paths
     _check_flags(parser, args)
+    if args.check:
+        return run(COMMAND, lambda: _check_line(args.config, args.preview))
     if args.config or args.journal:
         return run(COMMAND, lambda: _run_line(args))
     names = {field.name for field in dataclasses.fields(InspectOptions)} & set(vars(args))
@@ -59,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
     parser.add_argument("paths", nargs="*", default=[], metavar="PATH", help="the same as --source PATH")
     parser.add_argument("--config", type=Path, metavar="FILE", help="run a line from this TOML file until SIGTERM")
+    parser.add_argument("--check", action="store_true",
+        help="with --config: name all mistakes of the file, try model, cameras and outputs once, and end")  # fmt: skip
+    parser.add_argument("--preview", type=Path, metavar="DIR",
+        help="with --check: save a frame of each camera there, with its regions and their maps")  # fmt: skip
     parser.add_argument(
         "--journal", type=Path, metavar="FILE", help="run each source as one camera of a line, and write this journal"
     )
@@ -112,7 +118,11 @@ def _check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     """Exit with 2 where flags are missing or contradict each other."""
     if args.config:
         _refuse(parser, args, "--config", CONFIG_FLAGS)
+        if args.preview and not args.check:
+            parser.error("--preview goes with --check")
         return
+    if args.check or args.preview:
+        parser.error("--check and --preview go with --config")
     if args.model is None or args.source is None:
         parser.error("expected a model.onnx and pictures, or --config line.toml")
     if args.journal:
@@ -152,6 +162,14 @@ def _run_line(args: argparse.Namespace) -> int:
     if args.dashboard is not None:
         line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, args.dashboard))
     return serve(line, config=args.config)
+
+
+def _check_line(config: Path, preview: Path | None) -> int:
+    from stfpm_runtime.line.check import check_line
+
+    silence_opencv()
+    check_line(config, preview, lambda line: print(printable(line), flush=True))
+    return 0
 
 
 def _dashboard(table: ServerOptions | None, listen: str) -> ServerOptions:

@@ -21,7 +21,7 @@ from .checks import Table, Threshold, at_least, check_unique, refuse_if
 from .outputs import OutputTables
 from .server import ServerOptions
 from .storage import JournalOptions, PictureOptions, ReviewOptions
-from .toml_file import MistakeError, read_toml
+from .toml_file import MistakeError, find_mistakes, read_toml
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ def read_config(path: Path) -> LineOptions:
     files = {camera.name: str(path.parent / camera.source) for camera in line.camera if not camera.has_address}
     cameras = [dataclasses.replace(camera, source=files.get(camera.name, camera.source)) for camera in line.camera]
     return dataclasses.replace(line, camera=tuple(cameras))
+
+
+def mistakes_in(path: Path) -> list[str]:
+    """Return all mistakes of a file. Raises ConfigError for one that cannot be read as TOML."""
+    return find_mistakes(path, LineOptions)
 
 
 def line_of(model: Path, sources: Sequence[str], journal: Path) -> LineOptions:

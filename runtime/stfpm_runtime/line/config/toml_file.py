@@ -42,8 +42,24 @@ class MistakeError(Exception):
 def read_toml(path: Path, schema: type[T]) -> T:
     """Return the file as an instance of `schema`, with paths relative to the file's folder.
 
-    Raises ConfigError: `line3.toml:17: camera.trigger: got ...`.
+    Raises ConfigError with the first mistake, by its line: `line3.toml:17: camera.trigger: got ...`.
     """
+    found, mistakes = _read(path, schema)
+    if found is None:
+        raise ConfigError(mistakes[0])
+    return found
+
+
+def find_mistakes(path: Path, schema: type[T]) -> list[str]:
+    """Return all mistakes of a file, each with its line, as far as one does not hide another; none where it is right.
+
+    Raises ConfigError for a file that cannot be read as TOML.
+    """
+    return _read(path, schema)[1]
+
+
+def _read(path: Path, schema: type[T]) -> tuple[T | None, list[str]]:
+    """Return the file as an instance of `schema`, or None and its mistakes."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -54,12 +70,19 @@ def read_toml(path: Path, schema: type[T]) -> T:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
+    found: list[_LocatedError] = []
     try:
-        return _build(schema, table, (), path.parent)
+        built = _build(schema, table, (), path.parent, found)
     except _LocatedError as mistake:
-        place = ".".join(str(key) for key in mistake.keys if isinstance(key, str))
-        line = _line(text, mistake.keys)
-        raise ConfigError(f"{path}:{line}: {place + ': ' if place else ''}{mistake}") from None
+        found.append(mistake)
+    if not found:
+        return built, []
+    located = sorted(((_line(text, one.keys), one) for one in found), key=lambda pair: pair[0])
+    described = []
+    for line, one in located:
+        place = ".".join(str(key) for key in one.keys if isinstance(key, str))
+        described.append(f"{path}:{line}: {place + ': ' if place else ''}{one}")
+    return None, described
 
 
 class _LocatedError(Exception):
@@ -68,8 +91,8 @@ class _LocatedError(Exception):
         self.keys = keys
 
 
-def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
-    """Return the table as a `schema`. Raises _LocatedError for a mistake in it."""
+def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path, found: list[_LocatedError]) -> T:
+    """Return the table as a `schema`. Mistakes in it are added to `found`; raises _LocatedError for the last one."""
     assert dataclasses.is_dataclass(schema), "a schema"
     hints = typing.get_type_hints(schema)
     missing = dataclasses.MISSING
@@ -78,34 +101,45 @@ def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
         for field in dataclasses.fields(schema)
     }
     names = sorted(is_optional, key=lambda name: is_optional[name])
-    for key in table:
+    mistakes: list[_LocatedError] = []
+    values: Table = {}
+    misspelt: list[str] = []
+    for key, value in table.items():
         if key not in names:
             close = difflib.get_close_matches(key, names, 1)
             meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
-            raise _LocatedError((*keys, key), f"unknown key; {meant}")
-    values = {key: _value(hints[key], value, (*keys, key), folder) for key, value in table.items()}
+            mistakes.append(_LocatedError((*keys, key), f"unknown key; {meant}"))
+            misspelt += close
+            continue
+        try:
+            values[key] = _value(hints[key], value, (*keys, key), folder, found)
+        except _LocatedError as mistake:
+            mistakes.append(mistake)
     for name in names:
-        if not is_optional[name] and name not in values:
-            raise _LocatedError(keys, f"the key {name} is missing; expected {_expected(hints[name])}")
-    try:
-        return typing.cast(T, schema(**values))
-    except MistakeError as mistake:
-        raise _LocatedError((*keys, mistake.key) if mistake.key else keys, str(mistake)) from None
+        if not is_optional[name] and name not in table and name not in misspelt:
+            mistakes.append(_LocatedError(keys, f"the key {name} is missing; expected {_expected(hints[name])}"))
+    if not mistakes:
+        try:
+            return typing.cast(T, schema(**values))
+        except MistakeError as mistake:
+            mistakes.append(_LocatedError((*keys, mistake.key) if mistake.key else keys, str(mistake)))
+    found += mistakes[:-1]
+    raise mistakes[-1]
 
 
-def _value(hint: Hint, value: object, keys: KeyPath, folder: Path) -> Any:  # noqa: ANN401 (as the annotation has it)
+def _value(hint: Hint, value: object, keys: KeyPath, folder: Path, found: list[_LocatedError]) -> Any:  # noqa: ANN401 (as the annotation has it)
     """Return one value as its annotation demands; a path is relative to the folder. Raises _LocatedError."""
     if isinstance(hint, types.UnionType):  # of a type and None, which TOML cannot write
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(typing.cast(type, hint), value, keys, folder)
+        return _build(typing.cast(type, hint), value, keys, folder, found)
     origin: Hint = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is ...:
-            return tuple(_value(arguments[0], item, (*keys, number), folder) for number, item in enumerate(value))
+            return _values(arguments[0], value, keys, folder, found)
         if len(value) == len(arguments):
-            return tuple(_value(kind, item, keys, folder) for kind, item in zip(arguments, value, strict=True))
+            return tuple(_value(kind, item, keys, folder, found) for kind, item in zip(arguments, value, strict=True))
     if origin is Literal and value in arguments:
         return value
     if hint is float and type(value) is int:
@@ -116,6 +150,20 @@ def _value(hint: Hint, value: object, keys: KeyPath, folder: Path) -> Any:  # no
         return value
     secret = keys[-1] in ("source", "token", "password", "url", "key")
     raise _LocatedError(keys, f"got {type(value).__name__ if secret else repr(value)}; expected {_expected(hint)}")
+
+
+def _values(hint: Hint, items: list[Any], keys: KeyPath, folder: Path, found: list[_LocatedError]) -> tuple[Any, ...]:
+    """Return the items of an array. Mistakes in them are added to `found`; raises _LocatedError for the last one."""
+    values, mistakes = [], []
+    for number, item in enumerate(items):
+        try:
+            values.append(_value(hint, item, (*keys, number), folder, found))
+        except _LocatedError as mistake:
+            mistakes.append(mistake)
+    if mistakes:
+        found += mistakes[:-1]
+        raise mistakes[-1]
+    return tuple(values)
 
 
 def _expected(hint: Hint) -> str:

@@ -1,6 +1,6 @@
 """Who receives verdicts: pictures, JSON lines, MQTT, webhooks, Modbus TCP, OPC UA. Each has a thread of its own.
 
-A new kind is a class that derives from `OutputDriver`, its options in `config/outputs.py`, and a line in `_drivers`.
+A new kind is a class that derives from `OutputDriver`, options in `config/outputs.py`, and a line in `make_drivers`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_network_outputs(
     """Return the outputs that are reached over the network, not started. Raises what `open_outputs` does."""
     for name in unencrypted_secrets(tables):
         LOG.warning("%s: the secret is sent over an unencrypted connection; use TLS, or a network of its own", name)
-    return [OutputWorker(journal, driver, log_event, heartbeat) for driver in _drivers(tables, log_event)]
+    return [OutputWorker(journal, driver, log_event, heartbeat) for driver in make_drivers(tables, log_event)]
 
 
 def unencrypted_secrets(tables: OutputTables) -> list[str]:
@@ -53,8 +53,11 @@ def unencrypted_secrets(tables: OutputTables) -> list[str]:
     return names + [output.name for output in tables.opcua if output.password]
 
 
-def _drivers(tables: OutputTables, log_event: LogEvent) -> Iterator[OutputDriver]:
-    """Give the driver of each table; each library is imported only where it is needed."""
+def make_drivers(tables: OutputTables, log_event: LogEvent) -> Iterator[OutputDriver]:
+    """Yield the driver of each table, not connected; each library is imported only where it is needed.
+
+    Raises what `open_outputs` does.
+    """
     if tables.mqtt:
         from .mqtt import MqttOutput
 

@@ -1,0 +1,158 @@
+"""`stfpm-inspect --config line3.toml --check`: everything that a start needs, tried once, and no verdict written.
+
+All mistakes of the file are named at once. Then the model is checked, each camera is opened and gives a frame, which is
+judged, and each output connects to its other side. With `--preview` each frame is saved with its regions and maps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stfpm_runtime.errors import StfpmError, UnavailableError
+from stfpm_runtime.files import atomic_path, check_writable
+from stfpm_runtime.imaging.images import find_images
+from stfpm_runtime.imaging.overlay import draw_overlay
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.score import format_score
+from stfpm_runtime.sources.base import Frame
+
+from .cameras.worker import TriggeredFrame
+from .config.camera import CameraOptions
+from .config.line import LineOptions, mistakes_in, read_config
+from .inspect import JudgedPart
+from .models.active_model import ActiveModel, first_model
+from .outputs import make_drivers
+from .service import open_camera
+from .triggers.base import TriggerRequest
+
+FRAME_S = 10.0
+"""The longest wait for a camera's first frame, in seconds."""
+LINE_PX = 3
+COLOUR = (255, 200, 0)
+"""Of the regions in a preview, BGR."""
+
+
+def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -> None:
+    """Try everything once. `say` gets a line for each thing that works or does not.
+
+    Raises StfpmError at the end where something does not work, with the number of such things.
+    """
+    if mistakes := mistakes_in(config):
+        for mistake in mistakes:
+            say(mistake)
+        raise StfpmError(f"{config}: {_count(len(mistakes), 'mistake')}, see above; nothing else was tried")
+    options = read_config(config)
+    failures: list[str] = []
+
+    def fail(text: str) -> None:
+        failures.append(text)
+        say(f"FAILS  {text}")
+
+    for path in _written(options):
+        try:
+            check_writable(path)
+        except StfpmError as error:
+            fail(str(error))
+    try:
+        chosen = first_model(options)
+    except StfpmError as error:
+        fail(str(error))
+        raise StfpmError(f"{config}: the model cannot be used, so that no camera was tried") from None
+    with contextlib.closing(chosen.model.engine):
+        say(f"works  model {chosen.model.describe()}, threshold {chosen.model.detector.threshold:.4g}")
+        active = ActiveModel(chosen, options)
+        for camera in options.camera:
+            camera = dataclasses.replace(camera, bits=camera.bits or chosen.model.spec.bits)
+            try:
+                for line, works in _try_camera(camera, active, preview):
+                    say(f"works  {line}") if works else fail(line)
+            except StfpmError as error:
+                fail(f"camera {camera.name}: {error}")
+    for driver in make_drivers(options, lambda kind, detail: say(f"note   {kind} {detail}")):
+        try:
+            driver.open()
+            say(f"works  output {driver.name}")
+        except UnavailableError as error:
+            fail(f"output {driver.name}: {error}")
+        finally:
+            driver.close()
+    if failures:
+        raise StfpmError(f"{config}: {_count(len(failures), 'thing')} of this line would not work, see above")
+
+
+def _written(options: LineOptions) -> Iterator[Path]:
+    """Yield the files that the line will write, or one in each folder."""
+    if not options.journal.path.exists():
+        yield options.journal.path
+    if options.journal.json_lines:
+        yield options.journal.json_lines
+    if options.pictures:
+        yield options.pictures.folder / "picture"
+
+
+def _try_camera(camera: CameraOptions, active: ActiveModel, preview: Path | None) -> Iterator[tuple[str, bool]]:
+    """Yield what is found about a camera and its regions, each with whether it works. Raises StfpmError."""
+    events: list[str] = []
+    if camera.watch:  # its pictures are judged as they come; here an older one serves
+        if not find_images(Path(camera.source)):
+            yield f"camera {camera.name}: no picture in {camera.source} yet", True
+            return
+        camera = dataclasses.replace(camera, watch=False)
+    source = open_camera(camera, lambda event: events.append(f"{event.kind} {event.detail}".strip()))
+    try:
+        frame = source.next(FRAME_S)
+    finally:
+        source.close()
+    if frame is None or frame.image is None:
+        reason = frame.error if frame else "; ".join(events[-2:]) or f"no frame came within {FRAME_S:.0f} s"
+        yield f"camera {camera.name}: {reason}", False
+        return
+    height, width = frame.image.shape[:2]
+    yield f"camera {camera.name}: {width}x{height} pixels from {frame.source}", True
+    parts = active.inspector.judge([TriggeredFrame(camera, frame, TriggerRequest())])
+    for part in parts:
+        verdict = part.verdict
+        place = f"region {camera.name}/{part.region.name}"
+        if verdict.score is None:
+            yield f"{place}: {verdict.reason}", False
+        else:
+            yield f"{place}: {verdict.decision} {format_score(verdict.score, verdict.threshold)}", True
+    if preview is not None:
+        path = preview / f"{camera.name}.png"
+        with atomic_path(path) as unfinished:
+            unfinished.write_bytes(cv2.imencode(".png", draw_preview(frame, parts))[1].tobytes())
+        yield f"preview {path}", True
+
+
+def draw_preview(frame: Frame, parts: list[JudgedPart]) -> Image:
+    """Return the frame uint8 [H, W, 3] with the maps of its regions, and the outlines and names of all regions."""
+    assert frame.image is not None, "checked by the caller"
+    drawn = frame.image.copy()
+    for part in parts:
+        verdict, region = part.verdict, part.region
+        frame_height, frame_width = drawn.shape[:2]
+        corners = np.array(region.polygon or _corners(region.rectangle or (0, 0, frame_width, frame_height)), np.int32)
+        left, top = corners.min(axis=0)
+        if part.image is not None and verdict.anomaly_map is not None:
+            height, width = part.image.shape[:2]
+            overlay = draw_overlay(part.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map)
+            drawn[top : top + height, left : left + width] = cv2.resize(overlay, (width, height))
+        cv2.polylines(drawn, [corners], isClosed=True, color=COLOUR, thickness=LINE_PX)
+        at = int(left) + 8, int(top) + 32
+        cv2.putText(drawn, region.name, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, COLOUR, 2, cv2.LINE_AA)
+    return drawn
+
+
+def _corners(rectangle: tuple[int, int, int, int]) -> list[tuple[int, int]]:
+    left, top, width, height = rectangle
+    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
