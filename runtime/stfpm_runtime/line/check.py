@@ -59,6 +59,8 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
             check_writable(path)
         except StfpmError as error:
             fail(str(error))
+    if options.known_defects and not options.known_defects.is_dir():
+        fail(f"known_defects: {options.known_defects} is no folder, so that no model could replace this one; create it")
     try:
         chosen = first_model(options)
     except StfpmError as error:
@@ -144,8 +146,8 @@ def draw_preview(frame: Frame, parts: list[JudgedPart]) -> Image:
             overlay = draw_overlay(part.image, verdict.decision, verdict.score, verdict.threshold, verdict.anomaly_map)
             drawn[top : top + height, left : left + width] = cv2.resize(overlay, (width, height))
         cv2.polylines(drawn, [corners], isClosed=True, color=COLOUR, thickness=LINE_PX)
-        at = int(left) + 8, int(top) + 32
-        cv2.putText(drawn, region.name, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, COLOUR, 2, cv2.LINE_AA)
+        at = int(left) + 8, min(int(corners[:, 1].max()), frame_height) - 12  # a verdict's caption is mostly above
+        cv2.putText(drawn, region.name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.8, COLOUR, 2, cv2.LINE_AA)
     return drawn
 
 
