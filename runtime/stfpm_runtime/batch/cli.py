@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.source = args.paths or args.source
     del args.paths
     _check_flags(parser, args)
+    if args.init:
+        return run(COMMAND, lambda: _write_config(args.init))
     if args.check:
         return run(COMMAND, lambda: _check_line(args.config, args.preview))
     if args.config or args.journal:
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, nargs="?", help="the model.onnx or .engine that stfpm-export wrote")
     parser.add_argument("paths", nargs="*", default=[], metavar="PATH", help="the same as --source PATH")
     parser.add_argument("--config", type=Path, metavar="FILE", help="run a line from this TOML file until SIGTERM")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="ask what a line needs, and write its TOML file")
     parser.add_argument("--check", action="store_true",
         help="with --config: name all mistakes of the file, try model, cameras and outputs once, and end")  # fmt: skip
     parser.add_argument("--preview", type=Path, metavar="DIR",
@@ -116,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Exit with 2 where flags are missing or contradict each other."""
+    if args.init:
+        _refuse(parser, args, "--init", ("init",))
+        return
     if args.config:
         _refuse(parser, args, "--config", CONFIG_FLAGS)
         if args.preview and not args.check:
@@ -162,6 +168,13 @@ def _run_line(args: argparse.Namespace) -> int:
     if args.dashboard is not None:
         line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, args.dashboard))
     return serve(line, config=args.config)
+
+
+def _write_config(path: Path) -> int:
+    from stfpm_runtime.line.new_config import write_config
+
+    write_config(path, lambda question: input(question).strip(), print)
+    return 0
 
 
 def _check_line(config: Path, preview: Path | None) -> int:
