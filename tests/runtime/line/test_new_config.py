@@ -36,7 +36,7 @@ def test_the_defaults_and_a_model_make_a_line(init):
     assert "--check --preview" in printed.out
     line = read_config(path)
     assert (line.model.name, line.camera[0].source, line.camera[0].trigger) == ("bottle.onnx", "0", "continuous")
-    assert line.camera[0].region[0].rectangle is None
+    assert line.camera[0].region == ()
     assert line.review.sample == 0.01
     assert line.dashboard is not None
     assert len(line.dashboard.token) == 32

@@ -19,17 +19,16 @@ from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
+from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import LineOptions, mistakes_in, read_config
+from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.models.active_model import ActiveModel, first_model
+from stfpm_runtime.line.outputs import make_drivers
+from stfpm_runtime.line.service import open_camera
+from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.score import format_score
 from stfpm_runtime.sources.base import Frame
-
-from .cameras.worker import TriggeredFrame
-from .config.camera import CameraOptions
-from .config.line import LineOptions, mistakes_in, read_config
-from .inspect import JudgedPart
-from .models.active_model import ActiveModel, first_model
-from .outputs import make_drivers
-from .service import open_camera
-from .triggers.base import TriggerRequest
 
 FRAME_S = 10.0
 """The longest wait for a camera's first frame, in seconds."""

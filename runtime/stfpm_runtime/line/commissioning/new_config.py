@@ -13,9 +13,8 @@ from pathlib import Path
 
 from stfpm_runtime.errors import OptionError, OutputError
 from stfpm_runtime.files import atomic_path
-
-from .config.camera import CameraOptions, RegionOptions
-from .config.toml_file import MistakeError
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
+from stfpm_runtime.line.config.toml_file import MistakeError
 
 Ask = Callable[[str], str]
 """Asks a question and returns the answer, without spaces at its ends."""
@@ -31,7 +30,7 @@ def write_config(path: Path, ask: Ask, say: Callable[[str], None]) -> None:
     if path.exists():
         raise OutputError(f"{path}: is there already; choose another name, or change it by hand")
     try:
-        text = make_config(ask, say)
+        text = make_config(ask, say, path.parent)
     except EOFError:
         raise OptionError("the answers ended; nothing was written") from None
     with atomic_path(path) as unfinished:
@@ -39,8 +38,8 @@ def write_config(path: Path, ask: Ask, say: Callable[[str], None]) -> None:
     say(f"{path} is written; next: stfpm-inspect --config {path} --check --preview preview")
 
 
-def make_config(ask: Ask, say: Callable[[str], None]) -> str:
-    """Return the text of a configuration from the answers. Raises EOFError where there are no more."""
+def make_config(ask: Ask, say: Callable[[str], None], folder: Path) -> str:
+    """Return the text of a configuration for that folder from the answers. Raises EOFError where there are no more."""
 
     def choose(question: str, default: str, check: Callable[[str], object]) -> str:
         while True:
@@ -55,7 +54,7 @@ def make_config(ask: Ask, say: Callable[[str], None]) -> str:
     name = choose("A name for the camera", "camera", lambda name: CameraOptions(name, "0"))
     source = choose("Its source: a number such as 0, an address (rtsp://, http://, aravis:), or a folder", "0",
                     lambda source: CameraOptions(name, source))  # fmt: skip
-    is_folder = Path(source).is_dir()
+    is_folder = (folder / source).is_dir()
     watch = is_folder and _is_yes(choose("Judge pictures as they are written into that folder (y/n)", "y", _yes_or_no))
     region = choose("The part of the frame to judge: x, y, width, height in pixels, or all", "all", _region)
     trigger = choose(f"What asks for a verdict: {', '.join(TRIGGERS)}", "continuous", _one_of(TRIGGERS))
