@@ -171,14 +171,14 @@ def _run_line(args: argparse.Namespace) -> int:
 
 
 def _write_config(path: Path) -> int:
-    from stfpm_runtime.line.commissioning.new_config import write_config
+    from stfpm_runtime.commissioning.new_config import write_config
 
     write_config(path, lambda question: input(question).strip(), print)
     return 0
 
 
 def _check_line(config: Path, preview: Path | None) -> int:
-    from stfpm_runtime.line.commissioning.check import check_line
+    from stfpm_runtime.commissioning.check import check_line
 
     silence_opencv()
     check_line(config, preview, lambda line: print(printable(line), flush=True))

@@ -31,7 +31,7 @@ def init(tmp_path, monkeypatch, capsys):
 
 
 def test_the_defaults_and_a_model_make_a_line(init):
-    code, asked, printed, path = init("bottle.onnx", *[""] * 8)
+    code, asked, printed, path = init("bottle.onnx", *[""] * 7)
     assert code == 0
     assert "--check --preview" in printed.out
     line = read_config(path)
@@ -40,7 +40,7 @@ def test_the_defaults_and_a_model_make_a_line(init):
     assert line.review.sample == 0.01
     assert line.dashboard is not None
     assert len(line.dashboard.token) == 32
-    assert len(asked) == 9
+    assert len(asked) == 8
 
 
 def test_every_answer_reaches_the_file(init, tmp_path):
