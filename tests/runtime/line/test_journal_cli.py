@@ -77,6 +77,28 @@ def test_moments_are_local_time(show):
     assert show("--since", moment)[1].split()[2] == "3"
 
 
+def test_counts_per_hour_day_and_model(show):
+    days = show("--per", "day")
+    assert days[0].split() == ["day", "total", "passed", "rejected", "faults", "yield"]
+    hours = show("--per", "hour")
+    assert sum(int(line.split()[2]) for line in hours[1:-1]) == 6
+    assert len(hours) > len(days) - 1
+    (model,) = json.loads("\n".join(show("--per", "model", "--json")))["models"]
+    assert (model["total"], model["passed"]) == (6, 4)
+
+
+def test_one_part_and_moments_in_words(show):
+    assert show("--part", "A-1")[-1].split()[-5] == "6"
+    assert show("--part", "A-2") == ["no verdicts in this period"]
+    assert len(show("--part", "A-1", "--rejects")) == 2
+    assert show("--since", "yesterday")[-1].split()[-5] == "6"
+    assert show("--since", "today", "--until", "today") == ["no verdicts in this period"]
+    later = time.strftime("%H:%M", time.localtime(time.time() + 120))  # of yesterday
+    assert show("--since", later)[-1].split()[-5] == "6"
+    now = time.strftime("%H:%M:%S", time.localtime(time.time() - 1))
+    assert show("--since", now) == ["no verdicts in this period"]
+
+
 def test_rejects_with_their_pictures(show, tmp_path):
     first, second = show("--rejects", "--pictures", str(tmp_path / "pictures"))
     assert first.endswith(
@@ -173,7 +195,15 @@ def test_file_that_is_no_journal_is_an_error(tmp_path, capsys, content, message)
 
 
 @pytest.mark.parametrize(
-    "argv", [["--since", "yesterday"], ["--csv", "--json"], ["--csv", "--rejects"], ["--resend", "mes", "--json"]]
+    "argv",
+    [
+        ["--since", "monday"],
+        ["--per", "hour", "--csv"],
+        ["--part", "A-1", "--events"],
+        ["--csv", "--json"],
+        ["--csv", "--rejects"],
+        ["--resend", "mes", "--json"],
+    ],
 )
 def test_bad_usage_is_status_2(argv, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from stfpm_runtime.errors import JournalError, OptionError
@@ -20,9 +20,18 @@ APPLICATION_ID = 0x5374_6670
 """`Stfp`: marks an SQLite file as a journal."""
 
 
+Per = Literal["hour", "day", "model"]
+PER: dict[Per, str] = {
+    "hour": "strftime('%Y-%m-%d %H:00', time, 'localtime')",
+    "day": "strftime('%Y-%m-%d', time, 'localtime')",
+    "model": "substr(model, 1, 12)",
+}
+"""What verdicts can be counted by, in SQL."""
+
+
 @dataclass(frozen=True)
 class Period:
-    """A period, and a camera; the times are UTC as the journal writes them, and empty where there is no bound."""
+    """A period, a camera and a part; the times are UTC as the journal writes them, and empty without a bound."""
 
     since: str = ""
     """Included."""
@@ -30,19 +39,23 @@ class Period:
     """Excluded."""
     camera: str = ""
     """Empty: all cameras."""
+    part: str = ""
+    """The id of a part; empty: all parts. Events have none."""
 
     def where(self, *also: str) -> tuple[str, list[str]]:
         """Return the conditions as SQL, and their parameters."""
-        bounds = [("time >= ?", self.since), ("time < ?", self.until), ("camera = ?", self.camera)]
+        bounds = [("time >= ?", self.since), ("time < ?", self.until), ("camera = ?", self.camera),
+                  ("part = ? AND part != ''", self.part)]  # fmt: skip
         conditions = [*(text for text, value in bounds if value), *also]
         return f"WHERE {' AND '.join(conditions)}" if conditions else "", [value for _, value in bounds if value]
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many verdicts a region of a camera had."""
+    """How many verdicts a region of a camera had, or an hour, a day or a model."""
 
     camera: str
+    """The camera, or the hour, the day or the beginning of the model's SHA-256."""
     region: str
     passed: int
     rejected: int
@@ -81,11 +94,13 @@ class JournalReader:
                 raise
             raise JournalError(f"{path}: cannot be read as a journal ({error})") from None
 
-    def counts(self, period: Period) -> list[Count]:
-        """Return the counts of each region that has any verdicts in the period."""
+    def counts(self, period: Period, per: Per | None = None) -> list[Count]:
+        """Return the counts of each region that has any verdicts in the period, or of each hour, day or model."""
         where, values = period.where()
         sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
-        sql = f"SELECT camera, region, {sums} FROM verdicts {where} GROUP BY camera, region ORDER BY camera, region"
+        keys, order = (f"{PER[per]} AS key, ''", "min(seq)") if per else ("camera, region", "camera, region")
+        group = "key" if per else "camera, region"
+        sql = f"SELECT {keys}, {sums} FROM verdicts {where} GROUP BY {group} ORDER BY {order}"
         return [Count(*row) for row in self._rows(sql, values)]
 
     def rows(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:

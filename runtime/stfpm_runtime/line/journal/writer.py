@@ -55,8 +55,11 @@ CREATE TABLE IF NOT EXISTS debounces (
 )
 """
 """The setting `debounce` of each camera that has one, by the run of the line."""
-PICTURED = "CREATE INDEX IF NOT EXISTS verdicts_pictured ON verdicts (seq) WHERE picture != '' OR overlay != ''"
-"""Finds the few verdicts with pictures among millions."""
+INDEXES = (
+    "CREATE INDEX IF NOT EXISTS verdicts_pictured ON verdicts (seq) WHERE picture != '' OR overlay != ''",
+    "CREATE INDEX IF NOT EXISTS verdicts_part ON verdicts (part) WHERE part != ''",
+)
+"""They find the few verdicts with pictures, and those of a part, among millions."""
 INSERT = f"INSERT INTO verdicts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
 
@@ -240,7 +243,8 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             )
         connection.execute(THRESHOLDS)
         connection.execute(DEBOUNCES)
-        connection.execute(PICTURED)
+        for index in INDEXES:
+            connection.execute(index)
         connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
     except BaseException:
         connection.close()

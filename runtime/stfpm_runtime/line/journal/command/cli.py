@@ -14,14 +14,15 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
 from stfpm_runtime.line.journal.dead_letters import mark_for_resending
 from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
-from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.reader import JournalReader, Per, Period
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
@@ -40,6 +41,9 @@ ANSWER_S = 2.0
 """How long to wait for a running line to put a threshold in force, in seconds."""
 AGO = re.compile(r"(\d+)([mhd])")
 AGO_S = {"m": 60, "h": 3600, "d": 86_400}
+DAYS_AGO = {"today": 0, "yesterday": 1}
+CLOCK = re.compile(r"\d\d:\d\d(:\d\d)?")
+"""A time of day: the last one that has passed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class JournalCliOptions:
     """The number of a verdict, and what its part was."""
     kind: str = ""
     note: str = ""
+    per: Per | None = None
+    """What the counts are divided by; None: cameras and regions."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,13 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     """Return the command line as options. Exits with 2 for bad usage."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
-    moment = "2026-11-24, 2026-11-24T06:00 (local time), or 30m, 8h, 7d ago"
+    moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
     parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config or --journal wrote")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
     )
     parser.add_argument("--until", type=_moment, metavar="WHEN", help="show only what happened before this time")
     parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
+    parser.add_argument("--part", default="", metavar="ID", help="show only the part with this id")
+    parser.add_argument("--per", choices=get_args(Per), help="count by hour, day (local time) or model")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
                        ("events", "list events, for example lost cameras"),
@@ -115,7 +123,11 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     )
     args = parser.parse_args(argv)
     has_threshold = args.threshold is not NOT_GIVEN
-    shows = args.since or args.until or args.pictures or args.show != "counts"
+    shows = args.since or args.until or args.pictures or args.show != "counts" or args.part or args.per
+    if args.per and args.show != "counts":
+        parser.error(f"--per with --{args.show}: it is for counts")
+    if args.part and args.show == "events":
+        parser.error("--part with --events: events have no part")
     if args.resend and (shows or has_threshold or args.camera or args.json or args.by or args.region):
         parser.error("--resend goes with the journal alone")
     if has_threshold and shows:
@@ -137,8 +149,9 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     return JournalCliOptions(
         args.journal,
         "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show,
-        Period(args.since or "", args.until or "", args.camera), args.json, args.pictures,
+        Period(args.since or "", args.until or "", args.camera, args.part), args.json, args.pictures,
         args.threshold if has_threshold else None, args.by, args.region, args.resend, args.label, args.kind, args.note,
+        args.per,
     )  # fmt: skip
 
 
@@ -200,7 +213,7 @@ def show(options: JournalCliOptions) -> int:
         elif options.action == "events":
             print_events(journal.events(options.period), options.json)
         else:
-            print_counts(journal.counts(options.period), options.json)
+            print_counts(journal.counts(options.period, options.per), options.json, options.per)
     return 0
 
 
@@ -221,8 +234,15 @@ def _moment(text: str) -> str:
     """Return a moment of the command line as the journal writes it."""
     if match := AGO.fullmatch(text):
         return utc(time.time() - int(match[1]) * AGO_S[match[2]])
+    now = datetime.now()
+    today = datetime.combine(now.date(), time_of_day())
+    if text in DAYS_AGO:
+        return utc((today - timedelta(days=DAYS_AGO[text])).astimezone().timestamp())
     try:
+        if CLOCK.fullmatch(text):
+            clock = datetime.combine(now.date(), time_of_day.fromisoformat(text))
+            return utc((clock if clock <= now else clock - timedelta(days=1)).astimezone().timestamp())
         return utc(datetime.fromisoformat(text).astimezone().timestamp())
     except ValueError:
-        expected = "expected 2026-11-24, 2026-11-24T06:00, 30m, 8h or 7d"
+        expected = "expected 2026-11-24, 2026-11-24T06:00, 06:00, today, yesterday, 30m, 8h or 7d"
         raise argparse.ArgumentTypeError(f"got {text!r}, {expected}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stfpm_runtime.cli import printable
 from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
-from stfpm_runtime.line.journal.reader import Count, Period
+from stfpm_runtime.line.journal.reader import Count, Per, Period
 from stfpm_runtime.line.journal.rows import COLUMNS, EventRow, VerdictRow, record, values_of
 from stfpm_runtime.score import describe_score
 
@@ -20,24 +20,28 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a formula of a spreadsheet begins with."""
 
 
-def print_counts(counts: Sequence[Count], as_json: bool) -> None:
-    """Print a table of counts and yield, or JSON."""
+def print_counts(counts: Sequence[Count], as_json: bool, per: Per | None = None) -> None:
+    """Print a table of counts and yield of cameras and regions, or of what `per` says; or JSON."""
     numbers = [(count.passed, count.rejected, count.faults) for count in counts]
     total = Count("all", "", *map(sum, zip(*numbers, strict=True))) if counts else Count("all", "", 0, 0, 0)
     if as_json:
         rows = [
             {**dataclasses.asdict(count), "total": count.total, "yield": count.yielded} for count in (*counts, total)
         ]
-        print(json.dumps({"regions": rows[:-1], "all": {key: rows[-1][key] for key in list(rows[-1])[2:]}}, indent=1))
+        of_all = {key: rows[-1][key] for key in list(rows[-1])[2:]}
+        regions = [{per: row["camera"]} | {key: row[key] for key in of_all} for row in rows] if per else rows
+        print(json.dumps({f"{per}s" if per else "regions": regions[:-1], "all": of_all}, indent=1))
         return
     if not counts:
         print("no verdicts in this period")
         return
-    print(f"{'camera':16}{'region':16}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
+    names = f"{per:18}" if per else f"{'camera':16}{'region':16}"
+    print(f"{names}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
         share = "-" if count.yielded is None else f"{count.yielded:.1%}"
         columns = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
-        print(f"{count.camera:15} {count.region:15} {columns}{share:>9}")
+        names = f"{count.camera:17}" if per else f"{count.camera:15} {count.region:15}"
+        print(f"{names} {columns}{share:>9}")
 
 
 def print_rejects(rows: Iterable[VerdictRow], folder: Path | None, as_json: bool, journal: str) -> None:
