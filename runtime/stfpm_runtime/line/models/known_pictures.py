@@ -9,7 +9,8 @@ from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.journal.labels import Label, read_pictured
+from stfpm_runtime.line.journal.labels import Label, read_labelled, read_pictured
+from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.rows import VerdictRow
 
 from .trial import KnownPicture
@@ -19,7 +20,7 @@ GOOD = "good"
 
 
 def known_pictures(options: LineOptions) -> list[KnownPicture]:
-    """Return the known defects, and the newest kept originals with what is known of their parts.
+    """Return the known defects, the newest kept originals, and those of all labelled parts, with what is known of them.
 
     Regions that are cut into tiles are left out: their score is that of the tiles. Raises ArtifactError where the
     folder of known defects cannot be read, JournalError where the journal cannot.
@@ -34,7 +35,10 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
     if options.pictures and options.review.replay:
         tiled = {(camera.name, region.name) for camera in options.camera for region in camera.regions if region.tile}
         known = {sha256(Path(one.path)) for one in found}  # a labelled part is often in both
-        for row, label in read_pictured(options.journal.path, options.review.replay):
+        judged = {row.seq: (row, label) for row, label in read_pictured(options.journal.path, options.review.replay)}
+        labelled = ((row, label) for row, label in read_labelled(options.journal.path, Period()) if row.picture)
+        judged.update((row.seq, (row, label)) for row, label in labelled)
+        for row, label in judged.values():
             path = options.pictures.folder / row.picture
             if (row.camera, row.region) not in tiled and path.is_file() and sha256(path) not in known:
                 found.append(KnownPicture(str(path.absolute()), expected_of(row, label), must_be_read=False))
