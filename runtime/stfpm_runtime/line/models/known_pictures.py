@@ -32,7 +32,7 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
             found = [KnownPicture(str(path.absolute()), "reject", must_be_read=True) for path in paths]
         except OSError as error:
             raise ArtifactError(f"{folder}: the known defects cannot be read ({error.strerror})") from None
-    if options.pictures and options.review.replay:
+    if options.pictures:
         tiled = {(camera.name, region.name) for camera in options.camera for region in camera.regions if region.tile}
         known = {sha256(Path(one.path)) for one in found}  # a labelled part is often in both
         judged = {row.seq: (row, label) for row, label in read_pictured(options.journal.path, options.review.replay)}
