@@ -20,6 +20,7 @@ from stfpm_runtime import Spec, open_engine
 from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.errors import OptionError, ParityError
+from stfpm_runtime.files import sha256
 from tiny_model import make_checkpoint, make_images
 
 # Of onnx-tensorrt's docs/operators.md for TensorRT 10.3: without restrictions that our attributes would meet.
@@ -173,7 +174,14 @@ def test_the_file_is_complete_in_itself(tiny, tiny_onnx):
     model = onnx.load(tiny_onnx)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     spec = Spec.from_json(metadata["stfpm"], "tiny")
-    same = {"parity": {}, "threshold": tiny.spec.threshold, "held_out_scores": tiny.spec.held_out_scores}
+    (checkpoint,) = tiny_onnx.parent.glob("*.safetensors")
+    assert spec.training == {"checkpoint_sha256": sha256(checkpoint)}
+    same = {
+        "training": {},
+        "parity": {},
+        "threshold": tiny.spec.threshold,
+        "held_out_scores": tiny.spec.held_out_scores,
+    }
     assert dataclasses.replace(spec, **same) == tiny.spec
     assert spec.parity["images"] == 4
     assert 0 <= spec.parity["map_max_error"] < 1e-5

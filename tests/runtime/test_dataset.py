@@ -103,6 +103,13 @@ def test_a_revised_label_moves_the_picture_also_where_the_line_has_deleted_it(bu
     assert next(iter(entries.values())).seq == 1
 
 
+def test_what_was_trained_on_stays_where_it_is(build, say):
+    say(1, "good")
+    build()
+    say(2, "good")
+    assert folders(build(good_to="test")) == ["test/good", "train/good"]
+
+
 def test_the_same_picture_joins_once(build, say, line):
     jpeg = cv2.imencode(".jpg", cv2.imread(str(line[1] / "1.png")), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     (line[1] / "2.png").write_bytes(cv2.imencode(".png", cv2.imdecode(jpeg, cv2.IMREAD_COLOR))[1].tobytes())

@@ -35,6 +35,7 @@ def write_config(path: Path, ask: Ask, say: Callable[[str], None]) -> None:
         raise OptionError("the answers ended; nothing was written") from None
     with atomic_path(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+    path.chmod(0o600)  # it holds the dashboard's token
     say(f"{path} is written; next: stfpm-inspect --config {path} --check --preview preview")
 
 

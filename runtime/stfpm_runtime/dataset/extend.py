@@ -135,7 +135,10 @@ def _plan(options: ExtendOptions, entries: dict[str, Entry], done: Extension) ->
     by_part = {(entry.journal, entry.seq): entry for entry in entries.values() if entry.journal}
     sources: dict[str, Path] = {}
     for row, label in read_labelled(options.journal, Period(camera=options.camera)):
-        target, before = _target(row, label, journal, options.good_to), by_part.get((journal, row.seq))
+        before = by_part.get((journal, row.seq))
+        target = _target(row, label, journal, options.good_to)
+        if before is not None and before.is_good and label.label == "good":
+            target = before.path  # what was trained on stays where it is
         own = options.data / before.path if before else None
         source = options.pictures / row.picture if row.picture else None
         is_same = before is not None and bool(target) and Path(before.path).parent == Path(target).parent
@@ -163,7 +166,7 @@ def _plan(options: ExtendOptions, entries: dict[str, Entry], done: Extension) ->
 
 def _target(row: VerdictRow, label: Label, journal: str, good_to: str) -> str:
     """Return the path within the data set; empty for a part that joins none."""
-    if label.label == "unclear":
+    if label.label == "unclear" or row.score is None:  # the picture of a fault may be the whole frame
         return ""
     kind = "".join(c if c.isalnum() or c in "-_" else "_" for c in label.kind) or UNNAMED
     kind = f"{UNNAMED}_{kind}" if kind == GOOD else kind

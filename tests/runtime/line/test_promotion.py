@@ -180,11 +180,56 @@ def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_m
     line.finish()
     monkeypatch.setattr(model_states, "TAKEN_S", 0.2)
     assert main(["rollback", path, "--by", "Ada"]) == 1
-    assert "no line takes the order, and nothing was changed" in capsys.readouterr().err
+    assert "no line takes the order, or it is busy" in capsys.readouterr().err
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM model_orders WHERE answer IS NULL").fetchone() == (0,)
     with pytest.raises(OptionError, match="for who does it"):
         send_order(journal.path, new_order(" ", "rollback"), 1.0)
+
+
+def test_an_order_that_was_interrupted_is_carried_out_by_no_later_start(start, make_model, journal, monkeypatch):
+    line = start()
+    line.finish()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model_states, "_wait_for_answer", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        send_order(journal.path, new_order("Ada", "activate", "new.onnx"), 1.0)
+    assert model_states.take_order(journal.path) is None
+    with sqlite3.connect(journal.path) as connection:  # as after a power cut
+        connection.execute(
+            "INSERT INTO model_orders (time, who, action, file, override) VALUES ('', 'Ada', 'rollback', '', '')"
+        )
+    again = start()
+    wait_until(lambda: sqlite3.connect(journal.path).execute("SELECT count(*) FROM model_orders").fetchone() == (0,))
+    assert again.line.promotion.is_alive
+
+
+def test_the_active_model_keeps_its_state(start, make_model, journal):
+    line = start(pictures=True)
+    make_model("new.onnx")
+    promotion = line.line.promotion
+    promotion.act(new_order("Ada", "activate", "new.onnx", override="as a test"))
+    wait_until(lambda: states(journal)["new.onnx"] == "active")
+    promotion.act(new_order("Ada", "check", "new.onnx"))
+    promotion.act(new_order("Ada", "activate", "new.onnx"))
+    assert states(journal)["new.onnx"] == "active"
+    for action in ("retire", "approve", "shadow"):
+        with pytest.raises(OptionError, match="is active"):
+            promotion.act(new_order("Ada", action, "new.onnx"))
+
+
+def test_another_shadow_takes_no_approval_away(start, make_model, journal):
+    promotion = start().line.promotion
+    for name, threshold in (("a.onnx", 0.4), ("b.onnx", 0.45)):
+        make_model(name, threshold=threshold)
+    promotion.act(new_order("Ada", "shadow", "a.onnx"))
+    promotion.act(new_order("Ada", "approve", "a.onnx"))
+    promotion.act(new_order("Ada", "shadow", "b.onnx"))
+    promotion.act(new_order("Ada", "check", "a.onnx"))
+    assert (states(journal)["a.onnx"], states(journal)["b.onnx"]) == ("approved", "shadow")
 
 
 def test_two_people_at_once_do_not_mix_two_models(start, make_model, journal):

@@ -146,22 +146,42 @@ def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
         insert_states(connection, [])
         number = connection.execute(INSERT_ORDER, dataclasses.astuple(order)[1:]).lastrowid or 0
         connection.execute("COMMIT")
-        until_s, is_taken = time.monotonic() + TAKEN_S, False
-        while time.monotonic() < until_s:
-            time.sleep(POLL_S)
-            sql = "SELECT taken, answer FROM model_orders WHERE seq = ?"
-            taken, answer = connection.execute(sql, (number,)).fetchone()
-            if answer is not None:
-                is_done, text = json.loads(answer)
-                if not is_done:
-                    raise OptionError(text)
-                return str(text)
-            if taken and not is_taken:
-                until_s, is_taken = time.monotonic() + timeout_s, True
-        sql = "DELETE FROM model_orders WHERE seq = ? AND taken = 0"
-        if connection.execute(sql, (number,)).rowcount:
-            raise JournalError(f"{journal}: no line takes the order, and nothing was changed; start the line first")
-    raise JournalError(f"{journal}: the line has not carried out the order in {timeout_s:.0f} s; see its events")
+        withdraw = "DELETE FROM model_orders WHERE seq = ? AND taken = 0"
+        try:
+            answer = _wait_for_answer(connection, number, timeout_s)
+        finally:  # also where the command is interrupted: no later start may carry it out
+            was_withdrawn = connection.execute(withdraw, (number,)).rowcount > 0
+    if answer is None:
+        if was_withdrawn:
+            raise JournalError(f"{journal}: no line takes the order, or it is busy; nothing was changed")
+        raise JournalError(f"{journal}: the line has not carried out the order in {timeout_s:.0f} s; see its events")
+    is_done, text = json.loads(answer)
+    if not is_done:
+        raise OptionError(text)
+    return str(text)
+
+
+def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: float) -> str | None:
+    """Return the answer to an order; None where none comes: `TAKEN_S` until it is taken, then `timeout_s`."""
+    until_s, is_taken = time.monotonic() + TAKEN_S, False
+    while time.monotonic() < until_s:
+        time.sleep(POLL_S)
+        sql = "SELECT taken, answer FROM model_orders WHERE seq = ?"
+        taken, answer = connection.execute(sql, (number,)).fetchone()
+        if answer is not None:
+            return str(answer)
+        if taken and not is_taken:
+            until_s, is_taken = time.monotonic() + timeout_s, True
+    return None
+
+
+def withdraw_orders(journal: Path) -> None:
+    """Withdraw all orders that no line has taken: they are older than the line. Raises JournalError."""
+    with opened(journal) as connection:
+        found = _rows(connection, "SELECT seq FROM model_orders WHERE taken = 0")
+    if found:
+        with opened(journal, writing=True) as connection:
+            connection.execute("DELETE FROM model_orders WHERE taken = 0")
 
 
 def take_order(journal: Path) -> ModelOrder | None:

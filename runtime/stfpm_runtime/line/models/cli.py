@@ -22,6 +22,8 @@ from stfpm_runtime.line.journal.model_states import Action, new_order, newest_by
 from stfpm_runtime.line.journal.reader import counts_by_model
 from stfpm_runtime.line.journal.shadow_results import read_shadow_counts
 
+from .known_pictures import GOOD
+
 COMMAND = "stfpm-models"
 ANSWER_S = 1900.0
 """The longest time that a line may take for an order, in seconds: TensorRT may build an engine first."""
@@ -90,7 +92,8 @@ def _list(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.folder}: has no model of ours; expected .onnx or .safetensors files")
     pictures: list[tuple[Path, Expected]] = []
     if arguments.known_defects:
-        pictures += [(path, "reject") for path in find_images(arguments.known_defects)]
+        paths = find_images(arguments.known_defects)
+        pictures += [(path, "reject") for path in paths if path.parent.name != GOOD]
     if arguments.good:
         pictures += [(path, "pass") for path in find_images(arguments.good)]
     rows = [_row(file, files) | (_ability(file, pictures) if pictures else {}) for file in files]

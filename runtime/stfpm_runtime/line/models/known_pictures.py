@@ -47,7 +47,7 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
 
 def expected_of(row: VerdictRow, label: Label | None) -> Expected:
     """Return what a model must decide about a part: as it is labelled, or else a pass where it passed by its score."""
-    if label is not None:
+    if label is not None and row.score is not None:
         answers: dict[str, Expected] = {"good": "pass", "defect": "reject"}
         return answers.get(label.label, "")
     is_clear = row.decision == "pass" and row.score is not None and row.score <= row.threshold

@@ -22,6 +22,7 @@ from stfpm_runtime.line.journal.model_states import (
     newest_by_model,
     read_states,
     take_order,
+    withdraw_orders,
     write_states,
 )
 from stfpm_runtime.line.journal.rows import LogEvent, storable, utc
@@ -47,6 +48,10 @@ class Promotion(Worker):
     def run(self) -> None:
         """Carry out the orders in the journal until the stop."""
         failure = ""
+        try:
+            withdraw_orders(self._journal)
+        except JournalError as error:
+            LOG.error("old orders about models cannot be withdrawn: %s", error)
         while not self.stopping.wait(POLL_S):
             try:
                 while order := take_order(self._journal):
@@ -81,20 +86,21 @@ class Promotion(Worker):
     def _check(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
             trial = self._model_swap.try_candidate(path)
-            before = newest_by_model(read_states(self._journal)).get(trial.sha256)
-            state = before.state if before and before.state in ("shadow", "approved", "active") else "candidate"
-            self._write(path, trial.sha256, order.who, state, before.note if before else "", trial.ability)
+            self._model_swap.write_ability(path, trial, order.who)
         if trial.ability is None:
             return f"{path.name} may be used; there are no pictures with known answers to measure its ability"
         found = "; ".join(trial.failures) or "it decides about the known pictures no worse than the active model"
         return f"{path.name}: {found}"
 
     def _use_as_shadow(self, path: Path, order: ModelOrder) -> str:
+        self._digest_of_another(path)
         with self._model_swap.exclusively(order.who):
             trial = self._model_swap.try_candidate(path)
             before = self._shadow.model
             self._shadow.replace_model(self._model_swap.load(path, trial.sha256))
-            if before is not None and before.sha256 != trial.sha256:
+            states = newest_by_model(read_states(self._journal))
+            was = states.get(before.sha256) if before is not None else None
+            if before is not None and before.sha256 != trial.sha256 and was is not None and was.state == "shadow":
                 self._write(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
             self._write(path, trial.sha256, order.who, "shadow", "", trial.ability)
         text = f"{path.name} judges the same parts as the active model from now on, as its shadow"
@@ -102,7 +108,7 @@ class Promotion(Worker):
         return text
 
     def _approve(self, path: Path, order: ModelOrder) -> str:
-        digest = _digest(path)
+        digest = self._digest_of_another(path)
         counts = self._counts(digest)
         note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
         expected = self._model_swap.options.review.shadow_parts
@@ -126,14 +132,18 @@ class Promotion(Worker):
         return f"{model.describe()} is active"
 
     def _retire(self, path: Path, order: ModelOrder) -> str:
-        digest = _digest(path)
-        state = newest_by_model(read_states(self._journal)).get(digest)
-        if state is not None and state.state == "active":
-            raise OptionError(f"{path.name}: is active; activate another model first, or roll back")
+        digest = self._digest_of_another(path)
         if self._shadow.model is not None and self._shadow.model.sha256 == digest:
             self._shadow.replace_model(None)
         self._write(path, digest, order.who, "retired", order.override)
         return f"{path.name} is retired"
+
+    def _digest_of_another(self, path: Path) -> str:
+        """Return the SHA-256 of a file. Raises OptionError for the model that is active."""
+        digest = _digest(path)
+        if digest == self._model_swap.active_sha256:
+            raise OptionError(f"{path.name}: is active; activate another model first, or roll back")
+        return digest
 
     def _counts(self, digest: str) -> ShadowCounts:
         """Return what the model has done as the shadow, the parts since the last write included."""

@@ -109,7 +109,7 @@ class ModelSwap:
             if problems:
                 self._write_state(path, trial, who, "approved", f"{override} (in spite of: {'; '.join(problems)})")
             elif trial.ability:
-                self._write_state(path, trial, who, "candidate", "")
+                self.write_ability(path, trial, who)
             return self._swap(path, who, trial.sha256, options)
 
     def roll_back(self, who: str) -> Model:
@@ -160,6 +160,18 @@ class ModelSwap:
             if state is None or state.state != "approved":
                 found.append("nobody has approved it, see the key shadow_parts of the configuration")
         return found
+
+    @property
+    def active_sha256(self) -> str:
+        """Return the SHA-256 of the model in use."""
+        return self._active_model.model.sha256
+
+    def write_ability(self, path: Path, trial: Trial, who: str) -> None:
+        """Write what a model is able to do; a state that it has already stays. Raises JournalError."""
+        before = newest_by_model(read_states(self.options.journal.path)).get(trial.sha256)
+        is_kept = before is not None and before.state in ("shadow", "approved", "active")
+        state, note = (before.state, before.note) if before is not None and is_kept else ("candidate", "")
+        self._write_state(path, trial, who, state, note)
 
     def _write_state(self, path: Path, trial: Trial, who: str, state: State, note: str) -> None:
         ability = json.dumps(trial.ability) if trial.ability else ""

@@ -128,7 +128,8 @@ class Shadow(Worker, Observer):
         self.model = model
 
     def _compare(self, parts: KeptParts) -> None:
-        assert self.model is not None, "frames are queued with a model alone"
+        if self.model is None:  # a frame that was queued while the model was taken away
+            return
         counts = self.counts
         compared, disagreed, would_reject = counts.compared, counts.disagreed, counts.would_reject
         for (line, row), shadow in zip(parts, self._inspector.judge([parts[0][0].triggered]), strict=True):
