@@ -37,6 +37,8 @@ class Inputs:
     split: Split
     folds: int
     """The number of folds that set the threshold; 0: the split's calibration images do."""
+    learnt: frozenset[int]
+    """The indices of the images that an earlier student, which is trained on, has learnt from."""
     records: dict[str, object]
     """Provenance: what the check of the pictures found, and how the size was chosen."""
 
@@ -94,7 +96,7 @@ def read_inputs(
     records: dict[str, object] = {"data": found.provenance()} | ({"size": size} if size else {})
     for key, used in zip(USES, (split.train, split.validation), strict=True):
         records[key] = sorted({*earlier.get(key, ()), *(digests[i] for i in used)})
-    return Inputs(options, images, paths, split, folds, records)
+    return Inputs(options, images, paths, split, folds, frozenset(seen[0]), records)
 
 
 def _with_size(options: TrainOptions, size: Mapping[str, Any] | None) -> TrainOptions:

@@ -122,7 +122,7 @@ def _first_student(teacher: Pyramid, inputs: Inputs) -> Pyramid:
             "use the same teacher, backbone and blocks, or leave --init-from out"
         )
     seen = {image.tobytes() for image in start.train_images}
-    if known := sum(inputs.images[i].tobytes() in seen for i in inputs.calibrating):
+    if known := sum(i in inputs.learnt or inputs.images[i].tobytes() in seen for i in inputs.calibrating):
         raise OptionError(
             f"{options.init_from}: its student was trained on {known} or more of the {len(inputs.calibrating)} images "
             "that are to set the threshold, which would be too low; give pictures that it has not seen, or the same "
