@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from stfpm_runtime.ability import Expected
@@ -40,8 +41,9 @@ def known_pictures(options: LineOptions) -> list[KnownPicture]:
         judged.update((row.seq, (row, label)) for row, label in labelled)
         for row, label in judged.values():
             path = options.pictures.folder / row.picture
-            if (row.camera, row.region) not in tiled and path.is_file() and sha256(path) not in known:
-                found.append(KnownPicture(str(path.absolute()), expected_of(row, label), must_be_read=False))
+            with contextlib.suppress(OSError):  # the line may have deleted it
+                if (row.camera, row.region) not in tiled and sha256(path) not in known:
+                    found.append(KnownPicture(str(path.absolute()), expected_of(row, label), must_be_read=False))
     return found
 
 

@@ -4,6 +4,7 @@ import { rawScore } from "/static/chart.js";
 
 let queue = [];
 let withMap = true;
+let canChange = false;
 const later = new Set();
 const kinds = new Set();
 
@@ -15,12 +16,23 @@ async function refresh() {
     show();
     badge($("state"), `${queue.length} to look at`, queue.length ? "warning" : "ok");
     fill($("confusion"), review.confusion.map((text) => [text, ""]));
-    for (const button of document.querySelectorAll("#part button[value]")) button.disabled = !status.can_change;
-    if (!status.can_change) $("said").textContent = "Labels need a token; set the key token in the table [dashboard].";
-    await showPart();
+    canChange = status.can_change;
+    if (!canChange) $("said").textContent = "Labels need a token; set the key token in the table [dashboard].";
+    await oneAtATime(showPart);
   } catch (error) {
     if (error instanceof Refused && error.status === 401) logIn(error);
     else badge($("state"), "no connection", "failing");
+  }
+}
+
+// No button works until the next part's own picture is shown: a click must not meet a part that nobody has seen.
+async function oneAtATime(action) {
+  const buttons = [...document.querySelectorAll("#part button")];
+  for (const button of buttons) button.disabled = true;
+  try {
+    await action();
+  } finally {
+    for (const button of buttons) button.disabled = button.value !== "" && !canChange;
   }
 }
 
@@ -59,8 +71,8 @@ async function label(value) {
 }
 
 $("who").value = localStorage.getItem("who") ?? "";
-for (const button of document.querySelectorAll("#part button[value]")) button.addEventListener("click", () => label(button.value));
-$("skip").addEventListener("click", () => { later.add(queue.shift().seq); showPart(); });
-$("map").addEventListener("click", () => { withMap = !withMap; showPart(); });
+for (const button of document.querySelectorAll("#part button[value]")) button.addEventListener("click", () => oneAtATime(() => label(button.value)));
+$("skip").addEventListener("click", () => { later.add(queue.shift().seq); oneAtATime(showPart); });
+$("map").addEventListener("click", () => { withMap = !withMap; oneAtATime(showPart); });
 onLogin(refresh);
 refresh();
