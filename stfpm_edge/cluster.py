@@ -18,7 +18,7 @@ except ImportError:
     raise MissingExtraError("ray", "ray") from None
 
 RETRIES = 3
-"""How often a job starts again after its worker or its machine died."""
+"""The number of times that a job is started again after its worker process or its machine has died."""
 J = TypeVar("J")
 R = TypeVar("R")
 

@@ -194,6 +194,35 @@ def test_a_full_disk_loses_nothing_and_the_next_run_goes_on(build, say, tmp_path
     assert len(build()) == 3
 
 
+def test_a_picture_that_is_gone_everywhere_is_dropped(build, say, line, tmp_path):
+    for number in (1, 2):
+        say(number, "good")
+    first = next(path for path in build() if path.endswith("1.png"))
+    (tmp_path / "data" / first).unlink()
+    assert len(build()) == 2  # the line still has it
+    (tmp_path / "data" / first).unlink()
+    (line[1] / "1.png").unlink()
+    assert len(build()) == 1
+
+
+def test_a_run_that_ended_before_the_manifest_was_written_loses_no_origin(build, say, line, tmp_path, monkeypatch):
+    say(1, "good")
+    build()
+    say(1, "defect", "dent")
+    (line[1] / "1.png").unlink()
+
+    def full(*_: object) -> None:
+        raise OutputError("no space left")
+
+    monkeypatch.setattr(extending, "write_manifest", full)
+    with pytest.raises(OutputError):
+        build()
+    monkeypatch.undo()
+    say(1, "good")  # once more another label
+    (path,) = build()
+    assert path.startswith("train/good/")
+
+
 def test_two_runs_at_once_do_not_mix(build, say, tmp_path):
     say(1, "good")
     with (

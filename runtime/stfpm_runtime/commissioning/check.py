@@ -34,7 +34,7 @@ FRAME_S = 10.0
 """The longest wait for a camera's first frame, in seconds."""
 LINE_PX = 3
 COLOUR = (255, 200, 0)
-"""Of the regions in a preview, BGR."""
+"""The colour of the outlines of regions in a preview, BGR."""
 
 
 def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -> None:

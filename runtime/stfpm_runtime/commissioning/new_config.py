@@ -81,11 +81,7 @@ def make_config(ask: Ask, say: Callable[[str], None], folder: Path) -> str:
         "[[camera]]",
         f"name = {_text(name)}",
         f"source = {_text(source)}",
-        *(
-            ["watch = true                     # pictures that are written into the folder from now on"]
-            if watch
-            else []
-        ),
+        *(["watch = true"] if watch else []),
         f"trigger = {_text(trigger)}",
         *([f"every_ms = {every_ms}"] if every_ms else []),
         *([f"topic = {_text(topic)}"] if topic else []),

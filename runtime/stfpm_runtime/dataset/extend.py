@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from .manifest import (
     write_manifest,
 )
 
+NAME = re.compile(r"([0-9a-f]{8})-(\d{12})")
+"""The name of a picture that came from a line: the id of the journal, and the number of the verdict."""
 UNNAMED = "defect"
 """The kind of a defect that nobody has named."""
 
@@ -64,6 +67,8 @@ class Extension:
     """Pictures whose part was labelled otherwise since, or unclear."""
     entered: int = 0
     """Pictures that were there before."""
+    gone: int = 0
+    """Pictures that are neither in the data set nor with the line any more; the manifest drops them."""
     duplicates: int = 0
     """Labelled parts whose picture, or nearly the same, is in the same set already."""
     without_picture: int = 0
@@ -76,6 +81,7 @@ class Extension:
         counts = [
             (len(self.added), "labelled parts were added"),
             (len(self.removed), "were removed, since their label has changed"),
+            (self.gone, "pictures are gone, and the manifest has them no more"),
             (self.entered, "pictures that were there are in the manifest now"),
             (self.duplicates, "labelled parts were left out: their picture is there already"),
             (self.without_picture, "labelled parts were left out: their picture is not kept, or no more"),
@@ -106,10 +112,14 @@ def extend(options: ExtendOptions) -> Extension:
         for path in pictures_of(options.data):
             if path not in entries:
                 file = options.data / path
-                entries[path] = Entry(path, sha256(file), perceptual_hash(read_image(file, bits=options.bits)))
+                origin = NAME.fullmatch(file.stem)  # of a run that ended before it wrote the manifest
+                journal, seq = (origin[1], int(origin[2])) if origin else ("", 0)
+                looks = perceptual_hash(read_image(file, bits=options.bits))
+                entries[path] = Entry(path, sha256(file), looks, journal, seq)
                 done.entered += 1
         sources = _plan(options, entries, done) if options.journal else {}
-        done.entries = list(entries.values())
+        kept = {path: one for path, one in entries.items() if path in sources or (options.data / path).is_file()}
+        done.gone, done.entries = len(entries) - len(kept), list(kept.values())
         check_sets(options.data, done.entries)
         moved = {source: path for path, source in sources.items()}
         for entry in done.removed:

@@ -52,7 +52,7 @@ class Entry:
     """When it was judged, UTC."""
     label: str = ""
     by: str = ""
-    """Who labelled it."""
+    """The name of the person who labelled the part."""
     labelled: str = ""
     """When, UTC."""
     note: str = ""
@@ -96,7 +96,7 @@ def check_manifest(manifest: Path, entries: Sequence[Entry]) -> None:
     for entry in entries:
         path = folder / entry.path
         if not path.is_file():
-            raise DataError(f"{path}: is gone; bring it back, or run stfpm-dataset without it")
+            raise DataError(f"{path}: is gone; bring it back, or run stfpm-dataset again, which drops it")
         if sha256(path) != entry.sha256:
             raise DataError(f"{path}: was changed since it was entered into {manifest.name}; bring the old file back")
     known = {entry.path for entry in entries}

@@ -183,7 +183,7 @@ def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_m
     assert "no line takes the order, or it is busy" in capsys.readouterr().err
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM model_orders WHERE answer IS NULL").fetchone() == (0,)
-    with pytest.raises(OptionError, match="for who does it"):
+    with pytest.raises(OptionError, match="got no name"):
         send_order(journal.path, new_order(" ", "rollback"), 1.0)
 
 

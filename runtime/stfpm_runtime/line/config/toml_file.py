@@ -70,29 +70,27 @@ def _read(path: Path, schema: type[T]) -> tuple[T | None, list[str]]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
-    found: list[_LocatedError] = []
     try:
-        built = _build(schema, table, (), path.parent, found)
-    except _LocatedError as mistake:
-        found.append(mistake)
-    if not found:
-        return built, []
-    located = sorted(((_line(text, one.keys), one) for one in found), key=lambda pair: pair[0])
+        return _build(schema, table, (), path.parent), []
+    except _LocatedError as error:
+        located = [(_line(text, keys), keys, message) for keys, message in error.mistakes]
+        located.sort(key=lambda mistake: mistake[0])
     described = []
-    for line, one in located:
-        place = ".".join(str(key) for key in one.keys if isinstance(key, str))
-        described.append(f"{path}:{line}: {place + ': ' if place else ''}{one}")
+    for line, keys, message in located:
+        place = ".".join(str(key) for key in keys if isinstance(key, str))
+        described.append(f"{path}:{line}: {place + ': ' if place else ''}{message}")
     return None, described
 
 
 class _LocatedError(Exception):
-    def __init__(self, keys: KeyPath, message: str) -> None:
-        super().__init__(message)
-        self.keys = keys
+    def __init__(self, *mistakes: tuple[KeyPath, str]) -> None:
+        super().__init__()
+        self.mistakes = mistakes
+        """Each with the place of the value."""
 
 
-def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path, found: list[_LocatedError]) -> T:
-    """Return the table as a `schema`. Mistakes in it are added to `found`; raises _LocatedError for the last one."""
+def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
+    """Return the table as a `schema`. Raises _LocatedError with all mistakes in it."""
     assert dataclasses.is_dataclass(schema), "a schema"
     hints = typing.get_type_hints(schema)
     missing = dataclasses.MISSING
@@ -101,45 +99,44 @@ def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path, found: li
         for field in dataclasses.fields(schema)
     }
     names = sorted(is_optional, key=lambda name: is_optional[name])
-    mistakes: list[_LocatedError] = []
+    mistakes: list[tuple[KeyPath, str]] = []
     values: Table = {}
     misspelt: list[str] = []
     for key, value in table.items():
         if key not in names:
             close = difflib.get_close_matches(key, names, 1)
             meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
-            mistakes.append(_LocatedError((*keys, key), f"unknown key; {meant}"))
+            mistakes.append(((*keys, key), f"unknown key; {meant}"))
             misspelt += close
             continue
         try:
-            values[key] = _value(hints[key], value, (*keys, key), folder, found)
-        except _LocatedError as mistake:
-            mistakes.append(mistake)
+            values[key] = _value(hints[key], value, (*keys, key), folder)
+        except _LocatedError as error:
+            mistakes += error.mistakes
     for name in names:
         if not is_optional[name] and name not in table and name not in misspelt:
-            mistakes.append(_LocatedError(keys, f"the key {name} is missing; expected {_expected(hints[name])}"))
+            mistakes.append((keys, f"the key {name} is missing; expected {_expected(hints[name])}"))
     if not mistakes:
         try:
             return typing.cast(T, schema(**values))
         except MistakeError as mistake:
-            mistakes.append(_LocatedError((*keys, mistake.key) if mistake.key else keys, str(mistake)))
-    found += mistakes[:-1]
-    raise mistakes[-1]
+            mistakes.append(((*keys, mistake.key) if mistake.key else keys, str(mistake)))
+    raise _LocatedError(*mistakes)
 
 
-def _value(hint: Hint, value: object, keys: KeyPath, folder: Path, found: list[_LocatedError]) -> Any:  # noqa: ANN401 (as the annotation has it)
+def _value(hint: Hint, value: object, keys: KeyPath, folder: Path) -> Any:  # noqa: ANN401 (as the annotation has it)
     """Return one value as its annotation demands; a path is relative to the folder. Raises _LocatedError."""
     if isinstance(hint, types.UnionType):  # of a type and None, which TOML cannot write
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(typing.cast(type, hint), value, keys, folder, found)
+        return _build(typing.cast(type, hint), value, keys, folder)
     origin: Hint = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is ...:
-            return _values(arguments[0], value, keys, folder, found)
+            return _values(arguments[0], value, keys, folder)
         if len(value) == len(arguments):
-            return tuple(_value(kind, item, keys, folder, found) for kind, item in zip(arguments, value, strict=True))
+            return tuple(_value(kind, item, keys, folder) for kind, item in zip(arguments, value, strict=True))
     if origin is Literal and value in arguments:
         return value
     if hint is float and type(value) is int:
@@ -149,20 +146,20 @@ def _value(hint: Hint, value: object, keys: KeyPath, folder: Path, found: list[_
     if type(value) is hint:  # not isinstance: true is no whole number
         return value
     secret = keys[-1] in ("source", "token", "password", "url", "key")
-    raise _LocatedError(keys, f"got {type(value).__name__ if secret else repr(value)}; expected {_expected(hint)}")
+    raise _LocatedError((keys, f"got {type(value).__name__ if secret else repr(value)}; expected {_expected(hint)}"))
 
 
-def _values(hint: Hint, items: list[Any], keys: KeyPath, folder: Path, found: list[_LocatedError]) -> tuple[Any, ...]:
-    """Return the items of an array. Mistakes in them are added to `found`; raises _LocatedError for the last one."""
-    values, mistakes = [], []
+def _values(hint: Hint, items: list[Any], keys: KeyPath, folder: Path) -> tuple[Any, ...]:
+    """Return the items of an array. Raises _LocatedError with all mistakes in them."""
+    values: list[Any] = []
+    mistakes: list[tuple[KeyPath, str]] = []
     for number, item in enumerate(items):
         try:
-            values.append(_value(hint, item, (*keys, number), folder, found))
-        except _LocatedError as mistake:
-            mistakes.append(mistake)
+            values.append(_value(hint, item, (*keys, number), folder))
+        except _LocatedError as error:
+            mistakes += error.mistakes
     if mistakes:
-        found += mistakes[:-1]
-        raise mistakes[-1]
+        raise _LocatedError(*mistakes)
     return tuple(values)
 
 

@@ -15,7 +15,7 @@ from stfpm_runtime.binomial import rate_interval
 from stfpm_runtime.errors import OptionError
 
 from .reader import Period, opened
-from .rows import COLUMNS, NAME_LENGTH, TEXT_LENGTH, VerdictRow, utc
+from .rows import COLUMNS, VerdictRow, check_texts, utc
 
 Value = Literal["good", "defect", "unclear"]
 VALUES: tuple[Value, ...] = get_args(Value)
@@ -75,11 +75,7 @@ class Confusion:
 
 def new_label(verdict: int, label: Value, who: str, kind: str = "", note: str = "") -> Label:
     """Return a label of this moment, not written yet. Raises OptionError for texts that a journal may not hold."""
-    for name, text, length in (("name", who, NAME_LENGTH), ("kind", kind, NAME_LENGTH), ("note", note, TEXT_LENGTH)):
-        if not text.isprintable() or len(text) > length:
-            raise OptionError(f"got a {name} of {text!r:.60}; expected printable text of up to {length} characters")
-    if not who.strip():
-        raise OptionError("got no name; expected who labels the part")
+    check_texts(who, kind=kind, note=note)
     if kind and label != "defect":
         raise OptionError(f"got the kind {kind!r} with the label {label}; only a defect has a kind")
     return Label(0, utc(), verdict, label, kind, who, note)

@@ -14,19 +14,18 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from stfpm_runtime.errors import JournalError, OptionError
 
 from .reader import opened
-from .rows import NAME_LENGTH, TEXT_LENGTH, utc
+from .rows import check_texts, utc
 
 State = Literal["candidate", "shadow", "approved", "active", "retired", "refused"]
 """candidate: checked, and its ability measured; shadow: judges the line's frames beside the active model; approved: a
 person has approved it; active: judges the line's parts; retired: was active, or is considered no more; refused: an
 action was refused, and why."""
 Action = Literal["check", "shadow", "approve", "activate", "rollback", "retire"]
-ACTIONS: tuple[Action, ...] = get_args(Action)
 TABLES = (
     """CREATE TABLE IF NOT EXISTS model_states (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, who TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -126,21 +125,13 @@ def newest_by_model(states: list[ModelState]) -> dict[str, ModelState]:
     return found
 
 
-def check_person(who: str, text: str = "") -> None:
-    """Raise OptionError for a name or a text that a journal may not hold."""
-    if not who.strip() or not who.isprintable() or len(who) > NAME_LENGTH:
-        raise OptionError(f"got {who!r:.60} for who does it; expected a name of up to {NAME_LENGTH} characters")
-    if not text.isprintable() or len(text) > TEXT_LENGTH:
-        raise OptionError(f"got a reason of {text!r:.60}; expected printable text of up to {TEXT_LENGTH} characters")
-
-
 def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
     """Write an order for the line of a journal, wait until it is carried out, and return what the line says.
 
     Raises OptionError where the line refuses it, JournalError where no line takes it within `TAKEN_S`, and it is
     withdrawn, or where the line does not carry it out in time.
     """
-    check_person(order.who, order.override)
+    check_texts(order.who, reason=order.override)
     with opened(journal, writing=True) as connection:
         connection.execute("BEGIN IMMEDIATE")
         insert_states(connection, [])

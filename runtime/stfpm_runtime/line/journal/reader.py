@@ -52,7 +52,7 @@ class Period:
 
 @dataclass(frozen=True)
 class Count:
-    """How many verdicts a region of a camera had, or an hour, a day or a model."""
+    """The numbers of verdicts of a region of a camera, of an hour, of a day or of a model."""
 
     camera: str
     """The camera, or the hour, the day or the beginning of the model's SHA-256."""
@@ -183,7 +183,7 @@ def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]
 def counts_by_model(journal: Path, newest: int) -> dict[str, tuple[int, int, int]]:
     """Return how many of the newest verdicts each model has passed, rejected and not judged. Raises JournalError."""
     sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
-    sql = f"SELECT model, {sums} FROM (SELECT * FROM verdicts ORDER BY seq DESC LIMIT ?) GROUP BY model"
+    sql = f"SELECT model, {sums} FROM (SELECT model, decision FROM verdicts ORDER BY seq DESC LIMIT ?) GROUP BY model"
     with opened(journal) as connection:
         return {model: (passed, rejected, faults)
                 for model, passed, rejected, faults in connection.execute(sql, (newest,))}  # fmt: skip

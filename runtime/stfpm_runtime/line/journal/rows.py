@@ -13,6 +13,7 @@ from typing import Any
 from unicodedata import category
 
 from stfpm_runtime.detector import Decision
+from stfpm_runtime.errors import OptionError
 from stfpm_runtime.score import relative_score
 
 GS1_SEPARATOR = "\x1d"
@@ -119,6 +120,18 @@ def storable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or category(c) == "Zs" or c == GS1_SEPARATOR else ascii(c)[1:-1] for c in text)
+
+
+def check_texts(who: str, **texts: str) -> None:
+    """Raise OptionError unless `who` is a name, and the texts, by what they are, may stand in a journal."""
+    for what, text, length in (
+        ("name", who, NAME_LENGTH),
+        *((what, text, TEXT_LENGTH) for what, text in texts.items()),
+    ):
+        if not text.isprintable() or len(text) > length:
+            raise OptionError(f"got a {what} of {text!r:.60}; expected printable text of up to {length} characters")
+    if not who.strip():
+        raise OptionError("got no name; expected the name of who does it")
 
 
 def fault_of(entry: VerdictRow, reason: str) -> VerdictRow:

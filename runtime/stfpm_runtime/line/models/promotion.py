@@ -5,27 +5,21 @@ The dashboard calls `act`; `stfpm-models` writes orders into the journal, which 
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.lifecycle import Worker
-from stfpm_runtime.line.journal.active_model import absolute
 from stfpm_runtime.line.journal.model_states import (
     ModelOrder,
-    ModelState,
-    State,
     answer_order,
-    check_person,
     newest_by_model,
     read_states,
     take_order,
     withdraw_orders,
-    write_states,
 )
-from stfpm_runtime.line.journal.rows import LogEvent, storable, utc
+from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
 from stfpm_runtime.line.journal.shadow_results import ShadowCounts, read_shadow_counts
 from stfpm_runtime.line.observers.shadow import Shadow
 
@@ -64,7 +58,7 @@ class Promotion(Worker):
 
     def act(self, order: ModelOrder) -> str:
         """Do what a person wants, and return in words what was done. Raises StfpmError where nothing was changed."""
-        check_person(order.who, order.override)
+        check_texts(order.who, reason=order.override)
         if order.action == "rollback":
             model = self._model_swap.roll_back(order.who)
             return f"{model.describe()} is active again"
@@ -93,33 +87,33 @@ class Promotion(Worker):
         return f"{path.name}: {found}"
 
     def _use_as_shadow(self, path: Path, order: ModelOrder) -> str:
-        self._digest_of_another(path)
-        with self._model_swap.exclusively(order.who):
-            trial = self._model_swap.try_candidate(path)
-            before = self._shadow.model
-            self._shadow.replace_model(self._model_swap.load(path, trial.sha256))
-            states = newest_by_model(read_states(self._journal))
-            was = states.get(before.sha256) if before is not None else None
-            if before is not None and before.sha256 != trial.sha256 and was is not None and was.state == "shadow":
-                self._write(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
-            self._write(path, trial.sha256, order.who, "shadow", "", trial.ability)
+        swap, before = self._model_swap, self._shadow.model
+        with swap.exclusively(order.who):
+            self._digest_of_another(path)
+            trial = swap.try_candidate(path)
+            self._shadow.replace_model(swap.load(path, trial.sha256))
+            was = newest_by_model(read_states(self._journal)).get(before.sha256) if before else None
+            if before and was and was.state == "shadow" and before.sha256 != trial.sha256:
+                swap.write_state(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
+            swap.write_state(path, trial.sha256, order.who, "shadow", trial=trial)
         text = f"{path.name} judges the same parts as the active model from now on, as its shadow"
         self._log_event("model", f"{text}, by {order.who}")
         return text
 
     def _approve(self, path: Path, order: ModelOrder) -> str:
-        digest = self._digest_of_another(path)
-        counts = self._counts(digest)
-        note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
-        expected = self._model_swap.options.review.shadow_parts
-        if counts.compared < expected:
-            if not order.override:
-                raise OptionError(
-                    f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
-                    "before it is approved, or a reason to do without"
-                )
-            note = f"{order.override} ({note})"
-        self._write(path, digest, order.who, "approved", note)
+        with self._model_swap.exclusively(order.who):
+            digest = self._digest_of_another(path)
+            counts = self._counts(digest)
+            note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
+            expected = self._model_swap.options.review.shadow_parts
+            if counts.compared < expected:
+                if not order.override:
+                    raise OptionError(
+                        f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
+                        "before it is approved, or a reason to do without"
+                    )
+                note = f"{order.override} ({note})"
+            self._model_swap.write_state(path, digest, order.who, "approved", note)
         self._log_event("model", f"{path.name} ({digest[:12]}) is approved by {order.who}, {note}")
         return f"{path.name} is approved {note}"
 
@@ -132,10 +126,11 @@ class Promotion(Worker):
         return f"{model.describe()} is active"
 
     def _retire(self, path: Path, order: ModelOrder) -> str:
-        digest = self._digest_of_another(path)
-        if self._shadow.model is not None and self._shadow.model.sha256 == digest:
-            self._shadow.replace_model(None)
-        self._write(path, digest, order.who, "retired", order.override)
+        with self._model_swap.exclusively(order.who):
+            digest = self._digest_of_another(path)
+            if self._shadow.model is not None and self._shadow.model.sha256 == digest:
+                self._shadow.replace_model(None)
+            self._model_swap.write_state(path, digest, order.who, "retired", order.override)
         return f"{path.name} is retired"
 
     def _digest_of_another(self, path: Path) -> str:
@@ -150,12 +145,6 @@ class Promotion(Worker):
         if self._shadow.model is not None and self._shadow.model.sha256 == digest:
             return self._shadow.counts
         return read_shadow_counts(self._journal).get(digest, ShadowCounts())
-
-    def _write(
-        self, path: Path, digest: str, who: str, state: State, note: str, ability: dict[str, object] | None = None
-    ) -> None:
-        measured = json.dumps(ability) if ability else ""
-        write_states(self._journal, [ModelState(utc(), who, digest, absolute(path), state, storable(note), measured)])
 
 
 def _digest(path: Path) -> str:

@@ -102,12 +102,13 @@ class ModelSwap:
         """
         with self.exclusively(who):
             trial = self.try_candidate(path, options)
-            problems = self._problems(path, trial)
+            problems = self._problems(trial)
             if problems and not override:
-                self._write_state(path, trial, who, "refused", "; ".join(problems))
+                self.write_state(path, trial.sha256, who, "refused", "; ".join(problems), trial)
                 raise ArtifactError(f"{path.name}: {'; '.join(problems)}")
             if problems:
-                self._write_state(path, trial, who, "approved", f"{override} (in spite of: {'; '.join(problems)})")
+                note = f"{override} (in spite of: {'; '.join(problems)})"
+                self.write_state(path, trial.sha256, who, "approved", note, trial)
             elif trial.ability:
                 self.write_ability(path, trial, who)
             return self._swap(path, who, trial.sha256, options)
@@ -115,7 +116,7 @@ class ModelSwap:
     def roll_back(self, who: str) -> Model:
         """Use the model again that was active before; what it is able to do is not measured. Raises StfpmError."""
         with self.exclusively(who):
-            active = self._active_model.model.sha256
+            active = self.active_sha256
             states = read_states(self.options.journal.path)
             before = next((row for row in states[::-1] if row.state == "active" and row.sha256 != active), None)
             if before is None:
@@ -152,10 +153,10 @@ class ModelSwap:
         rules = dataclasses.replace(model_rules(options), thresholds=before.rules.thresholds)
         return for_swap(rules, before.model.spec)
 
-    def _problems(self, path: Path, trial: Trial) -> list[str]:
+    def _problems(self, trial: Trial) -> list[str]:
         """Return in words what keeps a model from being used, although it passes the check."""
         found = trial.failures
-        if self.options.review.shadow_parts and trial.sha256 != self._active_model.model.sha256:
+        if self.options.review.shadow_parts and trial.sha256 != self.active_sha256:
             state = newest_by_model(read_states(self.options.journal.path)).get(trial.sha256)
             if state is None or state.state != "approved":
                 found.append("nobody has approved it, see the key shadow_parts of the configuration")
@@ -171,11 +172,14 @@ class ModelSwap:
         before = newest_by_model(read_states(self.options.journal.path)).get(trial.sha256)
         is_kept = before is not None and before.state in ("shadow", "approved", "active")
         state, note = (before.state, before.note) if before is not None and is_kept else ("candidate", "")
-        self._write_state(path, trial, who, state, note)
+        self.write_state(path, trial.sha256, who, state, note, trial)
 
-    def _write_state(self, path: Path, trial: Trial, who: str, state: State, note: str) -> None:
-        ability = json.dumps(trial.ability) if trial.ability else ""
-        row = ModelState(utc(), who, trial.sha256, absolute(path), state, storable(note), ability)
+    def write_state(
+        self, path: Path, digest: str, who: str, state: State, note: str = "", trial: Trial | None = None
+    ) -> None:
+        """Write the state of the model with this SHA-256, and what a trial has measured. Raises JournalError."""
+        ability = json.dumps(trial.ability) if trial and trial.ability else ""
+        row = ModelState(utc(), who, digest, absolute(path), state, storable(note), ability)
         write_states(self.options.journal.path, [row])
 
     def _swap(self, path: Path, who: str, digest: str, options: LineOptions | None = None) -> Model:

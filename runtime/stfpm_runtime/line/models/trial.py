@@ -48,7 +48,7 @@ class KnownPicture:
     path: str
     expected: Expected
     must_be_read: bool
-    """Whether the model is refused where it cannot be read; a picture that the line has deleted is left out."""
+    """True: the model is refused where this picture cannot be read. False: such a picture is left out."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class Shadow(Worker, Observer):
         self._woken = threading.Event()
         self._changing = threading.Lock()
         self._taken = threading.Event()
-        self._pending: tuple[Model | None] | None = (model,)
+        self._pending: deque[Model | None] = deque([model])
+        """The model to use next, if there is one; whoever takes it out owns it."""
 
     def observe(self, parts: KeptParts) -> None:
         """Queue one frame's verdicts without waiting; faults are left out, since they cannot be compared."""
@@ -75,14 +76,17 @@ class Shadow(Worker, Observer):
         """
         with self._changing:
             self._taken.clear()
-            self._pending = (model,)
+            self._pending.append(model)
             self._woken.set()
             if self._taken.wait(TAKEN_S):
                 return
-            self._pending = None
-        if model is not None and self.model is not model:
+            try:
+                self._pending.pop()
+            except IndexError:  # it is being used at this moment
+                return
+        if model is not None:
             model.engine.close()
-            raise ArtifactError(f"{model.path.name}: the shadow in use did not end within {TAKEN_S:.0f} s")
+        raise ArtifactError(f"the shadow in use did not end within {TAKEN_S:.0f} s; nothing was changed")
 
     def wake(self) -> None:
         """Make `run` notice that it is to end."""
@@ -98,11 +102,10 @@ class Shadow(Worker, Observer):
         """Compare frames until the stop."""
         while True:
             self._woken.clear()
-            if pending := self._pending:
-                self._use(*pending)
-                self._pending = None
+            with contextlib.suppress(IndexError):
+                self._use(self._pending.popleft())
                 self._taken.set()
-            while self._waiting and self._pending is None:
+            while self._waiting and not self._pending:
                 self._compare(self._waiting.popleft())
                 if time.monotonic() >= self._write_due_s:
                     self._write()
