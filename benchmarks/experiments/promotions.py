@@ -31,7 +31,7 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions, ReviewOptions
-from stfpm_runtime.line.journal.model_states import new_order
+from stfpm_runtime.line.journal.models.states import new_order
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.loop import run as run_loop

@@ -46,7 +46,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.images import find_images, read_image
 from stfpm_runtime.line.journal.labels import new_label, write_label
-from stfpm_runtime.line.journal.model_states import new_order, send_order
+from stfpm_runtime.line.journal.models.states import new_order, send_order
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.machine import describe_machine

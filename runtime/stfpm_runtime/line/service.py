@@ -25,7 +25,7 @@ from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
-from .journal.model_states import newest_by_model, read_states
+from .journal.models.states import newest_by_model, read_states
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .journal.rows import LogEvent

@@ -12,9 +12,10 @@ import pytest
 from stfpm_runtime.errors import ArtifactError, JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.storage import PictureOptions, ReviewOptions
-from stfpm_runtime.line.journal import model_states
 from stfpm_runtime.line.journal.labels import new_label, write_label
-from stfpm_runtime.line.journal.model_states import (
+from stfpm_runtime.line.journal.models import states as model_states
+from stfpm_runtime.line.journal.models.shadow import read_disagreements, read_shadow_counts
+from stfpm_runtime.line.journal.models.states import (
     ModelState,
     new_order,
     newest_by_model,
@@ -23,7 +24,6 @@ from stfpm_runtime.line.journal.model_states import (
     write_states,
 )
 from stfpm_runtime.line.journal.review import review_queue
-from stfpm_runtime.line.journal.shadow_results import read_disagreements, read_shadow_counts
 from stfpm_runtime.line.models.cli import main
 
 from .conftest import wait_until

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from stfpm_runtime.errors import JournalError
 
-from .active_model import ActiveModelRow, write_active_model
+from .models.active import ActiveModelRow, write_active_model
 from .retention import Clock, Retention, last_written_s
 from .rows import EventRow, VerdictRow, fault_of, storable, utc
 from .threshold_changes import State, ThresholdChange, write_changes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .labels import read_unlabelled
+from .models.shadow import read_disagreements
 from .rows import VerdictRow
-from .shadow_results import read_disagreements
 
 NEWEST = 5000
 """Pictured verdicts that are looked through."""

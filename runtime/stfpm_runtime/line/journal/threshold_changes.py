@@ -18,7 +18,7 @@ from typing import Literal
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.model_check import ThresholdBounds
 
-from .active_model import read_active_model
+from .models.active import read_active_model
 from .reader import opened
 from .rows import NAME_LENGTH, TEXT_LENGTH, utc
 

@@ -16,7 +16,7 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.decide import Decider, Thresholds
 from stfpm_runtime.line.inspect import Inspector
-from stfpm_runtime.line.journal.active_model import ActiveModelRow, FileIdentity, absolute, read_active_model
+from stfpm_runtime.line.journal.models.active import ActiveModelRow, FileIdentity, absolute, read_active_model
 from stfpm_runtime.line.journal.reader import open_for_reading
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.model_check import Model, ModelRules, load_checked

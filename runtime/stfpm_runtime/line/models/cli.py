@@ -18,9 +18,9 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, DataError
 from stfpm_runtime.imaging.images import find_images, read_image
-from stfpm_runtime.line.journal.model_states import Action, new_order, newest_by_model, read_states, send_order
+from stfpm_runtime.line.journal.models.shadow import read_shadow_counts
+from stfpm_runtime.line.journal.models.states import Action, new_order, newest_by_model, read_states, send_order
 from stfpm_runtime.line.journal.reader import counts_by_model
-from stfpm_runtime.line.journal.shadow_results import read_shadow_counts
 
 from .known_pictures import GOOD
 

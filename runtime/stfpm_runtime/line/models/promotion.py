@@ -11,7 +11,8 @@ from pathlib import Path
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.lifecycle import Worker
-from stfpm_runtime.line.journal.model_states import (
+from stfpm_runtime.line.journal.models.shadow import ShadowCounts, read_shadow_counts
+from stfpm_runtime.line.journal.models.states import (
     ModelOrder,
     answer_order,
     newest_by_model,
@@ -20,7 +21,6 @@ from stfpm_runtime.line.journal.model_states import (
     withdraw_orders,
 )
 from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
-from stfpm_runtime.line.journal.shadow_results import ShadowCounts, read_shadow_counts
 from stfpm_runtime.line.observers.shadow import Shadow
 
 from .swap import ModelSwap

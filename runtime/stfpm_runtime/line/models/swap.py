@@ -18,8 +18,8 @@ from pathlib import Path
 
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
-from stfpm_runtime.line.journal.active_model import FileIdentity, absolute
-from stfpm_runtime.line.journal.model_states import ModelState, State, newest_by_model, read_states, write_states
+from stfpm_runtime.line.journal.models.active import FileIdentity, absolute
+from stfpm_runtime.line.journal.models.states import ModelState, State, newest_by_model, read_states, write_states
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.rows import storable, utc
 from stfpm_runtime.model_check import Model, ModelRules, for_swap

@@ -15,13 +15,13 @@ from pathlib import Path
 from stfpm_runtime.errors import ArtifactError, JournalError, StfpmError
 from stfpm_runtime.lifecycle import Worker
 from stfpm_runtime.line.inspect import Inspector, JudgedPart
-from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
-from stfpm_runtime.line.journal.shadow_results import (
+from stfpm_runtime.line.journal.models.shadow import (
     Disagreement,
     ShadowCounts,
     read_shadow_counts,
     write_shadow_results,
 )
+from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
 from stfpm_runtime.model_check import Model
 
 from .base import KeptParts, Observer

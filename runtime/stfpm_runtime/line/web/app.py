@@ -44,6 +44,8 @@ PAGES = {
     **{f"/static/{name}": (name, SCRIPT) for name in SCRIPTS},
 }
 """Every file that is served, by its path: no file name is ever taken from a request."""
+LOGIN = b"<!-- login -->\n"
+"""Stands in a page for the form that asks for the token, `login.html`."""
 OPEN_PATHS = {*PAGES, "/openapi.json", "/healthz"}
 """Paths that need no token and reveal nothing about parts."""
 HEADERS = {
@@ -84,8 +86,10 @@ def make_app(
     for router in open_routers:
         app.include_router(router)
     if view is not None:
+        static = resources.files(__package__) / "static"
+        login = (static / "login.html").read_bytes()
         for path, (file, media) in PAGES.items():
-            content = (resources.files(__package__) / "static" / file).read_bytes()
+            content = (static / file).read_bytes().replace(LOGIN, login)
             app.add_route(path, _page(content, media), methods=["GET"])
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stfpm_runtime.line.journal.model_states import Action
+from stfpm_runtime.line.journal.models.states import Action
 
 from .fields import PRINTABLE, WHO, Count, Decision, Model, VerdictFields
 

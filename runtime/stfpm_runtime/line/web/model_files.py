@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.journal.model_states import ModelState, newest_by_model, read_states
+from stfpm_runtime.line.journal.models.shadow import read_shadow_counts
+from stfpm_runtime.line.journal.models.states import ModelState, newest_by_model, read_states
 from stfpm_runtime.line.journal.reader import counts_by_model
-from stfpm_runtime.line.journal.shadow_results import read_shadow_counts
 
 NEWEST = 100_000
 """Verdicts that are counted by model."""

@@ -19,7 +19,7 @@ from fastapi import HTTPException
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.labels import Value, count_confusion, new_label, read_labelled, write_label
-from stfpm_runtime.line.journal.model_states import Action, new_order
+from stfpm_runtime.line.journal.models.states import Action, new_order
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .reader import opened
+from stfpm_runtime.line.journal.reader import opened
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS shadow_counts (

@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from .model_states import ModelState, insert_states
+from .states import ModelState, insert_states
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS active_model (
@@ -67,7 +67,7 @@ def read_active_model(connection: sqlite3.Connection) -> ActiveModelRow | None:
 def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -> None:
     """Replace the row within the caller's transaction, and end thresholds that were set for another model.
 
-    Another model than before is a change of state of both, see `model_states`.
+    Another model than before is a change of state of both, see `states`.
     """
     connection.execute(TABLE)
     before = read_active_model(connection)

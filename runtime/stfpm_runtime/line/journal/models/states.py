@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stfpm_runtime.errors import JournalError, OptionError
-
-from .reader import opened
-from .rows import check_texts, utc
+from stfpm_runtime.line.journal.reader import opened
+from stfpm_runtime.line.journal.rows import check_texts, utc
 
 State = Literal["candidate", "shadow", "approved", "active", "retired", "refused"]
 """candidate: checked, and its ability measured; shadow: judges the line's frames beside the active model; approved: a

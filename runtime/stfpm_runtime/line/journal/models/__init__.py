@@ -1,0 +1,1 @@
+"""What the journal keeps of models: the active one, the states of all, and what a shadow said."""
