@@ -33,8 +33,8 @@ except ImportError:
     raise MissingExtraError("fastapi", "dashboard") from None
 
 LOG = logging.getLogger("stfpm.web")
-BODY_BYTES = 4096
-"""The most bytes of a request's body."""
+BODY_BYTES = 8192
+"""The most bytes of a request's body: room for the longest texts with every character escaped."""
 HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
 SCRIPTS = ("client.js", "dashboard.js", "chart.js", "review.js", "models.js", "api.js")
 PAGES = {

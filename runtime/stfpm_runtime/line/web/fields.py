@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.rows import EventRow
@@ -15,6 +15,14 @@ WHO = r"^[\w.,'@ -]*\w[\w.,'@ -]*$"
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 Decision = Literal["pass", "reject", "fault"]
 Count = Annotated[int, Field(ge=0)]
+
+
+def whole_number(value: object) -> object:
+    """Return 7 for 7.0, which is an integer in JSON Schema, too; every other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Seq = Annotated[int, Field(ge=1, le=2**53, description="the number of the verdict"), BeforeValidator(whole_number)]
 
 
 class Refusal(BaseModel):
@@ -209,7 +217,7 @@ class LabelBody(BaseModel):
     """What the part of a verdict really was."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    seq: int = Field(ge=1, le=2**53, description="the number of the verdict")
+    seq: Seq
     label: Value
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     kind: str = Field("", max_length=80, pattern=PRINTABLE, description="the kind of a defect")

@@ -192,7 +192,7 @@ class LineView:
         """Do something with a model, and return the fields of the one in use and what was done."""
         if (action == "rollback") == bool(file):
             expected = "no file" if action == "rollback" else "a file in the folder of the model in use"
-            raise HTTPException(HTTPStatus.BAD_REQUEST, f"file: got {file[:60]!r}; {action} takes {expected}")
+            raise HTTPException(HTTPStatus.CONFLICT, f"file: got {file[:60]!r}; {action} takes {expected}")
         try:
             if file:
                 self.line.model_swap.path_of(file)

@@ -159,7 +159,7 @@ def test_pages_and_health_are_open_and_hold_no_secret(api):
         (b'{"threshold": true, "who": "a"}', 400), (b'{"threshold": 0.5}', 400),
         (b'{"threshold": 0.5, "who": ""}', 400), (b'{"threshold": 0.5, "who": " "}', 400),
         (b'{"threshold": 0.5, "who": "a", "more": 1}', 400), (b'{"threshold": 0.5, "who": "a\\u0000"}', 400),
-        (b'{"threshold": 0.5, "who": "a", "camera": "none"}', 404), (b"x" * 5000, 413), (b"x" * 3_000_000, 413),
+        (b'{"threshold": 0.5, "who": "a", "camera": "none"}', 404), (b"x" * 9000, 413), (b"x" * 3_000_000, 413),
     ],
 )  # fmt: skip
 def test_bad_bodies_are_one_clear_refusal(api, body, status):
@@ -275,6 +275,13 @@ def test_regions_and_cameras_each_have_a_place(serve):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("action", "file"), [("activate", ""), ("rollback", "model.onnx")])
+def test_an_action_on_a_model_needs_a_file_unless_it_is_a_rollback(api, action, file):
+    answer = api.post("/model", action=action, file=file, who="Ada")
+    assert answer.status == 409
+    assert f"{action} takes" in answer.json["error"]
+
+
 @pytest.mark.parametrize("threshold", [1e9, -1e9, 0.2, 1.1])
 def test_a_threshold_out_of_the_configured_bounds_is_refused(api, threshold):
     answer = api.post("/api/threshold", threshold=threshold, who="Ada")
@@ -290,6 +297,7 @@ def test_labels_are_written_and_refused(api):
         assert (answer.status, answer.json) == (200, {"seq": 2, "label": label, "earlier": earlier})
     ((row, label),) = read_labelled(api.running.journal.path, Period())
     assert (row.seq, label.label, label.kind, label.note) == (2, "defect", "scratch", "at the rim")
+    assert api.ask("/api/labels", "POST", b'{"seq": 2.0, "label": "good", "who": "Ada"}').json["earlier"] == 2
     assert api.post("/api/labels", seq=999_999, label="good", who="Ada").status == 409
     assert api.post("/api/labels", seq=2, label="good", who="Ada", kind="scratch").status == 409
     for wrong in ({"label": "fine"}, {"seq": 0}, {"who": ""}, {"note": "a\nb"}, {"kind": "k" * 81}):
