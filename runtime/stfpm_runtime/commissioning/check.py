@@ -23,10 +23,12 @@ from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions, mistakes_in, read_config
 from stfpm_runtime.line.inspect import JudgedPart
+from stfpm_runtime.line.journal.reader import opened
 from stfpm_runtime.line.models.active_model import ActiveModel, first_model
 from stfpm_runtime.line.outputs import make_drivers
-from stfpm_runtime.line.service import open_camera
+from stfpm_runtime.line.service import open_camera, shadow_model
 from stfpm_runtime.line.triggers.base import TriggerRequest
+from stfpm_runtime.line.web import check_server
 from stfpm_runtime.score import format_score
 from stfpm_runtime.sources.base import Frame
 
@@ -58,6 +60,19 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
             check_writable(path)
         except StfpmError as error:
             fail(str(error))
+    if options.journal.path.exists():
+        try:
+            with opened(options.journal.path, writing=True) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except StfpmError as error:
+            fail(str(error))
+    if options.dashboard:
+        try:
+            check_server(options.dashboard)
+            say(f"works  dashboard on {options.dashboard.listen}")
+        except StfpmError as error:
+            fail(f"dashboard: {error}")
     if options.known_defects and not options.known_defects.is_dir():
         fail(f"known_defects: {options.known_defects} is no folder, so that no model could replace this one; create it")
     try:
@@ -68,6 +83,13 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
     with contextlib.closing(chosen.model.engine):
         say(f"works  model {chosen.model.describe()}, threshold {chosen.model.detector.threshold:.4g}")
         active = ActiveModel(chosen, options)
+        try:
+            has_one = options.shadow or options.journal.path.is_file()
+            if has_one and (shadow := shadow_model(options, active)) is not None:
+                say(f"works  shadow {shadow.describe()}")
+                shadow.engine.close()
+        except StfpmError as error:
+            fail(f"shadow: {error}")
         for camera in options.camera:
             camera = dataclasses.replace(camera, bits=camera.bits or chosen.model.spec.bits)
             try:

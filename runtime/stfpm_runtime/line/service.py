@@ -25,7 +25,7 @@ from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.integrity import IntegrityCheck
-from .journal.models.states import newest_by_model, read_states
+from .journal.models.states import newest_shadow, read_states
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .journal.rows import LogEvent
@@ -150,7 +150,7 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
     drift, summary = DriftWatch(options.drift, log_event), Summary()
     drift.use_model(active_model.model)
     model_swap = ModelSwap(active_model, options, recorder)
-    shadow = Shadow(_shadow_model(options, active_model, log_event), options.batch, options.journal.path, log_event)
+    shadow = Shadow(shadow_model(options, active_model, log_event), options.batch, options.journal.path, log_event)
     return Line(
         cameras=cameras,
         mailbox=mailbox,
@@ -171,7 +171,9 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
     )
 
 
-def _shadow_model(options: LineOptions, active_model: ActiveModel, log_event: LogEvent) -> Model | None:
+def shadow_model(
+    options: LineOptions, active_model: ActiveModel, log_event: LogEvent = lambda *_: None
+) -> Model | None:
     """Return the shadow of the configuration, or else the one of the journal, checked as for a swap.
 
     Raises StfpmError where the configuration's cannot be used. The journal's is done without then.
@@ -179,8 +181,7 @@ def _shadow_model(options: LineOptions, active_model: ActiveModel, log_event: Lo
     rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
     if options.shadow:
         return load(options.shadow, options, rules)
-    states = newest_by_model(read_states(options.journal.path))
-    for row in (row for row in states.values() if row.state == "shadow"):
+    if row := newest_shadow(read_states(options.journal.path)):
         try:
             return load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))
         except StfpmError as error:

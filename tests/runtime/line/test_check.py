@@ -84,6 +84,22 @@ def test_everything_that_would_not_work_is_named(check, tmp_path):
     assert (tmp_path / "preview/top.png").exists()  # shows where the region would be
 
 
+def test_the_journal_the_dashboard_and_the_shadow_are_tried(check, tmp_path):
+    text = 'shadow = "none.onnx"\n' + LINE + '[dashboard]\nlisten = "127.0.0.1:{}"\n'
+    (tmp_path / "line.sqlite").write_bytes(b"not a journal, and longer than an SQLite header is: " * 20)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, lines, _ = check(text.format(taken.getsockname()[1]))
+    assert code == 1
+    failures = "\n".join(line for line in lines if line.startswith("FAILS"))
+    assert "line.sqlite: cannot be used as a journal" in failures
+    assert "cannot listen there" in failures
+    assert "none.onnx: no such file" in failures
+    (tmp_path / "line.sqlite").unlink()
+    code, lines, _ = check(text.replace('shadow = "none.onnx"\n', "").format(0))
+    assert code == 0
+    assert "works  dashboard on 127.0.0.1:0" in lines
+
+
 def test_a_model_that_may_not_judge_is_named_and_no_camera_is_tried(check, tmp_path):
     (tmp_path / "model.golden.npz").unlink()
     code, lines, error = check()

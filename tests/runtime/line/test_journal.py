@@ -15,6 +15,8 @@ import pytest
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.journal import recorder as recording
+from stfpm_runtime.line.journal.models import states as model_states
+from stfpm_runtime.line.journal.models.active import ActiveModelRow, read_active_model
 from stfpm_runtime.line.journal.reader import SCHEMA
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.retention import Clock
@@ -447,3 +449,20 @@ def test_rows_read_are_those_written(journal):
         verdict = make_row(picture="2026-11-24/1.png", overlay="2026-11-24/1.overlay.jpg", frame=None)
         kept = writer.write(verdict)
     assert journal.rows() == [kept] == [dataclasses.replace(verdict, seq=1)]
+
+
+def test_the_model_in_use_is_written_as_soon_as_the_journal_can_be(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0.0)
+    recorder = open_recorder()
+    active = ActiveModelRow(utc(), "Ada", "/new.onnx", MODEL, "bottle", "/old.onnx", MODEL, 0.1, 0.9)
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as file:
+        file.execute(model_states.TABLES[0])
+        file.execute("CREATE TRIGGER full BEFORE INSERT ON model_states BEGIN SELECT RAISE(FAIL, 'full'); END")
+        recorder.use_model(active)
+        recorder.do_maintenance()
+        assert read_active_model(file) is None
+        file.execute("DROP TRIGGER full")
+        recorder.do_maintenance()
+        assert read_active_model(file) == active
+        kept = "SELECT count(*) FROM events WHERE detail LIKE '%does not keep yet%'"
+        assert file.execute(kept).fetchone() == (1,)

@@ -144,6 +144,7 @@ def test_a_shadow_is_used_again_after_a_restart(start, make_model, journal):
     path = make_model("new.onnx", threshold=0.3)
     line.line.promotion.act(new_order("Ada", "shadow", "new.onnx"))
     wait_until(lambda: line.line.shadow.counts.compared >= 10)
+    line.line.promotion.act(new_order("Ada", "approve", "new.onnx"))  # it stays the shadow until it is active
     line.finish()
     wait_until(lambda: not line.thread.is_alive())
     before = read_shadow_counts(journal.path)[sha256(path)].compared

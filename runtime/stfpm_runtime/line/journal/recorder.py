@@ -66,6 +66,7 @@ class Recorder:
         self._retry_s = self._maintenance_s = 0.0
         self._begun_in = ""
         self._active: ActiveModelRow | None = None
+        self._active_is_written = True
         self._read_error = ""
         self._journal: Journal | None = self._open()
 
@@ -114,6 +115,8 @@ class Recorder:
             if time.monotonic() >= self._maintenance_s:
                 self._maintenance_s = time.monotonic() + MAINTENANCE_S
                 journal = self._working()
+                if self._active and not self._active_is_written:
+                    self.use_model(self._active)
                 journal.check_in_place()
                 journal.check_writable()
                 if self._retention.step(journal):
@@ -147,14 +150,20 @@ class Recorder:
             self._fail(error)
 
     def use_model(self, active: ActiveModelRow) -> None:
-        """Write which model is used from now on, also into a journal that is begun later."""
-        self._active = active
+        """Write which model is used from now on, also into a journal that is begun later.
+
+        Where it cannot be written, `do_maintenance` tries again; the failure is one event.
+        """
+        is_first_attempt = active is not self._active
+        self._active, self._active_is_written = active, False
         try:
             with self._working().transaction() as connection:
                 write_active_model(connection, active)
+            self._active_is_written = True
         except (JournalError, sqlite3.Error) as error:
-            LOG.error("the journal does not keep which model is used; a restart may use another: %s", error)
-            self.log_event("model", f"the journal does not keep which model is used: {error}")
+            if is_first_attempt:
+                LOG.error("the journal does not keep yet which model is used; a restart may use another: %s", error)
+                self.log_event("model", f"the journal does not keep yet which model is used: {error}")
 
     def close(self) -> None:
         """Write what waits, if that is possible, and close the file."""

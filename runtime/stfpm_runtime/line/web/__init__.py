@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from .server import WebServer
 
 
+def check_server(server: ServerOptions) -> None:
+    """Raise MissingExtraError without the extra `dashboard`, and OutputError where the port cannot be used."""
+    from . import app  # noqa: F401 (it reports a missing package)
+    from .server import listen
+
+    listen(server).close()
+
+
 def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebServer:
     """Start the web server of a line and return it.
 

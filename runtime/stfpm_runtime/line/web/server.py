@@ -129,7 +129,7 @@ class WebServer(Worker):
 
     def start(self) -> None:
         """Listen, and return when requests are answered."""
-        self._socket = _listen(self._options)
+        self._socket = listen(self._options)
         self.port = self._socket.getsockname()[1]
         super().start()
         until = time.monotonic() + STARTING_S
@@ -146,7 +146,8 @@ class WebServer(Worker):
         self._server.should_exit = True
 
 
-def _listen(options: ServerOptions) -> socket.socket:
+def listen(options: ServerOptions) -> socket.socket:
+    """Return a socket that listens on the server's port. Raises OutputError."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer takes 40 ms more
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -124,6 +124,17 @@ def newest_by_model(states: list[ModelState]) -> dict[str, ModelState]:
     return found
 
 
+def newest_shadow(states: list[ModelState]) -> ModelState | None:
+    """Return the row that made a model the shadow, which it still is, approved or not; None without a shadow."""
+    found: ModelState | None = None
+    for row in states:
+        if row.state == "shadow":
+            found = row
+        elif found and row.sha256 == found.sha256 and row.state not in ("approved", "refused"):
+            found = None
+    return found
+
+
 def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
     """Write an order for the line of a journal, wait until it is carried out, and return what the line says.
 
