@@ -150,7 +150,7 @@ def test_token(serve):
         (b'{"part": "\\ud800"}', "/trigger/left", 400, "printable"),
         (json.dumps({"part": "x" * 201}).encode(), "/trigger/left", 400, "up to 200"),
         (b"\xff\xfe", "/trigger/left", 400, "not UTF-8"),
-        (b"x" * 5000, "/trigger/left", 413, "expected a body of up to 4096 bytes"),
+        (b"x" * 9000, "/trigger/left", 413, "expected a body of up to 8192 bytes"),
         (b"", "/trigger/left?part=A", 400, "got a query"),
         (b'{"part": "A"}', "/trigger/left?x=1", 400, "got a query"),
         (b'{"part": "A"}', "/trigger/left", 504, "no verdict within 0.05 s; look into the journal"),
