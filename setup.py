@@ -82,6 +82,7 @@ DEV = [
     "scipy-stubs>=1.14",
     "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
     "websockets>=13",  # controls a headless Chromium
+    "axe-core-python>=0.1",  # finds obstacles for people with disabilities in the dashboard's pages
 ]
 
 setup(
