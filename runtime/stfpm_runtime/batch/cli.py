@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -153,7 +154,7 @@ def _run_line(args: argparse.Namespace) -> int:
     """Run a line. Its modules are imported here: an inspection of files needs no journal."""
     from stfpm_runtime.line.config.line import line_of, read_config
     from stfpm_runtime.line.observers.logs import log_to_stderr
-    from stfpm_runtime.line.service import serve
+    from stfpm_runtime.line.service import RESTART, serve
 
     silence_opencv()
     log_to_stderr(args.json_logs)
@@ -167,7 +168,10 @@ def _run_line(args: argparse.Namespace) -> int:
         line = dataclasses.replace(line, shadow=args.shadow)
     if args.dashboard is not None:
         line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, args.dashboard))
-    return serve(line, config=args.config)
+    code = serve(line, config=args.config)
+    if code == RESTART:  # the same command in the same process, so that systemd sees no stop
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return code
 
 
 def _write_config(path: Path) -> int:

@@ -6,9 +6,11 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 
@@ -314,7 +316,7 @@ def test_the_pages_are_german_where_their_reader_chooses_it(serve, page):
     assert [error for error in page.errors if "401" not in error] == []
 
 
-@pytest.mark.parametrize("path", ["/", "/operator", "/review", "/models"])
+@pytest.mark.parametrize("path", ["/", "/operator", "/review", "/models", "/setup"])
 @pytest.mark.parametrize("size", [{"width": 390, "height": 844}, {"width": 1024, "height": 768, "dark": True}])
 def test_pages_are_accessible_on_phone_and_tablet(serve, page, path, size):
     axe = pytest.importorskip("axe_core_python")
@@ -329,7 +331,7 @@ def test_pages_are_accessible_on_phone_and_tablet(serve, page, path, size):
 
 def test_pages_are_light(serve):
     client = serve()
-    for path in ("/", "/operator", "/review", "/models"):
+    for path in ("/", "/operator", "/review", "/models", "/setup"):
         sizes = {path: len(client.ask(path).body)}
         waiting = [path]
         while waiting:
@@ -338,3 +340,56 @@ def test_pages_are_light(serve):
                 sizes[found] = len(client.ask(found).body)
                 waiting.append(found)
         assert sum(sizes.values()) <= 150_000, sizes
+
+
+def press(page: Page, kind: str, x: float, y: float) -> None:
+    page.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
+
+def test_regions_are_drawn_on_the_frame_and_saved_into_the_file(serve, page, tmp_path):
+    config = tmp_path / "line.toml"
+    config.write_text(
+        '# ours\nmodel = "model.onnx"\njournal.path = "line.sqlite"\n[[camera]]\nname = "left"\nsource = "0"\n'
+    )
+    client = serve(config=config)
+    wait_until(lambda: client.get("/api/setup")["cameras"][0]["size"])
+    open_page(page, client, "/setup")
+    page.wait("document.getElementById('frame').naturalWidth === 64")
+    page.run("document.getElementById('shapes').scrollIntoView({ block: 'center' })")
+    left, top, width, height = page.run(
+        "(b => [b.left, b.top, b.width, b.height])(document.getElementById('shapes').getBoundingClientRect())"
+    )
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x / 64 * width, top + y / 32 * height
+
+    press(page, "Pressed", *at(8, 4))
+    press(page, "Moved", *at(20, 20))
+    press(page, "Released", *at(40, 28))
+    page.wait("document.querySelectorAll('#regions li').length === 1")
+    page.run("document.getElementById('polygon').click()")
+    for corner in ((42, 2), (62, 2), (62, 30), (42, 2)):
+        press(page, "Pressed", *at(*corner))
+        press(page, "Released", *at(*corner))
+    page.wait("document.querySelectorAll('#regions li').length === 2")
+    name = "document.querySelector('#regions input')"
+    page.run(f"{name}.value = 'cap'; {name}.dispatchEvent(new Event('change'))")
+    page.run("document.getElementById('restart').click()")
+    page.wait("document.getElementById('said').textContent.includes('name')")
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('restart').click()")
+    page.wait("document.getElementById('said').textContent.includes('not saved')")
+    page.run("document.getElementById('save').click()")
+    page.wait("document.getElementById('state').textContent === 'start the line again'")
+    page.screenshot(tmp_path / "setup.png")  # to be looked at
+    first, second = read_config(config).camera[0].region
+    assert (first.name, second.name) == ("cap", "region2")
+    assert first.rectangle == pytest.approx((8, 4, 32, 24), abs=1)
+    assert np.array(second.polygon) == pytest.approx(np.array([[42, 2], [62, 2], [62, 30]]), abs=1)
+    assert config.read_text().startswith("# ours\n")
+    page.run("document.getElementById('count').value = '3'; document.getElementById('collect').click()")
+    page.wait("document.querySelectorAll('#pictures img[src^=blob]').length === 3")
+    page.run("document.querySelector('#pictures button').click()")
+    page.wait("document.querySelectorAll('#pictures img').length === 2")
+    page.run("document.getElementById('restart').click()")
+    wait_until(lambda: not client.running.thread.is_alive())
+    assert [error for error in page.errors if "401" not in error] == []

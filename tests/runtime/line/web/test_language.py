@@ -19,7 +19,7 @@ STATIC = resources.files("stfpm_runtime.line.web") / "static"
 LANGUAGES = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".json"))
 FOR_PROGRAMMERS = ("api.html", "api.js")
 CAMERA_STATES = {"opening", "opened", "lost", "regained", "frozen", "thawed"}
-NOT_SHOWN = {"bad", "failing", "none", "ok", "overlay", "quiet", "state", "warning"}
+NOT_SHOWN = {"bad", "failing", "rectangle", "none", "ok", "overlay", "quiet", "state", "warning"}
 """Names of elements and classes in scripts."""
 ATTRIBUTES = {"aria-label", "alt", "title", "placeholder"}
 
@@ -52,7 +52,7 @@ def texts_of_pages() -> set[str]:
     )
     calls = re.findall(r"""\bt\(((?:"[^"\n]*"|[^;"\n]|\n)*)""", scripts)
     quoted = set(re.findall(r'"([^"\n]*)"', "\n".join(calls)))
-    words = set(re.findall(r'(?:const words|badge\(\$\("state"\), t)[^;]*', scripts))
+    words = re.findall(r"""(?:const words|badge\(\$\("state"\), t)(?:"[^"\n]*"|[^;"\n]|\n)*""", scripts)
     quoted |= {text for part in words for text in re.findall(r'"([^"\n]*)"', part)}
     return found.found | {text for text in quoted if re.search(r"[^\W\d_]", text)}
 
