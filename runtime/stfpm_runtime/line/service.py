@@ -58,10 +58,13 @@ SHOWN_AT_FIRST = 2000
 """The number of verdicts of earlier runs that the dashboard begins with."""
 
 
-def serve(options: LineOptions, stop: threading.Event | None = None, config: Path | None = None) -> int:
+def serve(
+    options: LineOptions, stop: threading.Event | None = None, config: Path | None = None, teach: bool = False
+) -> int:
     """Run the line until SIGTERM, SIGINT or the end of all its files; return 0, or RESTART where a person wants that.
 
-    SIGHUP loads its model again, from the file that `config`, the line's TOML file, names then.
+    SIGHUP loads its model again, from the file that `config`, the line's TOML file, names then. With `teach` the line
+    also runs while the model does not exist yet, and judges nothing.
     Raises StfpmError before the first frame for what is wrong with model or places to write to, and at the end if the
     sources were all files and one of them could not be judged.
     """
@@ -76,7 +79,7 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
         LOG.info("opening: model %s", options.model)
         with contextlib.closing(Notifier()) as notifier:
             notifier.starting(START_S + answer_s(options.model, options.device))
-        first = first_model(options)
+        first = first_model(options, teach)
         with contextlib.closing(first.model.engine), open_line(options, first, config=config) as line:
             spec, provider = first.model.spec, first.model.engine.provider
             model = f"model {spec.name} ({spec.precision}, {provider}), {len(options.camera)} cameras"
@@ -133,7 +136,8 @@ def open_line(
             worker.start()
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
         restore_thresholds(recorder, active_model.thresholds)
-        recorder.use_model(active_model.row())
+        if active_model.exists:
+            recorder.use_model(active_model.row())
         if first.event:
             recorder.log_event("model", first.event)
         if options.dashboard:

@@ -54,8 +54,10 @@ class TrainingState(BaseModel):
 
 
 class Setup(BaseModel):
-    """What is set up on this line."""
+    """What is set up on this line; without a model every part is a fault until `model` is trained and used."""
 
+    has_model: bool
+    model: str
     can_save: bool
     needs_restart: bool
     cameras: list[Camera]

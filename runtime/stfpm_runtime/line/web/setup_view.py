@@ -50,6 +50,8 @@ class SetupView:
         collector, training = self._line.collector, self._line.training
         wanted = collector.wanted
         return {
+            "has_model": self._line.active_model.exists,
+            "model": self._line.active_model.model.path.name,
             "can_save": self._config is not None,
             "needs_restart": self._is_changed,
             "cameras": [
@@ -145,6 +147,8 @@ class SetupView:
         try:
             if not MODEL_NAME.fullmatch(file) or file.startswith("."):
                 raise OptionError(f"file: got {file[:60]!r}; expected letters, digits, '_', '-' and '.', and .onnx")
+            if not self._line.active_model.exists and path != active.path:
+                raise OptionError(f"file: got {file}; expected {active.path.name}, the model of the configuration")
             if path.exists():
                 raise OptionError(f"{file}: there is such a model already; choose another name")
             if teacher not in ("imagenet", "procedural"):

@@ -203,7 +203,7 @@ def open_page(page: Page, client: Client, path: str, **how) -> None:
     page.wait("!document.getElementById('main').hidden")
     buttons = "[...document.querySelectorAll('main button')].filter(b => b.checkVisibility())"
     assert page.run(f"{buttons}.filter(b => b.getBoundingClientRect().height < {TOUCH_PX}).length") == 0
-    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    page.wait("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
@@ -393,3 +393,13 @@ def test_regions_are_drawn_on_the_frame_and_saved_into_the_file(serve, page, tmp
     page.run("document.getElementById('restart').click()")
     wait_until(lambda: not client.running.thread.is_alive())
     assert [error for error in page.errors if "401" not in error] == []
+
+
+def test_the_chart_has_the_colours_of_the_page(serve, page):
+    client = serve()
+    wait_until(lambda: len([row for row in client.running.journal.rows() if row.decision == "reject"]) > 3)
+    log_in(page, client)
+    page.wait(f"{CHART}?.data[0].length > 10")
+    canvas = "document.querySelector('.chart canvas')"
+    pixels = f"[...{canvas}.getContext('2d').getImageData(0, 0, {canvas}.width, {canvas}.height).data]"
+    page.wait(f"(d => d.some((v, i) => i % 4 === 0 && v > 150 && d[i + 1] < 60 && d[i + 3] === 255))({pixels})")  # red

@@ -5,7 +5,15 @@ import { local, locale, momentOf, t } from "/static/language.js";
 
 const HEIGHT = 150;
 const HIGHEST = 2; // puts the limit in the middle; higher scores are drawn at the upper edge
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
+
+// A colour of the style sheet as a canvas takes it, which knows neither variables nor light-dark().
+function colour(name) {
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.color = `var(--${name})`;
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
 
 export function drawChart(box, scores) {
   const known = scores.filter((score, index) => index === 0 || score.time >= scores[index - 1].time); // a clock set back
@@ -24,8 +32,8 @@ export function drawChart(box, scores) {
 
 function makeChart(box, data) {
   const axis = { stroke: () => colour("quiet"), grid: { stroke: () => colour("edge"), width: 1 }, ticks: { show: false }, font: "13px system-ui" };
-  const ticks = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
-  const seconds = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const ticks = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const seconds = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const chart = new uPlot({
     width: box.clientWidth || 300, height: HEIGHT, legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } },
     scales: { y: { range: [0, HIGHEST] } },

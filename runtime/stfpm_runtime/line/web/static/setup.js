@@ -37,6 +37,10 @@ function showSetup(found) {
   options($("region"), cameraOf().judged);
   badge($("state"), t(state.needs_restart ? "start the line again" : "running"), state.needs_restart ? "warning" : "ok");
   $("save").disabled = $("restart").disabled = !state.can_save;
+  if (!state.has_model) {
+    $("file").value = state.model;
+    $("file").readOnly = true;
+  }
   showTraining(state.training);
 }
 
@@ -90,7 +94,7 @@ function showTraining(training) {
   $("cancel").disabled = !runs;
   $("progress").value = training.epochs ? training.epoch / training.epochs : 0;
   const words = { idle: "No training has run yet.", training: "The model is trained.", exporting: "The model is exported and compared with PyTorch.",
-    done: "The model is ready; see the page Models.", cancelled: "The training was cancelled; begun again, it goes on after its last epoch.",
+    done: state.has_model ? "The model is ready; see the page Models." : "The model is ready: start the line again.", cancelled: "The training was cancelled; begun again, it goes on after its last epoch.",
     failed: "The training failed; its last lines say why." };
   $("training").textContent = training.missing && !runs ?
     t("{} is not installed here: download the pictures, train on another machine, and copy the model into the folder of the model in use.", training.missing) :
