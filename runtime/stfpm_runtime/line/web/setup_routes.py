@@ -164,7 +164,7 @@ def collect(view: View, body: CollectBody) -> dict[str, Any]:
     return view.collect(body.camera, body.region, body.count, body.every_ms)
 
 
-@router.get("/api/collected/{camera}/{region}/all", response_class=Response, responses=ZIP)
+@router.get("/api/collected.zip/{camera}/{region}", response_class=Response, responses=ZIP)
 def archive(view: View, camera: Name, region: Name) -> Response:
     """Return the pictures of a place as a ZIP file, for a training on another machine."""
     return Response(view.archive(camera, region), media_type="application/zip")

@@ -5,6 +5,7 @@ import { t } from "/static/language.js";
 const SVG = "http://www.w3.org/2000/svg";
 const LEAST_PX = 8; // a shorter drag is a tap
 const ZOOMS = [1, 1.5, 2, 3, 4];
+const SHARE = 0.65; // of the screen's height, which the whole frame takes at most
 
 export const drawing = { size: [1, 1], regions: [], kind: "rectangle", corners: [], changed: () => {} };
 let zoom = 0, dragged = null;
@@ -12,6 +13,7 @@ let zoom = 0, dragged = null;
 export function setFrame(size) {
   drawing.size = size;
   $("shapes").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
+  changeZoom(0);
   show();
 }
 
@@ -31,7 +33,8 @@ export function choose(kind) {
 
 export function changeZoom(step) {
   zoom = Math.max(0, Math.min(ZOOMS.length - 1, zoom + step));
-  $("stage").style.width = `${100 * ZOOMS[zoom]}%`;
+  const [width, height] = drawing.size, whole = Math.min($("canvas").clientWidth, innerHeight * SHARE * width / height);
+  $("stage").style.width = `${ZOOMS[zoom] * whole}px`;
 }
 
 function position(event) {
@@ -136,6 +139,7 @@ function row(region) {
   return item;
 }
 
+addEventListener("resize", () => changeZoom(0));
 $("shapes").addEventListener("pointerdown", begin);
 $("shapes").addEventListener("pointermove", move);
 $("shapes").addEventListener("pointerup", end);

@@ -146,7 +146,7 @@ $("collect").addEventListener("click", () => act((who) => post("/api/collected",
   count: numberIn($("count")), every_ms: numberIn($("every")) ?? 0, who })));
 $("end").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value, count: 0, who })));
 $("download").addEventListener("click", async () => {
-  const answer = await ask(`/api/collected/${place()}/all`), link = document.createElement("a");
+  const answer = await ask(`/api/collected.zip/${place()}`), link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
   link.download = `${$("camera").value}-${$("region").value}.zip`;
   link.click();
