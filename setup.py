@@ -68,6 +68,7 @@ DASHBOARD = [
     "pydantic>=2.7",  # the API's request and response models
     "uvicorn>=0.30",  # the HTTP server
     "prometheus_client>=0.20",  # /metrics
+    "tomlkit>=0.13",  # changes the regions in a line's TOML file, and keeps its comments
 ]
 VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
@@ -82,6 +83,7 @@ DEV = [
     "scipy-stubs>=1.14",
     "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
     "websockets>=13",  # controls a headless Chromium
+    "axe-core-python>=0.1",  # finds obstacles for people with disabilities in the dashboard's pages
 ]
 
 setup(

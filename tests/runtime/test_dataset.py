@@ -18,13 +18,12 @@ from stfpm_runtime.dataset.manifest import (
     MANIFEST,
     Entry,
     check_manifest,
-    hash_distances,
-    perceptual_hash,
     read_manifest,
     write_manifest,
 )
 from stfpm_runtime.errors import DataError, OutputError
 from stfpm_runtime.files import sha256
+from stfpm_runtime.imaging.perceptual_hash import hash_distances, perceptual_hash
 from stfpm_runtime.line.journal.labels import new_label, write_label
 from stfpm_runtime.line.journal.writer import Journal
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from stfpm_runtime.line.config.server import ServerOptions
 
 COMMAND = "stfpm-inspect"
-CONFIG_FLAGS = ("config", "check", "preview", "json_logs", "dashboard", "shadow")
+CONFIG_FLAGS = ("config", "check", "preview", "json_logs", "dashboard", "shadow", "teach")
 """The flags that go with --config."""
 LINE_FLAGS = ("model", "source", "journal", "threshold", "device", "threads", "json_logs", "dashboard", "shadow",
               "allow_missing_golden")  # fmt: skip
@@ -77,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         help="with --config or --journal: serve the dashboard and its API (default: 127.0.0.1:8766); "
         f"the token is in {TOKEN}",
     )  # fmt: skip
+    parser.add_argument("--teach", action="store_true",
+        help="with --config: run also while the model does not exist yet, to train it on the page Setup")  # fmt: skip
     parser.add_argument("--shadow", type=Path, metavar="MODEL",
         help="with --config or --journal: also run this second model on all frames")  # fmt: skip
     parser.add_argument(
@@ -127,8 +130,8 @@ def _check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         if args.preview and not args.check:
             parser.error("--preview goes with --check")
         return
-    if args.check or args.preview:
-        parser.error("--check and --preview go with --config")
+    if args.check or args.preview or args.teach:
+        parser.error("--check, --preview and --teach go with --config")
     if args.model is None or args.source is None:
         parser.error("expected a model.onnx and pictures, or --config line.toml")
     if args.journal:
@@ -153,7 +156,7 @@ def _run_line(args: argparse.Namespace) -> int:
     """Run a line. Its modules are imported here: an inspection of files needs no journal."""
     from stfpm_runtime.line.config.line import line_of, read_config
     from stfpm_runtime.line.observers.logs import log_to_stderr
-    from stfpm_runtime.line.service import serve
+    from stfpm_runtime.line.service import RESTART, serve
 
     silence_opencv()
     log_to_stderr(args.json_logs)
@@ -167,7 +170,10 @@ def _run_line(args: argparse.Namespace) -> int:
         line = dataclasses.replace(line, shadow=args.shadow)
     if args.dashboard is not None:
         line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, args.dashboard))
-    return serve(line, config=args.config)
+    code = serve(line, config=args.config, teach=args.teach)
+    if code == RESTART:  # the same command in the same process, so that systemd sees no stop
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return code
 
 
 def _write_config(path: Path) -> int:

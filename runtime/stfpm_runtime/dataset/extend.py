@@ -13,19 +13,17 @@ from pathlib import Path
 from stfpm_runtime.errors import DataError, OptionError, OutputError
 from stfpm_runtime.files import atomic_path, sha256
 from stfpm_runtime.imaging.images import read_image
+from stfpm_runtime.imaging.perceptual_hash import ALIKE, hash_distances, perceptual_hash
 from stfpm_runtime.line.journal.labels import Label, read_labelled
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.rows import VerdictRow
 
 from .manifest import (
-    ALIKE,
     GOOD,
     MANIFEST,
     Entry,
     check_sets,
     find_duplicates,
-    hash_distances,
-    perceptual_hash,
     pictures_of,
     read_manifest,
     write_manifest,

@@ -38,7 +38,9 @@ from .journal.rows import VerdictRow, record, storable, utc
 from .models.active_model import ActiveModel
 from .models.promotion import Promotion
 from .models.swap import ModelSwap
+from .models.training import Training
 from .observers.base import Guard, Observer
+from .observers.collector import Collector
 from .observers.drift import DriftWatch
 from .observers.heartbeat import Heartbeat
 from .observers.shadow import Shadow
@@ -64,6 +66,8 @@ class Line:
     model_swap: ModelSwap
     shadow: Shadow
     promotion: Promotion
+    collector: Collector
+    training: Training
     recorder: Recorder
     integrity: IntegrityCheck
     guard: Guard
@@ -79,17 +83,21 @@ class Line:
     """Receive triggers, each in a thread of its own."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """Outputs send it while frames can be judged and journalled."""
+    restart: threading.Event = field(default_factory=threading.Event)
+    """Set by a person who wants the line to stop and to start again with its configuration as it is then."""
     stop_budget: StopBudget = field(default_factory=StopBudget)
 
     @cached_property
     def observers(self) -> tuple[Observer, ...]:
         """Return everything that receives verdicts after the journal and changes none, in the order of the calls."""
-        observers = (self.summary, self.drift, self.live_status, self.shadow, self.notifier)
+        observers = (self.summary, self.drift, self.live_status, self.shadow, self.collector, self.notifier)
         return tuple(observer for observer in observers if observer is not None)
 
 
 def run(line: Line, stop: threading.Event) -> None:
-    """Judge the cameras' frames until `stop` is set, or until no frame will ever come again; then drain the line.
+    """Judge the cameras' frames until the end, and then drain the line.
+
+    The end is `stop` or `line.restart`, or that no frame will ever come again.
 
     Raises StfpmError for a camera that can never be opened. Nothing else ends it: every other failure makes faults.
     """
@@ -97,7 +105,7 @@ def run(line: Line, stop: threading.Event) -> None:
         LOG.info("running")
         for worker in line.cameras:
             worker.start()
-        while not stop.is_set() and not any(worker.failure for worker in line.cameras):
+        while not (stop.is_set() or line.restart.is_set()) and not any(worker.failure for worker in line.cameras):
             # asked before the mailbox is emptied: all frames that were brought until then are in it
             ended = all(worker.ended for worker in line.cameras)
             frames = line.mailbox.take(POLL_S)

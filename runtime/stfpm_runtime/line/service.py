@@ -33,8 +33,10 @@ from .loop import Line, run
 from .models.active_model import ActiveModel, ChosenModel, first_model, load, load_tried, unchecked_model
 from .models.promotion import Promotion
 from .models.swap import ModelSwap
+from .models.training import Training
 from .models.trial import answer_s
 from .observers.base import Guard
+from .observers.collector import Collector
 from .observers.drift import DriftWatch
 from .observers.heartbeat import Heartbeat
 from .observers.shadow import Shadow
@@ -46,16 +48,23 @@ from .triggers import open_listeners
 from .triggers.base import open_trigger
 
 LOG = logging.getLogger("stfpm.line")
+RESTART = 75
+"""What `serve` returns where the line is to be started again."""
+COLLECTED = "collected"
+"""The folder, next to the journal, for pictures that are collected for a training."""
 START_S = 300.0
 """The time that systemd is asked to wait for a start, in seconds, beyond the time that a model may take to load."""
 SHOWN_AT_FIRST = 2000
 """The number of verdicts of earlier runs that the dashboard begins with."""
 
 
-def serve(options: LineOptions, stop: threading.Event | None = None, config: Path | None = None) -> int:
-    """Run the line until SIGTERM, SIGINT or the end of all its files; return 0.
+def serve(
+    options: LineOptions, stop: threading.Event | None = None, config: Path | None = None, teach: bool = False
+) -> int:
+    """Run the line until SIGTERM, SIGINT or the end of all its files; return 0, or RESTART where a person wants that.
 
-    SIGHUP loads its model again, from the file that `config`, the line's TOML file, names then.
+    SIGHUP loads its model again, from the file that `config`, the line's TOML file, names then. With `teach` the line
+    also runs while the model does not exist yet, and judges nothing.
     Raises StfpmError before the first frame for what is wrong with model or places to write to, and at the end if the
     sources were all files and one of them could not be judged.
     """
@@ -70,8 +79,8 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
         LOG.info("opening: model %s", options.model)
         with contextlib.closing(Notifier()) as notifier:
             notifier.starting(START_S + answer_s(options.model, options.device))
-        first = first_model(options)
-        with contextlib.closing(first.model.engine), open_line(options, first) as line:
+        first = first_model(options, teach)
+        with contextlib.closing(first.model.engine), open_line(options, first, config=config) as line:
             spec, provider = first.model.spec, first.model.engine.provider
             model = f"model {spec.name} ({spec.precision}, {provider}), {len(options.camera)} cameras"
             LOG.info("ready: %s", model)
@@ -79,9 +88,12 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
             line.notifier.ready(model)
             with _handling(lambda *_: _start_reload(line, options, config), signal.SIGHUP):
                 run(line, stop)  # logs the phases "running" and "draining"
-            line.notifier.stopping()
+            is_restart = line.restart.is_set() and not stop.is_set()
+            line.notifier.restarting() if is_restart else line.notifier.stopping()
             line.recorder.log_event("stopped", line.summary.status())
         LOG.info("stopped; %s", line.summary.status())
+    if is_restart:
+        return RESTART
     faults = line.summary.decisions["fault"]
     if faults and not stop.is_set():
         raise StfpmError(
@@ -93,7 +105,10 @@ def serve(options: LineOptions, stop: threading.Event | None = None, config: Pat
 
 @contextlib.contextmanager
 def open_line(
-    options: LineOptions, first: ChosenModel | Engine, open_source: OpenSource | None = None
+    options: LineOptions,
+    first: ChosenModel | Engine,
+    open_source: OpenSource | None = None,
+    config: Path | None = None,
 ) -> Iterator[Line]:
     """Yield a line's parts, its threads started except the cameras'. At the end all stop, and the journal closes last.
 
@@ -114,19 +129,21 @@ def open_line(
         line = _make_line(options, recorder, active_model, open_source or open_camera)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
-        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners, line.shadow, line.promotion]
+        workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners, line.shadow, line.promotion,
+                                 line.collector, line.training]  # fmt: skip
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s()))
         for worker in workers:
             worker.start()
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
         restore_thresholds(recorder, active_model.thresholds)
-        recorder.use_model(active_model.row())
+        if active_model.exists:
+            recorder.use_model(active_model.row())
         if first.event:
             recorder.log_event("model", first.event)
         if options.dashboard:
             from .web import open_server
 
-            server = open_server(options.dashboard, line, options)
+            server = open_server(options.dashboard, line, options, config)
             LOG.info("dashboard at http://%s:%d/", options.dashboard.host, server.port)
             workers.append(server)
         stack.callback(_close_cameras, line)
@@ -158,6 +175,8 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         model_swap=model_swap,
         shadow=shadow,
         promotion=Promotion(model_swap, shadow, log_event),
+        collector=Collector(options.journal.path.parent / COLLECTED),
+        training=Training(log_event),
         recorder=recorder,
         guard=Guard(log_event),
         drift=drift,

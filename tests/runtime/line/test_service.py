@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -303,3 +304,71 @@ def test_bad_usage_is_status_2(argv, capsys):
         main(argv)
     assert caught.value.code == 2
     assert "stfpm-inspect: error: " in capsys.readouterr().err
+
+
+def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
+    configure, start, parts, journal, systemd, tmp_path
+):
+    pytest.importorskip("fastapi")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    token = "a token of ours"
+    table = f'[dashboard]\nlisten = "127.0.0.1:{port}"\ntoken = "{token}"\n'
+    config = configure(more='trigger = "every"\nevery_ms = 20\n' + table)
+    process = start(config, NOTIFY_SOCKET=str(tmp_path / "notify"))
+    wait_until(lambda: count(journal) >= 3)
+
+    def post(path: str, **body) -> None:
+        data = json.dumps({"who": "Ada", **body}).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers), timeout=60)
+
+    post("/api/regions", camera="left", regions=[{"name": "cap", "rectangle": [0, 0, 32, 32]}])
+    post("/api/restart")
+    wait_until(lambda: journal.rows()[-1].region == "cap")
+    assert process.poll() is None
+    heard = [systemd.recv(4096).decode().split("=")[0] for _ in range(5)]
+    assert heard == ["EXTEND_TIMEOUT_USEC", "READY", "RELOADING", "EXTEND_TIMEOUT_USEC", "READY"]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    kinds = [event.kind for event in journal.events() if event.kind != "lost"]
+    assert kinds == ["started", "regions", "restart", "stopped", "started", "stopped"]
+
+
+@pytest.mark.slow
+def test_a_line_without_a_model_judges_nothing_until_one_is_taught(configure, start, parts, journal, tmp_path):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("torch")
+    (tmp_path / "model.onnx").unlink()
+    (tmp_path / "model.golden.npz").unlink()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    token = "a token of ours"
+    table = f'[dashboard]\nlisten = "127.0.0.1:{port}"\ntoken = "{token}"\n'
+    config = configure(more='trigger = "every"\nevery_ms = 1500\n' + table)
+    done = start(config)
+    assert "model.onnx: no such file" in done.communicate(timeout=120)[1]  # only who wants to teach runs without
+    process = start(config, "--teach")
+
+    def ask(path: str, **body) -> dict:
+        data = json.dumps({"who": "Ada", **body}).encode() if body else None
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    wait_until(lambda: count(journal) >= 3)
+    place = {"camera": "left", "region": "frame"}
+    ask("/api/collected", **place, count=12)
+    wait_until(lambda: len(ask("/api/collected/left/frame")["pictures"]) == 12)
+    ask("/api/training", **place, file="model.onnx", teacher="procedural", epochs=1)
+    wait_until(lambda: ask("/api/setup")["training"]["state"] in ("done", "failed"), 420)
+    assert ask("/api/setup")["training"]["state"] == "done", ask("/api/setup")["training"]["lines"]
+    assert {row.decision for row in journal.rows()} == {"fault"}
+    assert "there is no model yet" in journal.rows()[-1].reason
+    ask("/api/restart", who="Ada")
+    wait_until(lambda: journal.rows()[-1].decision != "fault")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 0

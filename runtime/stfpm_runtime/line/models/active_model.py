@@ -21,6 +21,7 @@ from stfpm_runtime.line.journal.reader import open_for_reading
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.model_check import Model, ModelRules, load_checked
 
+from .no_model import NO_MODEL, NoModelEngine
 from .trial import try_model
 
 LOG = logging.getLogger("stfpm.model")
@@ -59,6 +60,11 @@ class ActiveModel:
         self.inspector = Inspector(detector, self._batch, self.thresholds.of)
         self.decider = Decider(self.model.spec.held_out_scores)
         return ended
+
+    @property
+    def exists(self) -> bool:
+        """Return whether there is a model; without one every part is a fault."""
+        return bool(self.model.sha256)
 
     def row(self) -> ActiveModelRow:
         """Return the row of the journal that keeps the model in use."""
@@ -109,14 +115,19 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules, digest: str 
     return model
 
 
-def first_model(options: LineOptions) -> ChosenModel:
+def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
     """Load the model that was in use when the line stopped, or the configured one; both are checked.
+
+    With `teach` a configured model that does not exist is none yet: every part is a fault until there is one.
 
     A model that replaced the configured one is used again while the configuration names the same file with the same
     contents, and the model still passes the check. Raises StfpmError where the configured one does not.
     """
     rules, row = model_rules(options), _active_model_row(options.journal.path)
     configured = FileIdentity(absolute(options.model), "")
+    if teach and not options.model.exists():
+        engine = NoModelEngine(options.product or options.model.stem)
+        return ChosenModel(Model(options.model, "", engine, Detector(engine)), rules, configured, event=NO_MODEL)
     with contextlib.suppress(OSError):  # opening the file reports why it cannot be read
         configured = FileIdentity(configured.path, sha256(options.model))
     event = ""

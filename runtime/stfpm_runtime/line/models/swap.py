@@ -65,6 +65,8 @@ class ModelSwap:
 
         Raises OptionError while another one is loaded.
         """
+        if not self._active_model.exists:
+            raise OptionError("the line has no model yet; start it again once its first model is trained")
         if not self._busy.acquire(blocking=False):
             error = OptionError("another model is being loaded; wait until it has been")
             self._log_refusal(who, str(error))

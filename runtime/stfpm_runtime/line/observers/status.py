@@ -63,6 +63,8 @@ class LiveStatus(Observer):
             (camera.name, region.name): PlaceStatus() for camera in cameras for region in camera.regions
         }
         self.rejects: deque[VerdictRow] = deque(maxlen=REJECTS)
+        self.frames: dict[str, Image] = {}
+        """The newest whole frame of each camera of which a part was judged; the camera's own pixels, not a copy."""
         self.started_s = self.turned_s = time.monotonic()
         """When the loop was begun, and when it last took frames, `time.monotonic()`."""
         for row in before:
@@ -77,6 +79,8 @@ class LiveStatus(Observer):
             place.count(row.decision, row.reason, row.latency_ms)
             place.dropped += row.dropped
             place.newest = LatestVerdict(row, judged.image, judged.verdict)
+            if judged.triggered.frame.image is not None:
+                self.frames[row.camera] = judged.triggered.frame.image
             if judged.image is not None:
                 place.pictured = place.newest
             self._keep(row)

@@ -48,6 +48,10 @@ class Notifier(Observer):
         """Tell systemd that no more frames are judged."""
         self._send("STOPPING=1")
 
+    def restarting(self) -> None:
+        """Tell systemd that the line ends and starts again in the same process; `ready` comes next."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def close(self) -> None:
         """Close the socket."""
         if self._socket:

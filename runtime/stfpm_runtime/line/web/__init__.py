@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def check_server(server: ServerOptions) -> None:
     listen(server).close()
 
 
-def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebServer:
-    """Start the web server of a line and return it.
+def open_server(server: ServerOptions, line: Line, options: LineOptions, config: Path | None = None) -> WebServer:
+    """Start the web server of a line and return it; `config` is the line's TOML file, if it has one.
 
     Raises MissingExtraError without the extra `dashboard`, and OutputError where the port cannot be used.
     """
@@ -32,6 +33,8 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebS
 
     from .routes import open_router, router
     from .server import WebServer
+    from .setup_routes import router as setup_router
+    from .setup_view import SetupView
     from .view import LineView
 
     triggers = {
@@ -40,7 +43,9 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions) -> WebS
         if worker.camera.trigger == "http" and isinstance(worker.trigger, QueuedTrigger)
     }
     limit_s = answer_limit_s(options.camera)
-    app = make_app(server, [router, make_trigger_router(triggers, limit_s)], [open_router], LineView(line, options))
+    routers = [router, setup_router, make_trigger_router(triggers, limit_s)]
+    app = make_app(server, routers, [open_router], LineView(line, options))
+    app.state.setup = SetupView(line, config)
     web_server = WebServer(server, app, limit_s)
     web_server.start()
     return web_server

@@ -6,6 +6,8 @@ Every error is a JSON object `{"error": "what was wrong; what was expected"}` wi
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -35,19 +37,16 @@ except ImportError:
 LOG = logging.getLogger("stfpm.web")
 BODY_BYTES = 8192
 """The most bytes of a request's body: room for the longest texts with every character escaped."""
-HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
-SCRIPTS = ("client.js", "dashboard.js", "chart.js", "review.js", "models.js", "api.js")
-PAGES = {
-    "/": ("index.html", HTML),
-    **{f"/{name}": (f"{name}.html", HTML) for name in ("review", "models", "api")},
-    "/static/style.css": ("style.css", "text/css; charset=utf-8"),
-    **{f"/static/{name}": (name, SCRIPT) for name in SCRIPTS},
+MEDIA = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "json": "application/json",
 }
-"""Every file that is served, by its path: no file name is ever taken from a request."""
-LOGIN = b"<!-- login -->\n"
-"""Stands in a page for the form that asks for the token, `login.html`."""
-OPEN_PATHS = {*PAGES, "/openapi.json", "/healthz"}
-"""Paths that need no token and reveal nothing about parts."""
+SHARED = ("login", "nav")
+"""A page has `<!-- login -->` where the contents of `login.html` belong: the form that asks for the token."""
+OPEN_PATHS = {"/openapi.json", "/healthz"}
+"""Paths beside the pages that need no token and reveal nothing about parts."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -86,16 +85,35 @@ def make_app(
     for router in open_routers:
         app.include_router(router)
     if view is not None:
-        static = resources.files(__package__) / "static"
-        login = (static / "login.html").read_bytes()
-        for path, (file, media) in PAGES.items():
-            content = (static / file).read_bytes().replace(LOGIN, login)
+        for path, (content, media) in _pages().items():
             app.add_route(path, _page(content, media), methods=["GET"])
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(StfpmError, _answer_unavailable)
     app.add_middleware(_Guard, authorizer=authorizer)
     return app
+
+
+@functools.cache
+def _pages() -> dict[str, tuple[bytes, str]]:
+    """Return the content and the media type of each file that is served, by path: no request names a file of its own.
+
+    Languages are the files `CODE.json`; `/static/languages.js` lists them.
+    """
+    files = {file.name: file.read_bytes() for file in (resources.files(__package__) / "static").iterdir()}
+    shared = {f"<!-- {name} -->\n".encode(): files.pop(f"{name}.html") for name in SHARED}
+    codes = sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
+    files["languages.js"] = f"export default {json.dumps(codes)};\n".encode()
+    pages = {}
+    for name, content in files.items():
+        stem, _, kind = name.rpartition(".")
+        if kind == "html":
+            for mark, part in shared.items():
+                content = content.replace(mark, part)
+        if kind in MEDIA:
+            path = f"/static/{name}" if kind != "html" else "/" if stem == "index" else f"/{stem}"
+            pages[path] = content, MEDIA[kind]
+    return pages
 
 
 class _Guard:
@@ -120,7 +138,7 @@ class _Guard:
         request = Request(scope, receive)
         scope["received_ns"] = time.monotonic_ns()
         try:
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] not in OPEN_PATHS and scope["path"] not in _pages():
                 address, header = request.client.host if request.client else "", request.headers.get
                 self._authorizer.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
             if request.method == "POST":

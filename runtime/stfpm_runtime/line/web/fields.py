@@ -11,6 +11,8 @@ from stfpm_runtime.line.journal.rows import EventRow
 from stfpm_runtime.line.journal.what_if import WhatIf
 from stfpm_runtime.line.observers.drift import Drift
 
+from .faults import LONGEST
+
 WHO = r"^[\w.,'@ -]*\w[\w.,'@ -]*$"
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 Decision = Literal["pass", "reject", "fault"]
@@ -138,6 +140,15 @@ class ShadowFields(BaseModel):
     left_out: Count
 
 
+class FaultCard(BaseModel):
+    """Something that is wrong now, what to do about it, and who has seen it; empty texts: nobody has."""
+
+    cause: str
+    advice: str
+    acknowledged_by: str
+    acknowledged_at: str
+
+
 class Status(BaseModel):
     """Everything that changes from verdict to verdict."""
 
@@ -152,6 +163,7 @@ class Status(BaseModel):
     sinks: list[OutputFields]
     pictures: PictureCounts | None
     problems: list[str]
+    faults: list[FaultCard]
     drift: list[Drift]
     shadow: ShadowFields | None
     can_change: bool
@@ -211,6 +223,14 @@ class ThresholdBody(BaseModel):
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     camera: str = Field("", max_length=200, description="this camera only; empty: all")
     region: str = Field("", max_length=200, description="this region only; empty: all")
+
+
+class AcknowledgeBody(BaseModel):
+    """A fault that a person has seen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    cause: str = Field(min_length=1, max_length=LONGEST, description="as the status names it")
+    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
 
 
 class LabelBody(BaseModel):

@@ -37,6 +37,11 @@ class JpegCache:
                     self._drawn.popitem(last=False)
             return self._drawn[key]
 
+    def encode(self, image: Image, width: int) -> bytes:
+        """Return an image, uint8 [H, W, 3], as JPEG, at most `width` pixels wide."""
+        with self._lock:
+            return _jpeg(fit(image, width))
+
     def shrink(self, data: bytes, width: int) -> bytes:
         """Return a picture file as JPEG, at most `width` pixels wide; the same bytes where it cannot be read."""
         with self._lock:

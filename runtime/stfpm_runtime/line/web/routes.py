@@ -16,7 +16,9 @@ from pydantic import BeforeValidator
 from stfpm_runtime.line.journal.what_if import WhatIf
 
 from .fields import (
+    AcknowledgeBody,
     Events,
+    FaultCard,
     Health,
     LabelBody,
     LabelResult,
@@ -145,6 +147,12 @@ def set_threshold(view: View, body: ThresholdBody) -> dict[str, Any]:
 def label(view: View, body: LabelBody) -> dict[str, Any]:
     """Say what the part of a verdict really was; the verdict stays as it is."""
     return view.label(body.seq, body.label, body.who, body.kind, body.note)
+
+
+@router.post("/api/faults", response_model=FaultCard, dependencies=CHANGE)
+def acknowledge(view: View, body: AcknowledgeBody) -> dict[str, str]:
+    """Note that a person has seen a fault that exists now; the journal records who."""
+    return view.acknowledge(body.cause, body.who)
 
 
 @router.get("/api/review", response_model=Review)

@@ -37,6 +37,7 @@ from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
 
+from .faults import FaultCards
 from .jpeg_cache import JpegCache
 from .model_files import ModelFiles
 
@@ -65,6 +66,7 @@ class LineView:
         self.line = line
         self._options = options
         self._jpeg_cache = JpegCache()
+        self._fault_cards = FaultCards()
         self._model_files = ModelFiles(options.journal.path)
 
     def health(self) -> tuple[list[str], list[str]]:
@@ -91,6 +93,7 @@ class LineView:
         sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
         total = sums["passed"] + sums["rejected"] + sums["faults"]
         latencies = [e.latency_ms for place in status.places.values() for e in list(place.recent)]
+        problems = [problem for problems in self.health() for problem in problems]
         p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (None, None)
         return {
             "time": utc(),
@@ -106,10 +109,26 @@ class LineView:
                 for o in line.outputs
             ],
             "pictures": _pictures(line),
-            "problems": [problem for problems in self.health() for problem in problems],
+            "problems": problems,
+            "faults": self._fault_cards.update([*problems, *self._newest_faults(problems)]),
             "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
             "shadow": _shadow(line),
         }
+
+    def acknowledge(self, cause: str, who: str) -> dict[str, str]:
+        """Note in the journal that a person has seen a fault, and return its card."""
+        try:
+            card = self._fault_cards.acknowledge(cause, who)
+        except OptionError as error:
+            raise HTTPException(HTTPStatus.CONFLICT, str(error)) from None
+        self.line.recorder.log_event("acknowledged", f"{cause}, by {who}")
+        return card
+
+    def _newest_faults(self, problems: Sequence[str]) -> list[str]:
+        """Return why the newest part of each place was not judged, unless a problem says it already."""
+        newest = [place.newest.row for place in self.live_status.places.values() if place.newest]
+        reasons = dict.fromkeys(f"{row.camera}: {row.reason}" for row in newest if row.decision == "fault")
+        return [reason for reason in reasons if not any(reason.startswith(problem) for problem in problems)]
 
     def place(self, camera: str, region: str) -> PlaceStatus:
         """Return what is known of a region of a camera."""

@@ -72,13 +72,15 @@ def serve(run_line, make_options, tmp_path, paint):
     """Runs a line of one camera, whose every tenth part is a reject, with a dashboard."""
     opened = []
 
-    def serve(*cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, **changes) -> Client:
+    def serve(
+        *cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, config=None, **changes
+    ) -> Client:
         pictures = PictureOptions(tmp_path / "pictures", free_mb=0)
         table = ServerOptions("127.0.0.1:0", token)
         options = options or make_options(*cameras, dashboard=table, pictures=pictures, **changes)
         parts = {"paint": lambda index: paint(255 if index % 10 == 9 else 40), "fps": fps}
         running = run_line(options, spec=spec, **{camera.name: parts for camera in options.camera})
-        server = open_server(table, running.line, options)
+        server = open_server(table, running.line, options, config)
         opened.append(server)
         wait_until(lambda: all(place.newest for place in running.line.live_status.places.values()))
         return Client(server.port, running, token or None)

@@ -30,15 +30,19 @@ from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
 from stfpm_runtime.line.web.routes import router
 from stfpm_runtime.line.web.server import WebServer
+from stfpm_runtime.line.web.setup_routes import router as setup_router
 
 from ..conftest import wait_until
 from .conftest import TOKEN, Client
 
-GUARDED = [(route.path, method) for route in router.routes for method in route.methods]
+ROUTES = [*router.routes, *setup_router.routes]
+GUARDED = [(route.path, method) for route in ROUTES for method in route.methods]
 
 
 def address(path: str) -> str:
-    return path.replace("{camera}", "left").replace("{region}", "frame").replace("{seq}", "1")
+    return (
+        path.replace("{camera}", "left").replace("{region}", "frame").replace("{seq}", "1").replace("{name}", "a.png")
+    )
 
 
 def test_status_is_what_the_journal_holds(serve):
@@ -125,7 +129,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 13
+    assert len(GUARDED) == 25
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}

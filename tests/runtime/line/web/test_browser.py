@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stfpm_runtime.line.config.camera import CameraOptions
+from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 
 from ..conftest import wait_until
+from ..test_model_swap import details
 
 pytest.importorskip("websockets")
 
@@ -21,6 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt insta
 TOUCH_PX = 48
 """What a finger in a glove meets, at least (W3C: 44)."""
 TABLET = {"width": 1024, "height": 768}
+CHART = "document.querySelector('.chart').chart"
 
 
 @pytest.fixture
@@ -43,18 +49,18 @@ def test_page_shows_the_line_and_its_new_verdicts(serve, page):
     assert page.wait("document.querySelectorAll('.place img[src^=blob]').length === 2")
     assert page.run("[...document.querySelectorAll('.place h2')].map(h => h.textContent).join()") == "left,right"
     page.wait("document.querySelectorAll('#rejects img').length > 0")
-    page.wait("document.querySelector('.chart .line').getAttribute('points').split(' ').length > 10")
+    page.wait(f"{CHART}?.data[0].length > 10")
     first = int(page.run("document.getElementById('total').textContent.replace(/\\\\D/g, '')"))
     picture = page.run("document.querySelector('.place img').src")
     page.wait(f"Number(document.getElementById('total').textContent.replace(/\\\\D/g, '')) > {first}")
     page.wait(f"document.querySelector('.place img').src !== {picture!r}")
     assert page.run("document.getElementById('state').textContent") == "running"
-    assert page.run("document.querySelector('.chart .limit').getAttribute('d')") == "M0 50H300"
+    assert page.run(f"{CHART}.valToPos(1, 'y') / {CHART}.valToPos(0, 'y')") == pytest.approx(0.5, abs=0.01)
     page.wait("['0.31', '2.00'].includes(document.querySelector('.place .score').textContent)")
     assert "threshold 0.5000" in page.run("document.querySelector('.place .score').title")
     assert page.run("document.querySelector('#rejects p').textContent").startswith("2.00 · ")
     client.running.cameras["left"].lose()
-    page.wait("document.getElementById('problems').textContent.includes('left: the camera is lost')")
+    page.wait("document.getElementById('faults-now').textContent.includes('left: the camera is lost')")
     assert [error for error in page.errors if "401" not in error] == []  # the one before the token
 
 
@@ -130,7 +136,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
     page.wait("['0.52', '3.33'].includes(document.querySelector('.place .score').textContent)")  # of the new threshold
-    assert page.run("document.querySelector('.chart .limit').getAttribute('d')") == "M0 50H300", "stays where it was"
+    assert page.run(f"{CHART}.scales.y.max") == 2, "the limit stays where it was"
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -186,7 +192,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 15")
+    page.wait("document.querySelectorAll('#operations section').length === 27")
     assert page.errors == []
 
 
@@ -197,7 +203,7 @@ def open_page(page: Page, client: Client, path: str, **how) -> None:
     page.wait("!document.getElementById('main').hidden")
     buttons = "[...document.querySelectorAll('main button')].filter(b => b.checkVisibility())"
     assert page.run(f"{buttons}.filter(b => b.getBoundingClientRect().height < {TOUCH_PX}).length") == 0
-    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    page.wait("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
@@ -257,3 +263,143 @@ def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, t
     page.wait(f"{said}.startsWith('new.onnx') && {said}.endsWith('active again')")
     assert client.running.line.active_model.model.path.name == "new.onnx"
     assert client.running.line.active_model.chosen.who == "Ada"
+
+
+def test_the_operator_reads_the_verdict_from_afar_with_its_own_picture(serve, page, tmp_path):
+    client = serve(CameraOptions("left", "0"), CameraOptions("right", "1"), fps=5.0)
+    open_page(page, client, "/operator?camera=left")
+    word = "document.getElementById('word')"
+    page.wait(f"{word}.textContent === 'reject' && document.querySelector('.region.reject img').naturalWidth > 0")
+    assert page.run(f"parseFloat(getComputedStyle({word}).fontSize) * 0.7 >= 0.12 * innerHeight")  # a capital's height
+    assert page.run("document.getElementById('shape').textContent") == "✕"
+    page.screenshot(tmp_path / "operator.png", whole=False)  # to be looked at
+    page.wait(f"{word}.textContent === 'pass'")
+    client.running.cameras["left"].lose()
+    page.wait(f"{word}.textContent === 'fault'")
+    page.wait("document.querySelector('.region img').hidden")
+    assert "no picture of this verdict" in page.run("document.querySelector('.region').textContent")
+    page.screenshot(tmp_path / "operator-fault.png")  # to be looked at
+    page.run("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))")
+    page.wait(f"document.getElementById('camera').textContent === 'right' && {word}.textContent !== 'fault'")
+    assert page.run("location.search") == "?camera=right"
+
+
+def test_a_fault_says_what_to_do_and_is_acknowledged_by_name(serve, page):
+    client = serve()
+    log_in(page, client)
+    client.running.cameras["left"].lose()
+    page.wait("document.querySelectorAll('#faults-now .fault-card').length === 1")
+    card = "document.querySelector('#faults-now .fault-card')"
+    assert "cable" in page.run(f"{card}.textContent")
+    page.run(f"{card}.querySelector('button').click()")
+    page.wait(f"{card}.querySelector('.error').textContent.includes('name')")
+    page.run(f"{card}.querySelector('input').value = 'Ada'; {card}.querySelector('button').click()")
+    page.wait(f"{card}.textContent.includes('Seen by Ada')")
+    wait_until(lambda: details(client.running.journal, "acknowledged") == ["left: the camera is lost, by Ada"])
+    client.running.cameras["left"].regain()
+    page.wait("document.getElementById('faults-now').hidden")
+
+
+def test_the_pages_are_german_where_their_reader_chooses_it(serve, page):
+    client = serve()
+    wait_until(lambda: len(client.running.journal.rows()) > 20)
+    log_in(page, client)
+    page.run("const s = document.getElementById('language'); s.value = 'de'; s.dispatchEvent(new Event('change'))")
+    page.wait("document.documentElement?.lang === 'de' && !document.getElementById('main').hidden")
+    page.wait("document.querySelector('.change')?.textContent === 'Grenzwert'")
+    page.wait("['0,31', '2,00'].includes(document.querySelector('.place .score').textContent)")
+    page.run("document.querySelector('.change').click()")
+    page.run("document.getElementById('threshold').value = '0,3'")
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
+    page.wait("!document.getElementById('changer').open")
+    assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
+    assert [error for error in page.errors if "401" not in error] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/operator", "/review", "/models", "/setup"])
+@pytest.mark.parametrize("size", [{"width": 390, "height": 844}, {"width": 1024, "height": 768, "dark": True}])
+def test_pages_are_accessible_on_phone_and_tablet(serve, page, path, size):
+    axe = pytest.importorskip("axe_core_python")
+    client = serve()
+    wait_until(lambda: len([row for row in client.running.journal.rows() if row.decision == "reject"]) > 1)
+    open_page(page, client, path, **size)
+    page.wait("document.querySelectorAll('main img[src^=blob], main article').length > 0")
+    page.run((Path(axe.__file__).parent / "axe.min.js").read_text() + "; 0")
+    found = page.run("axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))")
+    assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
+
+
+def test_pages_are_light(serve):
+    client = serve()
+    for path in ("/", "/operator", "/review", "/models", "/setup"):
+        sizes = {path: len(client.ask(path).body)}
+        waiting = [path]
+        while waiting:
+            text = client.ask(waiting.pop()).body.decode("utf-8", "replace")
+            for found in set(re.findall(r'"(/static/[\w.-]+)"', text)) - set(sizes):
+                sizes[found] = len(client.ask(found).body)
+                waiting.append(found)
+        assert sum(sizes.values()) <= 150_000, sizes
+
+
+def press(page: Page, kind: str, x: float, y: float) -> None:
+    page.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
+
+def test_regions_are_drawn_on_the_frame_and_saved_into_the_file(serve, page, tmp_path):
+    config = tmp_path / "line.toml"
+    config.write_text(
+        '# ours\nmodel = "model.onnx"\njournal.path = "line.sqlite"\n[[camera]]\nname = "left"\nsource = "0"\n'
+    )
+    client = serve(config=config)
+    wait_until(lambda: client.get("/api/setup")["cameras"][0]["size"])
+    open_page(page, client, "/setup")
+    page.wait("document.getElementById('frame').naturalWidth === 64")
+    page.run("document.getElementById('shapes').scrollIntoView({ block: 'center' })")
+    left, top, width, height = page.run(
+        "(b => [b.left, b.top, b.width, b.height])(document.getElementById('shapes').getBoundingClientRect())"
+    )
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x / 64 * width, top + y / 32 * height
+
+    press(page, "Pressed", *at(8, 4))
+    press(page, "Moved", *at(20, 20))
+    press(page, "Released", *at(40, 28))
+    page.wait("document.querySelectorAll('#regions li').length === 1")
+    page.run("document.getElementById('polygon').click()")
+    for corner in ((42, 2), (62, 2), (62, 30), (42, 2)):
+        press(page, "Pressed", *at(*corner))
+        press(page, "Released", *at(*corner))
+    page.wait("document.querySelectorAll('#regions li').length === 2")
+    name = "document.querySelector('#regions input')"
+    page.run(f"{name}.value = 'cap'; {name}.dispatchEvent(new Event('change'))")
+    page.run("document.getElementById('restart').click()")
+    page.wait("document.getElementById('said').textContent.includes('name')")
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('restart').click()")
+    page.wait("document.getElementById('said').textContent.includes('not saved')")
+    page.run("document.getElementById('save').click()")
+    page.wait("document.getElementById('state').textContent === 'start the line again'")
+    page.screenshot(tmp_path / "setup.png")  # to be looked at
+    first, second = read_config(config).camera[0].region
+    assert (first.name, second.name) == ("cap", "region2")
+    assert first.rectangle == pytest.approx((8, 4, 32, 24), abs=1)
+    assert np.array(second.polygon) == pytest.approx(np.array([[42, 2], [62, 2], [62, 30]]), abs=1)
+    assert config.read_text().startswith("# ours\n")
+    page.run("document.getElementById('count').value = '3'; document.getElementById('collect').click()")
+    page.wait("document.querySelectorAll('#pictures img[src^=blob]').length === 3")
+    page.run("document.querySelector('#pictures button').click()")
+    page.wait("document.querySelectorAll('#pictures img').length === 2")
+    page.run("document.getElementById('restart').click()")
+    wait_until(lambda: not client.running.thread.is_alive())
+    assert [error for error in page.errors if "401" not in error] == []
+
+
+def test_the_chart_has_the_colours_of_the_page(serve, page):
+    client = serve()
+    wait_until(lambda: len([row for row in client.running.journal.rows() if row.decision == "reject"]) > 3)
+    log_in(page, client)
+    page.wait(f"{CHART}?.data[0].length > 10")
+    canvas = "document.querySelector('.chart canvas')"
+    pixels = f"[...{canvas}.getContext('2d').getImageData(0, 0, {canvas}.width, {canvas}.height).data]"
+    page.wait(f"(d => d.some((v, i) => i % 4 === 0 && v > 150 && d[i + 1] < 60 && d[i + 3] === 255))({pixels})")  # red

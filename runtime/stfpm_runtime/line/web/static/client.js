@@ -1,4 +1,6 @@
-// What every page needs: requests with the token, pictures, and the login.
+// What every page needs: requests with the token, pictures, fault cards, and the login.
+import { local, momentOf, t } from "/static/language.js";
+
 export const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("token") ?? "";
 
@@ -17,7 +19,7 @@ export async function ask(path, options = {}) {
 export const askJson = async (path) => (await ask(path)).json();
 export const post = async (path, body) =>
   (await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
-export const digits = (value, count = 3) => value === null || value === undefined ? "–" : Number(value).toPrecision(count);
+export const digits = (value, count = 3) => value === null || value === undefined ? "–" : local(Number(value).toPrecision(count));
 export const joined = (...texts) => texts.filter(Boolean).join(" · ");
 export const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
 
@@ -51,8 +53,55 @@ export function badge(shown, text, kind) {
 export function personIn(input, said) {
   const who = input.value.trim();
   if (who) localStorage.setItem("who", who);
-  else { said.textContent = "Your name goes into the journal."; input.focus(); }
+  else { said.textContent = t("Your name goes into the journal."); input.focus(); }
   return who;
+}
+
+// A card for each fault: its cause, what to do, and who has seen it.
+export function showFaults(section, faults, canChange, refresh) {
+  const shown = JSON.stringify([faults, canChange]);
+  if (section.dataset.shown === shown) return; // a button that is pressed stays where it is
+  section.dataset.shown = shown;
+  section.hidden = faults.length === 0;
+  section.replaceChildren(...faults.map((fault) => faultCard(fault, canChange, refresh)));
+}
+
+function faultCard(fault, canChange, refresh) {
+  const card = element("article", "", `fault-card ${fault.acknowledged_by ? "seen" : ""}`);
+  card.append(element("h2", fault.cause), element("p", t(fault.advice)));
+  if (fault.acknowledged_by) {
+    card.append(element("p", t("Seen by {}, {}", fault.acknowledged_by, momentOf(fault.acknowledged_at)), "quiet"));
+    return card;
+  }
+  const form = element("form", "", "buttons"), name = document.createElement("input"), said = element("p", "", "error");
+  const button = element("button", t("I have seen it"));
+  Object.assign(name, { maxLength: 80, autocomplete: "name", value: localStorage.getItem("who") ?? "", placeholder: t("Your name") });
+  name.setAttribute("aria-label", t("Your name"));
+  said.setAttribute("role", "alert");
+  button.disabled = !canChange;
+  form.append(name, button);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const who = personIn(name, said);
+    if (!who) return;
+    try {
+      await post("/api/faults", { cause: fault.cause, who });
+      await refresh();
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  });
+  card.append(form, said);
+  return card;
+}
+
+// Drift in words, and the figures behind them.
+export function driftWords(drift) {
+  const figures = t("KS {}, p {}, median {}, held out {}", digits(drift.statistic, 2), digits(drift.p_value, 2), digits(drift.median), digits(drift.held_out_median));
+  if (!drift.alarm) return [t("scores as at training"), figures];
+  const words = drift.median > drift.held_out_median ? "scores higher than at training: check lamp, lens and position" :
+    "scores lower than at training: check that the camera still looks at the part";
+  return [t(words), figures];
 }
 
 // Shows the page once the token is accepted, and asks for another one where it is not.
@@ -64,7 +113,7 @@ export function show() {
 export function logIn(error) {
   $("main").hidden = true;
   $("login").hidden = false;
-  badge($("state"), "locked", "warning");
+  badge($("state"), t("locked"), "warning");
   $("login-error").textContent = token ? error.message : "";
   $("token").focus();
 }

@@ -1,6 +1,7 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
-import { $, Refused, ask, askJson, badge, digits, element, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
+import { $, Refused, askJson, badge, digits, driftWords, element, fill, joined, logIn, named, onLogin, personIn, post, show, showFaults, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
+import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/language.js";
 
 const EVERY_MS = 1000;
 const places = new Map();
@@ -10,8 +11,7 @@ let lastReject = -1;
 let viewed = null;
 let changed = null;
 
-const fixed = (value) => value === null ? "–" : value.toFixed(1);
-const time = (moment) => new Date(moment).toLocaleTimeString();
+const fixed = (value) => value === null ? "–" : local(value.toFixed(1));
 const address = (place) => `${encodeURIComponent(place.camera)}/${encodeURIComponent(place.region)}`;
 
 async function refresh() {
@@ -19,7 +19,7 @@ async function refresh() {
     if (!document.hidden) await refreshAll();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), "no connection", "failing");
+    badge($("state"), t("no connection"), "failing");
   }
   setTimeout(refresh, EVERY_MS);
 }
@@ -39,8 +39,8 @@ function showLine(status) {
   document.title = model.name;
   $("product").textContent = model.name;
   $("model").textContent = `${model.file} · ${model.precision} · ${model.provider}`;
-  $("yield").textContent = totals.yield === null ? "–" : `${(100 * totals.yield).toFixed(1)} %`;
-  for (const key of ["total", "rejected", "faults", "dropped"]) $(key).textContent = totals[key].toLocaleString();
+  $("yield").textContent = totals.yield === null ? "–" : `${fixed(100 * totals.yield)} %`;
+  for (const key of ["total", "rejected", "faults", "dropped"]) $(key).textContent = counted(totals[key]);
   $("p50").textContent = fixed(latency.p50_ms);
   $("p99").textContent = fixed(latency.p99_ms);
 }
@@ -48,20 +48,19 @@ function showLine(status) {
 function showHealth(status) {
   const drifting = status.drift.filter((drift) => drift.alarm);
   const well = status.problems.length === 0;
-  badge($("state"), well ? (drifting.length ? "drift" : "running") : "problem", well ? (drifting.length ? "warning" : "ok") : "failing");
-  $("problems").hidden = well;
-  fill($("problems"), status.problems.map((text) => [text, "bad"]));
+  badge($("state"), t(well ? (drifting.length ? "drift" : "running") : "problem"), well ? (drifting.length ? "warning" : "ok") : "failing");
+  showFaults($("faults-now"), status.faults, canChange, refreshAll);
   fill($("health"), [
-    ...status.cameras.map((camera) => [`camera ${camera.name}: ${camera.state}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
-    ...status.sinks.map((sink) => [`${sink.name}: ${sink.failure || "works"}`, sink.works ? "" : "bad"]),
-    ...(status.pictures ? [[`pictures: ${status.pictures.dropped} left out, ${status.pictures.failed} failed`, status.pictures.failed ? "bad" : ""]] : []),
-    ...(status.shadow ? [[`shadow ${status.shadow.model.file}: disagrees on ${status.shadow.disagreed} of ${status.shadow.compared}`, ""]] : []),
-    [`running for ${Math.round(status.uptime_s / 60).toLocaleString()} min`, ""],
+    ...status.cameras.map((camera) => [`${t("camera")} ${camera.name}: ${t(camera.state)}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
+    ...status.sinks.map((sink) => [`${sink.name}: ${sink.failure || t("works")}`, sink.works ? "" : "bad"]),
+    ...(status.pictures ? [[t("pictures: {} left out, {} failed", status.pictures.dropped, status.pictures.failed), status.pictures.failed ? "bad" : ""]] : []),
+    ...(status.shadow ? [[t("shadow {}: disagrees on {} of {}", status.shadow.model.file, status.shadow.disagreed, status.shadow.compared), ""]] : []),
+    [t("running for {} min", counted(Math.round(status.uptime_s / 60))), ""],
   ]);
-  fill($("drift"), status.drift.length ? status.drift.map((drift) => [
-    `${named(drift)}: ${drift.alarm ? "ALARM, " : ""}KS ${drift.statistic.toFixed(2)}, p ${digits(drift.p_value, 2)}; median ${digits(drift.median)}, held out ${digits(drift.held_out_median)}`,
-    drift.alarm ? "bad" : "",
-  ]) : [["not enough passed parts yet", ""]]);
+  fill($("drift"), status.drift.length ? status.drift.map((drift) => {
+    const [words, figures] = driftWords(drift);
+    return [`${named(drift)}: ${words} (${figures})`, drift.alarm ? "bad" : ""];
+  }) : [[t("not enough passed parts yet"), ""]]);
 }
 
 async function refreshPlace(place) {
@@ -70,7 +69,7 @@ async function refreshPlace(place) {
   const card = places.get(key);
   card.place = place;
   card.change.disabled = !canChange;
-  card.change.title = canChange ? "" : "changes need a token; set the key token in the table [dashboard]";
+  card.change.title = canChange ? "" : t("Changes need a token; set the key token in the table [dashboard].");
   if (place.newest === null) return;
   if (!isSame(place.pictured, place.newest)) showVerdict(card, place.newest);
   const shown = `${place.newest.seq} ${place.newest.time} ${card.map}`;
@@ -98,16 +97,16 @@ const isSame = (one, other) => one?.seq === other?.seq && one?.time === other?.t
 // A picture that is not the verdict's own is greyed, and says of which verdict and time it is.
 function showVerdict(card, verdict) {
   const { place, pictured } = card;
-  badge(card.verdict, verdict.decision, verdict.decision);
-  card.score.textContent = verdict.score_text;
+  badge(card.verdict, t(verdict.decision), verdict.decision);
+  card.score.textContent = local(verdict.score_text);
   card.score.title = rawScore(verdict);
-  const threshold = `threshold ${digits(place.threshold)}${place.threshold_by_hand ? " (by hand)" : ""}`;
-  const rejected = `${place.rejected} of ${place.passed + place.rejected + place.faults} rejected`;
+  const threshold = t(place.threshold_by_hand ? "threshold {} (by hand)" : "threshold {}", digits(place.threshold));
+  const rejected = t("{} of {} rejected", place.rejected, place.passed + place.rejected + place.faults);
   card.numbers.textContent = joined(verdict.reason, threshold, rejected, verdict.part);
   const old = pictured !== null && !isSame(pictured, verdict);
   card.picture.classList.toggle("old", old);
   card.dated.hidden = !old;
-  card.dated.textContent = old ? `Older picture: verdict ${pictured.seq}, ${pictured.decision}, ${new Date(pictured.time).toLocaleString()}` : "";
+  card.dated.textContent = old ? t("Older picture: verdict {}, {}, {}", pictured.seq, t(pictured.decision), momentOf(pictured.time)) : "";
 }
 
 function addPlace(place) {
@@ -122,7 +121,7 @@ function addPlace(place) {
   card.image.hidden = true;
   find(".map").addEventListener("click", (event) => {
     card.map = !card.map;
-    event.target.textContent = card.map ? "Map off" : "Map on";
+    event.target.textContent = t(card.map ? "Map off" : "Map on");
     refreshPlace(card.place).catch(() => {});
   });
   card.change.addEventListener("click", () => openChanger(card.place));
@@ -142,15 +141,15 @@ async function refreshRejects() {
 
 function thumbnail(verdict) {
   const button = element("button");
-  const text = element("p", joined(verdict.score_text || "not judged", named(verdict), time(verdict.time), verdict.reason, verdict.part));
+  const text = element("p", joined(local(verdict.score_text) || t("not judged"), named(verdict), timeOf(verdict.time), verdict.reason, verdict.part));
   button.type = "button";
   button.title = rawScore(verdict);
-  const none = element("span", "no picture kept", "none");
+  const none = element("span", t("no picture kept"), "none");
   button.append(none, text);
   const kind = verdict.overlay ? "overlay" : "picture";
   if (verdict[kind]) {
     const image = document.createElement("img");
-    image.alt = `part ${verdict.seq}`;
+    image.alt = t("part of verdict {}", verdict.seq);
     showPicture(image, `/api/pictures/${verdict.seq}?kind=${kind}&width=320`).then(() => none.replaceWith(image)).catch(() => {});
   }
   button.addEventListener("click", () => openViewer(verdict, kind));
@@ -159,10 +158,10 @@ function thumbnail(verdict) {
 
 async function openViewer(verdict, kind) {
   viewed = { verdict, kind };
-  const decision = `${verdict.decision.toUpperCase()} ${verdict.score_text}`.trim();
-  $("viewer-title").textContent = joined(decision, named(verdict), new Date(verdict.time).toLocaleString(), verdict.reason, rawScore(verdict));
+  const decision = `${t(verdict.decision).toUpperCase()} ${local(verdict.score_text)}`.trim();
+  $("viewer-title").textContent = joined(decision, named(verdict), momentOf(verdict.time), verdict.reason, rawScore(verdict));
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
-  $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";
+  $("viewer-map").textContent = t(kind === "overlay" ? "Picture alone" : "With map");
   $("viewer-picture").hidden = true;
   $("labeller").hidden = !canChange;
   $("labeller-who").value = localStorage.getItem("who") ?? "";
@@ -176,7 +175,7 @@ async function labelPart(label) {
   if (!who) return;
   try {
     const answer = await post("/api/labels", { seq: viewed.verdict.seq, label, who });
-    $("labeller-result").textContent = `Labelled ${answer.label}${answer.earlier ? "; this label counts, earlier ones stay in the journal" : ""}.`;
+    $("labeller-result").textContent = t(answer.earlier ? "Labelled {}; this label counts, earlier ones stay in the journal." : "Labelled {}.", t(answer.label));
   } catch (error) {
     $("labeller-result").textContent = error.message;
   }
@@ -184,7 +183,7 @@ async function labelPart(label) {
 
 async function refreshEvents() {
   const { events } = await askJson("/api/events?last=30");
-  fill($("events"), events.map((event) => [`${time(event.time)} ${event.camera || "line"}: ${event.kind} ${event.detail}`, ""]));
+  fill($("events"), events.map((event) => [`${timeOf(event.time)} ${event.camera || t("line")}: ${event.kind} ${event.detail}`, ""]));
 }
 
 function openChanger(place) {
@@ -198,21 +197,21 @@ function openChanger(place) {
 }
 
 function step(factor) {
-  $("threshold").value = digits(Number($("threshold").value) * factor, 4);
+  $("threshold").value = digits(parseNumber($("threshold").value) * factor, 4);
   tryThreshold();
 }
 
 async function tryThreshold() {
-  const value = Number($("threshold").value);
-  const isNumber = $("threshold").value.trim() !== "" && Number.isFinite(value);
+  const value = parseNumber($("threshold").value);
+  const isNumber = Number.isFinite(value);
   $("apply").disabled = !isNumber;
-  if (!isNumber) { $("effect").textContent = "expected a number"; return; }
+  if (!isNumber) { $("effect").textContent = t("expected a number"); return; }
   const query = new URLSearchParams({ threshold: value, camera: changed.camera, region: changed.region });
   try {
     const effect = await askJson(`/api/threshold?${query}`);
-    if (Number($("threshold").value) !== value) return;
-    $("effect").textContent = `Of the last ${effect.parts} parts ${effect.would_reject} would be rejected; ${effect.rejected} were. ` +
-      `${effect.newly_rejected.length} more, ${effect.newly_passed.length} fewer.`;
+    if (parseNumber($("threshold").value) !== value) return;
+    $("effect").textContent = t("Of the last {} parts {} would be rejected; {} were. {} more, {} fewer.", effect.parts, effect.would_reject,
+      effect.rejected, effect.newly_rejected.length, effect.newly_passed.length);
   } catch (error) {
     $("effect").textContent = error.message;
   }
@@ -224,7 +223,7 @@ async function applyThreshold(threshold) {
   try {
     const answer = await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region });
     if (answer.taken) $("changer").close();
-    else $("changer-error").textContent = "The change is recorded; the line has not applied it yet.";
+    else $("changer-error").textContent = t("The change is recorded; the line has not applied it yet.");
   } catch (error) {
     $("changer-error").textContent = error.message;
   }
@@ -238,7 +237,7 @@ $("viewer-map").addEventListener("click", () => openViewer(viewed.verdict, viewe
 $("less").addEventListener("click", () => step(0.95));
 $("more").addEventListener("click", () => step(1.05));
 $("threshold").addEventListener("input", tryThreshold);
-$("apply").addEventListener("click", () => applyThreshold(Number($("threshold").value)));
+$("apply").addEventListener("click", () => applyThreshold(parseNumber($("threshold").value)));
 $("reset").addEventListener("click", () => applyThreshold(null));
 $("cancel").addEventListener("click", () => $("changer").close());
 document.addEventListener("visibilitychange", () => { asked = 0; });

@@ -1,5 +1,6 @@
 // The model files next to the active one: their states, what they are able to do, and what can be done with them.
 import { $, Refused, askJson, badge, fill, logIn, onLogin, personIn, post, show } from "/static/client.js";
+import { counted, local, momentOf, t } from "/static/language.js";
 
 const EVERY_MS = 3000;
 const COLOURS = { active: "pass", approved: "ok", shadow: "warning", refused: "reject" };
@@ -11,7 +12,7 @@ async function refresh() {
     if (!document.hidden && !busy) await refreshModels();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), "no connection", "failing");
+    badge($("state"), t("no connection"), "failing");
   }
   setTimeout(refresh, EVERY_MS);
 }
@@ -30,14 +31,14 @@ function card(model, open) {
   const article = $("model").content.firstElementChild.cloneNode(true);
   const find = (selector) => article.querySelector(selector);
   find("h2").textContent = model.file;
-  badge(find(".badge"), model.state, COLOURS[model.state] ?? "");
+  badge(find(".badge"), t(model.state), COLOURS[model.state] ?? "");
   fill(find(".list"), lines(model));
   const changed = model.ability?.changed ?? [];
   find("details").hidden = changed.length === 0;
   find("details").dataset.file = model.file;
   find("details").open = open.has(model.file);
   fill(find(".changed"), changed.map((one) => [
-    `${one.picture}: ${one.old ? `${one.old.decision} → ` : ""}${one.new.decision}${one.must ? `, must ${one.must}` : ""}`,
+    `${one.picture}: ${one.old ? `${t(one.old.decision)} → ` : ""}${t(one.new.decision)}${one.must ? t(", expected {}", t(one.must)) : ""}`,
     one.must && one.new.decision !== one.must ? "bad" : "",
   ]));
   for (const button of article.querySelectorAll("button")) {
@@ -50,18 +51,18 @@ function card(model, open) {
 
 function lines(model) {
   const found = [];
-  if (!model.is_present) found.push(["the file is gone, or was changed since", "bad"]);
-  if (model.time) found.push([`${model.state} since ${new Date(model.time).toLocaleString()}${model.who ? `, by ${model.who}` : ""}`, ""]);
+  if (!model.is_present) found.push([t("the file is gone, or was changed since"), "bad"]);
+  if (model.time) found.push([t(model.who ? "{} since {}, by {}" : "{} since {}", t(model.state), momentOf(model.time), model.who), ""]);
   if (model.note) found.push([model.note, model.state === "refused" ? "bad" : ""]);
   const ability = model.ability;
   if (ability) {
-    found.push([`known defects passed: ${ability.escaped + ability.still_passed} of ${ability.known_defects}`, ability.escaped ? "bad" : ""]);
-    found.push([`good parts rejected: ${ability.false_alarms} of ${ability.good}, at most ${ability.false_alarms_allowed}`, ability.false_alarms > ability.false_alarms_allowed ? "bad" : ""]);
-  } else found.push(["its ability is not measured yet: press Check", ""]);
+    found.push([t("known defects passed: {} of {}", ability.escaped + ability.still_passed, ability.known_defects), ability.escaped ? "bad" : ""]);
+    found.push([t("good parts rejected: {} of {}, at most {}", ability.false_alarms, ability.good, ability.false_alarms_allowed), ability.false_alarms > ability.false_alarms_allowed ? "bad" : ""]);
+  } else found.push([t("its ability is not measured yet: press Check"), ""]);
   const shadow = model.shadow;
-  if (shadow) found.push([`as the shadow: ${shadow.disagreed} of ${shadow.compared} parts decided differently`, ""]);
+  if (shadow) found.push([t("as the shadow: {} of {} parts decided differently", shadow.disagreed, shadow.compared), ""]);
   const total = model.passed + model.rejected + model.faults;
-  if (total) found.push([`as the active model: yield ${(100 * model.passed / total).toFixed(1)} % of ${total.toLocaleString()} parts`, ""]);
+  if (total) found.push([t("as the active model: yield {} % of {} parts", local((100 * model.passed / total).toFixed(1)), counted(total)), ""]);
   return found;
 }
 
@@ -70,7 +71,7 @@ async function act(action, file = "") {
   if (!who) return;
   busy = true;
   for (const button of document.querySelectorAll("main button")) button.disabled = true;
-  $("said").textContent = "The model is tried …";
+  $("said").textContent = t("The model is tried …");
   try {
     const answer = await post("/model", { action, file, who, override: $("override").value.trim() });
     $("said").textContent = answer.message;

@@ -1,6 +1,7 @@
 // One part after the other, the most worth first; a label takes it from the queue.
 import { $, Refused, askJson, badge, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
 import { rawScore } from "/static/chart.js";
+import { local, momentOf, t } from "/static/language.js";
 
 let queue = [];
 let withMap = true;
@@ -14,14 +15,14 @@ async function refresh() {
     const review = await askJson("/api/review?last=60");
     queue = review.queue.filter((part) => !later.has(part.seq));
     show();
-    badge($("state"), `${queue.length} to look at`, queue.length ? "warning" : "ok");
+    badge($("state"), t("{} to look at", queue.length), queue.length ? "warning" : "ok");
     fill($("confusion"), review.confusion.map((text) => [text, ""]));
     canChange = status.can_change;
-    if (!canChange) $("said").textContent = "Labels need a token; set the key token in the table [dashboard].";
+    if (!canChange) $("said").textContent = t("Labels need a token; set the key token in the table [dashboard].");
     await oneAtATime(showPart);
   } catch (error) {
     if (error instanceof Refused && error.status === 401) logIn(error);
-    else badge($("state"), "no connection", "failing");
+    else badge($("state"), t("no connection"), "failing");
   }
 }
 
@@ -42,11 +43,11 @@ async function showPart() {
   $("none").hidden = Boolean(part);
   if (!part) return;
   $("why").textContent = part.why;
-  badge($("verdict"), part.decision, part.decision);
-  $("score").textContent = part.score_text;
-  $("numbers").textContent = joined(`verdict ${part.seq}`, named(part), new Date(part.time).toLocaleString(), rawScore(part), part.part);
+  badge($("verdict"), t(part.decision), part.decision);
+  $("score").textContent = local(part.score_text);
+  $("numbers").textContent = joined(t("verdict {}", part.seq), named(part), momentOf(part.time), rawScore(part), part.part);
   $("map").hidden = !(part.picture && part.overlay);
-  $("map").textContent = withMap ? "Picture alone" : "With map";
+  $("map").textContent = t(withMap ? "Picture alone" : "With map");
   $("picture").hidden = true;
   const kind = part.overlay && (withMap || !part.picture) ? "overlay" : "picture";
   await showPicture($("picture"), `/api/pictures/${part.seq}?kind=${kind}&width=1600`).catch((error) => { $("said").textContent = error.message; });

@@ -1,0 +1,175 @@
+"""Trains and exports a model from collected pictures while the line runs, in processes of a lower priority.
+
+Training needs the packages of the extra `export` (PyTorch) on this machine. Where they are missing, the set is copied
+to a machine that has them, and the model file back into the folder of the model in use.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stfpm_runtime.errors import OptionError
+from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.journal.rows import LogEvent
+
+LOG = logging.getLogger("stfpm.training")
+POLL_S = 0.2
+NICENESS = 15
+LINES = 40
+"""The newest lines of the commands' output that are kept."""
+KILLED_S = 5.0
+"""The longest wait for the end of a process that is told to end, in seconds."""
+NEEDED = ("torch", "stfpm_edge", "stfpm_export")
+EPOCH = re.compile(r"epoch (\d+)/(\d+)")
+State = Literal["idle", "training", "exporting", "done", "cancelled", "failed"]
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is trained, and by whom."""
+
+    data: Path
+    """A folder with `train/good`."""
+    model: Path
+    """The .onnx file that is made; the checkpoint lies next to it."""
+    product: str
+    size: tuple[int, int]
+    """Height and width of the model's input in pixels: that of the model in use, which it is to replace."""
+    teacher: str
+    """As `stfpm-train --teacher` takes it."""
+    epochs: int | None
+    """None: as many as the recipe has."""
+    who: str
+
+
+class Training(Worker):
+    """Runs one training at a time. All methods but `run` are for any thread."""
+
+    def __init__(self, log_event: LogEvent) -> None:
+        super().__init__("training")
+        self.state: State = "idle"
+        self.epoch = self.epochs = 0
+        """How many epochs are done, and of how many; 0 before the first."""
+        self.lines: deque[str] = deque(maxlen=LINES)
+        self._log_event = log_event
+        self._task: TrainingTask | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+        self._woken = threading.Event()
+
+    @property
+    def missing(self) -> str:
+        """Return the name of the first package that training needs and this machine does not have; else empty."""
+        return next((name for name in NEEDED if importlib.util.find_spec(name) is None), "")
+
+    def begin(self, task: TrainingTask) -> None:
+        """Start a training; one that was cancelled with the same output goes on where it was. Raises OptionError."""
+        if self.missing:
+            raise OptionError(f"{self.missing} is not installed here; train on a machine with stfpm-edge[export]")
+        with self._lock:
+            if self._task is not None:
+                raise OptionError("another training runs; cancel it, or wait until it ends")
+            self._task, self._is_cancelled = task, False
+            self.state, self.epoch, self.epochs = "training", 0, 0
+            self.lines.clear()
+        self._woken.set()
+
+    def cancel(self) -> None:
+        """End the training that runs; its epochs are kept. Raises OptionError where none runs."""
+        with self._lock:
+            if self._task is None:
+                raise OptionError("no training runs")
+            self._is_cancelled = True
+            if self._process:
+                self._process.terminate()
+
+    def wake(self) -> None:
+        """End the training, as the line stops."""
+        self._woken.set()
+        with self._lock:
+            if self._process:
+                self._process.terminate()
+
+    def run(self) -> None:
+        """Carry out trainings until the stop."""
+        while not self.stopping.is_set():
+            self._woken.wait()
+            self._woken.clear()
+            if (task := self._task) is None:
+                continue
+            try:
+                state: State = self._carry_out(task)
+            except Exception as error:
+                LOG.exception("internal error: a training was not carried out")
+                self.lines.append(f"internal error: {type(error).__name__}: {error}")
+                state = "failed"
+            with self._lock:
+                self._task, self.state = None, state
+            self._log_event("training", f"{state}: {task.model.name}, begun by {task.who}")
+
+    def _carry_out(self, task: TrainingTask) -> State:
+        checkpoint = task.model.with_suffix(".safetensors")
+        height, width = task.size
+        train = [
+            "stfpm_edge.cli", str(task.data), "-o", str(checkpoint), "--teacher", task.teacher, "--name", task.product,
+            "--size", f"{width}x{height}", "--by", task.who, "--resume", "--accept-data",
+        ]  # fmt: skip
+        if task.epochs is not None:
+            train += ["--epochs", str(task.epochs)]
+        self._log_event("training", f"begun by {task.who}: {task.model.name} from {task.data}")
+        for state, argv in (
+            ("training", train),
+            ("exporting", ["stfpm_export.cli", str(checkpoint), "-o", str(task.model)]),
+        ):
+            self.state = state  # type: ignore[assignment]
+            if code := self._call(argv):
+                return "cancelled" if self._is_cancelled or self.stopping.is_set() else _failed(code, self.lines)
+        return "done"
+
+    def _call(self, argv: Sequence[str]) -> int:
+        """Run a command of ours, and return its exit code; its output goes into `lines`."""
+        with self._lock:
+            if self._is_cancelled or self.stopping.is_set():
+                return 1
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                preexec_fn=_yield_to_the_line,
+            )
+        process = self._process
+        assert process.stdout is not None, "a pipe"
+        try:
+            for line in process.stdout:
+                self.lines.append(line.rstrip())
+                if found := EPOCH.search(line):
+                    self.epoch, self.epochs = int(found[1]), int(found[2])
+            return process.wait()
+        finally:
+            with self._lock:
+                self._process = None
+            process.stdout.close()
+
+
+def _yield_to_the_line() -> None:
+    os.nice(NICENESS)
+
+
+def _failed(code: int, lines: deque[str]) -> State:
+    LOG.error("the training ended with exit code %d: %s", code, lines[-1] if lines else "it printed nothing")
+    return "failed"

@@ -1,0 +1,163 @@
+"""Collects pictures of parts for a training: each region's own, as the line has cut them, in a folder for each place.
+
+It has a thread of its own; a picture for which the disk has no time is left out and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stfpm_runtime.errors import OutputError
+from stfpm_runtime.files import atomic_path
+from stfpm_runtime.imaging.perceptual_hash import ALIKE, HASH_SIDE, hash_distances, perceptual_hash
+from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.lifecycle import Worker
+
+from .base import KeptParts, Observer
+
+LOG = logging.getLogger("stfpm.collector")
+WAITING = 16
+"""Pictures that may wait for the disk; further ones are left out."""
+POLL_S = 0.2
+BLURRED = 0.4
+"""A picture is called blurred below this share of the median sharpness of its set."""
+SIDE = 256
+"""The pixels of the longer side at which sharpness is measured."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A picture of a set."""
+
+    name: str
+    sharpness: float
+    looks: str
+    """Its perceptual hash."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is collected now."""
+
+    camera: str
+    region: str
+    count: int
+    """The number of further pictures."""
+    every_s: float
+    """The least time between two of them."""
+
+
+class Collector(Worker, Observer):
+    """Writes pictures while it is told to. `observe` belongs to the loop's thread, all else is for any."""
+
+    name = "collector"
+
+    def __init__(self, folder: Path) -> None:
+        """Store the folder; each place has `CAMERA-REGION/train/good` in it."""
+        super().__init__("collector")
+        self.failure = ""
+        """Why the last picture could not be written."""
+        self.left_out = 0
+        self._folder = folder
+        self._wanted: Wanted | None = None
+        self._taken = 0
+        self._taken_s = 0.0
+        self._waiting: queue.Queue[tuple[Path, Image]] = queue.Queue(WAITING)
+        self._seen: dict[Path, Collected] = {}
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Return what is collected now."""
+        return self._wanted
+
+    def folder_of(self, camera: str, region: str) -> Path:
+        """Return the folder of a place's pictures; it may not exist yet."""
+        return self._folder / f"{_file_name(camera)}-{_file_name(region)}" / "train" / "good"
+
+    def begin(self, wanted: Wanted) -> None:
+        """Collect the next pictures of a place, instead of what was collected before."""
+        self._taken, self._taken_s, self.failure, self.left_out = 0, 0.0, "", 0
+        self._wanted = wanted
+
+    def end(self) -> None:
+        """Collect nothing more; what was collected stays."""
+        self._wanted = None
+
+    def observe(self, parts: KeptParts) -> None:
+        """Queue the picture of the wanted place, without waiting."""
+        wanted = self._wanted
+        if wanted is None or time.monotonic() - self._taken_s < wanted.every_s:
+            return
+        for judged, row in parts:
+            if (row.camera, row.region) != (wanted.camera, wanted.region) or judged.image is None:
+                continue
+            path = self.folder_of(row.camera, row.region) / f"{row.time[:23].replace(':', '-')}-{row.seq}.png"
+            try:
+                self._waiting.put_nowait((path, judged.image))
+            except queue.Full:
+                self.left_out += 1
+                return
+            self._taken_s, self._taken = time.monotonic(), self._taken + 1
+            if self._taken >= wanted.count:
+                self._wanted = None
+
+    def run(self) -> None:
+        """Write the pictures until the stop."""
+        while not self.stopping.is_set():
+            try:
+                path, image = self._waiting.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            try:
+                with atomic_path(path) as unfinished:
+                    unfinished.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            except OutputError as error:
+                self._wanted, self.failure = None, str(error)
+                LOG.error("no more pictures are collected: %s", error)
+            except Exception as error:
+                self._wanted, self.failure = None, f"internal error: {type(error).__name__}: {error}"
+                LOG.exception("internal error: no more pictures are collected")
+
+    def pictures(self, camera: str, region: str) -> list[Collected]:
+        """Return the pictures of a place, the oldest first."""
+        found = sorted(self.folder_of(camera, region).glob("*.png"))
+        self._seen = {path: self._seen.get(path) or _look_at(path) for path in found}
+        return list(self._seen.values())
+
+
+def warnings_of(pictures: Sequence[Collected]) -> list[str]:
+    """Return for each picture, the oldest first, why it is worth little for a training; empty: it is not."""
+    if not pictures:
+        return []
+    usual = float(np.median([picture.sharpness for picture in pictures]))
+    distances = hash_distances([one.looks for one in pictures], [one.looks for one in pictures])
+    warnings = []
+    for index, picture in enumerate(pictures):
+        alike = np.flatnonzero(distances[index, :index] <= ALIKE)
+        if picture.sharpness < BLURRED * usual:
+            warnings.append("blurred")
+        else:
+            warnings.append("like an earlier one" if alike.size else "")
+    return warnings
+
+
+def _look_at(path: Path) -> Collected:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:  # removed or damaged meanwhile
+        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8))
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    scale = min(1.0, SIDE / max(grey.shape))
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return Collected(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)

@@ -1,0 +1,194 @@
+"""The routes of the page Setup and their values; `routes` has the others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from .fields import WHO, Count, whole_number
+from .routes import CHANGE, JPEG, REFUSED, Name, Width, refuse_unknown
+from .setup_view import SetupView
+
+Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
+Who = Annotated[str, Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")]
+PlaceName = Annotated[str, Field(min_length=1, max_length=200)]
+FileName = Annotated[str, Path(min_length=1, max_length=120)]
+
+
+class Region(BaseModel):
+    """A region: a rectangle x, y, width, height, or the corners x, y of a polygon, in pixels of the frame."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str = Field(min_length=1, max_length=80)
+    rectangle: list[Pixel] | None = Field(None, min_length=4, max_length=4)
+    polygon: list[Annotated[list[Pixel], Field(min_length=2, max_length=2)]] = Field(default=[], max_length=100)
+
+
+class RegionOfFile(BaseModel):
+    """A region as the line's file has it."""
+
+    name: str
+    rectangle: list[int] | None
+    polygon: list[list[int]]
+
+
+class Camera(BaseModel):
+    """A camera: the width and height of its newest frame, its regions in the file, and the names that judge now."""
+
+    name: str
+    size: list[int] | None
+    regions: list[RegionOfFile]
+    judged: list[str]
+
+
+class TrainingState(BaseModel):
+    """The training that runs or ran last; `missing` is a package that this machine needs for one and does not have."""
+
+    state: Literal["idle", "training", "exporting", "done", "cancelled", "failed"]
+    epoch: Count
+    epochs: Count
+    lines: list[str]
+    missing: str
+
+
+class Setup(BaseModel):
+    """What is set up on this line; without a model every part is a fault until `model` is trained and used."""
+
+    has_model: bool
+    model: str
+    can_save: bool
+    needs_restart: bool
+    cameras: list[Camera]
+    collecting: str | None
+    left_out: Count
+    failure: str
+    training: TrainingState
+
+
+class CollectedPicture(BaseModel):
+    """A collected picture, and why it is worth little for a training; empty: it is not."""
+
+    name: str
+    warning: Literal["", "blurred", "like an earlier one"]
+
+
+class CollectedSet(BaseModel):
+    """The pictures of a place, the newest first, and their folder on the line's machine."""
+
+    folder: str
+    pictures: list[CollectedPicture]
+
+
+class Change(BaseModel):
+    """A change by a named person."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    who: Who
+
+
+class RegionsBody(Change):
+    """All regions of a camera; none: the whole frame is one part."""
+
+    camera: PlaceName
+    regions: list[Region] = Field(max_length=50)
+
+
+class CollectBody(Change):
+    """How many pictures of which place are collected, 0: no more, and the least time between two."""
+
+    camera: PlaceName
+    region: PlaceName
+    count: Annotated[int, Field(ge=0, le=10_000), BeforeValidator(whole_number)]
+    every_ms: Annotated[int, Field(ge=0, le=3_600_000), BeforeValidator(whole_number)] = 0
+
+
+class TrainBody(Change):
+    """A training from the pictures of a place."""
+
+    camera: PlaceName
+    region: PlaceName
+    file: str = Field(min_length=1, max_length=120, description="the .onnx file to make, next to the model in use")
+    teacher: str = Field("imagenet", min_length=1, max_length=120, description="imagenet, procedural, or a file there")
+    epochs: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(whole_number)] | None = None
+    """null: as many as the recipe has"""
+
+
+async def setup_of(request: Request) -> SetupView:
+    """Return what sets up the line that this server shows."""
+    view = request.app.state.setup
+    assert isinstance(view, SetupView), "set with the routes"
+    return view
+
+
+View = Annotated[SetupView, Depends(setup_of)]
+ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {}}, "description": "The pictures."}}
+router = APIRouter(responses=REFUSED, dependencies=[Depends(refuse_unknown)])
+
+
+@router.get("/api/setup", response_model=Setup)
+def setup(view: View) -> dict[str, Any]:
+    """Return cameras with their regions, what is collected, and the state of the training."""
+    return view.describe()
+
+
+@router.get("/api/frames/{camera}", response_class=Response, responses=JPEG)
+def frame(view: View, camera: Name, width: Width = 1280) -> Response:
+    """Return the newest whole frame of a camera, and in the header X-Frame-Size its own size in pixels."""
+    data, (full_width, height) = view.frame(camera, width)
+    return Response(data, headers={"X-Frame-Size": f"{full_width}x{height}"}, media_type="image/jpeg")
+
+
+@router.post("/api/regions", response_model=Setup, dependencies=CHANGE)
+def set_regions(view: View, body: RegionsBody) -> dict[str, Any]:
+    """Write the regions of a camera into the line's file; they judge from the next start on."""
+    return view.set_regions(body.camera, [region.model_dump() for region in body.regions], body.who)
+
+
+@router.post("/api/restart", response_model=Setup, dependencies=CHANGE)
+def restart(view: View, body: Change) -> dict[str, Any]:
+    """Make the line stop and start again with its file as it is now; no part is judged for some seconds."""
+    return view.restart(body.who)
+
+
+@router.get("/api/collected/{camera}/{region}", response_model=CollectedSet)
+def collected(view: View, camera: Name, region: Name) -> dict[str, Any]:
+    """Return the pictures that were collected of a place."""
+    return view.pictures(camera, region)
+
+
+@router.post("/api/collected", response_model=Setup, dependencies=CHANGE)
+def collect(view: View, body: CollectBody) -> dict[str, Any]:
+    """Collect the pictures of the next parts of a place, whatever is decided about them."""
+    return view.collect(body.camera, body.region, body.count, body.every_ms)
+
+
+@router.get("/api/collected.zip/{camera}/{region}", response_class=Response, responses=ZIP)
+def archive(view: View, camera: Name, region: Name) -> Response:
+    """Return the pictures of a place as a ZIP file, for a training on another machine."""
+    return Response(view.archive(camera, region), media_type="application/zip")
+
+
+@router.get("/api/collected/{camera}/{region}/{name}", response_class=Response, responses=JPEG)
+def collected_picture(view: View, camera: Name, region: Name, name: FileName, width: Width = 320) -> Response:
+    """Return a collected picture."""
+    return Response(view.picture(camera, region, name, width), media_type="image/jpeg")
+
+
+@router.delete("/api/collected/{camera}/{region}/{name}", response_model=CollectedSet, dependencies=CHANGE)
+def remove(view: View, camera: Name, region: Name, name: FileName) -> dict[str, Any]:
+    """Remove a collected picture."""
+    return view.remove(camera, region, name)
+
+
+@router.post("/api/training", response_model=Setup, dependencies=CHANGE)
+def train(view: View, body: TrainBody) -> dict[str, Any]:
+    """Train a model from the pictures of a place and export it next to the model in use."""
+    return view.train(body.camera, body.region, body.file, body.teacher, body.epochs, body.who)
+
+
+@router.delete("/api/training", response_model=Setup, dependencies=CHANGE)
+def cancel_training(view: View) -> dict[str, Any]:
+    """End the training that runs; begun again with the same file, it goes on after its last epoch."""
+    return view.cancel_training()

@@ -1,0 +1,225 @@
+"""What people set up on a running line: regions, the pictures of good parts, a training, a restart."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+
+from stfpm_runtime.errors import MissingExtraError, OptionError, StfpmError
+from stfpm_runtime.line.config.camera import RegionOptions
+from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.loop import Line
+from stfpm_runtime.line.models.training import TrainingTask
+from stfpm_runtime.line.observers.collector import Wanted, warnings_of
+
+from .jpeg_cache import JpegCache
+
+try:
+    from .regions_file import write_regions
+except ImportError:
+    raise MissingExtraError("tomlkit", "dashboard") from None
+
+MODEL_NAME = re.compile(r"[\w.-]+\.onnx")
+
+
+class SetupView:
+    """Reads and changes a line for the page Setup. Called by the server's threads.
+
+    Raises HTTPException for a request that cannot be carried out on this line.
+    """
+
+    def __init__(self, line: Line, config: Path | None) -> None:
+        assert line.live_status is not None, "a line with a web server has one"
+        self._line = line
+        self._config = config
+        self._frames = line.live_status.frames
+        self._jpeg_cache = JpegCache()
+        self._regions = {worker.camera.name: worker.camera.region for worker in line.cameras}
+        """The regions that the file has now, by camera; they judge from the next start on."""
+        self._is_changed = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that the page shows, as `setup_routes.Setup` describes it."""
+        collector, training = self._line.collector, self._line.training
+        wanted = collector.wanted
+        return {
+            "has_model": self._line.active_model.exists,
+            "model": self._line.active_model.model.path.name,
+            "can_save": self._config is not None,
+            "needs_restart": self._is_changed,
+            "cameras": [
+                {"name": name, "size": self._size(name), "regions": [_fields(region) for region in regions],
+                 "judged": [region.name for region in worker.camera.regions]}
+                for worker in self._line.cameras
+                for name, regions in [(worker.camera.name, self._regions[worker.camera.name])]
+            ],
+            "collecting": wanted and f"{wanted.camera}/{wanted.region}",
+            "left_out": collector.left_out,
+            "failure": collector.failure,
+            "training": {
+                "state": training.state, "epoch": training.epoch, "epochs": training.epochs,
+                "lines": list(training.lines), "missing": training.missing,
+            },
+        }  # fmt: skip
+
+    def frame(self, camera: str, width: int) -> tuple[bytes, tuple[int, int]]:
+        """Return the newest whole frame of a camera as JPEG, and its own width and height in pixels."""
+        self._check_camera(camera)
+        image = self._frames.get(camera)
+        if image is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no frame yet; ask again when there is a verdict")
+        return self._jpeg_cache.encode(image, width), (image.shape[1], image.shape[0])
+
+    def set_regions(self, camera: str, shapes: list[dict[str, Any]], who: str) -> dict[str, Any]:
+        """Write a camera's regions into the line's file; the journal records who did it."""
+        self._check_camera(camera)
+        config = self._file()
+        try:
+            regions = [_options(shape) for shape in shapes]
+            self._check_inside(camera, regions)
+            options = write_regions(config, camera, regions)
+        except (MistakeError, StfpmError) as error:
+            raise HTTPException(HTTPStatus.CONFLICT, f"the regions stay: {error}") from None
+        self._regions |= {found.name: found.region for found in options.camera if found.name in self._regions}
+        self._is_changed = True
+        names = ", ".join(region.name for region in regions) or "none: the whole frame is one part"
+        self._line.recorder.log_event("regions", f"{names}; set by {who}, used from the next start on", camera)
+        return self.describe()
+
+    def restart(self, who: str) -> dict[str, Any]:
+        """Make the line stop and start again with its file, once the file was read without a mistake."""
+        try:
+            read_config(self._file())
+        except StfpmError as error:
+            raise HTTPException(HTTPStatus.CONFLICT, f"the line goes on as it is: {error}") from None
+        self._line.recorder.log_event("restart", f"asked for by {who}")
+        self._line.restart.set()
+        return self.describe()
+
+    def collect(self, camera: str, region: str, count: int, every_ms: int) -> dict[str, Any]:
+        """Collect the next pictures of a place; with a count of 0 stop that."""
+        self._check_place(camera, region)
+        if count:
+            self._line.collector.begin(Wanted(camera, region, count, every_ms / 1000))
+        else:
+            self._line.collector.end()
+        return self.describe()
+
+    def pictures(self, camera: str, region: str) -> dict[str, Any]:
+        """Return the pictures that were collected of a place, the newest first, each with a warning or none."""
+        self._check_place(camera, region)
+        found = self._line.collector.pictures(camera, region)
+        rows = [{"name": one.name, "warning": text} for one, text in zip(found, warnings_of(found), strict=True)]
+        folder = self._line.collector.folder_of(camera, region).parents[1]
+        return {"folder": str(folder), "pictures": rows[::-1]}
+
+    def picture(self, camera: str, region: str, name: str, width: int) -> bytes:
+        """Return a collected picture as JPEG."""
+        return self._jpeg_cache.shrink(self._path(camera, region, name).read_bytes(), width)
+
+    def remove(self, camera: str, region: str, name: str) -> dict[str, Any]:
+        """Remove a collected picture."""
+        self._path(camera, region, name).unlink(missing_ok=True)
+        return self.pictures(camera, region)
+
+    def archive(self, camera: str, region: str) -> bytes:
+        """Return the pictures of a place as a ZIP file with the folders that stfpm-train expects."""
+        self._check_place(camera, region)
+        folder = self._line.collector.folder_of(camera, region)
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w") as archive:
+            for path in sorted(folder.glob("*.png")):
+                archive.write(path, path.relative_to(folder.parents[2]))
+        return memory.getvalue()
+
+    def train(self, camera: str, region: str, file: str, teacher: str, epochs: int | None, who: str) -> dict[str, Any]:
+        """Train a model from a place's pictures, and export it into the folder of the model in use."""
+        self._check_place(camera, region)
+        active = self._line.active_model.model
+        path = active.path.parent / file
+        try:
+            if not MODEL_NAME.fullmatch(file) or file.startswith("."):
+                raise OptionError(f"file: got {file[:60]!r}; expected letters, digits, '_', '-' and '.', and .onnx")
+            if not self._line.active_model.exists and path != active.path:
+                raise OptionError(f"file: got {file}; expected {active.path.name}, the model of the configuration")
+            if path.exists():
+                raise OptionError(f"{file}: there is such a model already; choose another name")
+            if teacher not in ("imagenet", "procedural"):
+                teacher = str(self._teacher(active.path.parent, teacher))
+            data = self._line.collector.folder_of(camera, region).parents[1]
+            size = active.spec.height, active.spec.width
+            self._line.training.begin(TrainingTask(data, path, active.spec.name, size, teacher, epochs, who))
+        except OptionError as error:
+            raise HTTPException(HTTPStatus.CONFLICT, f"no training was begun: {error}") from None
+        return self.describe()
+
+    def cancel_training(self) -> dict[str, Any]:
+        """End the training that runs."""
+        try:
+            self._line.training.cancel()
+        except OptionError as error:
+            raise HTTPException(HTTPStatus.CONFLICT, str(error)) from None
+        return self.describe()
+
+    @staticmethod
+    def _teacher(folder: Path, name: str) -> Path:
+        found = {path.name: path for pattern in ("*.safetensors", "*.pth") for path in folder.glob(pattern)}
+        if name not in found:
+            raise OptionError(f"teacher: got {name[:60]!r}; expected imagenet, procedural or a file next to the model")
+        return found[name]
+
+    def _size(self, camera: str) -> tuple[int, int] | None:
+        image = self._frames.get(camera)
+        return None if image is None else (image.shape[1], image.shape[0])
+
+    def _file(self) -> Path:
+        if self._config is None:
+            raise HTTPException(HTTPStatus.CONFLICT, "the line was started without a configuration file (--config)")
+        return self._config
+
+    def _check_inside(self, camera: str, regions: list[RegionOptions]) -> None:
+        """Raise OptionError for a region that leaves the frame, as far as there is one."""
+        size = self._size(camera)
+        for region in regions if size else ():
+            assert size is not None, "looked at above"
+            corners = region.polygon
+            if region.rectangle:
+                x, y, width, height = region.rectangle
+                corners = ((x + width, y + height),)
+            if any(x > size[0] or y > size[1] for x, y in corners):
+                raise OptionError(f"region {region.name}: leaves the frame of {size[0]}x{size[1]} pixels")
+
+    def _check_camera(self, camera: str) -> None:
+        if camera not in self._regions:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"no such camera; expected one of {', '.join(self._regions)}")
+
+    def _check_place(self, camera: str, region: str) -> None:
+        self._check_camera(camera)
+        worker = next(worker for worker in self._line.cameras if worker.camera.name == camera)
+        names = [found.name for found in worker.camera.regions]
+        if region not in names:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"no such region is judged; expected one of {', '.join(names)}")
+
+    def _path(self, camera: str, region: str, name: str) -> Path:
+        self._check_place(camera, region)
+        known = {path.name: path for path in self._line.collector.folder_of(camera, region).glob("*.png")}
+        if name not in known:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "no such picture was collected")
+        return known[name]
+
+
+def _fields(region: RegionOptions) -> dict[str, Any]:
+    return {"name": region.name, "rectangle": region.rectangle, "polygon": list(region.polygon)}
+
+
+def _options(shape: dict[str, Any]) -> RegionOptions:
+    """Return a region of these fields. Raises MistakeError."""
+    rectangle, polygon = shape["rectangle"], tuple((x, y) for x, y in shape["polygon"])
+    return RegionOptions(shape["name"], None if rectangle is None else tuple(rectangle), polygon)

@@ -1,0 +1,160 @@
+// Sets up a running line: regions, pictures of good parts, and a training from them.
+import { $, Refused, ask, askJson, badge, element, logIn, onLogin, personIn, post, show, showPicture } from "/static/client.js";
+import { changeZoom, choose, drawing, setFrame, setRegions } from "/static/regions.js";
+import { t } from "/static/language.js";
+
+const EVERY_MS = 1000;
+const SHOWN = 48;
+let state = null;
+let shownCamera = null, shownPlace = null, shownPictures = "", isDrawn = false;
+
+const cameraOf = () => state.cameras.find((camera) => camera.name === $("camera").value) ?? state.cameras[0];
+const place = () => `${encodeURIComponent($("camera").value)}/${encodeURIComponent($("region").value)}`;
+
+async function refresh() {
+  try {
+    if (!document.hidden) await refreshAll();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
+    badge($("state"), t("no connection"), "failing");
+  }
+  setTimeout(refresh, EVERY_MS);
+}
+
+async function refreshAll() {
+  showSetup(await askJson("/api/setup"));
+  show();
+  if ($("camera").value !== shownCamera) {
+    shownCamera = $("camera").value;
+    await showCamera();
+  }
+  await refreshPictures();
+}
+
+function showSetup(found) {
+  state = found;
+  options($("camera"), state.cameras.map((camera) => camera.name));
+  options($("region"), cameraOf().judged);
+  badge($("state"), t(state.needs_restart ? "start the line again" : "running"), state.needs_restart ? "warning" : "ok");
+  $("save").disabled = $("restart").disabled = !state.can_save;
+  if (!state.has_model) {
+    $("file").value = state.model;
+    $("file").readOnly = true;
+  }
+  showTraining(state.training);
+}
+
+function options(select, names) {
+  if ([...select.options].map((option) => option.value).join("\n") === names.join("\n")) return;
+  const value = select.value;
+  select.replaceChildren(...names.map((name) => new Option(name === "frame" ? t("whole frame") : name, name)));
+  if (names.includes(value)) select.value = value;
+}
+
+async function showCamera() {
+  setRegions(cameraOf().regions);
+  isDrawn = false;
+  await freeze();
+}
+
+async function freeze() {
+  const answer = await showPicture($("frame"), `/api/frames/${encodeURIComponent($("camera").value)}?width=2048`);
+  setFrame(answer.headers.get("X-Frame-Size").split("x").map(Number));
+}
+
+async function refreshPictures() {
+  const found = await askJson(`/api/collected/${place()}`);
+  const doubtful = found.pictures.filter((picture) => picture.warning).length;
+  const words = [t("{} pictures in {}", found.pictures.length, found.folder)];
+  if (doubtful) words.push(t("{} of them blurred or like an earlier one", doubtful));
+  if (state.collecting) words.push(t("more are being collected"));
+  if (state.left_out) words.push(t("{} were left out, as the disk was too slow", state.left_out));
+  $("collected").textContent = state.failure || words.join("; ");
+  const shown = JSON.stringify([place(), found.pictures]);
+  if (shown === shownPictures) return;
+  shownPictures = shown;
+  for (const image of $("pictures").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  $("pictures").replaceChildren(...found.pictures.slice(0, SHOWN).map(thumbnail));
+}
+
+function thumbnail(picture) {
+  const figure = element("figure", "", picture.warning ? "doubtful" : ""), image = document.createElement("img");
+  const button = element("button", t("Remove")), at = `/api/collected/${place()}/${encodeURIComponent(picture.name)}`;
+  image.alt = picture.name;
+  showPicture(image, `${at}?width=320`).catch(() => {});
+  button.type = "button";
+  button.addEventListener("click", () => act(() => ask(at, { method: "DELETE" })));
+  figure.append(image, element("figcaption", t(picture.warning)), button);
+  return figure;
+}
+
+function showTraining(training) {
+  const runs = ["training", "exporting"].includes(training.state);
+  $("train").disabled = runs || Boolean(training.missing);
+  $("cancel").disabled = !runs;
+  $("progress").value = training.epochs ? training.epoch / training.epochs : 0;
+  const words = { idle: "No training has run yet.", training: "The model is trained.", exporting: "The model is exported and compared with PyTorch.",
+    done: state.has_model ? "The model is ready; see the page Models." : "The model is ready: start the line again.", cancelled: "The training was cancelled; begun again, it goes on after its last epoch.",
+    failed: "The training failed; its last lines say why." };
+  $("training").textContent = training.missing && !runs ?
+    t("{} is not installed here: download the pictures, train on another machine, and copy the model into the folder of the model in use.", training.missing) :
+    `${t(words[training.state])} ${training.epochs ? t("Epoch {} of {}.", training.epoch, training.epochs) : ""}`;
+  $("lines").hidden = training.lines.length === 0;
+  $("lines").textContent = training.lines.join("\n");
+}
+
+// Does something that changes the line, and says what stands in the way.
+async function act(action) {
+  const who = personIn($("who"), $("said"));
+  if (!who) return;
+  $("said").textContent = "";
+  try {
+    await action(who);
+    await refreshAll();
+  } catch (error) {
+    $("said").textContent = error.message;
+  }
+}
+
+// The whole number in a field; null where it is empty, NaN for everything else.
+const numberIn = (field) => field.value.trim() === "" ? null : /^\d+$/.test(field.value.trim()) ? Number(field.value) : NaN;
+
+async function save(who) {
+  state = await post("/api/regions", { camera: $("camera").value, regions: drawing.regions, who });
+  isDrawn = false;
+}
+
+async function restart(who) {
+  if (isDrawn) throw new Error(t("The drawn regions are not saved yet."));
+  await post("/api/restart", { who });
+  badge($("state"), t("starts again"), "warning");
+  shownCamera = null;
+}
+
+$("who").value = localStorage.getItem("who") ?? "";
+drawing.changed = () => { isDrawn = true; };
+$("camera").addEventListener("change", () => refreshAll().catch(() => {}));
+$("freeze").addEventListener("click", () => freeze().catch((error) => { $("said").textContent = error.message; }));
+$("rectangle").addEventListener("click", () => choose("rectangle"));
+$("polygon").addEventListener("click", () => choose("polygon"));
+$("smaller").addEventListener("click", () => changeZoom(-1));
+$("larger").addEventListener("click", () => changeZoom(1));
+$("save").addEventListener("click", () => act(save));
+$("undo").addEventListener("click", () => { setRegions(cameraOf().regions); isDrawn = false; });
+$("restart").addEventListener("click", () => act(restart));
+$("collect").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value,
+  count: numberIn($("count")), every_ms: numberIn($("every")) ?? 0, who })));
+$("end").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value, count: 0, who })));
+$("download").addEventListener("click", async () => {
+  const answer = await ask(`/api/collected.zip/${place()}`), link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = `${$("camera").value}-${$("region").value}.zip`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+});
+$("train").addEventListener("click", () => act((who) => post("/api/training", { camera: $("camera").value, region: $("region").value,
+  file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), who })));
+$("cancel").addEventListener("click", () => act(() => ask("/api/training", { method: "DELETE" })));
+choose("rectangle");
+onLogin(refresh);
+refresh();

@@ -1,0 +1,199 @@
+"""Setting up a running line: regions in its file, pictures of good parts, a restart, a training."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.observers.collector import Collected, warnings_of
+
+from ..conftest import wait_until
+from ..test_model_swap import details
+
+CONFIG = """# line 3
+model = "model.onnx"  # of May
+journal.path = "line.sqlite"
+
+[[camera]]
+name = "left"  # above the belt
+source = "0"
+[[camera.region]]
+name = "cap"
+rectangle = [0, 0, 32, 32]  # measured
+threshold = 0.4
+
+[dashboard]
+"""
+CAP = {"name": "cap", "rectangle": [8, 0, 40, 32], "polygon": []}
+CORNER = {"name": "corner", "rectangle": None, "polygon": [[32, 0], [64, 0], [64, 32]]}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "line.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def client(serve, config):
+    client = serve(config=config)
+    wait_until(lambda: client.get("/api/setup")["cameras"][0]["size"])
+    return client
+
+
+def test_the_whole_frame_is_shown_with_its_size(client):
+    answer = client.ask("/api/frames/left?width=64")
+    assert (answer.status, answer.headers["x-frame-size"]) == (200, "64x32")
+    assert cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR).shape == (32, 64, 3)
+    assert client.ask("/api/frames/none").status == 404
+
+
+def test_regions_are_written_with_comments_and_other_keys_kept(client, config):
+    answer = client.post("/api/regions", camera="left", regions=[CAP, CORNER], who="Ada")
+    assert answer.status == 200, answer
+    assert answer.json["needs_restart"]
+    cap, corner = read_config(config).camera[0].region
+    assert (cap.rectangle, cap.threshold) == ((8, 0, 40, 32), 0.4)
+    assert corner.polygon == ((32, 0), (64, 0), (64, 32))
+    text = config.read_text()
+    assert all(comment in text for comment in ("# line 3", "# of May", "# above the belt", "# measured"))
+    wait_until(
+        lambda: details(client.running.journal, "regions") == ["cap, corner; set by Ada, used from the next start on"]
+    )
+    assert client.post("/api/regions", camera="left", regions=[], who="Ada").status == 200
+    assert read_config(config).camera[0].region == ()
+    assert "[dashboard]" in config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("regions", "said"),
+    [
+        ([CAP, CAP], "there are two of the name 'cap'"),
+        ([{**CAP, "rectangle": [40, 0, 40, 32]}], "leaves the frame of 64x32 pixels"),
+        ([{**CORNER, "polygon": [[0, 0], [70, 0], [0, 30]]}], "leaves the frame"),
+        ([{**CORNER, "polygon": [[0, 0], [1, 1]]}], "expected 3 or more"),
+        ([{**CAP, "rectangle": [0, 0, 1, 1]}], "width and height of"),
+        ([{**CAP, "name": "a\nb"}], "expected letters, digits"),
+    ],
+)
+def test_regions_that_make_no_sense_leave_the_file_as_it_was(client, config, regions, said):
+    answer = client.post("/api/regions", camera="left", regions=regions, who="Ada")
+    assert answer.status == 409
+    assert said in answer.json["error"]
+    assert "unfinished" not in answer.json["error"]
+    assert config.read_text() == CONFIG
+
+
+def test_a_file_that_was_broken_meanwhile_is_neither_overwritten_nor_started_with(client, config):
+    config.write_text("model = ")
+    assert client.post("/api/regions", camera="left", regions=[CAP], who="Ada").status == 409
+    assert client.post("/api/restart", who="Ada").status == 409
+    assert config.read_text() == "model = "
+    assert not client.running.line.restart.is_set()
+
+
+def test_a_line_without_a_file_says_so(serve):
+    client = serve()
+    assert not client.get("/api/setup")["can_save"]
+    answer = client.post("/api/regions", camera="left", regions=[CAP], who="Ada")
+    assert (answer.status, "--config" in answer.json["error"]) == (409, True)
+
+
+def test_a_restart_ends_the_loop_and_is_journalled(client):
+    assert client.post("/api/restart", who="Ada").status == 200
+    wait_until(lambda: not client.running.thread.is_alive())
+    assert details(client.running.journal, "restart") == ["asked for by Ada"]
+
+
+def test_pictures_are_collected_looked_at_removed_and_downloaded(client, tmp_path):
+    body = {"camera": "left", "region": "frame", "who": "Ada"}
+    assert client.post("/api/collected", **body, count=5).status == 200
+    at = "/api/collected/left/frame"
+    wait_until(lambda: len(client.get(at)["pictures"]) == 5)
+    found = client.get(at)
+    assert {picture["warning"] for picture in found["pictures"]} <= {"", "like an earlier one"}
+    assert client.get("/api/setup")["collecting"] is None
+    files = sorted((tmp_path / "collected/left-frame/train/good").glob("*.png"))
+    assert [path.name for path in files] == [picture["name"] for picture in found["pictures"]][::-1]
+    assert all(cv2.imread(str(path)).shape == (32, 64, 3) for path in files)
+    assert client.ask(f"{at}/{files[0].name}").headers["content-type"] == "image/jpeg"
+    archive = zipfile.ZipFile(io.BytesIO(client.ask("/api/collected.zip/left/frame").body))
+    assert archive.namelist() == [f"left-frame/train/good/{path.name}" for path in files]
+    left = client.ask(f"{at}/{files[0].name}", "DELETE").json["pictures"]
+    assert [picture["name"] for picture in left] == [path.name for path in files[:0:-1]]
+    assert client.ask(f"{at}/..%2F..%2F..%2Fline.sqlite", "DELETE").status == 404
+    assert client.ask(f"{at}/line.sqlite").status == 404
+    assert client.post("/api/collected", **body, count=1000, every_ms=60_000).json["collecting"] == "left/frame"
+    wait_until(lambda: len(client.get(at)["pictures"]) == 5)
+    assert client.post("/api/collected", **body, count=0).json["collecting"] is None
+    assert len(client.get(at)["pictures"]) == 5
+
+
+def test_a_disk_that_cannot_be_written_ends_the_collecting_with_its_reason(client, tmp_path):
+    (tmp_path / "collected").write_text("a file where a folder is expected")
+    client.post("/api/collected", camera="left", region="frame", who="Ada", count=5)
+    wait_until(lambda: "cannot be written" in client.get("/api/setup")["failure"])
+    assert client.get("/api/setup")["collecting"] is None
+    assert client.running.journal.rows()[-1].decision == "pass"
+
+
+def test_blurred_pictures_and_repetitions_are_named():
+    far, near = "ff" * 32, "00" * 32
+    set_ = [
+        Collected("a", 100.0, far),
+        Collected("b", 90.0, near),
+        Collected("c", 10.0, "0f" * 32),
+        Collected("d", 95.0, far),
+    ]
+    assert warnings_of(set_) == ["", "", "blurred", "like an earlier one"]
+    assert warnings_of([]) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"file": "../new.onnx"}, "expected letters, digits"),
+        ({"file": "model.onnx"}, "there is such a model already"),
+        ({"file": "new.onnx", "teacher": "/etc/passwd"}, "a file next to the model"),
+    ],
+)
+def test_a_training_that_cannot_be_begun_says_why(client, body, said):
+    answer = client.post("/api/training", camera="left", region="frame", who="Ada", **body)
+    assert answer.status == 409
+    assert said in answer.json["error"]
+    assert client.ask("/api/training", "DELETE").json["error"] == "no training runs"
+
+
+@pytest.mark.slow
+def test_a_model_is_taught_from_collected_pictures_and_put_to_use(serve, config, tmp_path):
+    pytest.importorskip("torch")
+    client = serve(config=config, spec={"height": 64, "width": 64})
+    client.post("/api/collected", camera="left", region="frame", who="Ada", count=24)
+    wait_until(lambda: len(client.get("/api/collected/left/frame")["pictures"]) == 24)
+    body = {
+        "camera": "left",
+        "region": "frame",
+        "who": "Ada",
+        "file": "taught.onnx",
+        "teacher": "procedural",
+        "epochs": 2,
+    }
+    assert client.post("/api/training", **body).status == 200
+    assert client.post("/api/training", **body).status == 409  # one at a time
+    wait_until(lambda: client.get("/api/setup")["training"]["epoch"] == 1)
+    assert client.ask("/api/training", "DELETE").status == 200
+    wait_until(lambda: client.get("/api/setup")["training"]["state"] == "cancelled")
+    assert client.post("/api/training", **body).status == 200
+    wait_until(lambda: client.get("/api/setup")["training"]["state"] in ("done", "failed"))
+    training = client.get("/api/setup")["training"]
+    assert training["state"] == "done", training
+    assert any("continuing after epoch 1 of 2" in line for line in training["lines"]), training
+    assert "done: taught.onnx, begun by Ada" in details(client.running.journal, "training")
+    assert client.post("/model", action="activate", file="taught.onnx", who="Ada").status == 200
+    wait_until(lambda: client.running.line.active_model.model.path.name == "taught.onnx")
