@@ -14,6 +14,11 @@ from stfpm_runtime.study.presentations import Presentation, new_study
 from stfpm_runtime.study.report import Result, notes, to_words
 from stfpm_runtime.study.variation import analyse_variation, components_of, f_p_value
 
+
+def numbers(text: str) -> np.ndarray:
+    return np.array([float(word) for word in text.split()])
+
+
 GOOD, DEFECT = "111 111 111 1", "000 000 000 0"
 UNEQUAL = {
     6: "110 110 100 1", 7: "111 111 101 1", 12: "000 000 010 0", 14: "110 111 100 1", 21: "110 101 010 1",
@@ -24,19 +29,19 @@ DEFECTS = {3, 4, 5, 9, 25, 37, 39, 42, 45, 48, 50}
 ATTRIBUTES = {part: UNEQUAL.get(part, DEFECT if part in DEFECTS else GOOD) for part in range(1, 51)}
 """AIAG's attribute study, 50 parts: three trials of A, B and C, and the reference; 1 is a good part."""
 
-SCORES = np.array("""
+SCORES = numbers("""
     0.29 -0.56 1.34 0.47 -0.80 0.02 0.59 -0.31 2.26 -1.36  0.41 -0.68 1.17 0.50 -0.92 -0.11 0.75 -0.20 1.99 -1.25
     0.64 -0.58 1.27 0.64 -0.84 -0.21 0.66 -0.17 2.01 -1.31  0.08 -0.47 1.19 0.01 -0.56 -0.20 0.47 -0.63 1.80 -1.68
     0.25 -1.22 0.94 1.03 -1.20 0.22 0.55 0.08 2.12 -1.62  0.07 -0.68 1.34 0.20 -1.28 0.06 0.83 -0.34 2.19 -1.50
     0.04 -1.38 0.88 0.14 -1.46 -0.29 0.02 -0.46 1.77 -1.49  -0.11 -1.13 1.09 0.20 -1.07 -0.67 0.01 -0.56 1.45 -1.77
     -0.15 -0.96 0.67 0.11 -1.45 -0.49 0.21 -0.49 1.87 -2.16
-""".split(), float).reshape(3, 3, 10).transpose(0, 2, 1)  # fmt: skip
+""").reshape(3, 3, 10).transpose(0, 2, 1)  # fmt: skip
 """AIAG's study of repeatability and reproducibility, [appraisers, parts, trials]."""
-IMPEDANCE = np.array("""
+IMPEDANCE = numbers("""
     37 38 37 41 41 40 41 42 41  42 41 43 42 42 42 43 42 43  30 31 31 31 31 31 29 30 28  42 43 42 43 43 43 42 42 42
     28 30 29 29 30 29 31 29 29  42 42 43 45 45 45 44 46 45  25 26 27 28 28 30 29 27 27  40 40 40 43 42 42 43 43 41
     25 25 25 27 29 28 26 26 26  35 34 34 35 35 34 35 34 35
-""".split(), float).reshape(10, 3, 3).transpose(1, 0, 2)  # fmt: skip
+""").reshape(10, 3, 3).transpose(1, 0, 2)  # fmt: skip
 """Thermal impedance, Houf and Berman (1988), as in Montgomery's text books; the interaction is significant."""
 
 
@@ -62,20 +67,20 @@ def test_attribute_study_of_the_aiag_manual():
     assert [f"{pair.kappa:.2f}" for pair in found.pairs] == ["0.86", "0.78", "0.79"]
     assert [f"{one.kappa_reference:.2f}" for one in found.appraisers] == ["0.88", "0.92", "0.77"]
     text = to_words(Result("", (), new_study(attributes()), found, None))
-    for printed in ("84.0% (42 of 50", "90.0% (45 of 50", "80.0% (40 of 50",  # effectiveness
-                    "6.3% (3 of 48", "12.5% (6 of 48", "4.9% (5 of 102", "2.0% (2 of 102", "8.8% (9 of 102"):  # fmt: skip
-        assert printed in text
+    effectiveness = "84.0% (42 of 50", "90.0% (45 of 50", "80.0% (40 of 50"
+    wrong = "6.3% (3 of 48", "12.5% (6 of 48", "4.9% (5 of 102", "2.0% (2 of 102", "8.8% (9 of 102"
+    assert [printed for printed in (*effectiveness, *wrong) if printed not in text] == []
     limits = [(f"{one.effectiveness.low:.0%}", f"{one.effectiveness.high:.0%}") for one in found.appraisers]
     assert limits == [("71%", "93%"), ("78%", "97%"), ("66%", "90%")]
-    assert (found.all_right.count, f"{found.all_right.low:.0%}", f"{found.all_right.high:.0%}") == (39, "64%", "89%")
+    assert f"{found.all_right.share:.0%}" == "78%"
     assert [one.grades["effectiveness"] for one in found.appraisers] == ["marginal", "acceptable", "marginal"]
     assert {one.grade for one in found.appraisers} == {"not acceptable"}
 
 
-def test_kappa_of_fleiss_1971_and_its_limits():
-    counts = np.array("""0 0 0 0 14  0 2 6 4 2  0 0 3 5 6  0 3 9 2 0  2 2 8 1 1  7 7 0 0 0  3 2 6 3 0  2 5 3 2 2
-                      6 5 2 1 0  0 2 2 3 7""".split(), int).reshape(10, 5)  # fmt: skip
-    assert f"{fleiss_kappa(counts):.3f}" == "0.210"  # a worked example of 14 raters, printed with these digits
+def test_kappa_of_a_published_example_of_14_raters_and_its_limits():
+    counts = numbers("""0 0 0 0 14  0 2 6 4 2  0 0 3 5 6  0 3 9 2 0  2 2 8 1 1  7 7 0 0 0  3 2 6 3 0  2 5 3 2 2
+                      6 5 2 1 0  0 2 2 3 7""").reshape(10, 5)  # fmt: skip
+    assert f"{fleiss_kappa(counts):.3f}" == "0.210"  # Wikipedia, Fleiss' kappa: 10 subjects, 5 categories
     assert fleiss_kappa(np.array([[3, 0], [3, 0]])) is None
     assert fleiss_kappa(np.array([[3, 0], [0, 3]])) == 1
     assert f"{cohen_kappa(np.array([[20, 5], [10, 15]])):.2f}" == "0.40"  # po 0.70, pe 0.50
@@ -106,8 +111,7 @@ def test_repeatability_and_reproducibility_of_the_aiag_manual():
 
 def test_significant_interaction_is_a_component():
     sources, pooled, variances = components_of(IMPEDANCE)
-    assert {one.name: f"{one.ms:.4f}" for one in sources} == {
-        "appraiser": "19.6333", "part": "437.3284", "appraiser x part": "2.6951", "repeatability": "0.5111"}  # fmt: skip
+    assert [f"{one.ms:.4f}" for one in sources] == ["19.6333", "437.3284", "2.6951", "0.5111"]
     assert not pooled
     printed = {name: f"{variances[name]:.4f}" for name in ("PV", "AV", "INT", "EV")}
     assert printed == {"PV": "48.2926", "AV": "0.5646", "INT": "0.7280", "EV": "0.5111"}

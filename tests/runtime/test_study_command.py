@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -52,10 +53,14 @@ def test_verdicts_of_a_journal_are_trials_and_scores_are_relative(here, capsys):
     found = run_json(capsys, LINE, "--reference", "parts.csv")
     assert list(found["parts"]) == ["S1", "S2", "S10", "S11"]
     assert (found["appraisers"], found["trials"]) == (["line"], 3)
+    with (here / "parts.csv").open("a") as file:
+        file.write("S12,defect\n")
+    assert "Parts of parts.csv that were never presented: S12." in run_json(
+        capsys, LINE, "--reference", "parts.csv")["notes"]  # fmt: skip
     (one,) = found["agreement"]["appraisers"]
     assert (one["kappa_within"], one["kappa_reference"], one["grades"]["miss rate"]) == (1, 1, "acceptable")
     assert found["variation"]["components"]["EV"]["sd"] == pytest.approx(0.02)  # of 0, 0.01, 0.02 over 0.5
-    assert "2 verdicts in line.sqlite are left out" in found["notes"][0]
+    assert found["notes"][0].endswith("that the reference does not name: 2.")
 
 
 def test_labels_are_the_reference_where_no_file_is_given(here, capsys):
@@ -64,7 +69,7 @@ def test_labels_are_the_reference_where_no_file_is_given(here, capsys):
         write_label(here / LINE, new_label(seq, value, "Ada"))
     found = run_json(capsys, LINE)
     assert found["parts"] == {"S1": "", "S2": "good", "S10": "", "S11": "defect"}
-    assert "2 parts have no reference" in found["notes"][0]
+    assert found["notes"][0].endswith("compared with one another only: S1, S10.")
     write_label(here / LINE, new_label(5, "good", "Ada"))
     assert "part S11 is labelled good and defect" in refusal(capsys, LINE)
 
@@ -106,7 +111,10 @@ BALANCED = CSV_HEAD + "1,A,1,pass,0.1,good\n1,A,2,pass,0.2,good\n2,A,1,reject,0.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BALANCED + "3,A,1,pass,0.1,good\n", "part 3 has 1 presentations of A, expected trials 1 to 2"),
+        (
+            BALANCED + "3,A,1,pass,0.1,good\n",
+            "got 1 of trials 1 to 2 of part 3, appraiser A; .* wrong are: 3; present these",
+        ),
         (BALANCED + "3,B,1,pass,0.1,good\n", "not balanced"),
         (BALANCED + "2,A,2,pass,0.9,defect\n", "line 6: part 2, appraiser A, trial 2 was at .*line 5 already"),
         (BALANCED + "2,A,3,pass,0.9,good\n", "line 6: part 2 is good here and defect elsewhere"),
@@ -120,15 +128,15 @@ BALANCED = CSV_HEAD + "1,A,1,pass,0.1,good\n1,A,2,pass,0.2,good\n2,A,1,reject,0.
         (BALANCED + '3,"A,1\n', "line 6: cannot be read as CSV"),
         ("part,result\n1,pass\n", "line 1: got the columns 'part,result'; expected some of part,appraiser"),
         ("", "line 1: got the columns ''"),
-        (CSV_HEAD + "1,A,1,pass,0.1,good\n", "got 1 parts; expected two or more"),
-        (CSV_HEAD, "got 0 parts"),
+        (CSV_HEAD + "1,A,1,pass,0.1,good\n", "parts in the study: 1; expected two or more"),
+        (CSV_HEAD, "parts in the study: 0"),
         (b"\xff\xfe1", "neither a journal nor UTF-8 text"),
     ],
 )
 def test_a_csv_that_is_wrong_is_one_line_that_names_the_line(here, capsys, text, message):
     (here / "study.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     line = refusal(capsys, "study.csv", "--html", "study.html")
-    assert pytest.importorskip("re").search(message, line), line
+    assert re.search(message, line), line
     assert not (here / "study.html").exists()
 
 
@@ -136,7 +144,7 @@ def test_incomplete_parts_can_be_left_out_and_are_named(here, capsys):
     (here / "study.csv").write_text(BALANCED + "3,A,1,pass,0.1,good\n")
     found = run_json(capsys, "study.csv", "--only-complete")
     assert list(found["parts"]) == ["1", "2"]
-    assert found["notes"] == ["1 parts without 2 trials of each are left out: 3."]
+    assert found["notes"] == ["Left out are parts without 2 trials of each appraiser: 3."]
 
 
 def test_one_trial_and_missing_scores_are_named(here, capsys):
@@ -148,7 +156,7 @@ def test_one_trial_and_missing_scores_are_named(here, capsys):
     found = run_json(capsys, "study.csv")
     assert found["variation"]["parts"] == ["1", "2"]
     assert "A: 1 of 6 presentations are faults" in found["notes"][0]
-    assert "1 parts lack a score" in found["notes"][1]
+    assert found["notes"][1].endswith("left out of the scores' variation: 3.")
 
 
 def test_what_does_not_fit_together_is_refused(here, capsys):

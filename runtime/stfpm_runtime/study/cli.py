@@ -18,7 +18,7 @@ from stfpm_runtime.line.journal.reader import Period
 from .agreement import analyse_agreement
 from .journals import is_journal, read_journal
 from .page import to_html
-from .presentations import COLUMNS, Presentation, Study, new_study, read_presentations, read_references
+from .presentations import COLUMNS, Presentation, Study, name_some, new_study, read_presentations, read_references
 from .report import Result, to_words
 from .variation import analyse_variation
 
@@ -94,12 +94,8 @@ def _read(arguments: argparse.Namespace) -> tuple[Study, bool]:
             raise OptionError(f"{path}: has scores, and those of a journal are relative to the threshold; expected "
                               "--threshold with the threshold of the scores in CSV files")  # fmt: skip
         found += rows
-    if references is not None:
-        known = {one.part for one in found}
-        if absent := [part for part in references if part not in known]:
-            notes.append(
-                f"{len(absent)} parts of {arguments.reference.name} were never presented: {', '.join(absent)}."
-            )
-    return new_study(found, references, arguments.only_complete, notes), bool(
-        journals
-    ) or arguments.threshold is not None
+    absent = set(references or ()) - {one.part for one in found}
+    if absent:
+        notes.append(f"Parts of {arguments.reference.name} that were never presented: {name_some(sorted(absent))}.")
+    study = new_study(found, references, arguments.only_complete, notes)
+    return study, bool(journals) or arguments.threshold is not None

@@ -42,14 +42,20 @@ def read_journal(
     with contextlib.closing(JournalReader(path)) as journal:
         if period.camera:
             journal.check_camera(period.camera)
-        rows = list(journal.rows(period))
+        kept, left_out = [], 0
+        for row in journal.rows(period):
+            if row.part and (references is None or row.part in references):
+                kept.append(row)
+            else:
+                left_out += 1
     labelled = _labels(path, period) if references is None else references
-    kept = [row for row in rows if row.part and (references is None or row.part in references)]
     if not kept:
         raise DataError(f"{path}: has no verdicts of {'parts with an id' if references is None else 'these parts'} in "
                         "this period; expected the verdicts of the study")  # fmt: skip
-    notes = [f"{len(rows) - len(kept)} verdicts in {path.name} are left out, because they have no part id or one "
-             "that the reference does not name."] if len(kept) < len(rows) else []  # fmt: skip
+    notes = []
+    if left_out:
+        notes.append(f"Verdicts of {path.name} that are left out, as they have no part id or one that the reference "
+                     f"does not name: {left_out}.")  # fmt: skip
     _check_unchanged(path, kept)
     verdicts: dict[tuple[str, str], dict[tuple[str, str], list[VerdictRow]]] = {}
     for row in kept:

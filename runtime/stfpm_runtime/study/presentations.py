@@ -99,9 +99,9 @@ def new_study(
     if wrong and not only_complete:
         part, name = next(iter(wrong.items()))
         raise DataError(
-            f"the study is not balanced: part {part}, appraiser {name}: got {counts[part, name]} of trials 1 to {trials}; "
-            f"expected all of each part; wrong are: {name_some(wrong)}; present these parts again, or leave them out "
-            "with --only-complete"
+            f"the study is not balanced: got {counts[part, name]} of trials 1 to {trials} of part {part}, appraiser "
+            f"{name}; expected all of each part; wrong are: {name_some(wrong)}; present these parts again, or leave "
+            "them out with --only-complete"
         )
     if wrong:
         all_notes.append(f"Left out are parts without {trials} trials of each appraiser: {name_some(wrong)}.")

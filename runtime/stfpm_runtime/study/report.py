@@ -142,7 +142,7 @@ def conclusions(result: Result) -> list[str]:
         )
         if limit := variation.threshold:
             lines.append(
-                f"A part whose mean score is between {limit.low:.4g} and {limit.high:.4g} (threshold -+ 3 GRR) may be "
+                f"A part whose mean score is between {limit.low:.4g} and {limit.high:.4g} (threshold ± 3 GRR) may be "
                 f"decided either way; {limit.between} of the {len(variation.parts)} parts are there."
             )
             if limit.of_tolerance is not None:
