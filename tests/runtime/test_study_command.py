@@ -63,6 +63,12 @@ def test_verdicts_of_a_journal_are_trials_and_scores_are_relative(here, capsys):
     assert found["notes"][0].endswith("that the reference does not name: 2.")
 
 
+def test_separators_in_part_ids_are_written_out(here, capsys):
+    write_journal(here / LINE, [{"part": "9\x1dA"}, {"part": "9\x1dA", "score": 0.9, "decision": "reject"}], trials=2)
+    assert main([LINE]) == 0
+    assert "9\\x1dA" in capsys.readouterr().out
+
+
 def test_labels_are_the_reference_where_no_file_is_given(here, capsys):
     write_journal(here / LINE)
     for seq, value in ((1, "defect"), (2, "unclear"), (3, "good")):  # S11, S10, S2
@@ -81,6 +87,10 @@ def test_regions_judge_a_part_together_or_each_for_itself(here, capsys):
     assert together["agreement"]["appraisers"][0]["false_alarms"]["count"] == 6
     apart = run_json(capsys, LINE, "--reference", "parts.csv", "--per-region")
     assert [one["false_alarms"]["count"] for one in apart["agreement"]["appraisers"]] == [0, 6]
+    fault = {"region": "lid", "score": None, "decision": "fault"}
+    write_journal(here / "fault.sqlite", [{"part": part, **fault} for part in PARTS for _ in range(3)])
+    found = run_json(capsys, "fault.sqlite", "--reference", "parts.csv")
+    assert (found["agreement"]["appraisers"][0]["faults"]["count"], found["variation"]) == (12, None)
     assert sorted(apart["appraisers"]) == ["line left/frame", "line left/lid"]
 
 
@@ -95,7 +105,8 @@ def test_persons_and_a_line_are_compared_and_the_report_is_one_file(here, capsys
     assert "4 parts (2 good, 2 defective), 3 trials by each of: line, Ada." in text
     assert "Ada: 1 of 2 defective parts passed in one trial or more" in text  # S10
     page = (here / "out/study.html").read_text(encoding="utf-8")
-    assert "Line &lt;3&gt;" in page
+    assert page.count("Line &lt;3&gt;") == 2
+    assert "<3>" not in page
     assert not any(word in page for word in ("<script", "<img", "src=", "href=", "url("))
     charts = [ET.fromstring(part.partition("</svg>")[0] + "</svg>")
               for part in ("<svg" + rest for rest in page.split("<svg")[1:])]  # fmt: skip

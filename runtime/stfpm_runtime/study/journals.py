@@ -11,12 +11,9 @@ from pathlib import Path
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import VerdictRow
+from stfpm_runtime.line.journal.rows import WORST_FIRST, VerdictRow
 
 from .presentations import Presentation
-
-WORST = ("reject", "fault", "pass")
-"""The decision on a part that several regions judge is the first of these that one of them has made."""
 
 
 def is_journal(path: Path) -> bool:
@@ -79,7 +76,7 @@ def _presentation(
     path: Path, part: str, appraiser: str, trial: int, rows: Sequence[VerdictRow], reference: str
 ) -> Presentation:
     """Return what the regions decided together: the worst decision, and the highest score unless one has none."""
-    decision = next(one for one in WORST if any(row.decision == one for row in rows))
+    decision = next(one for one in WORST_FIRST if any(row.decision == one for row in rows))
     scores = [math.nan if row.relative_score is None else row.relative_score for row in rows]
     score = None if any(map(math.isnan, scores)) else max(scores)
     return Presentation(part, appraiser, trial, decision, score, reference, f"{path}: verdict {rows[0].seq}")

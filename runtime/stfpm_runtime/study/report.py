@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stfpm_runtime.binomial import highest_rate, parts_to_prove, plan_proof
+from stfpm_runtime.cli import printable
 
 from .agreement import BOUNDS, GRADES, KAPPA_BOUNDS, SHOULD_BE, Agreement, Appraiser, Rate
 from .presentations import DECISIONS, Study, name_some
@@ -196,7 +197,7 @@ def to_words(result: Result) -> str:
         lines += [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
         ]
-    return "\n".join([*lines, "", *conclusions(result), "", *proofs(result)]).rstrip()
+    return "\n".join(map(printable, [*lines, "", *conclusions(result), "", *proofs(result)])).rstrip()
 
 
 def kappa(value: float | None) -> str:
