@@ -138,6 +138,7 @@ setup(
             "stfpm-dataset = stfpm_runtime.dataset.cli:main",
             "stfpm-models = stfpm_runtime.line.models.cli:main",
             "stfpm-journal = stfpm_runtime.line.journal.command.cli:main",
+            "stfpm-study = stfpm_runtime.study.cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",
         ]

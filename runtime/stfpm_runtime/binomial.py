@@ -39,6 +39,33 @@ def rate_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, floa
     return low, high
 
 
+def highest_rate(k: int, n: int, confidence: float = 0.95) -> float:
+    """Return the rate, 0 to 1, that k of n parts prove not to be exceeded (Clopper-Pearson, one-sided)."""
+    return rate_interval(k, n, 2 * confidence - 1)[1]
+
+
+def parts_to_prove(rate: float, k: int = 0, confidence: float = 0.95) -> int:
+    """Return the fewest parts that prove a rate, above 0, not to be exceeded where k of them are found."""
+    low, high = k, 2 * k + 2  # k of k parts prove nothing
+    while probability_at_most(k, high, rate) > 1 - confidence:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if probability_at_most(k, middle, rate) <= 1 - confidence else (middle, high)
+    return high
+
+
+def plan_proof(rate: float, true_rate: float, power: float = 0.8) -> tuple[int, int]:
+    """Return n and k: n parts prove `rate` with 95% confidence where up to k are found.
+
+    It is the smallest n by which a true rate, below `rate`, succeeds with the probability `power`.
+    """
+    k = 0
+    while probability_at_most(k, n := parts_to_prove(rate, k), true_rate) < power:
+        k += 1
+    return n, k
+
+
 def _solve(is_below: Callable[[float], bool]) -> float:
     """Return the rate up to which the condition holds."""
     low, high = 0.0, 1.0

@@ -55,6 +55,11 @@ GROUPS = {
             "counts, yield, rejects, labels and thresholds of a line",
             "stfpm journal line.sqlite --since 8h",
         ),
+        "study": (
+            "stfpm_runtime.study.cli",
+            "measurement system analysis: do decisions and scores of the same parts repeat?",
+            "stfpm study line.sqlite --reference parts.csv --html study.html",
+        ),
         "dataset": (
             "stfpm_runtime.dataset.cli",
             "let labelled parts join a data set",

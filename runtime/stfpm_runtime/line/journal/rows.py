@@ -22,6 +22,8 @@ NAME_LENGTH = 80
 """The most characters of the name of who does something."""
 TEXT_LENGTH = 200
 """The most characters of any other text that a person gives."""
+WORST_FIRST: tuple[Decision, ...] = ("fault", "reject", "pass")
+"""The decision on a part that several regions judge is the first of these that one of them has made."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]

@@ -17,7 +17,7 @@ from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError, TriggerError
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.journal.rows import Record
+from stfpm_runtime.line.journal.rows import WORST_FIRST, Record
 
 from .base import NOT_TAKEN, QueuedTrigger, TriggerRequest
 from .part_id import parse_part
@@ -29,7 +29,6 @@ except ImportError:
 
 ANSWER_S = 30.0
 """The longest wait for a verdict beyond the camera's own timeout, in seconds: the line is overloaded then."""
-WORST_FIRST = ("fault", "reject", "pass")
 BODY = {
     "description": "The part's id; an empty body is a part without one.",
     "content": {"application/json": {"schema": {"type": "object", "properties": {"part": {"type": "string"}}}}},

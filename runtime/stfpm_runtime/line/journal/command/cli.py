@@ -84,9 +84,9 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
     parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config or --journal wrote")
     parser.add_argument(
-        "--since", type=_moment, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
+        "--since", type=moment_of, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
     )
-    parser.add_argument("--until", type=_moment, metavar="WHEN", help="show only what happened before this time")
+    parser.add_argument("--until", type=moment_of, metavar="WHEN", help="show only what happened before this time")
     parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
     parser.add_argument("--part", default="", metavar="ID", help="show only the part with this id")
     parser.add_argument("--per", choices=get_args(Per), help="count by hour, day (local time) or model")
@@ -230,7 +230,7 @@ def _threshold(text: str) -> float | None:
     return value
 
 
-def _moment(text: str) -> str:
+def moment_of(text: str) -> str:
     """Return a moment of the command line as the journal writes it."""
     if match := AGO.fullmatch(text):
         return utc(time.time() - int(match[1]) * AGO_S[match[2]])
