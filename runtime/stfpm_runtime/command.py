@@ -60,6 +60,11 @@ GROUPS = {
             "measurement system analysis: do decisions and scores of the same parts repeat?",
             "stfpm study line.sqlite --reference parts.csv --html study.html",
         ),
+        "users": (
+            "stfpm_runtime.line.web.users_cli",
+            "say who may do what on a line's dashboard and API",
+            "stfpm users users.json add Ada --role engineer",
+        ),
         "dataset": (
             "stfpm_runtime.dataset.cli",
             "let labelled parts join a data set",

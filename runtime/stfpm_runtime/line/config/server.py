@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .toml_file import MistakeError
 
@@ -22,13 +23,16 @@ class ServerOptions:
     token: str = field(default="", repr=False)
     """The token that the header `Authorization: Bearer` must carry; empty: none."""
 
+    users: Path | None = None
+    """A file of further tokens, each of a named person with a role, which `stfpm-users` writes; None: none."""
+
     def __post_init__(self) -> None:
         host, separator, port = self.listen.rpartition(":")
         if not (separator and host and port.isdecimal() and int(port) < 65536):
             raise MistakeError("listen", f"got {self.listen!r}; expected HOST:PORT")
-        if not self.token and not self.is_local:
-            raise MistakeError("listen", f"{host} can be reached by others; expected the key token too")
-        if not self.is_local and len(self.token) < TOKEN_LENGTH:
+        if not (self.token or self.users) and not self.is_local:
+            raise MistakeError("listen", f"{host} can be reached by others; expected the key token or users too")
+        if not self.is_local and self.token and len(self.token) < TOKEN_LENGTH:
             expected = f"expected {TOKEN_LENGTH} or more, because others can reach {host}: openssl rand -hex 16"
             raise MistakeError("token", f"got {len(self.token)} characters; {expected}")
         if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):

@@ -24,6 +24,7 @@ from .part_id import parse_part
 
 try:
     from fastapi import APIRouter, HTTPException, Request
+    from fastapi.params import Depends
 except ImportError:
     raise MissingExtraError("fastapi", "dashboard") from None
 
@@ -45,11 +46,16 @@ def answer_limit_s(cameras: Iterable[CameraOptions]) -> float:
     return ANSWER_S + max((camera.delay_ms + camera.timeout_ms) / 1e3 for camera in cameras)
 
 
-def make_trigger_router(triggers: Mapping[str, QueuedTrigger], answer_s: float) -> APIRouter:
-    """Return the route for triggers of these cameras, each answered within `answer_s` seconds."""
-    router = APIRouter()
+def make_trigger_router(
+    triggers: Mapping[str, QueuedTrigger], answer_s: float, dependencies: Sequence[Depends] = ()
+) -> APIRouter:
+    """Return the route for triggers of these cameras, each answered within `answer_s` seconds.
 
-    @router.post("/trigger/{camera}", responses=REFUSED, openapi_extra={"requestBody": BODY})
+    `dependencies` check who may trigger.
+    """
+    router = APIRouter(dependencies=dependencies)
+
+    @router.post("/trigger/{camera}", responses=REFUSED, openapi_extra={"requestBody": BODY, "x-role": "operate"})
     async def trigger(camera: str, request: Request) -> dict[str, Any]:
         """Judge one part, and answer with its verdicts. No thread waits for them."""
         at_ns: int = request.scope["received_ns"]

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 
 def check_server(server: ServerOptions) -> None:
-    """Raise MissingExtraError without the extra `dashboard`, and OutputError where the port cannot be used."""
+    """Raise StfpmError where the extra `dashboard` is missing, the users cannot be read or the port cannot be used."""
     from . import app  # noqa: F401 (it reports a missing package)
     from .server import listen
+    from .users import read_users
 
+    if server.users:
+        read_users(server.users)
     listen(server).close()
 
 
@@ -31,7 +34,7 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions, config:
     from stfpm_runtime.line.triggers.base import QueuedTrigger  # isort: skip
     from stfpm_runtime.line.triggers.http import answer_limit_s, make_trigger_router  # isort: skip
 
-    from .routes import open_router, router
+    from .routes import needs, open_router, router
     from .server import WebServer
     from .setup_routes import router as setup_router
     from .setup_view import SetupView
@@ -43,7 +46,11 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions, config:
         if worker.camera.trigger == "http" and isinstance(worker.trigger, QueuedTrigger)
     }
     limit_s = answer_limit_s(options.camera)
-    routers = [router, setup_router, make_trigger_router(triggers, limit_s)]
+    routers = [
+        router,
+        setup_router,
+        make_trigger_router(triggers, limit_s, needs("operate", is_machine=True)["dependencies"]),
+    ]
     app = make_app(server, routers, [open_router], LineView(line, options))
     app.state.setup = SetupView(line, config)
     web_server = WebServer(server, app, limit_s)

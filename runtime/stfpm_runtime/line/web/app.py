@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from stfpm_runtime.errors import MissingExtraError, StfpmError
 from stfpm_runtime.line.config.server import ServerOptions
 
 from .authorizer import AuthorizationError, Authorizer
 from .connections import BODY_S
+from .users import User
 
 try:
     from fastapi import APIRouter, FastAPI, Security
@@ -119,7 +120,7 @@ def _pages() -> dict[str, tuple[bytes, str]]:
 class _Guard:
     """Lets a request pass if it is allowed and its body is whole, short and JSON, and adds the security headers.
 
-    The scope gets `received_ns`, when the request's headers had come, on `time.monotonic_ns()`.
+    The scope gets `received_ns`, when the request's headers had come, on `time.monotonic_ns()`, and `user`, who asks.
     """
 
     def __init__(self, app: ASGIApp, authorizer: Authorizer) -> None:
@@ -131,16 +132,18 @@ class _Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                named = {**HEADERS, "X-User": quote(scope["user"].name)}
+                added = [(name.lower().encode(), value.encode()) for name, value in named.items()]
                 message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
         request = Request(scope, receive)
-        scope["received_ns"] = time.monotonic_ns()
+        scope["received_ns"], scope["user"] = time.monotonic_ns(), User("", "view")
         try:
             if scope["path"] not in OPEN_PATHS and scope["path"] not in _pages():
                 address, header = request.client.host if request.client else "", request.headers.get
-                self._authorizer.check(address, header("Host", ""), header("Origin", ""), header("Authorization", ""))
+                hosts = header("Host", ""), header("Origin", "")
+                scope["user"] = self._authorizer.check(address, *hosts, header("Authorization", ""))
             if request.method == "POST":
                 receive = _replay(await _read_body(request), receive)
             if connection := scope.get("state", {}).get("connection"):

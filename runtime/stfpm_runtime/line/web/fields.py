@@ -167,6 +167,9 @@ class Status(BaseModel):
     drift: list[Drift]
     shadow: ShadowFields | None
     can_change: bool
+    """Whether the bearer of this token may label parts and confirm faults."""
+    can_engineer: bool
+    """Whether he or she may change thresholds, regions and models, too."""
 
 
 class Score(BaseModel):

@@ -31,6 +31,7 @@ from .fields import (
 )
 from .metrics import MEDIA_TYPE, metrics_text
 from .model_fields import ModelBody, ModelResult, Models, Review
+from .users import Role, User
 from .view import LineView
 
 
@@ -41,10 +42,26 @@ async def view_of(request: Request) -> LineView:
     return view
 
 
-async def require_token(request: Request) -> None:
-    """Raise HTTPException where the server has no token: without one nothing can be changed."""
-    if not request.app.state.authorizer.has_token:
-        raise HTTPException(403, "changes need a token; set the key token in the table [dashboard]")
+def needs(role: Role, is_machine: bool = False) -> dict[str, Any]:
+    """Return the arguments of a route for users of this role and higher ones, who change things by their own names.
+
+    Machines may send a request without a token, where the server has none.
+    """
+
+    async def check(request: Request) -> None:
+        user: User = request.scope["user"]
+        if not request.app.state.authorizer.has_token:
+            if is_machine:
+                return
+            raise HTTPException(403, "changes need a token; set the key token in the table [dashboard]")
+        if not user.may(role):
+            raise HTTPException(403, f"{user.name} has the role {user.role}; this needs the role {role}")
+        body = await request.body()
+        who = json.loads(body).get("who") if user.name and body.startswith(b"{") else None
+        if who not in (None, user.name):
+            raise HTTPException(403, f"who: got {str(who)[:60]!r}; expected {user.name}, whose token this is")
+
+    return {"dependencies": [Depends(check)], "openapi_extra": {"x-role": role}}
 
 
 async def refuse_unknown(request: Request) -> None:
@@ -75,13 +92,16 @@ KEPT: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(responses=REFUSED, dependencies=[Depends(refuse_unknown)])
 open_router = APIRouter()
-CHANGE = [Depends(require_token)]
+OPERATE, ENGINEER = needs("operate"), needs("engineer")
 
 
 @router.get("/api/status", response_model=Status)
 def status(view: View, request: Request) -> dict[str, Any]:
     """Return counts, latency, the newest verdicts, health and drift."""
-    return {**view.status(), "can_change": request.app.state.authorizer.has_token}
+    user: User = request.scope["user"]
+    is_known = request.app.state.authorizer.has_token
+    can = {"can_change": is_known and user.may("operate"), "can_engineer": is_known and user.may("engineer")}
+    return {**view.status(), **can}
 
 
 @router.get("/api/scores/{camera}/{region}", response_model=Scores)
@@ -137,19 +157,19 @@ def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: 
     return view.try_threshold(threshold, camera, region)
 
 
-@router.post("/api/threshold", response_model=ThresholdResult, dependencies=CHANGE)
+@router.post("/api/threshold", response_model=ThresholdResult, **ENGINEER)
 def set_threshold(view: View, body: ThresholdBody) -> dict[str, Any]:
     """Change the threshold from the next frame on; the journal records who did it."""
     return view.set_threshold(body.threshold, body.who, body.camera, body.region)
 
 
-@router.post("/api/labels", response_model=LabelResult, dependencies=CHANGE)
+@router.post("/api/labels", response_model=LabelResult, **OPERATE)
 def label(view: View, body: LabelBody) -> dict[str, Any]:
     """Say what the part of a verdict really was; the verdict stays as it is."""
     return view.label(body.seq, body.label, body.who, body.kind, body.note)
 
 
-@router.post("/api/faults", response_model=FaultCard, dependencies=CHANGE)
+@router.post("/api/faults", response_model=FaultCard, **OPERATE)
 def acknowledge(view: View, body: AcknowledgeBody) -> dict[str, str]:
     """Note that a person has seen a fault that exists now; the journal records who."""
     return view.acknowledge(body.cause, body.who)
@@ -169,7 +189,7 @@ def model(view: View) -> dict[str, Any]:
     return view.models()
 
 
-@router.post("/model", response_model=ModelResult, dependencies=CHANGE)
+@router.post("/model", response_model=ModelResult, **ENGINEER)
 def set_model(view: View, body: ModelBody) -> dict[str, Any]:
     """Check a model, use it as the shadow, approve it, use it from the next frame on, roll back, or retire it."""
     return view.act_on_model(body.action, body.file, body.who, body.override)

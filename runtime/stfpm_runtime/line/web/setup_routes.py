@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .fields import WHO, Count, whole_number
-from .routes import CHANGE, JPEG, REFUSED, Name, Width, refuse_unknown
+from .routes import ENGINEER, JPEG, REFUSED, Name, Width, refuse_unknown
 from .setup_view import SetupView
 
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
@@ -140,13 +140,13 @@ def frame(view: View, camera: Name, width: Width = 1280) -> Response:
     return Response(data, headers={"X-Frame-Size": f"{full_width}x{height}"}, media_type="image/jpeg")
 
 
-@router.post("/api/regions", response_model=Setup, dependencies=CHANGE)
+@router.post("/api/regions", response_model=Setup, **ENGINEER)
 def set_regions(view: View, body: RegionsBody) -> dict[str, Any]:
     """Write the regions of a camera into the line's file; they judge from the next start on."""
     return view.set_regions(body.camera, [region.model_dump() for region in body.regions], body.who)
 
 
-@router.post("/api/restart", response_model=Setup, dependencies=CHANGE)
+@router.post("/api/restart", response_model=Setup, **ENGINEER)
 def restart(view: View, body: Change) -> dict[str, Any]:
     """Make the line stop and start again with its file as it is now; no part is judged for some seconds."""
     return view.restart(body.who)
@@ -158,7 +158,7 @@ def collected(view: View, camera: Name, region: Name) -> dict[str, Any]:
     return view.pictures(camera, region)
 
 
-@router.post("/api/collected", response_model=Setup, dependencies=CHANGE)
+@router.post("/api/collected", response_model=Setup, **ENGINEER)
 def collect(view: View, body: CollectBody) -> dict[str, Any]:
     """Collect the pictures of the next parts of a place, whatever is decided about them."""
     return view.collect(body.camera, body.region, body.count, body.every_ms)
@@ -176,19 +176,19 @@ def collected_picture(view: View, camera: Name, region: Name, name: FileName, wi
     return Response(view.picture(camera, region, name, width), media_type="image/jpeg")
 
 
-@router.delete("/api/collected/{camera}/{region}/{name}", response_model=CollectedSet, dependencies=CHANGE)
+@router.delete("/api/collected/{camera}/{region}/{name}", response_model=CollectedSet, **ENGINEER)
 def remove(view: View, camera: Name, region: Name, name: FileName) -> dict[str, Any]:
     """Remove a collected picture."""
     return view.remove(camera, region, name)
 
 
-@router.post("/api/training", response_model=Setup, dependencies=CHANGE)
+@router.post("/api/training", response_model=Setup, **ENGINEER)
 def train(view: View, body: TrainBody) -> dict[str, Any]:
     """Train a model from the pictures of a place and export it next to the model in use."""
     return view.train(body.camera, body.region, body.file, body.teacher, body.epochs, body.who)
 
 
-@router.delete("/api/training", response_model=Setup, dependencies=CHANGE)
+@router.delete("/api/training", response_model=Setup, **ENGINEER)
 def cancel_training(view: View) -> dict[str, Any]:
     """End the training that runs; begun again with the same file, it goes on after its last epoch."""
     return view.cancel_training()

@@ -73,10 +73,10 @@ def serve(run_line, make_options, tmp_path, paint):
     opened = []
 
     def serve(
-        *cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, config=None, **changes
+        *cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, config=None, users=None, **changes
     ) -> Client:
         pictures = PictureOptions(tmp_path / "pictures", free_mb=0)
-        table = ServerOptions("127.0.0.1:0", token)
+        table = ServerOptions("127.0.0.1:0", token, users)
         options = options or make_options(*cameras, dashboard=table, pictures=pictures, **changes)
         parts = {"paint": lambda index: paint(255 if index % 10 == 9 else 40), "fps": fps}
         running = run_line(options, spec=spec, **{camera.name: parts for camera in options.camera})

@@ -2,6 +2,7 @@
 import { local, momentOf, t } from "/static/language.js";
 
 export const $ = (id) => document.getElementById(id);
+let bearer = ""; // the name that belongs to the token, and that all changes carry; empty where the token has none
 let token = sessionStorage.getItem("token") ?? "";
 
 export class Refused extends Error {
@@ -11,6 +12,7 @@ export class Refused extends Error {
 export async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   const answer = await fetch(path, { ...options, headers });
+  bearer = decodeURIComponent(answer.headers.get("X-User") ?? "");
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   throw new Refused(answer.status, problem.error ?? answer.statusText);
@@ -51,6 +53,7 @@ export function badge(shown, text, kind) {
 
 // The name of who changes something; empty, and asked for, where there is none.
 export function personIn(input, said) {
+  if (bearer) input.value = bearer;
   const who = input.value.trim();
   if (who) localStorage.setItem("who", who);
   else { said.textContent = t("Your name goes into the journal."); input.focus(); }

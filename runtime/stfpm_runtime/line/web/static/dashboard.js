@@ -5,7 +5,7 @@ import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/langua
 
 const EVERY_MS = 1000;
 const places = new Map();
-let canChange = false;
+let canChange = false, canEngineer = false;
 let asked = 0;
 let lastReject = -1;
 let viewed = null;
@@ -28,6 +28,7 @@ async function refreshAll() {
   const status = await askJson("/api/status");
   show();
   canChange = status.can_change;
+  canEngineer = status.can_engineer;
   showLine(status);
   showHealth(status);
   await Promise.all(status.places.map(refreshPlace));
@@ -68,8 +69,8 @@ async function refreshPlace(place) {
   if (!places.has(key)) places.set(key, addPlace(place));
   const card = places.get(key);
   card.place = place;
-  card.change.disabled = !canChange;
-  card.change.title = canChange ? "" : t("Changes need a token; set the key token in the table [dashboard].");
+  card.change.disabled = !canEngineer;
+  card.change.title = canEngineer ? "" : t("Changes need the token of an engineer.");
   if (place.newest === null) return;
   if (!isSame(place.pictured, place.newest)) showVerdict(card, place.newest);
   const shown = `${place.newest.seq} ${place.newest.time} ${card.map}`;

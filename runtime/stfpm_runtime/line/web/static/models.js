@@ -19,7 +19,7 @@ async function refresh() {
 
 async function refreshModels() {
   const [status, answer] = await Promise.all([askJson("/api/status"), askJson("/model")]);
-  canChange = status.can_change;
+  canChange = status.can_engineer;
   show();
   badge($("state"), answer.model.file, "ok");
   $("rollback").disabled = !canChange;
