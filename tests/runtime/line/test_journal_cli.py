@@ -201,7 +201,7 @@ def test_file_that_is_no_journal_is_an_error(tmp_path, capsys, content, message)
         ["--per", "hour", "--csv"],
         ["--part", "A-1", "--events"],
         ["--csv", "--json"],
-        ["--csv", "--rejects"],
+        ["--csv", "--labels"],
         ["--resend", "mes", "--json"],
     ],
 )

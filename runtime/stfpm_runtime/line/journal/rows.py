@@ -72,6 +72,10 @@ class VerdictRow:
     """The original, below the folder for pictures; empty where none was kept."""
     overlay: str = ""
     """The overlay, likewise."""
+    peak_x: float | None = None
+    """Where in the region the anomaly map is highest: from its left edge, as a share of its width; None of a fault."""
+    peak_y: float | None = None
+    """The same from its upper edge, as a share of its height."""
 
     @property
     def relative_score(self) -> float | None:
@@ -139,7 +143,8 @@ def fault_of(entry: VerdictRow, reason: str) -> VerdictRow:
     kept = {
         field.name: _writable(getattr(entry, field.name), str(field.type)) for field in dataclasses.fields(VerdictRow)
     }
-    fault: dict[str, Any] = {"decision": "fault", "score": None, "p_value": None, "picture": "", "overlay": ""}
+    fault: dict[str, Any] = {"decision": "fault", "picture": "", "overlay": ""}
+    fault |= dict.fromkeys(("score", "p_value", "peak_x", "peak_y"))
     return VerdictRow(**{**kept, **fault, "reason": storable(reason)})
 
 
