@@ -5,13 +5,11 @@ The command `stfpm-journal` and the dashboard's API ask them here. `counts` make
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ from stfpm_runtime.shifts import QUARTER_S, Shifts
 
 from .counts import QUARTER, has_table
 from .reader import JournalReader, Period
-from .rows import COLUMNS, VerdictRow, seconds_of, utc, values_of
+from .rows import COLUMNS, VerdictRow, seconds_of, utc
 
 Per = Literal["hour", "day", "shift", "region", "model"]
 KEYS: dict[Per, tuple[str, ...]] = {
@@ -38,8 +36,6 @@ GRID = 16
 """Cells of a heat map along each side of the region."""
 HEAT_MAPS = 6
 """The most regions whose heat maps are returned: those with the most rejects."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a formula of a spreadsheet begins with."""
 PROGRESS_STEPS = 50_000
 """Steps of SQLite's machine between two looks at the time: about a millisecond."""
 
@@ -293,18 +289,3 @@ def _where_counts(asked: Filter, begin: int | None, end: int | None, *also: str)
     found = [bound for bound in bounds if bound[1] is not None] + [text for text in texts if text[1]]
     conditions = [*(sql for sql, _ in found), *also]
     return f"WHERE {' AND '.join(conditions)}" if conditions else "", [value for _, value in found]
-
-
-def csv_text(rows: Iterable[VerdictRow], with_header: bool = True) -> str:
-    """Return verdicts as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if with_header:
-        writer.writerow([*COLUMNS, "relative_score"])
-    for row in rows:
-        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import math
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -22,6 +24,8 @@ NAME_LENGTH = 80
 """The most characters of the name of who does something."""
 TEXT_LENGTH = 200
 """The most characters of any other text that a person gives."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a formula of a spreadsheet begins with."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]
@@ -114,6 +118,21 @@ def record(entry: VerdictRow, journal: str) -> Record:
 def with_relative_score(columns: Record) -> Record:
     """Return a verdict's columns and its relative score, also where an earlier version wrote them."""
     return {**columns, "relative_score": relative_score(columns["score"], columns["threshold"])}
+
+
+def csv_text(rows: Iterable[VerdictRow], with_header: bool = True) -> str:
+    """Return verdicts as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if with_header:
+        writer.writerow([*COLUMNS, "relative_score"])
+    for row in rows:
+        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def storable(text: str) -> str:

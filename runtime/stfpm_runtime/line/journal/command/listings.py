@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from stfpm_runtime.cli import printable
-from stfpm_runtime.line.journal.history import KEYS, Count, Per, csv_text
+from stfpm_runtime.line.journal.history import KEYS, Count, Per
 from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, record
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, record
 from stfpm_runtime.score import describe_score
 
 
