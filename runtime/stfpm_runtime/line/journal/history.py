@@ -113,20 +113,20 @@ class History(JournalReader):
     """Answers questions about the verdicts of one journal. Its methods raise JournalError."""
 
     def __init__(self, path: Path, shifts: Shifts | None = None, limit_s: float | None = None) -> None:
-        """Open the journal. After `limit_s` seconds each question ends with a JournalError; None: no limit."""
+        """Open the journal. An answer that is not ready in `limit_s` seconds from now is a JournalError."""
         super().__init__(path)
         self._shifts = shifts or Shifts()
         self._limit_s = limit_s
         self._connection.create_function("shift_of", 1, lambda quarter: self._shifts.of(quarter)[1], deterministic=True)
-        if limit_s is not None:
-            until = time.monotonic() + limit_s
-            self._connection.set_progress_handler(lambda: time.monotonic() > until, PROGRESS_STEPS)
         try:
             self._has_counts = has_table(self._connection, "verdict_counts")
             self._has_labels = has_table(self._connection, "labels")
         except sqlite3.Error as error:
             self.close()
             raise JournalError(f"{path}: cannot be read as a journal ({error})") from None
+        if limit_s is not None:
+            until = time.monotonic() + limit_s
+            self._connection.set_progress_handler(lambda: time.monotonic() > until, PROGRESS_STEPS)
 
     def counts(self, asked: Filter, *pers: Per) -> dict[Per, list[Count]]:
         """Return the counts by each of `pers`: times from old to new, regions by name, models by their first use."""

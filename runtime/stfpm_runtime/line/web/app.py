@@ -36,16 +36,16 @@ LOG = logging.getLogger("stfpm.web")
 BODY_BYTES = 8192
 """The most bytes of a request's body: room for the longest texts with every character escaped."""
 HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
-SCRIPTS = ("client.js", "dashboard.js", "chart.js", "review.js", "models.js", "api.js")
+SCRIPTS = ("client.js", "dashboard.js", "chart.js", "viewer.js", "history.js", "review.js", "models.js", "api.js")
 PAGES = {
     "/": ("index.html", HTML),
-    **{f"/{name}": (f"{name}.html", HTML) for name in ("review", "models", "api")},
+    **{f"/{name}": (f"{name}.html", HTML) for name in ("history", "review", "models", "api")},
     "/static/style.css": ("style.css", "text/css; charset=utf-8"),
     **{f"/static/{name}": (name, SCRIPT) for name in SCRIPTS},
 }
 """Every file that is served, by its path: no file name is ever taken from a request."""
-LOGIN = b"<!-- login -->\n"
-"""Stands in a page for the form that asks for the token, `login.html`."""
+FRAGMENTS = ("login", "viewer")
+"""`<!-- login -->` stands in a page for the form that asks for the token, `login.html`, and so on."""
 OPEN_PATHS = {*PAGES, "/openapi.json", "/healthz"}
 """Paths that need no token and reveal nothing about parts."""
 HEADERS = {
@@ -87,9 +87,11 @@ def make_app(
         app.include_router(router)
     if view is not None:
         static = resources.files(__package__) / "static"
-        login = (static / "login.html").read_bytes()
+        fragments = {f"<!-- {name} -->\n".encode(): (static / f"{name}.html").read_bytes() for name in FRAGMENTS}
         for path, (file, media) in PAGES.items():
-            content = (static / file).read_bytes().replace(LOGIN, login)
+            content = (static / file).read_bytes()
+            for comment, fragment in fragments.items():
+                content = content.replace(comment, fragment)
             app.add_route(path, _page(content, media), methods=["GET"])
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
 
 import pytest
 
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.writer import Journal
 
 from ..conftest import wait_until
+from ..test_journal import make_row
 
 pytest.importorskip("websockets")
 
@@ -222,6 +227,46 @@ def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
     page.wait(f"document.getElementById('numbers').textContent !== {second!r}")
     page.wait("document.getElementById('picture').naturalWidth > 0")
     page.screenshot(tmp_path / "review.png")  # to be looked at
+    assert [error for error in page.errors if "401" not in error] == []
+
+
+@pytest.mark.parametrize("how", [{}, {"width": 390, "height": 844, "dark": True}], ids=["tablet", "dark phone"])
+def test_history_shows_counts_places_and_pictures_of_what_is_chosen(serve, page, journal, tmp_path, how):
+    with contextlib.closing(Journal(journal.path, "normal")) as writer:
+        rows = [make_row(time=utc(time.time() - 7200), region="cap", camera="side") for _ in range(150)]
+        rows[:6] = [dataclasses.replace(rows[0], decision="reject", score=0.75, peak_x=0.9, peak_y=0.1)] * 6
+        writer.write_late(rows)
+    client = serve()
+    wait_until(lambda: any(row.picture for row in client.running.journal.rows()))
+    client.running.finish()
+    total = len(client.running.journal.rows())
+    page.call("Emulation.setLocaleOverride", locale="de-DE")
+    open_page(page, client, "/history", **how)
+    text = "document.getElementById('{}').textContent".format
+    page.wait(f"{text('total')} === '{total}'")
+    page.run("document.getElementById('verdicts').scrollIntoView()")
+    page.wait("document.querySelectorAll('.row img').length > 0")
+    assert "," in page.run(text("yield"))  # German has a decimal comma
+    assert page.run("document.querySelector('#regions b').textContent") == "side / cap"
+    assert page.run("document.querySelector('.heat svg').getAttribute('aria-label')") == (
+        "most rejects lie 90,6\xa0% from the left and 9,4\xa0% from the top"
+    )
+    assert page.run("document.querySelectorAll('.row').length") == 50
+    page.run("document.getElementById('more').focus(); document.getElementById('more').click()")
+    page.wait("document.querySelectorAll('.row').length === 100")
+    page.screenshot(tmp_path / "history.png")  # to be looked at
+    page.run("document.querySelector('#regions button').focus()")
+    for kind in ("keyDown", "keyUp"):  # by keyboard alone
+        page.call("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13, text="\r")
+    page.wait(f"{text('total')} === '150'")
+    assert page.run("location.search").endswith("camera=side&region=cap")
+    page.run("document.getElementById('decision').value = 'reject'")
+    page.run("document.getElementById('decision').dispatchEvent(new Event('change'))")
+    page.wait("document.querySelectorAll('.row').length === 6")
+    assert page.run(f"{text('rejected')} + ' of ' + {text('total')}") == "6 of 150"
+    page.run("document.querySelector('.row').click()")
+    page.wait("document.getElementById('viewer').open")
+    assert page.run(text("viewer-title")).startswith("REJECT 1,50 · side / cap")
     assert [error for error in page.errors if "401" not in error] == []
 
 
