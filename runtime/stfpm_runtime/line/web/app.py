@@ -36,11 +36,21 @@ LOG = logging.getLogger("stfpm.web")
 BODY_BYTES = 8192
 """The most bytes of a request's body: room for the longest texts with every character escaped."""
 HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
-SCRIPTS = ("client.js", "dashboard.js", "chart.js", "viewer.js", "history.js", "review.js", "models.js", "api.js")
+SCRIPTS = (
+    "client.js",
+    "dashboard.js",
+    "chart.js",
+    "viewer.js",
+    "history.js",
+    "yields.js",
+    "review.js",
+    "models.js",
+    "api.js",
+)
 PAGES = {
     "/": ("index.html", HTML),
     **{f"/{name}": (f"{name}.html", HTML) for name in ("history", "review", "models", "api")},
-    "/static/style.css": ("style.css", "text/css; charset=utf-8"),
+    **{f"/static/{name}.css": (f"{name}.css", "text/css; charset=utf-8") for name in ("style", "history")},
     **{f"/static/{name}": (name, SCRIPT) for name in SCRIPTS},
 }
 """Every file that is served, by its path: no file name is ever taken from a request."""

@@ -1,7 +1,5 @@
 // Relative scores of a place as a line, and the limit, which is 1 at any threshold; rejects and faults are dots.
 // An upright line stands where another model began.
-import { local } from "/static/client.js";
-
 const WIDTH = 300, HEIGHT = 100, MARGIN = 6;
 const HIGHEST = 2; // puts the limit in the middle; higher scores are drawn at the upper edge
 
@@ -26,7 +24,7 @@ export function drawChart(svg, scores) {
   };
 }
 
-const digits = (value) => local(Number(value).toPrecision(4));
+const digits = (value) => Number(value).toPrecision(4);
 
 // A verdict's score as it is, and the threshold that held for it.
 export function rawScore(verdict) {
@@ -37,34 +35,8 @@ function detail(verdict) {
   return [`verdict ${verdict.seq}`, verdict.decision, verdict.score_text, rawScore(verdict), new Date(verdict.time).toLocaleString()].filter(Boolean).join(" · ");
 }
 
-export function shape(kind, attributes) {
+function shape(kind, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", kind);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
-}
-
-// Yields over time as a line from the lowest to 1, over bars of the numbers of parts. Returns the lowest yield shown.
-export function drawYields(svg, counts, describe) {
-  const width = svg.clientWidth || WIDTH, height = svg.clientHeight || HEIGHT;
-  const most = Math.max(1, ...counts.map((one) => one.total));
-  const least = Math.min(0.99, ...counts.map((one) => one.yield));
-  const low = Math.max(0, Math.floor(least * 20) / 20);
-  const step = width / Math.max(1, counts.length);
-  const y = (share) => MARGIN + (1 - share) / (1 - low) * (height - 2 * MARGIN);
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const bars = counts.map((one, i) => {
-    const tall = one.total / most * (height - 2 * MARGIN) / 2;
-    const bar = shape("rect", { class: "parts", x: i * step + step / 10, y: height - tall, width: step * 0.8, height: tall });
-    const whole = shape("rect", { class: "whole", x: i * step, y: 0, width: step, height });
-    whole.append(Object.assign(shape("title", {}), { textContent: describe(one) }));
-    return [bar, whole];
-  });
-  const points = counts.map((one, i) => `${((i + 0.5) * step).toFixed(1)},${y(one.yield).toFixed(1)}`);
-  svg.replaceChildren(
-    ...bars.map(([bar]) => bar),
-    shape("polyline", { class: "line", points: points.join(" ") }),
-    shape("path", { class: "mark", d: points.map((point) => `M${point}h0`).join("") }),
-    ...bars.map(([, whole]) => whole),
-  );
-  return low;
 }

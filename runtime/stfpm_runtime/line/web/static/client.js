@@ -18,9 +18,6 @@ export const askJson = async (path) => (await ask(path)).json();
 export const post = async (path, body) =>
   (await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
 export const digits = (value, count = 3) => value === null || value === undefined ? "–" : Number(value).toPrecision(count);
-const POINT = (1.5).toLocaleString()[1];
-// A text of the server with its decimal points as the browser's language writes them.
-export const local = (text) => text.replace(/(\d)\.(\d)/g, `$1${POINT}$2`);
 export const joined = (...texts) => texts.filter(Boolean).join(" · ");
 export const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
 

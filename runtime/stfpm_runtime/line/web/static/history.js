@@ -1,7 +1,7 @@
 // Search of the journal: counts over time, where rejects lie, and the verdicts, for the filters in the page's address.
-import { $, Refused, ask, askJson, badge, element, joined, local, logIn, named, onLogin, show, showPicture } from "/static/client.js";
-import { drawYields, shape } from "/static/chart.js";
-import { openViewer } from "/static/viewer.js";
+import { $, Refused, ask, askJson, badge, element, joined, logIn, named, onLogin, show, showPicture } from "/static/client.js";
+import { local, openViewer } from "/static/viewer.js";
+import { drawYields, shape } from "/static/yields.js";
 
 const CHOICES = { decision: ["pass", "reject", "fault"], label: ["good", "defect", "unclear"] };
 const percent = (share) => share === null ? "–" : share.toLocaleString(undefined, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });

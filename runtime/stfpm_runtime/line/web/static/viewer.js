@@ -1,13 +1,16 @@
 // The window in which a verdict's picture opens, and in which a person labels its part.
-import { $, joined, local, named, personIn, post, showPicture } from "/static/client.js";
+import { $, joined, named, personIn, post, showPicture } from "/static/client.js";
 import { rawScore } from "/static/chart.js";
 
+const POINT = (1.5).toLocaleString()[1];
+// A text with decimal points as the browser's language writes them.
+export const local = (text) => text.replace(/(\d)\.(\d)/g, `$1${POINT}$2`);
 let viewed = null;
 
 export async function openViewer(verdict, kind, canChange) {
   viewed = { verdict, kind, canChange };
   const decision = `${verdict.decision.toUpperCase()} ${local(verdict.score_text)}`.trim();
-  $("viewer-title").textContent = joined(decision, named(verdict), new Date(verdict.time).toLocaleString(), verdict.part, verdict.reason, rawScore(verdict));
+  $("viewer-title").textContent = joined(decision, named(verdict), new Date(verdict.time).toLocaleString(), verdict.part, verdict.reason, local(rawScore(verdict)));
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
   $("viewer-map").textContent = kind === "overlay" ? "Picture alone" : "With map";
   $("viewer-picture").hidden = true;
