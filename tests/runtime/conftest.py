@@ -6,7 +6,8 @@ with a score of 0, a patch of 255 is rejected with 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,16 @@ def make_engine(request: pytest.FixtureRequest, make_spec, make_model):
         return open_engine(make_model(**changes), threads=1)
 
     return make
+
+
+@pytest.fixture
+def in_berlin(monkeypatch) -> Iterator[None]:
+    """The machine's local time is that of Berlin."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

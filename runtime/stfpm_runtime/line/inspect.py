@@ -139,6 +139,15 @@ class Inspector:
         return JudgedPart(triggered, region, verdict, taken_ns, triggered.frame.image)
 
 
+def peak_of(verdict: Verdict) -> tuple[float | None, float | None]:
+    """Return where the verdict's map is highest: x and y as shares of its width and height, 0 to 1; or None, None."""
+    if verdict.score is None or verdict.anomaly_map is None:
+        return None, None
+    rows, columns = verdict.anomaly_map.shape
+    row, column = divmod(int(verdict.anomaly_map.argmax()), columns)
+    return round((column + 0.5) / columns, 4), round((row + 0.5) / rows, 4)
+
+
 def merge(found: Cut, verdicts: Sequence[Verdict], spec: Spec) -> Verdict:
     """Return the verdicts on a region's pictures as one, before its threshold; it is a fault if one of them is.
 

@@ -31,7 +31,7 @@ from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
 from .decide import apply_threshold_changes
-from .inspect import JudgedPart
+from .inspect import JudgedPart, peak_of
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
 from .journal.rows import VerdictRow, record, storable, utc
@@ -146,6 +146,7 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
     triggered, verdict, now_ns = judged.triggered, judged.verdict, time.monotonic_ns()
     camera, frame, seq = triggered.camera, triggered.frame, line.recorder.next_seq
     decided = line.active_model.decider.decide(camera, judged.region.name, verdict, frame.part, judged.pictures, seq)
+    peak_x, peak_y = peak_of(verdict) if decided.decision != "fault" else (None, None)
     return VerdictRow(
         seq=seq,
         time=utc(),
@@ -167,6 +168,8 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
         infer_ms=round(verdict.timings.infer_ms, 3),
         latency_ms=_since_ms(frame.arrived_ns, now_ns),
+        peak_x=peak_x,
+        peak_y=peak_y,
     )
 
 

@@ -156,6 +156,9 @@ def test_every_key_has_its_row_in_the_documentation():
         ("[journal]", "[pictures]\nfolder = 'a'\noverlay = false\noriginal = false\n[journal]", 5, "neither original"),
         ("[journal]", "[dashboard]\nlisten = '0.0.0.0:1'\n[journal]", 4, "0.0.0.0 can be reached by others; expected"),
         ("[journal]", "[dashboard]\nlisten = 'here'\n[journal]", 4, "dashboard.listen: got 'here'; expected HOST:PORT"),
+        ("[journal]", "[shifts]\nearly = \"6:00\"\n[journal]", 3, "shifts: early: got '6:00'; expected the begin on"),
+        ("[journal]", "[shifts]\nearly = 6\n[journal]", 4, "shifts.early: got 6; expected a text in quotes"),
+        ("[journal]", "shifts = 3\n[journal]", 3, "shifts: got 3; expected a table in brackets"),
         ("[journal]", 'text = """\n\n"""\n[journal]', 3, "text: unknown key"),
     ],
 )  # fmt: skip

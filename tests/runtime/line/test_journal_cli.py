@@ -87,6 +87,41 @@ def test_counts_per_hour_day_and_model(show):
     assert (model["total"], model["passed"]) == (6, 4)
 
 
+def test_counts_per_shift_and_region(show):
+    shifts = show("--per", "shift")
+    assert shifts[0].split() == ["day", "shift", "total", "passed", "rejected", "faults", "yield"]
+    assert sum(int(line.split()[2]) for line in shifts[1:] if line[0] == "2") == 6
+    assert {line.split()[1] for line in shifts[1:] if line[0] == "2"} <= {"early", "late", "night"}
+    found = json.loads("\n".join(show("--per", "shift", "--shifts", "day=00:00", "--json")))["shifts"]
+    assert [shift["shift"] for shift in found] == ["day"] * len(found)
+    assert show("--per", "region") == show()
+
+
+def test_filters(show):
+    assert show("--region", "cap")[1].split()[:3] == ["right", "cap", "4"]
+    assert show("--model", "555")[-1].split()[1] == "6"
+    assert show("--model", "6") == ["no verdicts in this period"]
+    assert [line.split(",")[0] for line in show("--csv", "--rejects", "--region", "cap")] == ["seq", "4"]
+    assert [line.split(",")[0] for line in show("--csv", "--decision", "reject")] == ["seq", "2"]
+    show("--label", "2", "good", "--by", "Ada")
+    assert [line.split(",")[0] for line in show("--csv", "--labelled", "good")] == ["seq", "2"]
+    assert show("--labelled", "defect") == ["no verdicts in this period"]
+    assert show("--labels", "--region", "cap")[0].startswith("0 of 0 labelled")
+
+
+def test_several_journals_are_counted_and_listed_together(show, tmp_path):
+    other = tmp_path / "other.sqlite"
+    with contextlib.closing(Journal(other)) as writer:
+        writer.write(make_row(camera="third", decision="reject"))
+        writer.write(make_row(camera="left"))
+    lines = [line.split() for line in show(str(other))]
+    assert [(line[0], line[-5]) for line in lines[1:]] == [("left", "3"), ("right", "4"), ("third", "1"), ("all", "8")]
+    assert show(str(other), "--camera", "third")[1].split()[2] == "1"
+    listed = [line.split()[2:4] for line in show(str(other), "--rejects")]
+    assert listed == [["2", "reject"], ["4", "fault"], ["1", "reject"]]
+    assert json.loads("\n".join(show(str(other), "--per", "day", "--json")))["all"]["total"] == 8
+
+
 def test_one_part_and_moments_in_words(show):
     assert show("--part", "A-1")[-1].split()[-5] == "6"
     assert show("--part", "A-2") == ["no verdicts in this period"]
@@ -201,8 +236,13 @@ def test_file_that_is_no_journal_is_an_error(tmp_path, capsys, content, message)
         ["--per", "hour", "--csv"],
         ["--part", "A-1", "--events"],
         ["--csv", "--json"],
-        ["--csv", "--rejects"],
+        ["--csv", "--labels"],
         ["--resend", "mes", "--json"],
+        ["--decision", "pass"],
+        ["--per", "shift", "--shifts", "early=6"],
+        ["--shifts", "early=06:00"],
+        ["--events", "--region", "cap"],
+        ["b", "--label", "1", "good", "--by", "Ada"],
     ],
 )
 def test_bad_usage_is_status_2(argv, capsys):

@@ -13,9 +13,13 @@ import pytest
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.dead_letters import TABLE, DeadLetters, path_of
-from stfpm_runtime.line.journal.reader import JournalReader
+from stfpm_runtime.line.journal.history import Filter, History
+from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.tail import JournalTail
+from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.observers.status import LiveStatus
+
+from .test_journal import make_row
 
 OLD_JOURNAL = """
 CREATE TABLE meta (id TEXT NOT NULL);
@@ -86,3 +90,19 @@ def test_refused_verdicts_are_sent_again_with_relative_scores(old_journal):
         file.commit()
     (sent,) = DeadLetters(old_journal, "mes").to_resend()
     assert sent == {**record, "relative_score": pytest.approx(1.6)}
+
+
+def test_peaks_are_empty_until_the_line_has_upgraded_the_journal(old_journal):
+    def peaks() -> list:
+        with contextlib.closing(JournalReader(old_journal)) as reader:
+            return [(row.peak_x, row.peak_y) for row in reader.rows(Period())]
+
+    assert peaks() == [(None, None)] * 4
+    with contextlib.closing(Journal(old_journal)) as journal:
+        journal.write(make_row(peak_x=0.25, peak_y=0.75))
+    assert peaks() == [(None, None)] * 4 + [(0.25, 0.75)]
+    with contextlib.closing(History(old_journal)) as history:
+        (count,) = history.counts(Filter(), "region")["region"]
+        (heat_map,) = history.heat_maps(Filter())
+    assert (count.passed, count.rejected, count.faults) == (2, 2, 1)
+    assert (heat_map.rejected, heat_map.unknown) == (2, 2)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.options import DEVICES, THRESHOLD_BOUNDS
+from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
 from .camera import CameraOptions
 from .checks import Table, Threshold, at_least, check_unique, refuse_if
@@ -82,6 +83,8 @@ class LineOptions(OutputTables):
     shadow: Path | None = None
     """A second model that judges the same frames; its verdicts are only compared with the line's."""
     review: ReviewOptions = field(default_factory=ReviewOptions)
+    shifts: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SHIFTS)
+    """The names of the shifts with their begins in local time."""
     drift: DriftOptions = field(default_factory=DriftOptions)
     dashboard: ServerOptions | None = None
 
@@ -97,6 +100,10 @@ class LineOptions(OutputTables):
         refuse_if(self.review.sample > 0 and self.pictures is None, "review", expected)
         refuse_if(not self.camera, "camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])
+        try:
+            Shifts(self.shifts)
+        except OptionError as error:
+            raise MistakeError("shifts", str(error)) from None
         triggers = {camera.trigger for camera in self.camera}
         without_mqtt = "mqtt" in triggers and self.mqtt is None
         refuse_if(without_mqtt, "camera", 'a trigger is "mqtt"; expected a table [mqtt] too')

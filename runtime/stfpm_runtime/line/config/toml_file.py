@@ -1,7 +1,8 @@
 """A TOML file as frozen dataclasses: every mistake is reported with its line, every unknown key is refused.
 
 A dataclass is the schema: its fields are the keys, their annotations the types, a field without a default is required,
-and its `__post_init__` raises MistakeError for a value that makes no sense. A table is a dataclass, an array a tuple.
+and its `__post_init__` raises MistakeError for a value that makes no sense. A table is a dataclass, or a mapping where
+its keys are free, and an array is a tuple.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -137,6 +139,8 @@ def _value(hint: Hint, value: object, keys: KeyPath, folder: Path) -> Any:  # no
             return _values(arguments[0], value, keys, folder)
         if len(value) == len(arguments):
             return tuple(_value(kind, item, keys, folder) for kind, item in zip(arguments, value, strict=True))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _value(arguments[1], item, (*keys, key), folder) for key, item in value.items()}
     if origin is Literal and value in arguments:
         return value
     if hint is float and type(value) is int:
@@ -177,7 +181,7 @@ def _expected(hint: Hint) -> str:
         if arguments[-1] is ...:
             return f"an array, each {_expected(arguments[0])}"
         return f"an array of {len(arguments)}, each {_expected(arguments[0])}"
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or origin is Mapping:
         return "a table in brackets"
     return WORDS[hint]
 

@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
-from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.errors import JournalError
 
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow
 
@@ -18,15 +18,6 @@ SCHEMA = 1
 """Version of the tables, kept as `user_version`. A newer one is refused by name."""
 APPLICATION_ID = 0x5374_6670
 """`Stfp`: marks an SQLite file as a journal."""
-
-
-Per = Literal["hour", "day", "model"]
-PER: dict[Per, str] = {
-    "hour": "strftime('%Y-%m-%d %H:00', time, 'localtime')",
-    "day": "strftime('%Y-%m-%d', time, 'localtime')",
-    "model": "substr(model, 1, 12)",
-}
-"""What verdicts can be counted by, in SQL."""
 
 
 @dataclass(frozen=True)
@@ -42,34 +33,16 @@ class Period:
     part: str = ""
     """The id of a part; empty: all parts. Events have none."""
 
+    def bounds(self) -> list[tuple[str, str]]:
+        """Return each condition as SQL with its parameter, which is empty where the condition does not hold."""
+        return [("time >= ?", self.since), ("time < ?", self.until), ("camera = ?", self.camera),
+                ("part = ? AND part != ''", self.part)]  # fmt: skip
+
     def where(self, *also: str) -> tuple[str, list[str]]:
         """Return the conditions as SQL, and their parameters."""
-        bounds = [("time >= ?", self.since), ("time < ?", self.until), ("camera = ?", self.camera),
-                  ("part = ? AND part != ''", self.part)]  # fmt: skip
+        bounds = self.bounds()
         conditions = [*(text for text, value in bounds if value), *also]
         return f"WHERE {' AND '.join(conditions)}" if conditions else "", [value for _, value in bounds if value]
-
-
-@dataclass(frozen=True)
-class Count:
-    """The numbers of verdicts of a region of a camera, of an hour, of a day or of a model."""
-
-    camera: str
-    """The camera, or the hour, the day or the beginning of the model's SHA-256."""
-    region: str
-    passed: int
-    rejected: int
-    faults: int
-
-    @property
-    def total(self) -> int:
-        """Return the number of all verdicts."""
-        return self.passed + self.rejected + self.faults
-
-    @property
-    def yielded(self) -> float | None:
-        """Return the share of all verdicts that passed, 0 to 1; None without verdicts."""
-        return self.passed / self.total if self.total else None
 
 
 class JournalReader:
@@ -94,29 +67,23 @@ class JournalReader:
                 raise
             raise JournalError(f"{path}: cannot be read as a journal ({error})") from None
 
-    def counts(self, period: Period, per: Per | None = None) -> list[Count]:
-        """Return the counts of each region that has any verdicts in the period, or of each hour, day or model."""
-        where, values = period.where()
-        sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
-        keys, order = (f"{PER[per]} AS key, ''", "min(seq)") if per else ("camera, region", "camera, region")
-        group = "key" if per else "camera, region"
-        sql = f"SELECT {keys}, {sums} FROM verdicts {where} GROUP BY {group} ORDER BY {order}"
-        return [Count(*row) for row in self._rows(sql, values)]
-
     def rows(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
         """Yield the verdicts of a period by their numbers; with `not_passed` those that did not pass."""
         where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield VerdictRow(*row)
 
-    def check_camera(self, camera: str) -> None:
-        """Raise OptionError where the journal holds neither a verdict nor an event of this camera."""
-        for table in ("verdicts", "events"):
-            if next(self._rows(f"SELECT 1 FROM {table} WHERE camera = ? LIMIT 1", [camera]), None):
-                return
+    def knows_camera(self, camera: str) -> bool:
+        """Return whether the journal holds a verdict or an event of this camera."""
+        tables = ("verdicts", "events")
+        return any(
+            next(self._rows(f"SELECT 1 FROM {table} WHERE camera = ? LIMIT 1", [camera]), None) for table in tables
+        )
+
+    def cameras(self) -> list[str]:
+        """Return the names of the cameras that have a verdict or an event."""
         found = self._rows("SELECT DISTINCT camera FROM verdicts UNION SELECT camera FROM events ORDER BY 1", [])
-        known = ", ".join(name for (name,) in found if name)
-        raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")
+        return [name for (name,) in found if name]
 
     def newest(self, count: int) -> list[VerdictRow]:
         """Return the last verdicts, the oldest first."""
@@ -161,8 +128,17 @@ def open_for_reading(path: Path, check_same_thread: bool = True) -> sqlite3.Conn
     connection = sqlite3.connect(
         address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=check_same_thread
     )
+    with contextlib.suppress(sqlite3.DatabaseError):  # of a file that is no journal: whoever reads it reports it
+        _complete_columns(connection)
     connection.execute("PRAGMA query_only = 1")
     return connection
+
+
+def _complete_columns(connection: sqlite3.Connection) -> None:
+    """Let this connection read None from the columns that the journal's version did not have yet."""
+    known = {name for _, name, *_ in connection.execute("PRAGMA table_info(verdicts)")}
+    if known and (missing := [f"NULL AS {name}" for name in COLUMNS if name not in known]):
+        connection.execute(f"CREATE TEMP VIEW verdicts AS SELECT *, {', '.join(missing)} FROM main.verdicts")
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import math
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -24,6 +26,8 @@ TEXT_LENGTH = 200
 """The most characters of any other text that a person gives."""
 WORST_FIRST: tuple[Decision, ...] = ("fault", "reject", "pass")
 """The decision on a part that several regions judge is the first of these that one of them has made."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a formula of a spreadsheet begins with."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]
@@ -74,6 +78,10 @@ class VerdictRow:
     """The original, below the folder for pictures; empty where none was kept."""
     overlay: str = ""
     """The overlay, likewise."""
+    peak_x: float | None = None
+    """Where in the region the anomaly map is highest: from its left edge, as a share of its width; None of a fault."""
+    peak_y: float | None = None
+    """The same from its upper edge, as a share of its height."""
 
     @property
     def relative_score(self) -> float | None:
@@ -114,6 +122,21 @@ def with_relative_score(columns: Record) -> Record:
     return {**columns, "relative_score": relative_score(columns["score"], columns["threshold"])}
 
 
+def csv_text(rows: Iterable[VerdictRow], with_header: bool = True) -> str:
+    """Return verdicts as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if with_header:
+        writer.writerow([*COLUMNS, "relative_score"])
+    for row in rows:
+        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
 def storable(text: str) -> str:
     r"""Return the text with control characters and what is not Unicode written as \x1b or \udcff.
 
@@ -141,7 +164,8 @@ def fault_of(entry: VerdictRow, reason: str) -> VerdictRow:
     kept = {
         field.name: _writable(getattr(entry, field.name), str(field.type)) for field in dataclasses.fields(VerdictRow)
     }
-    fault: dict[str, Any] = {"decision": "fault", "score": None, "p_value": None, "picture": "", "overlay": ""}
+    fault: dict[str, Any] = {"decision": "fault", "picture": "", "overlay": ""}
+    fault |= dict.fromkeys(("score", "p_value", "peak_x", "peak_y"))
     return VerdictRow(**{**kept, **fault, "reason": storable(reason)})
 
 

@@ -22,6 +22,7 @@ from typing import Literal, TextIO
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
+from .counts import prepare
 from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
 from .threshold_changes import TABLE as THRESHOLDS
@@ -245,6 +246,7 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         connection.execute(DEBOUNCES)
         for index in INDEXES:
             connection.execute(index)
+        prepare(connection)
         connection.execute("SELECT seq FROM verdicts ORDER BY seq DESC LIMIT 1").fetchall()
     except BaseException:
         connection.close()

@@ -44,7 +44,7 @@ MEDIA = {
     "css": "text/css; charset=utf-8",
     "json": "application/json",
 }
-SHARED = ("login", "nav")
+SHARED = ("login", "nav", "viewer")
 """A page has `<!-- login -->` where the contents of `login.html` belong: the form that asks for the token."""
 OPEN_PATHS = {"/openapi.json", "/healthz"}
 """Paths beside the pages that need no token and reveal nothing about parts."""

@@ -10,9 +10,10 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BeforeValidator
 
+from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.what_if import WhatIf
 
 from .fields import (
@@ -29,6 +30,8 @@ from .fields import (
     ThresholdBody,
     ThresholdResult,
 )
+from .history_fields import HistoryPage, Summary, filter_of
+from .history_view import FROM_NOW
 from .metrics import MEDIA_TYPE, metrics_text
 from .model_fields import ModelBody, ModelResult, Models, Review
 from .users import Role, User
@@ -66,7 +69,8 @@ def needs(role: Role, is_machine: bool = False) -> dict[str, Any]:
 
 async def refuse_unknown(request: Request) -> None:
     """Raise HTTPException for a query with a name that the route does not have."""
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    route = request.scope["route"].dependant
+    known = [field.alias for part in (route, *route.dependencies) for field in part.query_params]
     if unknown := [name for name in request.query_params if name not in known]:
         raise HTTPException(400, f"unknown: {unknown[0][:60]!r}; expected {', '.join(known) or 'none'}")
 
@@ -81,6 +85,7 @@ Name = Annotated[str, Path(min_length=1, max_length=200, description="a name in 
 Scope = Annotated[str, Query(max_length=200, description="only this one; empty: all")]
 Threshold = Annotated[float, Query(ge=-1e9, le=1e9, allow_inf_nan=False, description="scores above it are rejected")]
 Width = Annotated[int, Query(ge=64, le=4096, description="the most pixels")]
+Asked = Annotated[Filter, Depends(filter_of)]
 WithMap = Annotated[bool, BeforeValidator(parse_flag), Query(description="with the anomaly map")]
 REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request is refused, and why.", "model": Refusal},
@@ -90,6 +95,7 @@ JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "d
 KEPT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "The picture."}
 }
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "One line for each verdict."}}
 router = APIRouter(responses=REFUSED, dependencies=[Depends(refuse_unknown)])
 open_router = APIRouter()
 OPERATE, ENGINEER = needs("operate"), needs("engineer")
@@ -181,6 +187,30 @@ def review(
 ) -> dict[str, Any]:
     """Return the parts that are most worth a person's look, the most worth first, and what the labels say so far."""
     return view.review(last)
+
+
+@router.get("/api/history", response_model=HistoryPage)
+def history(
+    view: View,
+    asked: Asked,
+    before: Annotated[int, Query(ge=1, le=FROM_NOW, description="only verdicts with lower numbers")] = FROM_NOW,
+    last: Annotated[int, Query(ge=1, le=200, description="the most entries")] = 50,
+) -> dict[str, Any]:
+    """Return the verdicts of a time, a shift, a place, a part, a decision, a model or a label, the newest first."""
+    return view.history_page(asked, before, last)
+
+
+@router.get("/api/history/summary", response_model=Summary)
+def history_summary(view: View, asked: Asked) -> dict[str, Any]:
+    """Return counts and yield by hour, day, shift, region and model, and where in the pictures rejects lie."""
+    return view.history.summary(asked)
+
+
+@router.get("/api/history.csv", response_class=StreamingResponse, responses=CSV)
+def history_csv(view: View, asked: Asked) -> StreamingResponse:
+    """Return verdicts as CSV, the newest first, 100,000 at most; stfpm-journal --csv gives more."""
+    headers = {"Content-Disposition": 'attachment; filename="history.csv"'}
+    return StreamingResponse(view.history.csv(asked), media_type="text/csv", headers=headers)
 
 
 @router.get("/model", response_model=Models)

@@ -18,6 +18,7 @@ from fastapi import HTTPException
 
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.labels import Value, count_confusion, new_label, read_labelled, write_label
 from stfpm_runtime.line.journal.models.states import Action, new_order
 from stfpm_runtime.line.journal.reader import JournalReader, Period
@@ -36,8 +37,10 @@ from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, Place
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
+from stfpm_runtime.shifts import Shifts
 
 from .faults import FaultCards
+from .history_view import HistoryView
 from .jpeg_cache import JpegCache
 from .model_files import ModelFiles
 
@@ -51,6 +54,7 @@ FIELDS = (
     "latency_ms",
 )  # fmt: skip
 """The fields of a verdict that the dashboard shows."""
+HISTORY_FIELDS = ("model", "peak_x", "peak_y")
 CHART_FIELDS = ("seq", "time", "relative_score", "score", "threshold", "decision", "model")
 
 
@@ -68,6 +72,7 @@ class LineView:
         self._jpeg_cache = JpegCache()
         self._fault_cards = FaultCards()
         self._model_files = ModelFiles(options.journal.path)
+        self.history = HistoryView(options.journal.path, Shifts(options.shifts))
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
@@ -199,6 +204,15 @@ class LineView:
         journal = self._options.journal.path
         queue = [{**_verdict_fields(row), "why": why} for row, why in review_queue(journal, count)]
         return {"queue": queue, "confusion": count_confusion(read_labelled(journal, Period())).lines()}
+
+    def history_page(self, asked: Filter, before: int, last: int) -> dict[str, Any]:
+        """Return verdicts with numbers below `before`, the newest first, and `before` of the next page."""
+        rows, next_before = self.history.page(asked, before, last)
+        verdicts = [
+            {**_verdict_fields(row), "label": label, **{name: getattr(row, name) for name in HISTORY_FIELDS}}
+            for row, label in rows
+        ]
+        return {"verdicts": verdicts, "next": next_before}
 
     def models(self) -> dict[str, Any]:
         """Return the model in use, and the files that could replace it with their states."""

@@ -73,7 +73,14 @@ def serve(run_line, make_options, tmp_path, paint):
     opened = []
 
     def serve(
-        *cameras, token: str = TOKEN, options=None, spec=None, fps: float | None = 50.0, config=None, users=None, **changes
+        *cameras,
+        token: str = TOKEN,
+        options=None,
+        spec=None,
+        fps: float | None = 50.0,
+        config=None,
+        users=None,
+        **changes,
     ) -> Client:
         pictures = PictureOptions(tmp_path / "pictures", free_mb=0)
         table = ServerOptions("127.0.0.1:0", token, users)

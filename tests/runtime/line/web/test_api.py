@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import csv
 import dataclasses
+import io
 import json
 import socket
 import sqlite3
@@ -129,7 +131,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 25
+    assert len(GUARDED) == 28
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}
@@ -185,7 +187,10 @@ def test_other_content_types_are_refused(api):
     "/api/rejects?last=0", "/api/rejects?last=x", "/api/rejects?more=1", "/api/live/left/frame?width=1",
     "/api/live/left/frame?map=yes", "/api/pictures/0", "/api/pictures/x", "/api/threshold",
     "/api/threshold?threshold=nan",
-    "/api/threshold?threshold=inf", "/api/events?last=-1", "/api/pictures/99999999999999999999999",
+    "/api/threshold?threshold=inf", "/api/events?last=-1",
+    "/api/history?since=today", "/api/history?model=x", "/api/history?last=201",
+    "/api/history?before=0", "/api/history.csv?before=5", "/api/history/summary?decision=good",
+    "/api/pictures/99999999999999999999999",
 ])  # fmt: skip
 def test_bad_parameters(api, path):
     answer = api.ask(path)
@@ -307,6 +312,63 @@ def test_labels_are_written_and_refused(api):
     for wrong in ({"label": "fine"}, {"seq": 0}, {"who": ""}, {"note": "a\nb"}, {"kind": "k" * 81}):
         assert api.post("/api/labels", **{"seq": 2, "label": "defect", "who": "Ada"} | wrong).status == 400
     assert len(list(read_labelled(api.running.journal.path, Period()))) == 1
+
+
+def test_history_is_paged_summed_up_and_written_as_csv(api):
+    wait_until(lambda: len(api.running.journal.rows()) > 45)
+    api.post("/api/labels", seq=10, label="defect", who="Ada")
+    rows = api.running.finish()
+    found, before = [], ""
+    while before is not None:
+        page = api.get(f"/api/history?last=20{before and f'&before={before}'}")
+        found += page["verdicts"]
+        before = page["next"]
+    assert [verdict["seq"] for verdict in found] == [row.seq for row in rows[::-1]]
+    assert [verdict["seq"] for verdict in found if verdict["label"]] == [10]
+    assert {(v["peak_x"], v["peak_y"]) for v in found if v["decision"] == "reject"} == {(0.0312, 0.0625)}
+    rejects = [row for row in rows if row.decision == "reject"]
+    assert [v["seq"] for v in api.get("/api/history?decision=reject")["verdicts"]] == [row.seq for row in rejects[::-1]]
+    (defect,) = api.get("/api/history?label=defect&camera=left&region=frame")["verdicts"]
+    assert (defect["seq"], defect["model"]) == (10, rows[9].model)
+    assert api.get(f"/api/history?until={rows[0].time}")["verdicts"] == []
+    summary = api.get(f"/api/history/summary?decision=reject&model={rows[0].model[:12]}&since={rows[0].time}")
+    assert summary["all"]["total"] == len(rows)
+    assert summary["all"]["rejected"] == len(rejects)
+    assert sum(hour["total"] for hour in summary["hours"]) == sum(shift["total"] for shift in summary["shifts"])
+    (region,) = summary["regions"]
+    assert (region["camera"], region["rejected"], region["cumulative"]) == ("left", len(rejects), 1.0)
+    assert summary["heat_maps"][0]["cells"] == [[0, 1, len(rejects)]]
+    answer = api.ask("/api/history.csv?decision=reject")
+    assert answer.headers["content-type"].startswith("text/csv")
+    lines = list(csv.DictReader(io.StringIO(answer.body.decode())))
+    assert [int(line["seq"]) for line in lines] == [row.seq for row in rejects[::-1]]
+
+
+def test_csv_goes_on_over_pages_and_ends_at_its_limit(api, monkeypatch):
+    wait_until(lambda: len(api.running.journal.rows()) > 10)
+    rows = api.running.finish()
+    monkeypatch.setattr("stfpm_runtime.line.web.history_view.CSV_PAGE", 2)
+    monkeypatch.setattr("stfpm_runtime.line.web.history_view.CSV_ROWS", 6)
+    lines = api.ask("/api/history.csv").body.decode().splitlines()
+    assert [int(line.partition(",")[0]) for line in lines[1:]] == [row.seq for row in rows[::-1]][:6]
+    assert lines[0].startswith("seq,time,")
+
+
+@pytest.mark.parametrize("path", ["?shift=noon", "?since=2026-02-30T00:00Z"])
+def test_what_there_is_not_is_not_found(api, path):
+    answer = api.ask(f"/api/history/summary{path}")
+    assert answer.status == 404
+    assert "there is no" in answer.json["error"]
+
+
+def test_a_question_that_takes_too_long_is_refused_and_delays_no_other(api, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.web.history_view.LIMIT_S", 0.0)
+    monkeypatch.setattr("stfpm_runtime.line.journal.history.PROGRESS_STEPS", 1)
+    answer = api.ask("/api/history/summary")
+    assert answer.status == 503
+    assert "the answer takes longer than 0 s; choose a shorter period" in answer.json["error"]
+    monkeypatch.undo()
+    assert api.get("/api/history/summary")["grid"] == 16
 
 
 def test_a_silent_connection_does_not_delay_others(serve):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,11 @@ from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
+from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.writer import Journal
 
 from ..conftest import wait_until
+from ..test_journal import make_row
 from ..test_model_swap import details
 
 pytest.importorskip("websockets")
@@ -192,7 +197,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 27")
+    page.wait("document.querySelectorAll('#operations section').length === 30")
     assert page.errors == []
 
 
@@ -228,6 +233,48 @@ def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
     page.wait(f"document.getElementById('numbers').textContent !== {second!r}")
     page.wait("document.getElementById('picture').naturalWidth > 0")
     page.screenshot(tmp_path / "review.png")  # to be looked at
+    assert [error for error in page.errors if "401" not in error] == []
+
+
+@pytest.mark.parametrize("how", [{}, {"width": 390, "height": 844, "dark": True}], ids=["tablet", "dark phone"])
+def test_history_shows_counts_places_and_pictures_of_what_is_chosen(serve, page, journal, tmp_path, how):
+    with contextlib.closing(Journal(journal.path, "normal")) as writer:
+        rows = [make_row(time=utc(time.time() - 7200), region="cap", camera="side") for _ in range(150)]
+        rows[:6] = [dataclasses.replace(rows[0], decision="reject", score=0.75, peak_x=0.9, peak_y=0.1)] * 6
+        writer.write_late(rows)
+    client = serve()
+    wait_until(lambda: any(row.picture for row in client.running.journal.rows()))
+    client.running.finish()
+    total = len(client.running.journal.rows())
+    agent = page.run("navigator.userAgent")
+    page.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="de-DE")
+    page.call("Emulation.setLocaleOverride", locale="de-DE")
+    open_page(page, client, "/history", **how)
+    text = "document.getElementById('{}').textContent".format
+    page.wait(f"{text('total')} === '{total}'")
+    page.run("document.getElementById('verdicts').scrollIntoView()")
+    page.wait("document.querySelectorAll('.row img').length > 0")
+    assert "," in page.run(text("yield"))  # German has a decimal comma
+    assert page.run("document.querySelector('#regions b').textContent") == "side / cap"
+    assert page.run("document.querySelector('.heat svg').getAttribute('aria-label')") == (
+        "der meiste Ausschuss liegt 90,6\xa0% von links und 9,4\xa0% von oben"
+    )
+    assert page.run("document.querySelectorAll('.row').length") == 50
+    page.run("document.getElementById('more').focus(); document.getElementById('more').click()")
+    page.wait("document.querySelectorAll('.row').length === 100")
+    page.screenshot(tmp_path / "history.png")  # to be looked at
+    page.run("document.querySelector('#regions button').focus()")
+    for kind in ("keyDown", "keyUp"):  # by keyboard alone
+        page.call("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13, text="\r")
+    page.wait(f"{text('total')} === '150'")
+    assert page.run("location.search").endswith("camera=side&region=cap")
+    page.run("document.getElementById('decision').value = 'reject'")
+    page.run("document.getElementById('decision').dispatchEvent(new Event('change'))")
+    page.wait("document.querySelectorAll('.row').length === 6")
+    assert page.run(f"{text('rejected')} + ' of ' + {text('total')}") == "6 of 150"
+    page.run("document.querySelector('.row').click()")
+    page.wait("document.getElementById('viewer').open")
+    assert page.run(text("viewer-title")).startswith("AUSSCHUSS 1,50 · side / cap")
     assert [error for error in page.errors if "401" not in error] == []
 
 
@@ -316,7 +363,7 @@ def test_the_pages_are_german_where_their_reader_chooses_it(serve, page):
     assert [error for error in page.errors if "401" not in error] == []
 
 
-@pytest.mark.parametrize("path", ["/", "/operator", "/review", "/models", "/setup"])
+@pytest.mark.parametrize("path", ["/", "/operator", "/history", "/review", "/models", "/setup"])
 @pytest.mark.parametrize("size", [{"width": 390, "height": 844}, {"width": 1024, "height": 768, "dark": True}])
 def test_pages_are_accessible_on_phone_and_tablet(serve, page, path, size):
     axe = pytest.importorskip("axe_core_python")
@@ -331,7 +378,7 @@ def test_pages_are_accessible_on_phone_and_tablet(serve, page, path, size):
 
 def test_pages_are_light(serve):
     client = serve()
-    for path in ("/", "/operator", "/review", "/models", "/setup"):
+    for path in ("/", "/operator", "/history", "/review", "/models", "/setup"):
         sizes = {path: len(client.ask(path).body)}
         waiting = [path]
         while waiting:

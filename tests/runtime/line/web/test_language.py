@@ -19,7 +19,7 @@ STATIC = resources.files("stfpm_runtime.line.web") / "static"
 LANGUAGES = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".json"))
 FOR_PROGRAMMERS = ("api.html", "api.js")
 CAMERA_STATES = {"opening", "opened", "lost", "regained", "frozen", "thawed"}
-NOT_SHOWN = {"bad", "failing", "rectangle", "none", "ok", "overlay", "quiet", "state", "warning"}
+NOT_SHOWN = {"b", "bad", "failing", "rectangle", "span", "tr", "none", "ok", "overlay", "quiet", "state", "warning"}
 """Names of elements and classes in scripts."""
 ATTRIBUTES = {"aria-label", "alt", "title", "placeholder"}
 

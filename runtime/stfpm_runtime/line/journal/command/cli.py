@@ -1,4 +1,4 @@
-"""`stfpm-journal line3.sqlite`: counts, yield, rejects and events of a journal, also while it is written.
+"""`stfpm-journal line3.sqlite`: counts, yield, rejects and events of journals, also while they are written.
 
 It also tries or sets a threshold, labels parts, and has refused verdicts sent again.
 """
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
+from stfpm_runtime.detector import Decision
+from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.journal.dead_letters import mark_for_resending
+from stfpm_runtime.line.journal.history import Filter, History, Per, check_camera, count_all
 from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
-from stfpm_runtime.line.journal.reader import JournalReader, Per, Period
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
@@ -32,6 +34,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
     wait_for_result,
 )
 from stfpm_runtime.line.journal.what_if import what_if
+from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts, parse_shifts
 
 from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
 
@@ -46,13 +49,17 @@ CLOCK = re.compile(r"\d\d:\d\d(:\d\d)?")
 """A time of day: the last one that has passed."""
 
 
+Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend"]
+
+
 @dataclass(frozen=True)
 class JournalCliOptions:
-    """What to do with which journal."""
+    """What to do with which journals."""
 
-    journal: Path
-    action: Literal["counts", "rejects", "events", "labels", "csv", "threshold", "label", "resend"]
-    period: Period
+    journals: tuple[Path, ...]
+    """Several where they are only read."""
+    action: Action
+    period: Filter
     json: bool = False
     pictures: Path | None = None
     """The folder of the pictures, whose names the journal holds."""
@@ -60,15 +67,22 @@ class JournalCliOptions:
     """The threshold to try or to set; None: what configuration and model say."""
     who: str = ""
     """The name of who sets the threshold; empty: it is only tried."""
-    region: str = ""
     output: str = ""
     """The name of the output whose refused verdicts are sent again."""
     label: tuple[str, Value] | None = None
     """The number of a verdict, and what its part was."""
     kind: str = ""
     note: str = ""
-    per: Per | None = None
-    """What the counts are divided by; None: cameras and regions."""
+    per: Per = "region"
+    """What the counts are divided by."""
+    csv: bool = False
+    """Whether verdicts are printed as CSV: all, or with the action `rejects` those."""
+    shifts: Shifts | None = None
+
+    @property
+    def journal(self) -> Path:
+        """Return the only journal."""
+        return self.journals[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,20 +96,30 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     """Return the command line as options. Exits with 2 for bad usage."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
-    parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config or --journal wrote")
+    parser.add_argument(
+        "journal", nargs="+", type=Path, help="SQLite files that stfpm-inspect --config or --journal wrote"
+    )
     parser.add_argument(
         "--since", type=moment_of, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
     )
     parser.add_argument("--until", type=moment_of, metavar="WHEN", help="show only what happened before this time")
     parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
+    parser.add_argument("--region", default="", metavar="NAME", help="show only this region, or set its --threshold")
     parser.add_argument("--part", default="", metavar="ID", help="show only the part with this id")
-    parser.add_argument("--per", choices=get_args(Per), help="count by hour, day (local time) or model")
+    parser.add_argument("--model", default="", metavar="SHA256", help="show only verdicts of this model; its beginning")
+    parser.add_argument("--labelled", choices=VALUES, default="", help="show only parts whose newest label is this one")
+    parser.add_argument("--decision", choices=get_args(Decision), default="", help="list only verdicts of this kind")
+    parser.add_argument(
+        "--per", choices=get_args(Per), help="count by hour, day or shift (local time), region or model"
+    )
+    shifts = ",".join(f"{name}={begin}" for name, begin in DEFAULT_SHIFTS.items())
+    parser.add_argument("--shifts", type=_shifts, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
                        ("events", "list events, for example lost cameras"),
-                       ("labels", "list labelled parts, and how often they were decided wrongly"),
-                       ("csv", "print every verdict as CSV")):  # fmt: skip
+                       ("labels", "list labelled parts, and how often they were decided wrongly")):  # fmt: skip
         what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
+    parser.add_argument("--csv", action="store_true", help="print verdicts as CSV: all, or with --rejects only those")
     parser.add_argument(
         "--json", action="store_true", help="print JSON; with --rejects, --events or --labels one object on each line"
     )
@@ -117,17 +141,26 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         help="say that the part of verdict SEQ was good, defect or unclear; the verdict stays as it is")  # fmt: skip
     parser.add_argument("--kind", default="", metavar="NAME", help="with --label: the kind of defect")
     parser.add_argument("--note", default="", metavar="TEXT", help="with --label: a remark")
-    parser.add_argument("--region", default="", metavar="NAME", help="with --threshold: use this region only")
     parser.add_argument(
         "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
     )
     args = parser.parse_args(argv)
     has_threshold = args.threshold is not NOT_GIVEN
-    shows = args.since or args.until or args.pictures or args.show != "counts" or args.part or args.per
-    if args.per and args.show != "counts":
-        parser.error(f"--per with --{args.show}: it is for counts")
-    if args.part and args.show == "events":
-        parser.error("--part with --events: events have no part")
+    limits = args.part or args.model or args.labelled or args.decision
+    listed = args.csv or args.show != "counts"
+    shows = args.since or args.until or args.pictures or listed or limits or args.per or args.shifts
+    if args.per and listed:
+        parser.error(f"--per with --{'csv' if args.csv else args.show}: it is for counts")
+    if args.shifts and args.per != "shift":
+        parser.error("--shifts goes with --per shift")
+    if args.decision and not listed:
+        parser.error("--decision goes with --csv, --rejects or --labels")
+    if args.show == "events" and (limits or args.region):
+        parser.error(
+            "--events goes with --camera, --since and --until: events have no part, region, model and decision"
+        )
+    if args.csv and args.show in ("events", "labels"):
+        parser.error(f"--csv with --{args.show}: it is for verdicts")
     if args.resend and (shows or has_threshold or args.camera or args.json or args.by or args.region):
         parser.error("--resend goes with the journal alone")
     if has_threshold and shows:
@@ -140,24 +173,26 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         parser.error("--label without --by: expected who says so")
     if not args.label and (args.kind or args.note):
         parser.error("--kind and --note go with --label")
-    if not has_threshold and ((args.by and not args.label) or args.region):
-        parser.error("--by goes with --threshold or --label, --region with --threshold")
+    if args.by and not has_threshold and not args.label:
+        parser.error("--by goes with --threshold or --label")
     if args.label and not (args.label[0].isdecimal() and args.label[1] in VALUES):
         parser.error(f"got --label {' '.join(args.label)}; expected a verdict's number, and one of {', '.join(VALUES)}")
-    if args.json and args.show == "csv":
+    if args.json and args.csv:
         parser.error("--csv with --json: expected one of them")
+    action: Action = "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show
+    if len(args.journal) > 1 and action in ("resend", "threshold", "label"):
+        parser.error(f"got {len(args.journal)} journals with --{action}; expected the one that is changed")
+    period = Filter(args.since or "", args.until or "", args.camera, args.part, args.region, args.decision, args.model,
+                    args.labelled)  # fmt: skip
     return JournalCliOptions(
-        args.journal,
-        "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show,
-        Period(args.since or "", args.until or "", args.camera, args.part), args.json, args.pictures,
-        args.threshold if has_threshold else None, args.by, args.region, args.resend, args.label, args.kind, args.note,
-        args.per,
+        tuple(args.journal), action, period, args.json, args.pictures, args.threshold if has_threshold else None,
+        args.by, args.resend, args.label, args.kind, args.note, args.per or "region", args.csv, args.shifts,
     )  # fmt: skip
 
 
 def change_threshold(options: JournalCliOptions) -> int:
     """Print what a threshold would have decided, set it where a name is given, and return 0. Raises StfpmError."""
-    place = options.period.camera, options.region
+    place = options.period.camera, options.period.region
     check_place(places_of(options.journal), *place)
     effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
     answer: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
@@ -201,20 +236,31 @@ def resend(options: JournalCliOptions) -> int:
 
 def show(options: JournalCliOptions) -> int:
     """Print what is asked for, and return 0. Raises JournalError for a journal that cannot be read."""
-    with contextlib.closing(JournalReader(options.journal)) as journal:
+    with contextlib.ExitStack() as stack:
+        journals = [stack.enter_context(contextlib.closing(History(path, options.shifts))) for path in options.journals]
         if options.period.camera:
-            journal.check_camera(options.period.camera)
-        if options.action == "csv":
-            print_csv(journal.rows(options.period))
-        elif options.action == "rejects":
-            print_rejects(journal.rows(options.period, not_passed=True), options.pictures, options.json, journal.id)
-        elif options.action == "labels":
-            print_labels(options.journal, options.period, options.json, journal.id)
-        elif options.action == "events":
-            print_events(journal.events(options.period), options.json)
-        else:
-            print_counts(journal.counts(options.period, options.per), options.json, options.per)
+            check_camera(journals, options.period.camera)
+        if options.csv:
+            print_csv(row for one in journals for row in one.rows(options.period, options.action == "rejects"))
+        elif options.action == "counts":
+            print_counts(count_all(journals, options.period, options.per), options.json, options.per)
+        for journal in () if options.csv else journals:
+            if options.action == "rejects":
+                rejects = journal.rows(options.period, not_passed=True)
+                print_rejects(rejects, options.pictures, options.json, journal.id)
+            elif options.action == "events":
+                print_events(journal.events(options.period), options.json)
+        if options.action == "labels":
+            print_labels(journals, options.period, options.json)
     return 0
+
+
+def _shifts(text: str) -> Shifts:
+    """Return the shifts of the command line."""
+    try:
+        return parse_shifts(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _threshold(text: str) -> float | None:

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from stfpm_runtime.cli import printable
+from stfpm_runtime.line.journal.history import KEYS, Count, Per
 from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
-from stfpm_runtime.line.journal.reader import Count, Per, Period
-from stfpm_runtime.line.journal.rows import COLUMNS, EventRow, VerdictRow, record, values_of
+from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, record
 from stfpm_runtime.score import describe_score
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a formula of a spreadsheet begins with."""
 
-
-def print_counts(counts: Sequence[Count], as_json: bool, per: Per | None = None) -> None:
-    """Print a table of counts and yield of cameras and regions, or of what `per` says; or JSON."""
-    numbers = [(count.passed, count.rejected, count.faults) for count in counts]
-    total = Count("all", "", *map(sum, zip(*numbers, strict=True))) if counts else Count("all", "", 0, 0, 0)
+def print_counts(counts: Sequence[Count], as_json: bool, per: Per) -> None:
+    """Print a table of counts and yield by what `per` says, or JSON."""
+    total = Count(("all",), 0, 0, 0)
+    for count in counts:
+        total = total.plus(count.passed, count.rejected, count.faults)
     if as_json:
-        rows = [
-            {**dataclasses.asdict(count), "total": count.total, "yield": count.yielded} for count in (*counts, total)
-        ]
-        of_all = {key: rows[-1][key] for key in list(rows[-1])[2:]}
-        regions = [{per: row["camera"]} | {key: row[key] for key in of_all} for row in rows] if per else rows
-        print(json.dumps({f"{per}s" if per else "regions": regions[:-1], "all": of_all}, indent=1))
+        of_all = {key: value for key, value in total.fields("model").items() if key != "model"}
+        print(json.dumps({f"{per}s": [count.fields(per) for count in counts], "all": of_all}, indent=1))
         return
     if not counts:
         print("no verdicts in this period")
         return
-    names = f"{per:18}" if per else f"{'camera':16}{'region':16}"
-    print(f"{names}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
+    width = 33 // len(KEYS[per]) if per in ("region", "shift") else 18
+    print(f"{_names(KEYS[per], width)}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
         share = "-" if count.yielded is None else f"{count.yielded:.1%}"
-        columns = f"{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}"
-        names = f"{count.camera:17}" if per else f"{count.camera:15} {count.region:15}"
-        print(f"{names} {columns}{share:>9}")
+        key = (local_time(count.key[0])[:16],) if per == "hour" and count is not total else count.key
+        names = _names((*key, *[""] * (len(KEYS[per]) - len(key))), width)
+        print(f"{names}{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}{share:>9}")
+
+
+def _names(names: Sequence[str], width: int) -> str:
+    return "".join(f"{name:{width - 1}} " for name in names)
 
 
 def print_rejects(rows: Iterable[VerdictRow], folder: Path | None, as_json: bool, journal: str) -> None:
@@ -56,10 +53,10 @@ def print_rejects(rows: Iterable[VerdictRow], folder: Path | None, as_json: bool
         print(f"{local_time(row.time)} {row.seq:8} {row.decision:7}{line}")
 
 
-def print_labels(path: Path, period: Period, as_json: bool, journal: str) -> None:
+def print_labels(journals: Sequence[JournalReader], period: Period, as_json: bool) -> None:
     """List the labelled verdicts of a period with their newest labels, and the shares of wrong decisions."""
-    labelled = list(read_labelled(path, period))
-    for row, label in labelled:
+    labelled = [(journal.id, *found) for journal in journals for found in read_labelled(journal.path, period)]
+    for journal, row, label in labelled:
         if as_json:
             print(json.dumps({**record(row, journal), "label": dataclasses.asdict(label)}))
             continue
@@ -70,7 +67,7 @@ def print_labels(path: Path, period: Period, as_json: bool, journal: str) -> Non
             )
         )
     if not as_json:
-        print("\n".join(count_confusion(labelled).lines()))
+        print("\n".join(count_confusion(found[1:] for found in labelled).lines()))
 
 
 def _why(row: VerdictRow) -> str:
@@ -88,16 +85,10 @@ def print_events(events: Iterable[EventRow], as_json: bool) -> None:
 
 
 def print_csv(rows: Iterable[VerdictRow]) -> None:
-    """Print every verdict as CSV."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*COLUMNS, "relative_score"])
+    """Print verdicts as CSV."""
+    print(csv_text([]), end="")
     for row in rows:
-        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
-
-
-def _cell(value: object) -> object:
-    """Return a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        print(csv_text([row], with_header=False), end="")
 
 
 def _picture(folder: Path | None, name: str) -> str:

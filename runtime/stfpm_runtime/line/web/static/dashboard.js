@@ -1,6 +1,7 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
 import { $, Refused, askJson, badge, digits, driftWords, element, fill, joined, logIn, named, onLogin, personIn, post, show, showFaults, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
+import { openViewer } from "/static/viewer.js";
 import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/language.js";
 
 const EVERY_MS = 1000;
@@ -8,7 +9,6 @@ const places = new Map();
 let canChange = false, canEngineer = false;
 let asked = 0;
 let lastReject = -1;
-let viewed = null;
 let changed = null;
 
 const fixed = (value) => value === null ? "–" : local(value.toFixed(1));
@@ -153,33 +153,8 @@ function thumbnail(verdict) {
     image.alt = t("part of verdict {}", verdict.seq);
     showPicture(image, `/api/pictures/${verdict.seq}?kind=${kind}&width=320`).then(() => none.replaceWith(image)).catch(() => {});
   }
-  button.addEventListener("click", () => openViewer(verdict, kind));
+  button.addEventListener("click", () => openViewer(verdict, kind, canChange));
   return button;
-}
-
-async function openViewer(verdict, kind) {
-  viewed = { verdict, kind };
-  const decision = `${t(verdict.decision).toUpperCase()} ${local(verdict.score_text)}`.trim();
-  $("viewer-title").textContent = joined(decision, named(verdict), momentOf(verdict.time), verdict.reason, rawScore(verdict));
-  $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
-  $("viewer-map").textContent = t(kind === "overlay" ? "Picture alone" : "With map");
-  $("viewer-picture").hidden = true;
-  $("labeller").hidden = !canChange;
-  $("labeller-who").value = localStorage.getItem("who") ?? "";
-  $("labeller-result").textContent = "";
-  if (!$("viewer").open) $("viewer").showModal();
-  if (verdict[kind]) await showPicture($("viewer-picture"), `/api/pictures/${verdict.seq}?kind=${kind}`).catch((error) => { $("viewer-title").textContent = error.message; });
-}
-
-async function labelPart(label) {
-  const who = personIn($("labeller-who"), $("labeller-result"));
-  if (!who) return;
-  try {
-    const answer = await post("/api/labels", { seq: viewed.verdict.seq, label, who });
-    $("labeller-result").textContent = t(answer.earlier ? "Labelled {}; this label counts, earlier ones stay in the journal." : "Labelled {}.", t(answer.label));
-  } catch (error) {
-    $("labeller-result").textContent = error.message;
-  }
 }
 
 async function refreshEvents() {
@@ -231,10 +206,6 @@ async function applyThreshold(threshold) {
 }
 
 onLogin(refresh);
-for (const button of $("labeller").querySelectorAll("button")) button.addEventListener("click", () => labelPart(button.value));
-$("labeller").addEventListener("submit", (event) => event.preventDefault());
-$("viewer-close").addEventListener("click", () => $("viewer").close());
-$("viewer-map").addEventListener("click", () => openViewer(viewed.verdict, viewed.kind === "overlay" ? "picture" : "overlay"));
 $("less").addEventListener("click", () => step(0.95));
 $("more").addEventListener("click", () => step(1.05));
 $("threshold").addEventListener("input", tryThreshold);
