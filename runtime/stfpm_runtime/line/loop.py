@@ -18,6 +18,7 @@ Between two frames another model or another threshold may come into force       
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import threading
@@ -34,7 +35,7 @@ from .decide import apply_threshold_changes
 from .inspect import JudgedPart, peak_of
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
-from .journal.rows import VerdictRow, record, storable, utc
+from .journal.rows import Record, VerdictRow, record, storable, utc
 from .models.active_model import ActiveModel
 from .models.promotion import Promotion
 from .models.swap import ModelSwap
@@ -125,7 +126,7 @@ def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
     """Write verdicts into the journal, one by one, and only then answer the triggers and call the observers."""
     for triggered, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part)) for part in parts]
-        line.guard.call("answer", triggered.request.answer, [record(row, line.recorder.id) for _, row in kept])
+        line.guard.call("answer", _answer, line, triggered, [record(row, line.recorder.id) for _, row in kept])
         for observer in line.observers:
             line.guard.call(observer.name, observer.observe, kept)
 
@@ -143,7 +144,10 @@ def keep(line: Line, judged: JudgedPart) -> VerdictRow:
 
 def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
     """Return the decision on one part as a row of the journal."""
-    triggered, verdict, now_ns = judged.triggered, judged.verdict, time.monotonic_ns()
+    triggered, now_ns = judged.triggered, time.monotonic_ns()
+    verdict = judged.verdict
+    if late := why_late(triggered, now_ns):
+        verdict = dataclasses.replace(verdict, decision="fault", reason=verdict.reason or f"decided {late}")
     camera, frame, seq = triggered.camera, triggered.frame, line.recorder.next_seq
     decided = line.active_model.decider.decide(camera, judged.region.name, verdict, frame.part, judged.pictures, seq)
     peak_x, peak_y = peak_of(verdict) if decided.decision != "fault" else (None, None)
@@ -171,6 +175,24 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
         peak_x=peak_x,
         peak_y=peak_y,
     )
+
+
+def why_late(triggered: TriggeredFrame, now_ns: int) -> str:
+    """Return by how much the camera's deadline is over, in words; empty where it is not, or there is none."""
+    deadline_ms = triggered.camera.deadline_ms
+    age_ms = _since_ms(triggered.request.at_ns or triggered.frame.arrived_ns, now_ns)
+    if deadline_ms is None or age_ms <= deadline_ms:
+        return ""
+    return f"{age_ms:.0f} ms after its trigger; expected at most {deadline_ms} ms, the camera's deadline_ms"
+
+
+def _answer(line: Line, triggered: TriggeredFrame, records: list[Record]) -> None:
+    """Answer a trigger. After the deadline, which a slow journal may pass, the answer is a fault, and an event says so."""
+    if triggered.request.asked and (late := why_late(triggered, time.monotonic_ns())):
+        if any(one["decision"] != "fault" for one in records):
+            line.recorder.log_event("late", f"verdict {records[0]['seq']} was answered as a fault, {late}")
+        records = [{**one, "decision": "fault", "reason": one["reason"] or f"answered {late}"} for one in records]
+    triggered.request.answer(records)
 
 
 def do_maintenance(line: Line) -> None:

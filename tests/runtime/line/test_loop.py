@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 
@@ -396,3 +397,37 @@ def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, jo
     wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))
     running.stop.set()
     running.thread.join(20)
+
+
+def test_a_decision_after_the_deadline_is_a_fault(run_line, make_options):
+    def slow(images):
+        time.sleep(0.05)
+        return first_channel(images)
+
+    camera = CameraOptions("left", "0", deadline_ms=20)
+    running = run_line(make_options(camera), answer=slow)
+    wait_until(lambda: len(running.journal.rows()) >= 3)
+    verdicts = running.finish()
+    assert {verdict.decision for verdict in verdicts} == {"fault"}
+    assert all(re.fullmatch(r"decided \d+ ms after its trigger; .*deadline_ms", verdict.reason) for verdict in verdicts)
+    assert {(verdict.score, verdict.peak_x) for verdict in verdicts} == {(None, None)}
+
+
+def test_an_answer_after_the_deadline_is_a_fault_whatever_the_journal_holds(run_line, make_options, monkeypatch):
+    camera = CameraOptions("left", "0", trigger="http", deadline_ms=300, timeout_ms=5000)
+    running = run_line(make_options(camera, dashboard=ServerOptions("127.0.0.1:0")))
+    answers, keep = [], running.line.recorder.keep
+    (worker,) = running.line.cameras
+
+    def ask() -> None:
+        assert worker.trigger.put(TriggerRequest(time.monotonic_ns(), "A-1", answers.append))
+        wait_until(lambda: answers)
+
+    ask()
+    assert [one["decision"] for one in answers.pop()] == ["pass"]
+    monkeypatch.setattr(running.line.recorder, "keep", lambda row: (time.sleep(0.4), keep(row))[1])  # a slow disk
+    ask()
+    ((late,),) = answers
+    assert (late["decision"], late["reason"].startswith("answered ")) == ("fault", True)
+    assert running.finish()[-1].decision == "pass"
+    assert [event.kind for event in running.journal.events()].count("late") == 1
