@@ -10,7 +10,7 @@ WORK    ?= benchmarks/peers/venv
 RESULTS ?= benchmarks/results/$(shell uname -n)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-aarch64 lint peers clean
+.PHONY: help demo docs test test-aarch64 lint peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: lint  ## run lint, then all tests: the fast ones, and those that take minu
 
 test-aarch64: $(READY)  ## test the lean runtime on emulated aarch64; needs root, debootstrap and qemu-user-static
 	$(BIN)/python -m pytest -q -rs -m slow tests/aarch64
+
+docs: $(READY)  ## build the documentation as a site in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(READY)  ## check format, style, types, and which package may import which
 	$(BIN)/ruff format --check .

@@ -72,6 +72,10 @@ DASHBOARD = [
 ]
 VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
+DOCS = [
+    "mkdocs-material>=9.6",  # the documentation as a site, which works without internet
+    "mkdocstrings[python]>=0.29",  # the page of the Python interface, from the docstrings
+]
 DEV = [
     "pytest>=8.2",
     "scikit-learn>=1.4",  # another AUROC, which a test compares with ours
@@ -83,6 +87,8 @@ DEV = [
     "scipy-stubs>=1.14",
     "schemathesis>=4.0",  # fuzzes the dashboard's API by its OpenAPI document
     "websockets>=13",  # controls a headless Chromium
+    "nbclient>=0.10",  # runs the notebook
+    "ipykernel>=6.29",
     "axe-core-python>=0.1",  # finds obstacles for people with disabilities in the dashboard's pages
 ]
 
@@ -124,7 +130,8 @@ setup(
         "dashboard": DASHBOARD,
         "paper": [*TRAIN, *BENCH, *PAPER],
         "ray": RAY,
-        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *VIDEO, *DEV],
+        "docs": DOCS,
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *VIDEO, *DOCS, *DEV],
     },
     entry_points={
         "console_scripts": [
