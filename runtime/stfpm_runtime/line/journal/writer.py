@@ -22,6 +22,8 @@ from typing import Literal, TextIO
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
+from .chain.cuts import aged_rows, cut, oldest_verdicts
+from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, link, record, write_head
 from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
 from .threshold_changes import TABLE as THRESHOLDS
@@ -74,8 +76,9 @@ class Journal:
     Raises JournalError where it cannot be opened or written, DamagedJournalError where its contents make no sense.
     """
 
-    def __init__(self, path: Path, synchronous: Synchronous = "full") -> None:
+    def __init__(self, path: Path, synchronous: Synchronous = "full", signer: Signer | None = None) -> None:
         self.path = path
+        self._signer = signer
         self._lock = _lock(path)
         try:
             with _translated_errors(path):
@@ -86,6 +89,8 @@ class Journal:
                 self._last = self._last_number("verdicts")
                 self._last_event = self._last_number("events")
                 self._version = -1
+            with self.transaction() as connection:
+                begin(connection, self.id, signer)
         except JournalError:
             self._lock.close()
             raise
@@ -96,6 +101,8 @@ class Journal:
             run = connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model)).lastrowid or 0
             rows = [(run, camera, *debounce) for camera, debounce in debounces.items()]
             connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
+            record(connection, "runs", run)
+            record(connection, "debounces", *(f"{run} {camera}" for camera in debounces))
         return run
 
     @property
@@ -108,6 +115,7 @@ class Journal:
         row = dataclasses.replace(row, seq=self._last + 1)
         with self.transaction() as connection:
             connection.execute(INSERT, values_of(row))
+            link(connection, "verdicts", row.seq, row.seq)
         self._last = row.seq
         return row
 
@@ -116,13 +124,18 @@ class Journal:
         numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last + 1)]
         with self.transaction() as connection:
             connection.executemany(INSERT, map(values_of, numbered))
+            link(connection, "verdicts", self._last + 1, self._last + len(numbered))
         self._last += len(numbered)
 
-    def write_events(self, rows: Sequence[EventRow]) -> None:
-        """Write events, all in one transaction."""
+    def write_events(self, rows: Sequence[EventRow], pictures: Sequence[PictureRow] = ()) -> None:
+        """Write events and what became of pictures, all in one transaction."""
         numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last_event + 1)]
         with self.transaction() as connection:
             connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
+            link(connection, "events", self._last_event + 1, self._last_event + len(numbered))
+            for picture in pictures:
+                seq = connection.execute(INSERT_PICTURE, picture).lastrowid or 0
+                link(connection, "pictures", seq, seq)
         self._last_event += len(numbered)
 
     def threshold_changes(self, state: State) -> list[ThresholdChange]:
@@ -156,23 +169,26 @@ class Journal:
             row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
-    def delete_oldest(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
+    def delete_oldest(
+        self, before: str | None, max_bytes: float | None, limit: int = 500, now: str | None = None
+    ) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
 
         Returns how many were deleted. The step is so small that it does not delay the line. Events are deleted for
-        their age alone. The file keeps its size: what is free in it is used again.
+        their age alone. The file keeps its size: what is free in it is used again. `now` is the present time.
         """
-        oldest = "seq IN (SELECT seq FROM {} ORDER BY seq LIMIT ?)"
         with self.transaction() as connection:
             deleted = 0
             if before is not None:
-                for table in ("events", "verdicts"):
-                    aged = f"DELETE FROM {table} WHERE time < ? AND {oldest.format(table)}"
-                    deleted = connection.execute(aged, (before, limit)).rowcount
+                deleted = cut(connection, aged_rows(connection, before, now or utc(), limit), self._signer)
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                excess = f"DELETE FROM verdicts WHERE {oldest.format('verdicts')}"
-                deleted += connection.execute(excess, (limit,)).rowcount
+                deleted += cut(connection, oldest_verdicts(connection, limit), self._signer)
         return deleted
+
+    def write_head(self) -> None:
+        """Write the newest hash of each table as a head of the chain, signed where there is a key."""
+        with self.transaction() as connection:
+            write_head(connection, self._signer)
 
     def check_in_place(self) -> None:
         """Raise JournalError if the file was moved or deleted: SQLite would go on writing without an error."""
@@ -216,15 +232,6 @@ class Journal:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged journal and its files -wal and -shm, and return its new name."""
-    aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
