@@ -25,7 +25,7 @@ from stfpm_runtime.line.config.line import LineOptions, mistakes_in, read_config
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.models.active_model import ActiveModel, first_model
 from stfpm_runtime.line.outputs import make_drivers
-from stfpm_runtime.line.service import open_camera
+from stfpm_runtime.line.service import open_camera, open_signer
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.score import format_score
 from stfpm_runtime.sources.base import Frame
@@ -58,6 +58,10 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
             check_writable(path)
         except StfpmError as error:
             fail(str(error))
+    try:
+        open_signer(options.journal.signing_key)
+    except StfpmError as error:
+        fail(f"journal.signing_key: {error}")
     if options.known_defects and not options.known_defects.is_dir():
         fail(f"known_defects: {options.known_defects} is no folder, so that no model could replace this one; create it")
     try:

@@ -56,7 +56,8 @@ class Recorder:
         """Open the journal for a run with the model of this SHA-256. Raises JournalError.
 
         A damaged journal is set aside and a new one begun, which is an event. `keep_days` and `max_mb` limit what is
-        kept; None: no limit. `debounces` are N and M by camera. `signer` signs heads of the chain; None: they are unsigned.
+        kept; None: no limit. `debounces` are N and M by camera. `signer` signs heads of the
+        chain; None: they are not signed.
         """
         self.run = 0
         """The number of this run of the loop."""
@@ -131,7 +132,9 @@ class Recorder:
                     self._maintenance_s = time.monotonic() + min(HURRY_S, MAINTENANCE_S)
                 if time.monotonic() >= self._head_s:
                     self._head_s = time.monotonic() + HEAD_S
-                    journal.write_head()
+                    if text := journal.write_head():
+                        LOG.warning("the journal: %s", text)
+                        self.log_event("journal", text)
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)
 

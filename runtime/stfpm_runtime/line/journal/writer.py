@@ -185,10 +185,10 @@ class Journal:
                 deleted += cut(connection, oldest_verdicts(connection, limit), self._signer)
         return deleted
 
-    def write_head(self) -> None:
-        """Write the newest hash of each table as a head of the chain, signed where there is a key."""
+    def write_head(self) -> str:
+        """Write the newest hashes as a head of the chain; return in words where the key is not that of the last one."""
         with self.transaction() as connection:
-            write_head(connection, self._signer)
+            return write_head(connection, self._signer)
 
     def check_in_place(self) -> None:
         """Raise JournalError if the file was moved or deleted: SQLite would go on writing without an error."""

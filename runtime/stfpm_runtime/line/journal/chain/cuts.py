@@ -32,11 +32,11 @@ def oldest_verdicts(connection: sqlite3.Connection, limit: int) -> dict[str, int
 
 
 def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | None) -> int:
-    """Delete the rows of each table before that number, and let the chain start with the rest; return how many verdicts.
+    """Delete the rows of each table before that number, and let the chain start with the rest.
 
-    What the chain keeps of pictures and heads goes with their verdicts. Within the caller's transaction. A start that
-    does not fit to the rows, or that this key has not signed, stays as it is: rows that somebody else has deleted are
-    then still found to be missing.
+    Returns how many verdicts were deleted. What the chain keeps of pictures and heads goes with them. Within the
+    caller's transaction. A start that does not fit to the rows, or that this key has not signed, stays as it is: rows
+    that somebody else has deleted are then still found to be missing.
     """
     if not first:
         return 0
@@ -46,7 +46,7 @@ def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | 
     start = {table: start_of(body, table) for table in CHAINED}
     deleted = {}
     for table, kept in first.items():
-        chained = f"FROM {table} WHERE seq > ? AND seq < ? AND hash IS NOT NULL"
+        chained = f"FROM {table} WHERE seq > ? AND seq < ? AND typeof(hash) = 'blob'"
         sql = f"SELECT min(seq), max(seq), count(*) {chained}"
         low, high, count = connection.execute(sql, (start[table][0], kept)).fetchone()
         if low == start[table][0] + 1 and high == start[table][0] + count:
@@ -61,6 +61,5 @@ def _first_after(connection: sqlite3.Connection, table: str, verdict: int) -> in
     """Return the number of the first row that belongs to this verdict or a later one, or that of the next row."""
     sql = f"SELECT seq FROM {table} WHERE verdict >= ? ORDER BY seq LIMIT 1"
     row = connection.execute(sql, (verdict,)).fetchone()
-    return (
-        int(row[0]) if row else int(connection.execute(f"SELECT coalesce(max(seq), 0) + 1 FROM {table}").fetchone()[0])
-    )
+    row = row or connection.execute(f"SELECT coalesce(max(seq), 0) + 1 FROM {table}").fetchone()
+    return int(row[0])

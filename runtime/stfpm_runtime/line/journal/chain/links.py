@@ -158,28 +158,34 @@ def record_returned(connection: sqlite3.Connection, source: str, sql: str, value
 
 def newest_link(connection: sqlite3.Connection, table: str) -> Link:
     """Return the newest row of a table that is in the chain; where there is none, the start of the chain."""
-    sql = f"SELECT seq, hash FROM {table} WHERE hash IS NOT NULL ORDER BY seq DESC LIMIT 1"
+    sql = f"SELECT seq, hash FROM {table} WHERE typeof(hash) = 'blob' ORDER BY seq DESC LIMIT 1"
     return connection.execute(sql).fetchone() or start_of(read_start(connection)[0], table)
 
 
-def write_head(connection: sqlite3.Connection, signer: Signer | None) -> None:
+def write_head(connection: sqlite3.Connection, signer: Signer | None) -> str:
     """Write the newest link of each table as a row of `heads`, signed where there is a key; not if nothing is new.
 
-    Within the caller's transaction.
+    Returns in words that the key is not that of the head before, or an empty text. Within the caller's transaction.
     """
     links = {table: newest_link(connection, table) for table in CHAINED}
-    text = connection.execute("SELECT body FROM heads WHERE seq = ?", (links["heads"][0],)).fetchone()
-    before = json.loads(text[0])["heads"] if text else {}
     heads = {table: [seq, digest.hex()] for table, (seq, digest) in links.items()}
-    if all(before.get(table) == heads[table] for table in CHAINED[:-1]):
-        return
+    row = connection.execute("SELECT body FROM heads WHERE seq = ?", (links["heads"][0],)).fetchone()
+    try:
+        before = json.loads(row[0])
+        if all(before["heads"][table] == heads[table] for table in CHAINED[:-1]):
+            return ""
+    except (ValueError, KeyError, TypeError):  # there is none, or somebody has changed it
+        before = {}
     (journal,) = connection.execute("SELECT id FROM meta").fetchone()
-    moment = utc()
-    body = json.dumps({"journal": journal, "time": moment, "key": signer.key if signer else "", "heads": heads})
+    moment, key = utc(), signer.key if signer else ""
+    body = json.dumps({"journal": journal, "time": moment, "key": key, "heads": heads})
     values = moment, links["verdicts"][0], body, signer.sign(body) if signer else ""
     sql = "INSERT INTO heads (time, verdict, body, signature) VALUES (?, ?, ?, ?)"
     seq = connection.execute(sql, values).lastrowid or 0
     link(connection, "heads", seq, seq)
+    if before.get("key", key) == key:
+        return ""
+    return f"heads of the chain are signed with key {key or 'none'} from now on; before: {before['key'] or 'none'}"
 
 
 def read_start(connection: sqlite3.Connection) -> tuple[dict[str, Any], str, str]:

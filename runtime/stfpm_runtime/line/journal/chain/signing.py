@@ -83,9 +83,9 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def write_new_key(path: Path) -> Path:
-    """Write a new private key, which its owner alone may read, and its public key as FILE.pub; return the latter's path.
+    """Write a new private key, which its owner alone may read, and its public key as FILE.pub.
 
-    Raises OutputError where a file cannot be written, or is there already.
+    Returns the path of the public key. Raises OutputError where a file cannot be written, or is there already.
     """
     private, public_path = Ed25519PrivateKey.generate(), path.with_name(path.name + ".pub")
     files = (

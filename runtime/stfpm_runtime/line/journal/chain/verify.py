@@ -67,7 +67,7 @@ class Verification:
             yield "the start of the chain, or the journal's id, was changed or removed"
         if self.keys and not self._is_signed(text, signature):
             yield "the start of the chain is not signed with this key"
-        links = {}
+        links: dict[str, Link] = {}
         for table in CHAINED:
             yield from self._chain(connection, table, body, links)
         yield from self._sources(connection)
@@ -141,7 +141,7 @@ class Verification:
             yield f"{NAMES.get(source, source)} {key} is missing"
 
     def _heads(self, connection: sqlite3.Connection, body: dict[str, Any]) -> Iterator[str]:
-        """Yield where heads contradict the rows, and which are not signed; one line for each table, and each stretch."""
+        """Yield where heads contradict the rows, and which are not signed: a line for each table and stretch."""
         wrong: set[str] = set()
         unsigned: list[tuple[int, str]] = []
         for seq, moment, text, signature in connection.execute(
@@ -170,10 +170,9 @@ class Verification:
         for number, line in enumerate(self.anchors, 1):
             try:
                 anchor = json.loads(line)
-                anchor = (
-                    anchor if "heads" in anchor else {**anchor, "heads": {"verdicts": [anchor["seq"], anchor["hash"]]}}
-                )
-                is_other = anchor["journal"] != journal or anchor["heads"] == {"verdicts": [anchor.get("seq"), ""]}
+                if "heads" not in anchor:  # a verdict; one of an earlier version has no hash
+                    anchor["heads"] = {"verdicts": [anchor["seq"], anchor["hash"]]} if anchor["hash"] else {}
+                is_other = anchor["journal"] != journal
             except (ValueError, KeyError, TypeError):
                 yield f"anchor {number}: is neither a verdict with its hash nor a head"
                 continue
@@ -198,8 +197,7 @@ class Verification:
                     if sha256(folder / name) != digest:
                         yield f"picture {name} of verdict {verdict} was changed"
                 except OSError as error:
-                    is_gone = isinstance(error, FileNotFoundError)
-                    yield f"picture {name} of verdict {verdict} {'is missing' if is_gone else f'cannot be read ({error})'}"
+                    yield f"picture {name} of verdict {verdict} is missing or cannot be read ({error.strerror})"
         without = [name for pair in connection.execute(
             "SELECT picture, overlay FROM verdicts WHERE picture != '' OR overlay != ''") for name in pair
             if name and name not in recorded and name not in deleted and (folder / str(name)).exists()]  # fmt: skip

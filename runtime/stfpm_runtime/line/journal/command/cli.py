@@ -12,7 +12,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
@@ -33,6 +33,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
 )
 from stfpm_runtime.line.journal.what_if import what_if
 
+from .chain import make_key, verify
 from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
 
 COMMAND = "stfpm-journal"
@@ -51,7 +52,7 @@ class JournalCliOptions:
     """What to do with which journal."""
 
     journal: Path
-    action: Literal["counts", "rejects", "events", "labels", "csv", "threshold", "label", "resend"]
+    action: Literal["counts", "rejects", "events", "labels", "csv", "threshold", "label", "resend", "verify", "key"]
     period: Period
     json: bool = False
     pictures: Path | None = None
@@ -69,12 +70,21 @@ class JournalCliOptions:
     note: str = ""
     per: Per | None = None
     """What the counts are divided by; None: cameras and regions."""
+    public_keys: Sequence[Path] = ()
+    anchor: Path | None = None
+    """A file of lines that were kept elsewhere, which the chain must still hold."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
-    actions = {"threshold": change_threshold, "label": label_part, "resend": resend}
+    actions: dict[str, Callable[[JournalCliOptions], int]] = {
+        "threshold": change_threshold,
+        "label": label_part,
+        "resend": resend,
+        "verify": lambda options: verify(options.journal, options.public_keys, options.anchor, options.pictures),
+        "key": lambda options: make_key(options.journal),
+    }
     return run(COMMAND, lambda: actions.get(options.action, show)(options))
 
 
@@ -82,7 +92,9 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     """Return the command line as options. Exits with 2 for bad usage."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
-    parser.add_argument("journal", type=Path, help="the SQLite file that stfpm-inspect --config or --journal wrote")
+    parser.add_argument(
+        "journal", type=Path, nargs="?", help="the SQLite file that stfpm-inspect --config or --journal wrote"
+    )
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
     )
@@ -121,9 +133,25 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser.add_argument(
         "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
     )
+    what.add_argument("--verify", dest="show", action="store_const", const="verify",
+        help="name every row, and with --pictures every picture, that was changed, removed, inserted or moved")  # fmt: skip
+    parser.add_argument("--public-key", type=Path, action="append", default=[], metavar="FILE",
+        help="with --verify: the signatures must be of this key; can be given several times")  # fmt: skip
+    parser.add_argument("--anchor", type=Path, metavar="FILE",
+        help="with --verify: these verdicts or heads, lines of JSON of an output, must still be there")  # fmt: skip
+    parser.add_argument("--new-key", type=Path, metavar="FILE",
+        help="make a key that signs the journal, and its public key FILE.pub; without a journal")  # fmt: skip
     args = parser.parse_args(argv)
+    if (args.journal is None) is (args.new_key is None):
+        parser.error("expected a journal, or --new-key FILE alone")
+    if args.new_key:
+        return JournalCliOptions(args.new_key, "key", Period())
     has_threshold = args.threshold is not NOT_GIVEN
     shows = args.since or args.until or args.pictures or args.show != "counts" or args.part or args.per
+    if args.show != "verify" and (args.public_key or args.anchor):
+        parser.error("--public-key and --anchor go with --verify")
+    if args.show == "verify" and (args.since or args.until or args.camera or args.part or args.json):
+        parser.error("--verify goes with --pictures, --public-key and --anchor alone")
     if args.per and args.show != "counts":
         parser.error(f"--per with --{args.show}: it is for counts")
     if args.part and args.show == "events":
@@ -151,7 +179,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show,
         Period(args.since or "", args.until or "", args.camera, args.part), args.json, args.pictures,
         args.threshold if has_threshold else None, args.by, args.region, args.resend, args.label, args.kind, args.note,
-        args.per,
+        args.per, args.public_key, args.anchor,
     )  # fmt: skip
 
 
