@@ -69,6 +69,7 @@ DASHBOARD = [
     "uvicorn>=0.30",  # the HTTP server
     "prometheus_client>=0.20",  # /metrics
 ]
+SIGNING = ["cryptography>=42"]  # signs and verifies the heads of the journal's chain
 VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DEV = [
@@ -118,11 +119,12 @@ setup(
         "modbus": MODBUS,
         "opcua": OPCUA,
         "gpio": GPIO,
+        "signing": SIGNING,
         "video": VIDEO,
         "dashboard": DASHBOARD,
         "paper": [*TRAIN, *BENCH, *PAPER],
         "ray": RAY,
-        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *VIDEO, *DEV],
+        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *SIGNING, *VIDEO, *DEV],
     },
     entry_points={
         "console_scripts": [

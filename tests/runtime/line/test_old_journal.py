@@ -15,6 +15,7 @@ from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.dead_letters import TABLE, DeadLetters, path_of
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.tail import JournalTail
+from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.observers.status import LiveStatus
 
 OLD_JOURNAL = """
@@ -70,6 +71,7 @@ def test_listings_show_relative_scores(old_journal, capsys):
 
 
 def test_outputs_and_charts_get_relative_scores(old_journal):
+    Journal(old_journal).close()  # the line opens it before its outputs
     with contextlib.closing(JournalTail(old_journal, "mes", False, print)) as tail, tail.opened() as connection:
         assert [record["relative_score"] for record in tail.read_verdicts(connection)] == pytest.approx(RELATIVE)
     with contextlib.closing(JournalReader(old_journal)) as reader:

@@ -194,7 +194,7 @@ def read_start(connection: sqlite3.Connection) -> tuple[dict[str, Any], str, str
     `journal` is the journal's id, `start` the link of each table that its first row follows from, and `uncovered` the
     number of the last row of each table that an earlier version wrote.
     """
-    text, signature = connection.execute("SELECT body, signature FROM chain_start").fetchone() or ("", "")
+    text, signature = connection.execute("SELECT body, signature FROM chain_start WHERE id = 1").fetchone() or ("", "")
     try:
         body = json.loads(text)
         is_valid = all(start_of(body, table) for table in CHAINED) and isinstance(body["uncovered"], dict)

@@ -63,10 +63,11 @@ class PublicKey:
     def has_signed(self, text: str, signature: str) -> bool:
         """Return whether the key's owner has made the signature."""
         try:
-            self._public.verify(bytes.fromhex(signature), text.encode())
+            data = bytes.fromhex(signature)
+            self._public.verify(data, text.encode())
         except (InvalidSignature, ValueError):
             return False
-        return True
+        return data.hex() == signature
 
 
 def read_public_key(path: Path) -> PublicKey:

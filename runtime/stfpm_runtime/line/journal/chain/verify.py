@@ -188,7 +188,8 @@ class Verification:
         """Yield which pictures were changed or removed, except those that the line itself has deleted for space."""
         deleted: set[str] = set()
         recorded: set[str] = set()
-        for name, verdict, digest in connection.execute("SELECT name, verdict, sha256 FROM pictures ORDER BY seq DESC"):
+        for row in connection.execute("SELECT name, verdict, sha256 FROM pictures ORDER BY seq DESC"):
+            name, verdict, digest = map(str, row)
             if not digest:
                 deleted.add(name)
             elif name not in deleted:
@@ -196,13 +197,12 @@ class Verification:
                 try:
                     if sha256(folder / name) != digest:
                         yield f"picture {name} of verdict {verdict} was changed"
-                except OSError as error:
-                    yield f"picture {name} of verdict {verdict} is missing or cannot be read ({error.strerror})"
-        without = [name for pair in connection.execute(
-            "SELECT picture, overlay FROM verdicts WHERE picture != '' OR overlay != ''") for name in pair
-            if name and name not in recorded and name not in deleted and (folder / str(name)).exists()]  # fmt: skip
-        if without:
-            self.notes.append(f"{len(without)} pictures have no SHA-256 in the journal: {without[0]} and others")
+                except (OSError, ValueError) as error:  # ValueError: no name of a file
+                    yield f"picture {name} of verdict {verdict} is missing or cannot be read ({error})"
+        known, sql = recorded | deleted, "SELECT picture FROM verdicts WHERE picture != '' UNION ALL SELECT overlay "
+        sql += "FROM verdicts WHERE overlay != ''"
+        if unknown := [str(name) for (name,) in connection.execute(sql) if str(name) not in known]:
+            self.notes.append(f"{len(unknown)} pictures have no SHA-256, as they were not written: {unknown[0]} ...")
 
     def _is_signed(self, text: str, signature: str) -> bool:
         return any(key.has_signed(str(text), str(signature)) for key in self.keys)

@@ -134,7 +134,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
     )
     what.add_argument("--verify", dest="show", action="store_const", const="verify",
-        help="name every row, and with --pictures every picture, that was changed, removed, inserted or moved")  # fmt: skip
+        help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
     parser.add_argument("--public-key", type=Path, action="append", default=[], metavar="FILE",
         help="with --verify: the signatures must be of this key; can be given several times")  # fmt: skip
     parser.add_argument("--anchor", type=Path, metavar="FILE",
