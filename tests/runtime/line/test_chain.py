@@ -432,3 +432,13 @@ def test_row_hash_is_what_the_documentation_says(tmp_path):
     array = '[1,"2026-11-24T02:00:00.000Z",7,3,"left","cam","lost","a \\"b\\" \u00e9"]'
     expected = hashlib.sha256(hashlib.sha256(f"{name} events".encode()).digest() + array.encode()).digest()
     assert one(path, "SELECT hash FROM events") == expected
+
+
+def test_row_of_another_program_that_has_no_digest_keeps_no_old_journal_from_being_opened(tmp_path):
+    path = tmp_path / "line.sqlite"
+    Journal(path).close()
+    for table in (*CHAINED[2:], "chain_start"):
+        execute(path, f"DROP TABLE {table}")
+    execute(path, "INSERT INTO thresholds VALUES (1, 't', x'ff', '', '', 'high', 0, 0, '', 'ordered')")
+    Journal(path).close()
+    assert found(path) == ["threshold change 1 was inserted: it has no digest"]

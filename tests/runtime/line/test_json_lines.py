@@ -47,6 +47,7 @@ def assert_agree(lines: Path, journal) -> None:
     """The lines, those of FILE.1 included, are the journal's rows."""
     previous = lines.with_name("line.jsonl.1")
     found = [*(read_lines(previous) if previous.exists() else []), *read_lines(lines)]
+    assert {len(line.pop("hash")) for line in found} <= {64}
     assert found == [record(verdict, journal.id) for verdict in journal.rows()]
 
 

@@ -23,7 +23,7 @@ from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
 from .chain.cuts import aged_rows, cut, oldest_verdicts
-from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, link, record, write_head
+from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, record, write_head
 from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
 from .threshold_changes import TABLE as THRESHOLDS
@@ -77,8 +77,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, synchronous: Synchronous = "full", signer: Signer | None = None) -> None:
-        self.path = path
-        self._signer = signer
+        self.path, self._signer = path, signer
         self._lock = _lock(path)
         try:
             with _translated_errors(path):
@@ -91,6 +90,7 @@ class Journal:
                 self._version = -1
             with self.transaction() as connection:
                 begin(connection, self.id, signer)
+                self._listed = fields(connection, "verdicts")
         except JournalError:
             self._lock.close()
             raise
@@ -115,7 +115,7 @@ class Journal:
         row = dataclasses.replace(row, seq=self._last + 1)
         with self.transaction() as connection:
             connection.execute(INSERT, values_of(row))
-            link(connection, "verdicts", row.seq, row.seq)
+            link(connection, "verdicts", row.seq, row.seq, self._listed)
         self._last = row.seq
         return row
 

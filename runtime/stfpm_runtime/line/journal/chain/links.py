@@ -8,6 +8,7 @@ keeps the SHA-256. What a row holds is read back from SQLite before it is hashed
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -89,7 +90,9 @@ def begin(connection: sqlite3.Connection, journal: str, signer: Signer | None) -
     write_start(connection, {"journal": journal, "uncovered": uncovered}, start, signer)
     for source, (table, key, _) in SOURCES.items():
         if _columns(connection, table):
-            record(connection, source, *(row[0] for row in connection.execute(f"SELECT {key} FROM {table}").fetchall()))
+            for row in connection.execute(f"SELECT {key} FROM {table}").fetchall():
+                with contextlib.suppress(ValueError, struct.error):  # another program wrote it; it stays outside
+                    record(connection, source, row[0])
 
 
 def fields(connection: sqlite3.Connection, table: str, without: Sequence[str] = ()) -> str:
@@ -104,37 +107,34 @@ def fields(connection: sqlite3.Connection, table: str, without: Sequence[str] = 
     return ", ".join([array, *(f"ifnull({name}, 9e999)" for name in reals)])
 
 
-def hash_of(before: bytes, row: Sequence[Any]) -> bytes:
+def hash_of(before: bytes, row: Sequence[Any] | None) -> bytes:
     """Return the hash of a row, given that of the row before it. Raises struct.error for a REAL that is no number."""
+    assert row is not None, "it was written in this transaction"
     array, *reals = row
     return hashlib.sha256(before + struct.pack(f">{len(reals)}d", *reals) + array).digest()
 
 
 def digest_of(connection: sqlite3.Connection, source: str, key: object) -> str:
-    """Return the SHA-256 of a row of a source in hexadecimal; an empty text where there is none. Raises sqlite3.Error.
-
-    Raises struct.error for a REAL that is no number.
-    """
-    table, key_sql, without = SOURCES[source]
-    sql = f"SELECT {fields(connection, table, without)} FROM {table} WHERE {key_sql} = ?"
-    row = connection.execute(sql, (key,)).fetchone()
-    return hash_of(b"", row).hex() if row else ""
-
-
-def link(connection: sqlite3.Connection, table: str, first: int, last: int) -> None:
-    """Chain the new rows `first` to `last` of a table to those before, within the transaction that has written them.
+    """Return the SHA-256 of a row of a source in hexadecimal; an empty text where there is none.
 
     Raises ValueError for a row with a BLOB, and struct.error for one with a text where a number belongs.
     """
+    table, key_sql, without = SOURCES[source]
+    sql = f"SELECT {fields(connection, table, without)} FROM {table} WHERE {key_sql} = ?"
+    row = _read(connection, sql, key)
+    return hash_of(b"", row).hex() if row else ""
+
+
+def link(connection: sqlite3.Connection, table: str, first: int, last: int, listed: str = "") -> None:
+    """Chain the new rows `first` to `last` of a table to those before, within the transaction that has written them.
+
+    `listed` is the result of `fields`, where the caller has it already. Raises ValueError for a row with a BLOB, and
+    struct.error for one with a text where a number belongs.
+    """
     _, before = newest_link(connection, table)
-    select = f"SELECT {fields(connection, table)} FROM {table} WHERE seq = ?"
+    select = f"SELECT {listed or fields(connection, table)} FROM {table} WHERE seq = ?"
     for seq in range(first, last + 1):
-        try:
-            before = hash_of(before, connection.execute(select, (seq,)).fetchone())
-        except sqlite3.OperationalError as error:
-            if "BLOB" in str(error):  # JSON holds none, and the chain covers none
-                raise ValueError(f"{table} {seq}: {error}") from None
-            raise
+        before = hash_of(before, _read(connection, select, seq))
         connection.execute(f"UPDATE {table} SET hash = ? WHERE seq = ?", (before, seq))
 
 
@@ -218,6 +218,17 @@ def write_start(
     text = json.dumps({**body, "start": {table: [seq, digest.hex()] for table, (seq, digest) in start.items()}})
     values = text, signer.sign(text) if signer else ""
     connection.execute("INSERT OR REPLACE INTO chain_start (id, body, signature) VALUES (1, ?, ?)", values)
+
+
+def _read(connection: sqlite3.Connection, sql: str, key: object) -> tuple[Any, ...] | None:
+    """Return a row as `fields` lists it; None where there is none. Raises ValueError for a row with a BLOB."""
+    try:
+        row: tuple[Any, ...] | None = connection.execute(sql, (key,)).fetchone()
+    except sqlite3.OperationalError as error:
+        if "BLOB" in str(error):  # JSON holds none
+            raise ValueError(f"a row cannot be hashed: {error}") from None
+        raise
+    return row
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
