@@ -112,9 +112,13 @@ class Recorder:
         self._events.append((utc(), time.monotonic_ns(), camera, source, kind, detail))
 
     def log_picture(self, name: str, sha256: str) -> None:
-        """Store the SHA-256 of a picture that was written; an empty one where it was deleted. For any thread."""
-        number = name.rpartition("/")[2].split("-")[1:2]
-        self._pictures.append((utc(), int(number[0]) if number and number[0].isdecimal() else 0, name, sha256))
+        """Store the SHA-256 of a picture that was written; an empty one where it was deleted. For any thread.
+
+        Its name holds the journal's id and the number of its verdict; nothing is stored of another journal's picture.
+        """
+        journal, number = (*name.rpartition("/")[2].split("-"), "", "")[:2]
+        if journal == self._begun_in and number.isdecimal():
+            self._pictures.append((utc(), int(number[:18]), storable(name), sha256))
 
     def do_maintenance(self) -> None:
         """Write events, compare the clocks, check the file, and delete what is too old. Called between verdicts."""
