@@ -70,6 +70,7 @@ DASHBOARD = [
     "prometheus_client>=0.20",  # /metrics
     "tomlkit>=0.13",  # changes the regions in a line's TOML file, and keeps its comments
 ]
+SIGNING = ["cryptography>=42"]  # signs and verifies the heads of the journal's chain
 VIDEO = ["av>=14.0"]  # video streams and files, with the decoder's marks of damaged frames
 GPIO = ["gpiod>=2.1"]  # triggers by a light barrier's edge
 DOCS = [
@@ -126,12 +127,27 @@ setup(
         "modbus": MODBUS,
         "opcua": OPCUA,
         "gpio": GPIO,
+        "signing": SIGNING,
         "video": VIDEO,
         "dashboard": DASHBOARD,
         "paper": [*TRAIN, *BENCH, *PAPER],
         "ray": RAY,
         "docs": DOCS,
-        "dev": [*EXPORT, *BENCH, *PAPER, *RAY, *OPENVINO, *MQTT, *MODBUS, *OPCUA, *DASHBOARD, *VIDEO, *DOCS, *DEV],
+        "dev": [
+            *EXPORT,
+            *BENCH,
+            *PAPER,
+            *RAY,
+            *OPENVINO,
+            *MQTT,
+            *MODBUS,
+            *OPCUA,
+            *DASHBOARD,
+            *SIGNING,
+            *VIDEO,
+            *DOCS,
+            *DEV,
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -26,7 +26,7 @@ from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.reader import opened
 from stfpm_runtime.line.models.active_model import ActiveModel, first_model
 from stfpm_runtime.line.outputs import make_drivers
-from stfpm_runtime.line.service import open_camera, shadow_model
+from stfpm_runtime.line.service import open_camera, open_signer, shadow_model
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.line.web import check_server
 from stfpm_runtime.score import format_score
@@ -73,6 +73,10 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
             say(f"works  dashboard on {options.dashboard.listen}")
         except StfpmError as error:
             fail(f"dashboard: {error}")
+    try:
+        open_signer(options.journal.signing_key)
+    except StfpmError as error:
+        fail(f"journal.signing_key: {error}")
     if options.known_defects and not options.known_defects.is_dir():
         fail(f"known_defects: {options.known_defects} is no folder, so that no model could replace this one; create it")
     try:

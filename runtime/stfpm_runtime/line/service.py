@@ -24,6 +24,7 @@ from .cameras.worker import CameraWorker, OpenSource, TriggeredFrame
 from .config.camera import CameraOptions
 from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
+from .journal.chain.links import Signer
 from .journal.integrity import IntegrityCheck
 from .journal.models.states import newest_shadow, read_states
 from .journal.reader import JournalReader
@@ -121,7 +122,13 @@ def open_line(
         kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
         recorder = Recorder(
-            kept.path, first.model.sha256, kept.synchronous, kept.keep_days, kept.max_mb, debounces=debounces
+            kept.path,
+            first.model.sha256,
+            kept.synchronous,
+            kept.keep_days,
+            kept.max_mb,
+            debounces=debounces,
+            signer=open_signer(kept.signing_key),
         )
         stack.callback(recorder.close)
         active_model = ActiveModel(first, options)
@@ -183,7 +190,7 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         summary=summary,
         notifier=Notifier(summary.status),
         live_status=_open_live_status(options) if options.dashboard else None,
-        outputs=tuple(open_outputs(options, log_event, heartbeat)),
+        outputs=tuple(open_outputs(options, log_event, heartbeat, recorder.log_picture)),
         heartbeat=heartbeat,
         listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
         integrity=IntegrityCheck(options.journal.path, log_event),
@@ -227,6 +234,15 @@ def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
     if not (camera.watch or camera.has_address or camera.source.startswith("/dev/")):
         return FileSource([camera.source], options, on_event)
     return open_address(camera.source, on_event=on_event, options=options)
+
+
+def open_signer(key: Path | None) -> Signer | None:
+    """Return what signs heads of the chain; None without a key. Raises JournalError, MissingExtraError."""
+    if key is None:
+        return None
+    from .journal.chain.signing import KeyPair
+
+    return KeyPair(key)
 
 
 def _check_places(options: LineOptions) -> None:

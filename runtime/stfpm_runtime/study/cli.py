@@ -12,7 +12,7 @@ from pathlib import Path
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.files import atomic_path, check_writable
-from stfpm_runtime.line.journal.command.cli import moment_of
+from stfpm_runtime.line.journal.command.arguments import moment_of
 from stfpm_runtime.line.journal.reader import Period
 
 from .agreement import analyse_agreement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import EventRow, VerdictRow
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, record
 from stfpm_runtime.line.journal.threshold_changes import result_of
 from stfpm_runtime.line.loop import Line, run
 from stfpm_runtime.line.service import open_line
@@ -45,6 +46,12 @@ class Journalled:
     def events(self) -> list[EventRow]:
         with contextlib.closing(JournalReader(self.path)) as reader:
             return list(reader.events(Period()))
+
+    def sent(self) -> list[dict]:
+        """The verdicts as outputs send them, without their age."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            hashes = dict(connection.execute("SELECT seq, lower(hex(hash)) FROM verdicts"))
+        return [{**record(row, self.id), "hash": hashes[row.seq]} for row in self.rows()]
 
     @property
     def decisions(self) -> list[str]:

@@ -72,14 +72,18 @@ def test_everything_that_would_not_work_is_named(check, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    text = 'known_defects = "none"\n' + LINE.replace("[0, 0, 32, 32]", "[0, 0, 65, 32]")
+    text = 'known_defects = "none"\njournal.signing_key = "none.key"\n' + LINE.replace(
+        "[0, 0, 32, 32]", "[0, 0, 65, 32]"
+    )
     text += f'[[camera]]\nname = "side"\nsource = "none.png"\n[[webhook]]\nurl = "http://127.0.0.1:{port}/"\n'
     code, lines, error = check(text, "--preview", tmp_path / "preview")
     failing = [line for line in lines if line.startswith("FAILS")]
     assert code == 1
-    assert "known_defects: " in failing[0]
-    assert "region left reaches to 65, 32" in failing[1]
-    assert "camera side" in failing[2]
+    assert "journal.signing_key: " in failing[0]
+    assert "none.key: the signing key cannot be read (No such file or directory)" in failing[0]
+    assert "known_defects: " in failing[1]
+    assert "region left reaches to 65, 32" in failing[2]
+    assert "camera side" in failing[3]
     assert f"{len(failing)} things of this line would not work" in error
     assert (tmp_path / "preview/top.png").exists()  # shows where the region would be
 

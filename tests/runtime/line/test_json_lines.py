@@ -11,7 +11,6 @@ import pytest
 
 from stfpm_runtime.line.journal.dead_letters import path_of
 from stfpm_runtime.line.journal.recorder import Recorder
-from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 from stfpm_runtime.line.outputs.worker import OutputWorker
@@ -47,7 +46,7 @@ def assert_agree(lines: Path, journal) -> None:
     """The lines, those of FILE.1 included, are the journal's rows."""
     previous = lines.with_name("line.jsonl.1")
     found = [*(read_lines(previous) if previous.exists() else []), *read_lines(lines)]
-    assert found == [record(verdict, journal.id) for verdict in journal.rows()]
+    assert found == journal.sent()
 
 
 def test_lines_are_the_rows_of_the_journal_at_once(recorder, follow, lines, journal):

@@ -16,7 +16,6 @@ from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import PictureOptions
-from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.service import open_camera
 from stfpm_runtime.line.triggers.base import TriggerRequest
@@ -167,7 +166,7 @@ def test_lines_and_pictures_agree_with_the_journal(run_line, make_options, tmp_p
     running = run_line(options, open_source=source)
     running.thread.join(120)
     verdicts = running.finish()
-    assert read_lines(lines) == [record(verdict, running.journal.id) for verdict in verdicts]
+    assert read_lines(lines) == running.journal.sent()
     kept = {path.relative_to(pictures.folder).as_posix() for path in pictures.folder.rglob("*.*")}
     assert kept == {name for verdict in verdicts for name in (verdict.picture, verdict.overlay) if name}
     assert [bool(verdict.picture) for verdict in verdicts] == [False, True] * 20

@@ -74,6 +74,7 @@ def test_listings_show_relative_scores(old_journal, capsys):
 
 
 def test_outputs_and_charts_get_relative_scores(old_journal):
+    Journal(old_journal).close()  # the line opens it before its outputs
     with contextlib.closing(JournalTail(old_journal, "mes", False, print)) as tail, tail.opened() as connection:
         assert [record["relative_score"] for record in tail.read_verdicts(connection)] == pytest.approx(RELATIVE)
     with contextlib.closing(JournalReader(old_journal)) as reader:

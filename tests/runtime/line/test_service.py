@@ -21,7 +21,7 @@ import pytest
 
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.journal.chain.verify import Verification
 from stfpm_runtime.line.loop import STOPPED
 
 from .conftest import Journalled, read_lines, wait_until
@@ -105,16 +105,15 @@ def kill_and_compare(rounds: int, configure, start, journal, tmp_path, seed: int
         assert max(verdict.run for verdict in verdicts) == number + 1
         whole = lines.read_bytes().splitlines(keepends=True) if lines.exists() else []
         written = [json.loads(line) for line in whole if line.endswith(b"\n")]
-        assert written == [
-            record(verdict, journal.id) for verdict in verdicts[: len(written)]
-        ]  # never more than is journalled
+        assert written == journal.sent()[: len(written)]  # never more than is journalled
         before = len(verdicts)
     done = start(config)
     done.communicate(timeout=180)
     assert done.returncode == 0
     verdicts = journal.rows()
     assert len(verdicts) == before + 300  # the last run came to its end
-    assert read_lines(lines) == [record(verdict, journal.id) for verdict in verdicts]
+    assert read_lines(lines) == journal.sent()
+    assert list(Verification(journal.path).findings()) == []
     promised = {name for verdict in verdicts for name in (verdict.picture, verdict.overlay) if name}
     found = {path.relative_to(pictures).as_posix(): path for path in pictures.rglob("*") if path.is_file()}
     assert set(found) <= promised  # no picture without its verdict, and nothing half written

@@ -29,6 +29,8 @@ class JournalOptions(Table):
     """A file with the same verdicts as lines of JSON."""
     json_lines_mb: Annotated[float, number(0.001)] = 100.0
     """A larger file is renamed to FILE.1, and replaces the one of that name."""
+    signing_key: Path | None = None
+    """A private Ed25519 key that signs the heads of the chain; None: they are not signed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

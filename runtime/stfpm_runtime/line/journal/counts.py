@@ -55,6 +55,20 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute(REJECTS)
 
 
+def wrong_quarters(connection: sqlite3.Connection) -> int:
+    """Return the number of quarter hours whose counts are not those of the verdicts; reads all verdicts."""
+    if not has_table(connection, "verdict_counts"):
+        return 0
+    kept = "SELECT quarter, camera, region, model, passed, rejected, faults FROM verdict_counts"
+    counted = f"SELECT {QUARTER.format('')} AS quarter, camera, region, model, {SUMS} FROM verdicts GROUP BY 1, 2, 3, 4"
+    differing = " UNION ALL ".join(
+        f"SELECT * FROM (SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other}))"
+        for one, other in ((kept, counted), (counted, kept))
+    )
+    (number,) = connection.execute(f"SELECT count(DISTINCT quarter) FROM ({differing})").fetchone()
+    return int(number)
+
+
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Return whether the journal has a table of this name."""
     return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sqlite3
@@ -13,11 +14,12 @@ from types import MappingProxyType
 
 from stfpm_runtime.errors import JournalError
 
+from .chain.links import PictureRow, Signer
 from .models.active import ActiveModelRow, write_active_model
 from .retention import Clock, Retention, last_written_s
 from .rows import EventRow, VerdictRow, fault_of, storable, utc
 from .threshold_changes import State, ThresholdChange, write_changes
-from .writer import DamagedJournalError, Journal, Synchronous, set_aside
+from .writer import DamagedJournalError, Journal, Synchronous
 
 LOG = logging.getLogger("stfpm.journal")
 RETRY_S = 0.5
@@ -28,6 +30,8 @@ EVENTS = 10_000
 """Events that wait in memory."""
 MAINTENANCE_S = 1.0
 """Between checks of the file and of its limits, in seconds."""
+HEAD_S = 60.0
+"""Between heads of the chain, in seconds."""
 HURRY_S = 0.1
 """The same, while there is more to delete than one step."""
 
@@ -47,23 +51,26 @@ class Recorder:
         max_mb: float | None = None,
         clock: Clock | None = None,
         debounces: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+        signer: Signer | None = None,
     ) -> None:
         """Open the journal for a run with the model of this SHA-256. Raises JournalError.
 
         A damaged journal is set aside and a new one begun, which is an event. `keep_days` and `max_mb` limit what is
-        kept; None: no limit. `debounces` are N and M by camera.
+        kept; None: no limit. `debounces` are N and M by camera. `signer` signs heads of the
+        chain; None: they are not signed.
         """
         self.run = 0
         """The number of this run of the loop."""
         self._path, self._synchronous = path, synchronous
-        self._model, self._debounces = model, debounces
+        self._model, self._debounces, self._signer = model, debounces, signer
         self._clock = clock or Clock()
         self._retention = Retention(keep_days, max_mb, self._clock, self.log_event)
         self._late: deque[VerdictRow] = deque()
         self._lost = 0
         self._events: deque[tuple[str, int, str, str, str, str]] = deque(maxlen=EVENTS)
+        self._pictures: deque[PictureRow] = deque(maxlen=EVENTS)
         self._error: JournalError | None = None
-        self._retry_s = self._maintenance_s = 0.0
+        self._retry_s = self._maintenance_s = self._head_s = 0.0
         self._begun_in = ""
         self._active: ActiveModelRow | None = None
         self._active_is_written = True
@@ -105,6 +112,15 @@ class Recorder:
         """Store an event, which the loop writes down; without a camera it concerns the whole line. For any thread."""
         self._events.append((utc(), time.monotonic_ns(), camera, source, kind, detail))
 
+    def log_picture(self, name: str, sha256: str) -> None:
+        """Store the SHA-256 of a picture that was written; an empty one where it was deleted. For any thread.
+
+        Its name holds the journal's id and the number of its verdict; nothing is stored of another journal's picture.
+        """
+        journal, number = (*name.rpartition("/")[2].split("-"), "", "")[:2]
+        if journal == self._begun_in and number.isdecimal():
+            self._pictures.append((utc(), int(number[:18]), storable(name), sha256))
+
     def do_maintenance(self) -> None:
         """Write events, compare the clocks, check the file, and delete what is too old. Called between verdicts."""
         try:
@@ -121,6 +137,11 @@ class Recorder:
                 journal.check_writable()
                 if self._retention.step(journal):
                     self._maintenance_s = time.monotonic() + min(HURRY_S, MAINTENANCE_S)
+                if time.monotonic() >= self._head_s:
+                    self._head_s = time.monotonic() + HEAD_S
+                    if text := journal.write_head():
+                        LOG.warning("the journal: %s", text)
+                        self.log_event("journal", text)
         except (JournalError, sqlite3.Error) as error:
             self._fail(error)
 
@@ -167,7 +188,7 @@ class Recorder:
 
     def close(self) -> None:
         """Write what waits, if that is possible, and close the file."""
-        self._retry_s = 0.0
+        self._retry_s = self._maintenance_s = self._head_s = 0.0
         self.do_maintenance()
         if self._journal:
             self._journal.close()
@@ -178,12 +199,12 @@ class Recorder:
         """Open the journal, or a new one in the place of a damaged one. Raises JournalError."""
         written_s = last_written_s(self._path)
         try:
-            journal = Journal(self._path, self._synchronous)
+            journal = Journal(self._path, self._synchronous, self._signer)
         except DamagedJournalError as error:
             aside = set_aside(self._path)
             LOG.error("%s; it was set aside as %s, and a new one is begun", error, aside.name)
             self.log_event("journal", f"a damaged one was set aside as {aside.name}")
-            journal = Journal(self._path, self._synchronous)
+            journal = Journal(self._path, self._synchronous, self._signer)
         if journal.id != self._begun_in:
             self._retention.compare_clock(journal, written_s)
             self.run = journal.begin_run(self._model, self._debounces)
@@ -233,16 +254,18 @@ class Recorder:
                 self._journal = None
 
     def _write_events(self) -> None:
-        if not self._events:
+        if not self._events and not self._pictures:
             return
         journal = self._working()
         waiting = [self._events[number] for number in range(len(self._events))]
+        pictures = [self._pictures[number] for number in range(len(self._pictures))]
         try:
             journal.write_events(
                 [
                     EventRow(0, moment, monotonic_ns, self.run, camera, storable(source), kind, storable(detail))
                     for moment, monotonic_ns, camera, source, kind, detail in waiting
-                ]
+                ],
+                pictures,
             )
         except (JournalError, sqlite3.OperationalError):
             raise
@@ -251,3 +274,14 @@ class Recorder:
             self.log_event("journal", f"{len(waiting)} events could not be written")
         for _ in waiting:
             self._events.popleft()
+        for _ in pictures:
+            self._pictures.popleft()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged journal and its files -wal and -shm, and return its new name."""
+    aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside

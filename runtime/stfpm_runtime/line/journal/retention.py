@@ -74,7 +74,7 @@ class Retention:
         max_bytes = None if self._max_mb is None else self._max_mb * 1e6
         if before is None and max_bytes is None:
             return False
-        return journal.delete_oldest(before, max_bytes, STEP) >= STEP
+        return journal.delete_oldest(before, max_bytes, STEP, utc(self._clock.trusted_s())) >= STEP
 
     def compare_clock(self, journal: Journal, written_s: float) -> None:
         """Report a clock that is far from the newest verdict and from `written_s`, the file's own time. Raises nothing.

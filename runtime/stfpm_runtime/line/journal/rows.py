@@ -32,6 +32,8 @@ Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]
 """Writes an event into the journal: its kind, and its detail in words."""
+LogPicture = Callable[[str, str], None]
+"""Writes into the journal what became of a picture: its name below the folder, and its SHA-256, empty once deleted."""
 
 
 @dataclass(frozen=True)

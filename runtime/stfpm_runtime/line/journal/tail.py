@@ -23,7 +23,7 @@ from .rows import COLUMNS, EVENT_COLUMNS, Record, seconds_of, with_relative_scor
 
 BATCH = 500
 """Verdicts read at a time."""
-VERDICTS_AFTER = f"SELECT {', '.join(COLUMNS)} FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?"
+VERDICTS_AFTER = f"SELECT {', '.join(COLUMNS)}, lower(hex(hash)) FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?"
 EVENTS_AFTER = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events WHERE seq > ? AND kind = ? ORDER BY seq LIMIT 100"
 
 
@@ -97,6 +97,11 @@ class JournalTail:
         rows = connection.execute(EVENTS_AFTER, (self.position.event or 0, kind)).fetchall()
         return [{"journal": self._id, **dict(zip(EVENT_COLUMNS, row, strict=True))} for row in rows]
 
+    def newest_head(self, connection: sqlite3.Connection) -> str:
+        """Return the newest head of the chain as JSON; an empty text where there is none."""
+        row = connection.execute("SELECT body FROM heads ORDER BY seq DESC LIMIT 1").fetchone()
+        return str(row[0]) if row else ""
+
     def pass_verdict(self, record: Record) -> None:
         """Move the position behind a verdict; `move` writes it down."""
         self.position = Position(record["journal"], record["seq"], record["time"], self.position.event)
@@ -147,6 +152,6 @@ def age_ms(record: Record, run: int, started_ns: int) -> int | None:
 
 
 def read_record(journal: str, row: Sequence[Any]) -> Record:
-    """Return a verdict's row as `record` does; a number that JSON cannot hold becomes None."""
+    """Return a verdict's row as `record` does, with its hash; a number that JSON cannot hold becomes None."""
     values = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
-    return with_relative_score({"journal": journal, **dict(zip(COLUMNS, values, strict=True))})
+    return with_relative_score({"journal": journal, **dict(zip((*COLUMNS, "hash"), values, strict=True))})

@@ -18,7 +18,8 @@ from typing import Literal
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.model_check import ThresholdBounds
 
-from .models.active import read_active_model
+from .chain.links import record, record_returned
+from .models.active import END, read_active_model
 from .reader import opened
 from .rows import NAME_LENGTH, TEXT_LENGTH, utc
 
@@ -81,10 +82,13 @@ def read_changes(connection: sqlite3.Connection, state: State) -> list[Threshold
 
 def write_changes(connection: sqlite3.Connection, in_force: Sequence[ThresholdChange], ended: Sequence[int]) -> None:
     """Add changes that are in force from now on, and end those of these numbers. Within the caller's transaction."""
-    connection.executemany("UPDATE thresholds SET state = 'past' WHERE seq = ?", [(seq,) for seq in ended])
-    earlier = "UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND camera = ? AND region = ?"
-    connection.executemany(earlier, [(change.camera, change.region) for change in in_force])
-    connection.executemany(INSERT, [dataclasses.astuple(change)[1:] for change in in_force])
+    for seq in ended:
+        record_returned(connection, "threshold_states", f"{END} WHERE seq = ? RETURNING seq", (seq,))
+    for change in in_force:
+        earlier = f"{END} WHERE state = 'holds' AND camera = ? AND region = ? RETURNING seq"
+        record_returned(connection, "threshold_states", earlier, (change.camera, change.region))
+    for change in in_force:
+        _insert(connection, change)
 
 
 def problem_of(change: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
@@ -119,8 +123,16 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
             raise OptionError(problem)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(TABLE)
-        number = connection.execute(INSERT, dataclasses.astuple(change)[1:]).lastrowid or 0
+        number = _insert(connection, change)
         connection.execute("COMMIT")
+    return number
+
+
+def _insert(connection: sqlite3.Connection, change: ThresholdChange) -> int:
+    """Write a new row, and return its number."""
+    number = connection.execute(INSERT, dataclasses.astuple(change)[1:]).lastrowid or 0
+    record(connection, "thresholds", number)
+    record(connection, "threshold_states", number)
     return number
 
 

@@ -22,6 +22,8 @@ from typing import Literal, TextIO
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
+from .chain.cuts import aged_rows, cut, oldest_verdicts
+from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, record, write_head
 from .counts import prepare
 from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
@@ -75,8 +77,8 @@ class Journal:
     Raises JournalError where it cannot be opened or written, DamagedJournalError where its contents make no sense.
     """
 
-    def __init__(self, path: Path, synchronous: Synchronous = "full") -> None:
-        self.path = path
+    def __init__(self, path: Path, synchronous: Synchronous = "full", signer: Signer | None = None) -> None:
+        self.path, self._signer = path, signer
         self._lock = _lock(path)
         try:
             with _translated_errors(path):
@@ -87,6 +89,9 @@ class Journal:
                 self._last = self._last_number("verdicts")
                 self._last_event = self._last_number("events")
                 self._version = -1
+            with self.transaction() as connection:
+                begin(connection, self.id, signer)
+                self._listed = fields(connection, "verdicts")
         except JournalError:
             self._lock.close()
             raise
@@ -97,6 +102,8 @@ class Journal:
             run = connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model)).lastrowid or 0
             rows = [(run, camera, *debounce) for camera, debounce in debounces.items()]
             connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
+            record(connection, "runs", run)
+            record(connection, "debounces", *(f"{run} {camera}" for camera in debounces))
         return run
 
     @property
@@ -109,6 +116,7 @@ class Journal:
         row = dataclasses.replace(row, seq=self._last + 1)
         with self.transaction() as connection:
             connection.execute(INSERT, values_of(row))
+            link(connection, "verdicts", row.seq, row.seq, self._listed)
         self._last = row.seq
         return row
 
@@ -117,13 +125,18 @@ class Journal:
         numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last + 1)]
         with self.transaction() as connection:
             connection.executemany(INSERT, map(values_of, numbered))
+            link(connection, "verdicts", self._last + 1, self._last + len(numbered))
         self._last += len(numbered)
 
-    def write_events(self, rows: Sequence[EventRow]) -> None:
-        """Write events, all in one transaction."""
+    def write_events(self, rows: Sequence[EventRow], pictures: Sequence[PictureRow] = ()) -> None:
+        """Write events and what became of pictures, all in one transaction."""
         numbered = [dataclasses.replace(row, seq=seq) for seq, row in enumerate(rows, self._last_event + 1)]
         with self.transaction() as connection:
             connection.executemany(INSERT_EVENT, map(event_values_of, numbered))
+            link(connection, "events", self._last_event + 1, self._last_event + len(numbered))
+            for picture in pictures:
+                seq = connection.execute(INSERT_PICTURE, picture).lastrowid or 0
+                link(connection, "pictures", seq, seq)
         self._last_event += len(numbered)
 
     def threshold_changes(self, state: State) -> list[ThresholdChange]:
@@ -157,23 +170,26 @@ class Journal:
             row = self._connection.execute("SELECT time FROM verdicts ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
-    def delete_oldest(self, before: str | None, max_bytes: float | None, limit: int = 500) -> int:
+    def delete_oldest(
+        self, before: str | None, max_bytes: float | None, limit: int = 500, now: str | None = None
+    ) -> int:
         """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
 
         Returns how many were deleted. The step is so small that it does not delay the line. Events are deleted for
-        their age alone. The file keeps its size: what is free in it is used again.
+        their age alone. The file keeps its size: what is free in it is used again. `now` is the present time.
         """
-        oldest = "seq IN (SELECT seq FROM {} ORDER BY seq LIMIT ?)"
         with self.transaction() as connection:
             deleted = 0
             if before is not None:
-                for table in ("events", "verdicts"):
-                    aged = f"DELETE FROM {table} WHERE time < ? AND {oldest.format(table)}"
-                    deleted = connection.execute(aged, (before, limit)).rowcount
+                deleted = cut(connection, aged_rows(connection, before, now or utc(), limit), self._signer)
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                excess = f"DELETE FROM verdicts WHERE {oldest.format('verdicts')}"
-                deleted += connection.execute(excess, (limit,)).rowcount
+                deleted += cut(connection, oldest_verdicts(connection, limit), self._signer)
         return deleted
+
+    def write_head(self) -> str:
+        """Write the newest hashes as a head of the chain; return in words where the key is not that of the last one."""
+        with self.transaction() as connection:
+            return write_head(connection, self._signer)
 
     def check_in_place(self) -> None:
         """Raise JournalError if the file was moved or deleted: SQLite would go on writing without an error."""
@@ -219,15 +235,6 @@ class Journal:
         return (pages - free) * size
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged journal and its files -wal and -shm, and return its new name."""
-    aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
 def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     with contextlib.suppress(OSError):  # FILE-wal and FILE-shm get the mode of FILE from SQLite
         os.close(private_opener(str(path), os.O_RDWR | os.O_CREAT))
@@ -265,9 +272,8 @@ def _translated_errors(path: Path) -> Iterator[None]:
     except (sqlite3.DatabaseError, TypeError) as error:  # TypeError: there is no row in meta
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
             raise  # a bug
-        raise DamagedJournalError(
-            f"{path}: the journal is damaged ({error}); expected one that stfpm-inspect wrote"
-        ) from None
+        expected = "expected one that stfpm-inspect wrote"
+        raise DamagedJournalError(f"{path}: the journal is damaged ({error}); {expected}") from None
 
 
 def _lock(path: Path) -> TextIO:
@@ -277,8 +283,7 @@ def _lock(path: Path) -> TextIO:
         lock_path = path.with_name(path.name + ".lock")
         lock = open(lock_path, "a+", encoding="ascii", opener=private_opener)  # noqa: SIM115 (kept open)
     except OSError as error:
-        remedy = "choose another place"
-        raise JournalError(f"{path}: the journal cannot be written ({error.strerror}); {remedy}") from None
+        raise JournalError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

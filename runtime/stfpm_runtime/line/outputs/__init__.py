@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.outputs import OutputTables
-from stfpm_runtime.line.journal.rows import LogEvent
+from stfpm_runtime.line.journal.rows import LogEvent, LogPicture
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 from .base import Output, OutputDriver
@@ -22,7 +22,9 @@ from .worker import OutputWorker
 LOG = logging.getLogger("stfpm.outputs")
 
 
-def open_outputs(options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat) -> list[Output]:
+def open_outputs(
+    options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat, log_picture: LogPicture
+) -> list[Output]:
     """Return the outputs that the configuration names; none of them is started.
 
     Raises MissingExtraError for a package that is missing, OptionError for a value that its library refuses.
@@ -30,7 +32,7 @@ def open_outputs(options: LineOptions, log_event: LogEvent, heartbeat: Heartbeat
     journal = options.journal
     outputs: list[Output] = []
     if options.pictures:
-        outputs.append(Pictures(options.pictures, log_event, options.review.sample))
+        outputs.append(Pictures(options.pictures, log_event, options.review.sample, log_picture))
     if journal.json_lines:
         lines = JsonLinesOutput(journal.json_lines, journal.json_lines_mb * 1e6)
         outputs.append(OutputWorker(journal.path, lines, log_event, heartbeat))

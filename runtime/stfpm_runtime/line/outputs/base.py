@@ -79,6 +79,12 @@ class OutputDriver:
         """Deliver an event (`kind`, `detail`, and the rest of its row); returns and raises what `tell` does."""
         return ""
 
+    def send_head(self, head: str) -> None:
+        """Deliver the newest head of the journal's chain, as JSON, so that there is a copy of it elsewhere.
+
+        Raises UnavailableError.
+        """
+
     def beat(self, count: int) -> None:
         """Send the count of the heartbeat, if the other side takes one. Raises UnavailableError."""
 

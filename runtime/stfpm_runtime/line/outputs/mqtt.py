@@ -1,9 +1,10 @@
 """Verdicts to an MQTT broker, QoS 1: TOPIC/verdict/CAMERA/REGION, as JSON.
 
 TOPIC/heartbeat rises while the line can judge and journal. TOPIC/status, retained, says `online`, and `offline` when
-the line is gone: the broker sends that itself, as the client's last will. A lost connection is replaced by a new
-client, which begins at the cursor: what paho would send again by itself would come out of order. With MQTT 5 the broker
-says of each message whether it takes it; with MQTT 3.1.1 it acknowledges even what its access rules drop.
+the line is gone: the broker sends that itself, as the client's last will. TOPIC/head, retained, is the newest head of
+the journal's chain. A lost connection is replaced by a new client, which begins at the cursor: what paho would send
+again by itself would come out of order. With MQTT 5 the broker says of each message whether it takes it; with MQTT
+3.1.1 it acknowledges even what its access rules drop.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class MqttOutput(OutputDriver):
     def announce(self, record: Record) -> str:
         """Publish an event, and wait until the broker has answered."""
         return self._wait_for_answers([self._publish("event", record)])[0]
+
+    def send_head(self, head: str) -> None:
+        """Publish the head as a retained message."""
+        self._wait_for_answers([self._client.publish(self._topic("head"), head, qos=1, retain=True)])
 
     def beat(self, count: int) -> None:
         """Publish the count."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import logging
 import queue
 import random
@@ -29,7 +30,7 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.health import Backlog
-from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.line.journal.rows import LogEvent, LogPicture, VerdictRow
 from stfpm_runtime.options import is_saved
 
 from .base import Output
@@ -65,7 +66,9 @@ class Pictures(Output):
 
     name = "pictures"
 
-    def __init__(self, options: PictureOptions, log_event: LogEvent, sample: float = 0.0) -> None:
+    def __init__(
+        self, options: PictureOptions, log_event: LogEvent, sample: float = 0.0, log_picture: LogPicture | None = None
+    ) -> None:
         """Store which pictures are saved, and where; `sample` is the share of passed parts that are saved besides."""
         super().__init__("pictures")
         self._sample = sample
@@ -76,13 +79,12 @@ class Pictures(Output):
         """Verdicts without pictures because the queue was full."""
         self.failed = 0
         """Verdicts whose pictures could not be written."""
-        self._options = options
-        self._log_event = log_event
+        self._options, self._log_event = options, log_event
         self._backlog = Backlog()
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(options.queue)
         self._overflowing = False
-        self._folder = PictureFolder(options, log_event)
+        self._folder = PictureFolder(options, log_event, log_picture)
         self._prepared: Job | None = None
 
     @property
@@ -174,10 +176,10 @@ class Pictures(Output):
 class PictureFolder:
     """Files in a folder that exceed neither the quota nor the disk: the oldest are deleted first. For one thread."""
 
-    def __init__(self, options: PictureOptions, log_event: LogEvent) -> None:
+    def __init__(self, options: PictureOptions, log_event: LogEvent, log_picture: LogPicture | None = None) -> None:
         """Store the limits."""
-        self._folder = options.folder
-        self._quota = options.quota_mb * 1e6
+        self._log_picture = log_picture or (lambda name, sha256: None)
+        self._folder, self._quota = options.folder, options.quota_mb * 1e6
         self._least_free = options.free_mb * 1e6
         self._log_event = log_event
         self._used = 0
@@ -215,6 +217,7 @@ class PictureFolder:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._delete_oldest():
                 raise
             self._write_file(path, data)
+        self._log_picture(name, hashlib.sha256(data).hexdigest())
         self._used += len(data)
         self._report("")
         return True
@@ -250,6 +253,7 @@ class PictureFolder:
             except OSError as error:
                 self._skip(path, error)
                 continue
+            self._log_picture(path.relative_to(self._folder).as_posix(), "")
             self._used -= size
             with contextlib.suppress(OSError):  # of a day that is not empty yet
                 path.parent.rmdir()

@@ -61,7 +61,7 @@ class OutputWorker(Output):
         self._sent_count = 0
         self._refusals = 0, 0
         """Number of the verdict that was refused last, and how often."""
-        self._problem = ""
+        self._problem = self._head = ""
         self._is_refused = self._is_reported = False
         self._reported_s = -math.inf
 
@@ -144,6 +144,9 @@ class OutputWorker(Output):
                 if refusal := self._driver.announce(record):
                     self._report(f"event {record['seq']} is refused: {refusal}")
                 self._tail.pass_event(record)
+            if (head := self._tail.newest_head(connection)) and head != self._head:
+                self._driver.send_head(head)
+                self._head = head
             for event in self._counted:
                 event.report()
             if is_last or file_identity(self._journal) != identity or not self._driver.is_open():

@@ -9,6 +9,7 @@ import pytest
 
 from runtime.line.outputs.conftest import floats, wait_until
 from stfpm_runtime.line.config.outputs import ModbusOptions, MqttOptions, OutputTables, WebhookOptions
+from stfpm_runtime.line.journal.chain.verify import Verification
 from stfpm_runtime.line.observers.heartbeat import Heartbeat
 
 
@@ -254,6 +255,22 @@ def test_output_that_hangs_does_not_delay_another(make_peer, writer, follow):
         worker.take()
     wait_until(lambda: len(quick.seqs()) >= 50)
     assert slow.seqs() == []
+
+
+def test_hashes_and_heads_that_a_broker_has_are_anchors(make_peer, writer, follow):
+    broker = make_peer("mqtt")
+    broker.start()
+    (worker,), _ = follow(broker.options)
+    writer.write(5)
+    writer.journal.write_head()
+    worker.take()
+    wait_until(lambda: len(broker.seqs()) >= 5 and any(line.get("topic") == "plant/head" for line in broker.lines()))
+    kept = [json.dumps(line["payload"]) for line in broker.lines() if isinstance(line.get("payload"), dict)]
+    assert list(Verification(writer.path, anchors=kept).findings()) == []
+    with writer.journal.transaction() as connection:
+        connection.execute("UPDATE verdicts SET hash = zeroblob(32) WHERE seq = 5")
+    findings = list(Verification(writer.path, anchors=kept).findings())
+    assert sum(finding.startswith("anchor ") for finding in findings) == 2
 
 
 @pytest.mark.slow

@@ -9,23 +9,16 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
-import re
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from datetime import time as time_of_day
 from pathlib import Path
 from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
 from stfpm_runtime.detector import Decision
-from stfpm_runtime.errors import OptionError
 from stfpm_runtime.line.journal.dead_letters import mark_for_resending
 from stfpm_runtime.line.journal.history import Filter, History, Per, check_camera, count_all
 from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
-from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
     new_threshold_change,
@@ -34,22 +27,18 @@ from stfpm_runtime.line.journal.threshold_changes import (
     wait_for_result,
 )
 from stfpm_runtime.line.journal.what_if import what_if
-from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts, parse_shifts
+from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
+from .arguments import moment_of, shifts_of, threshold_of
+from .chain import make_key, verify
 from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
 
 COMMAND = "stfpm-journal"
 NOT_GIVEN = object()
 ANSWER_S = 2.0
 """How long to wait for a running line to put a threshold in force, in seconds."""
-AGO = re.compile(r"(\d+)([mhd])")
-AGO_S = {"m": 60, "h": 3600, "d": 86_400}
-DAYS_AGO = {"today": 0, "yesterday": 1}
-CLOCK = re.compile(r"\d\d:\d\d(:\d\d)?")
-"""A time of day: the last one that has passed."""
 
-
-Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend"]
+Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend", "verify", "key"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +67,9 @@ class JournalCliOptions:
     csv: bool = False
     """Whether verdicts are printed as CSV: all, or with the action `rejects` those."""
     shifts: Shifts | None = None
+    public_keys: Sequence[Path] = ()
+    anchor: Path | None = None
+    """A file of lines that were kept elsewhere, which the chain must still hold."""
 
     @property
     def journal(self) -> Path:
@@ -88,7 +80,13 @@ class JournalCliOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     options = parse(argv)
-    actions = {"threshold": change_threshold, "label": label_part, "resend": resend}
+    actions: dict[str, Callable[[JournalCliOptions], int]] = {
+        "threshold": change_threshold,
+        "label": label_part,
+        "resend": resend,
+        "verify": lambda options: verify(options.journal, options.public_keys, options.anchor, options.pictures),
+        "key": lambda options: make_key(options.journal),
+    }
     return run(COMMAND, lambda: actions.get(options.action, show)(options))
 
 
@@ -97,7 +95,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
     moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
     parser.add_argument(
-        "journal", nargs="+", type=Path, help="SQLite files that stfpm-inspect --config or --journal wrote"
+        "journal", nargs="*", type=Path, help="SQLite files that stfpm-inspect --config or --journal wrote"
     )
     parser.add_argument(
         "--since", type=moment_of, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
@@ -113,7 +111,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         "--per", choices=get_args(Per), help="count by hour, day or shift (local time), region or model"
     )
     shifts = ",".join(f"{name}={begin}" for name, begin in DEFAULT_SHIFTS.items())
-    parser.add_argument("--shifts", type=_shifts, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
+    parser.add_argument("--shifts", type=shifts_of, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
                        ("events", "list events, for example lost cameras"),
@@ -130,7 +128,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now on; "
     )
     effect += "X can be configured, which means the threshold of configuration or model"
-    parser.add_argument("--threshold", type=_threshold, default=NOT_GIVEN, metavar="X", help=effect)
+    parser.add_argument("--threshold", type=threshold_of, default=NOT_GIVEN, metavar="X", help=effect)
     parser.add_argument(
         "--by",
         default="",
@@ -144,11 +142,28 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser.add_argument(
         "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
     )
+    what.add_argument("--verify", dest="show", action="store_const", const="verify",
+        help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
+    parser.add_argument("--public-key", type=Path, action="append", default=[], metavar="FILE",
+        help="with --verify: the signatures must be of this key; can be given several times")  # fmt: skip
+    parser.add_argument("--anchor", type=Path, metavar="FILE",
+        help="with --verify: these verdicts or heads, lines of JSON of an output, must still be there")  # fmt: skip
+    parser.add_argument("--new-key", type=Path, metavar="FILE",
+        help="make a key that signs the journal, and its public key FILE.pub; without a journal")  # fmt: skip
     args = parser.parse_args(argv)
+    if bool(args.journal) is bool(args.new_key):
+        parser.error("expected a journal, or --new-key FILE alone")
+    if args.new_key:
+        return JournalCliOptions((args.new_key,), "key", Filter())
     has_threshold = args.threshold is not NOT_GIVEN
     limits = args.part or args.model or args.labelled or args.decision
     listed = args.csv or args.show != "counts"
     shows = args.since or args.until or args.pictures or listed or limits or args.per or args.shifts
+    if args.show != "verify" and (args.public_key or args.anchor):
+        parser.error("--public-key and --anchor go with --verify")
+    only_verified = args.since or args.until or args.camera or args.region or limits or args.json or args.csv
+    if args.show == "verify" and (only_verified or args.per or args.shifts):
+        parser.error("--verify goes with --pictures, --public-key and --anchor alone")
     if args.per and listed:
         parser.error(f"--per with --{'csv' if args.csv else args.show}: it is for counts")
     if args.shifts and args.per != "shift":
@@ -180,13 +195,14 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     if args.json and args.csv:
         parser.error("--csv with --json: expected one of them")
     action: Action = "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show
-    if len(args.journal) > 1 and action in ("resend", "threshold", "label"):
-        parser.error(f"got {len(args.journal)} journals with --{action}; expected the one that is changed")
+    if len(args.journal) > 1 and action in ("resend", "threshold", "label", "verify"):
+        parser.error(f"got {len(args.journal)} journals with --{action}; expected one")
     period = Filter(args.since or "", args.until or "", args.camera, args.part, args.region, args.decision, args.model,
                     args.labelled)  # fmt: skip
     return JournalCliOptions(
         tuple(args.journal), action, period, args.json, args.pictures, args.threshold if has_threshold else None,
         args.by, args.resend, args.label, args.kind, args.note, args.per or "region", args.csv, args.shifts,
+        args.public_key, args.anchor,
     )  # fmt: skip
 
 
@@ -253,42 +269,3 @@ def show(options: JournalCliOptions) -> int:
         if options.action == "labels":
             print_labels(journals, options.period, options.json)
     return 0
-
-
-def _shifts(text: str) -> Shifts:
-    """Return the shifts of the command line."""
-    try:
-        return parse_shifts(text)
-    except OptionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _threshold(text: str) -> float | None:
-    """Return a threshold of the command line; None for `configured`."""
-    if text == "configured":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number, or: configured")
-    return value
-
-
-def moment_of(text: str) -> str:
-    """Return a moment of the command line as the journal writes it."""
-    if match := AGO.fullmatch(text):
-        return utc(time.time() - int(match[1]) * AGO_S[match[2]])
-    now = datetime.now()
-    today = datetime.combine(now.date(), time_of_day())
-    if text in DAYS_AGO:
-        return utc((today - timedelta(days=DAYS_AGO[text])).astimezone().timestamp())
-    try:
-        if CLOCK.fullmatch(text):
-            clock = datetime.combine(now.date(), time_of_day.fromisoformat(text))
-            return utc((clock if clock <= now else clock - timedelta(days=1)).astimezone().timestamp())
-        return utc(datetime.fromisoformat(text).astimezone().timestamp())
-    except ValueError:
-        expected = "expected 2026-11-24, 2026-11-24T06:00, 06:00, today, yesterday, 30m, 8h or 7d"
-        raise argparse.ArgumentTypeError(f"got {text!r}, {expected}") from None

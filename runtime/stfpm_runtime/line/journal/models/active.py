@@ -9,6 +9,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from stfpm_runtime.line.journal.chain.links import record, record_returned
+
 from .states import ModelState, insert_states
 
 TABLE = """
@@ -50,6 +52,8 @@ class ActiveModelRow:
     """The highest threshold that may be set."""
 
 
+END = "UPDATE thresholds SET state = 'past'"
+"""Ends threshold changes; a condition follows."""
 FIELDS = tuple(item.name for item in dataclasses.fields(ActiveModelRow))
 REPLACE = f"INSERT OR REPLACE INTO active_model (id, {', '.join(FIELDS)}) VALUES (1, {', '.join('?' * len(FIELDS))})"
 
@@ -75,7 +79,9 @@ def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -
         retired = [ModelState(active.time, active.who, before.sha256, before.path, "retired")] if before else []
         insert_states(connection, [*retired, ModelState(active.time, active.who, active.sha256, active.path, "active")])
     connection.execute(REPLACE, dataclasses.astuple(active))
-    connection.execute("UPDATE thresholds SET state = 'past' WHERE state = 'holds' AND model != ?", (active.sha256,))
+    record(connection, "active_model", 1)
+    other = f"{END} WHERE state = 'holds' AND model != ? RETURNING seq"
+    record_returned(connection, "threshold_states", other, (active.sha256,))
 
 
 def absolute(path: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.line.journal.chain.links import record
 from stfpm_runtime.line.journal.reader import opened
 from stfpm_runtime.line.journal.rows import check_texts, utc
 
@@ -91,7 +92,8 @@ def insert_states(connection: sqlite3.Connection, states: list[ModelState]) -> N
     """Write rows within the caller's transaction."""
     for table in TABLES:
         connection.execute(table)
-    connection.executemany(INSERT, map(dataclasses.astuple, states))
+    for state in states:
+        record(connection, "model_states", connection.execute(INSERT, dataclasses.astuple(state)).lastrowid)
 
 
 def write_states(journal: Path, states: list[ModelState]) -> None:
