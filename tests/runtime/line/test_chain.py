@@ -275,6 +275,17 @@ def test_chain_that_was_computed_again_is_found_by_signature_or_anchor_alone(jou
     assert "anchor 110: verdict 120 was there and is missing" in found(journal_copy, anchors=lines)
 
 
+def test_journal_whose_heads_were_all_deleted_is_not_signed(journal_copy, key):
+    check = Verification(journal_copy, [public_of(key)])
+    assert list(check.findings()) == []
+    assert any(
+        note.startswith("signed up to head ") and note.endswith("; 0 newer rows are not") for note in check.notes
+    )
+    execute(journal_copy, "DELETE FROM heads")
+    execute(journal_copy, "DELETE FROM sqlite_sequence WHERE name = 'heads'")
+    assert "no head is signed with this key" in found(journal_copy, public_of(key))
+
+
 def sent(path: Path) -> list[dict]:
     """Return the verdicts as outputs send them."""
     with contextlib.closing(JournalTail(path, "mes", False, print)) as tail, tail.opened() as connection:
@@ -284,7 +295,7 @@ def sent(path: Path) -> list[dict]:
 
 def test_anchors_that_make_no_sense_or_are_of_another_journal(journal_copy, key):
     other = json.dumps({"journal": "00000000", "seq": 5, "hash": "00"})
-    assert found(journal_copy, anchors=[other, sent(journal_copy)[0] and json.dumps(sent(journal_copy)[0])]) == []
+    assert found(journal_copy, anchors=[other, json.dumps(sent(journal_copy)[0])]) == []
     assert found(journal_copy, anchors=["{", "[]", '{"seq": 1}']) == [
         f"anchor {number}: is neither a verdict with its hash nor a head" for number in (1, 2, 3)
     ]

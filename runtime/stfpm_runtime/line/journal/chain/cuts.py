@@ -58,8 +58,11 @@ def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | 
 
 
 def _first_after(connection: sqlite3.Connection, table: str, verdict: int) -> int:
-    """Return the number of the first row that belongs to this verdict or a later one, or that of the next row."""
+    """Return the number of the first row that belongs to this verdict or a later one; else of the newest, which stays.
+
+    So there is always a head.
+    """
     sql = f"SELECT seq FROM {table} WHERE verdict >= ? ORDER BY seq LIMIT 1"
     row = connection.execute(sql, (verdict,)).fetchone()
-    row = row or connection.execute(f"SELECT coalesce(max(seq), 0) + 1 FROM {table}").fetchone()
+    row = row or connection.execute(f"SELECT coalesce(max(seq), 1) FROM {table}").fetchone()
     return int(row[0])

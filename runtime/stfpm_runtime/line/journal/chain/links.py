@@ -185,7 +185,10 @@ def write_head(connection: sqlite3.Connection, signer: Signer | None) -> str:
     link(connection, "heads", seq, seq)
     if before.get("key", key) == key:
         return ""
-    return f"heads of the chain are signed with key {key or 'none'} from now on; before: {before['key'] or 'none'}"
+    return (
+        f"heads of the chain are signed with key {key or 'none'} from now on; before: {before['key'] or 'none'}; "
+        "begin a new journal, whose start is signed with this key too"
+    )
 
 
 def read_start(connection: sqlite3.Connection) -> tuple[dict[str, Any], str, str]:

@@ -77,7 +77,7 @@ class Verification:
         yield from self._sources(connection)
         if is_whole and (wrong := wrong_quarters(connection)):  # otherwise they differ because of that
             yield f"the counts of {wrong} quarter hours are not those of the verdicts"
-        yield from self._heads(connection, body)
+        yield from self._heads(connection, body, links)
         yield from self._anchors(connection, body, journal)
         if self.pictures:
             yield from self._files(connection, self.pictures)
@@ -146,10 +146,11 @@ class Verification:
         for source, key in known:
             yield f"{NAMES.get(source, source)} {key} is missing"
 
-    def _heads(self, connection: sqlite3.Connection, body: dict[str, Any]) -> Iterator[str]:
+    def _heads(self, connection: sqlite3.Connection, body: dict[str, Any], links: dict[str, Link]) -> Iterator[str]:
         """Yield where heads contradict the rows, and which are not signed: a line for each table and stretch."""
         wrong: set[str] = set()
         unsigned: list[tuple[int, str]] = []
+        signed = 0, "", ""
         for seq, moment, text, signature in connection.execute(
             "SELECT seq, time, body, signature FROM heads ORDER BY seq"
         ):
@@ -157,18 +158,21 @@ class Verification:
                 if table not in wrong:
                     wrong.add(table)
                     yield f"head {seq} of {moment}: {problem}"
-            if self.keys and self._is_signed(text, signature):
+            if self._is_signed(text, signature):
                 yield from _unsigned(unsigned)
-                unsigned = []
+                unsigned, signed = [], (seq, moment, text)
             elif self.keys:
                 unsigned = [*unsigned[:1], (seq, moment)]
-            elif not signature:
-                unsigned = [(seq, moment)]
-        if self.keys:
-            yield from _unsigned(unsigned)
+        yield from _unsigned(unsigned)
+        seq, moment, text = signed
+        if not self.keys:
+            self.notes.append("signatures were not verified: a person who computed the chain again is not found")
+        elif not seq:
+            yield "no head is signed with this key"
         else:
-            also = "; not all heads are signed" if unsigned else ""
-            self.notes.append(f"signatures were not verified: a person who computed the chain again is not found{also}")
+            heads = json.loads(text)["heads"]
+            newer = sum(max(0, links[table][0] - heads[table][0]) for table in CHAINED[:-1])
+            self.notes.append(f"signed up to head {seq} of {moment}; {newer} newer rows are not")
 
     def _anchors(self, connection: sqlite3.Connection, body: dict[str, Any], journal: str) -> Iterator[str]:
         """Yield which lines that were kept elsewhere contradict the journal."""
