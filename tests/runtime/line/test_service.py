@@ -361,7 +361,7 @@ def test_a_line_without_a_model_judges_nothing_until_one_is_taught(configure, st
     place = {"camera": "left", "region": "frame"}
     ask("/api/collected", **place, count=12)
     wait_until(lambda: len(ask("/api/collected/left/frame")["pictures"]) == 12)
-    ask("/api/training", **place, file="model.onnx", teacher="procedural", epochs=1)
+    ask("/api/training", **place, file="model.onnx", teacher="procedural", epochs=1, accept_data=True)
     wait_until(lambda: ask("/api/setup")["training"]["state"] in ("done", "failed"), 420)
     assert ask("/api/setup")["training"]["state"] == "done", ask("/api/setup")["training"]["lines"]
     assert {row.decision for row in journal.rows()} == {"fault"}

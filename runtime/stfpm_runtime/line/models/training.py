@@ -51,6 +51,8 @@ class TrainingTask:
     epochs: int | None
     """None: as many as the recipe has."""
     who: str
+    accept_data: bool = False
+    """Whether pictures are trained on although their check finds something."""
 
 
 class Training(Worker):
@@ -124,8 +126,10 @@ class Training(Worker):
         height, width = task.size
         train = [
             "stfpm_edge.cli", str(task.data), "-o", str(checkpoint), "--teacher", task.teacher, "--name", task.product,
-            "--size", f"{width}x{height}", "--by", task.who, "--resume", "--accept-data",
+            "--size", f"{width}x{height}", "--by", task.who, "--resume",
         ]  # fmt: skip
+        if task.accept_data:
+            train.append("--accept-data")
         if task.epochs is not None:
             train += ["--epochs", str(task.epochs)]
         self._log_event("training", f"begun by {task.who}: {task.model.name} from {task.data}")

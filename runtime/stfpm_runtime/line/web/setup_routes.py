@@ -113,6 +113,7 @@ class TrainBody(Change):
     teacher: str = Field("imagenet", min_length=1, max_length=120, description="imagenet, procedural, or a file there")
     epochs: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(whole_number)] | None = None
     """null: as many as the recipe has"""
+    accept_data: bool = Field(False, description="train although the check of the pictures finds something")
 
 
 async def setup_of(request: Request) -> SetupView:
@@ -185,7 +186,7 @@ def remove(view: View, camera: Name, region: Name, name: FileName) -> dict[str, 
 @router.post("/api/training", response_model=Setup, **ENGINEER)
 def train(view: View, body: TrainBody) -> dict[str, Any]:
     """Train a model from the pictures of a place and export it next to the model in use."""
-    return view.train(body.camera, body.region, body.file, body.teacher, body.epochs, body.who)
+    return view.train(body.camera, body.region, body.file, body.teacher, body.epochs, body.who, body.accept_data)
 
 
 @router.delete("/api/training", response_model=Setup, **ENGINEER)

@@ -139,7 +139,9 @@ class SetupView:
                 archive.write(path, path.relative_to(folder.parents[2]))
         return memory.getvalue()
 
-    def train(self, camera: str, region: str, file: str, teacher: str, epochs: int | None, who: str) -> dict[str, Any]:
+    def train(
+        self, camera: str, region: str, file: str, teacher: str, epochs: int | None, who: str, accept_data: bool
+    ) -> dict[str, Any]:
         """Train a model from a place's pictures, and export it into the folder of the model in use."""
         self._check_place(camera, region)
         active = self._line.active_model.model
@@ -155,7 +157,9 @@ class SetupView:
                 teacher = str(self._teacher(active.path.parent, teacher))
             data = self._line.collector.folder_of(camera, region).parents[1]
             size = active.spec.height, active.spec.width
-            self._line.training.begin(TrainingTask(data, path, active.spec.name, size, teacher, epochs, who))
+            self._line.training.begin(
+                TrainingTask(data, path, active.spec.name, size, teacher, epochs, who, accept_data)
+            )
         except OptionError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"no training was begun: {error}") from None
         return self.describe()

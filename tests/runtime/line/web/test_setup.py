@@ -185,12 +185,16 @@ def test_a_model_is_taught_from_collected_pictures_and_put_to_use(serve, config,
         "epochs": 2,
     }
     assert client.post("/api/training", **body).status == 200
+    wait_until(lambda: client.get("/api/setup")["training"]["state"] == "failed")  # all pictures are alike
+    assert any("--accept-data" in line for line in client.get("/api/setup")["training"]["lines"])
+    body["accept_data"] = True
+    assert client.post("/api/training", **body).status == 200
     assert client.post("/api/training", **body).status == 409  # one at a time
     wait_until(lambda: client.get("/api/setup")["training"]["epoch"] == 1)
     assert client.ask("/api/training", "DELETE").status == 200
     wait_until(lambda: client.get("/api/setup")["training"]["state"] == "cancelled")
     assert client.post("/api/training", **body).status == 200
-    wait_until(lambda: client.get("/api/setup")["training"]["state"] in ("done", "failed"))
+    wait_until(lambda: client.get("/api/setup")["training"]["state"] in ("done", "failed"), 420)
     training = client.get("/api/setup")["training"]
     assert training["state"] == "done", training
     assert any("continuing after epoch 1 of 2" in line for line in training["lines"]), training

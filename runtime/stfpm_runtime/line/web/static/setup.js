@@ -153,7 +153,7 @@ $("download").addEventListener("click", async () => {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 });
 $("train").addEventListener("click", () => act((who) => post("/api/training", { camera: $("camera").value, region: $("region").value,
-  file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), who })));
+  file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), accept_data: $("accept").checked, who })));
 $("cancel").addEventListener("click", () => act(() => ask("/api/training", { method: "DELETE" })));
 choose("rectangle");
 onLogin(refresh);
