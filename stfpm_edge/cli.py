@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,8 @@ class TerminalReporter:
             TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[int, float]] = {}
+        """How many steps of each stage were done when it was first reported, and when, on `time.monotonic()`."""
 
     def __enter__(self) -> TerminalReporter:
         self._bar.start()
@@ -104,7 +107,10 @@ class TerminalReporter:
             self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
         self._bar.update(self._tasks[stage], completed=done, note=note)
         if not self.console.is_terminal and stage in UNITS:
-            self.say(f"{UNITS[stage]} {done}/{total}: {note}")
+            first, begun_s = self._begun.setdefault(stage, (done, time.monotonic()))
+            each_s = (time.monotonic() - begun_s) / (done - first) if done > first else 0.0
+            left = f", {each_s * (total - done):.0f} s left" if 0 < done - first < total - first else ""
+            self.say(f"{UNITS[stage]} {done}/{total}: {note}{left}")
 
 
 def _parser() -> argparse.ArgumentParser:

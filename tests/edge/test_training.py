@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stfpm_edge import cli
 from stfpm_edge.calibration.threshold import score_images
 from stfpm_edge.checkpoint import load_checkpoint, load_tensors, resume_path, save_checkpoint
 from stfpm_edge.cli import main
@@ -415,3 +416,14 @@ def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
         train_student(changed(options, resume=True, epochs=100000), said)
     kept = int(next(line for line in said.said if line.startswith("continuing")).split()[3])
     assert kept in (seen, seen + 1)  # the state is written before the epoch is told of
+
+
+def test_a_log_says_how_long_a_training_will_take(capsys, monkeypatch):
+    seconds = iter((100.0, 102.0, 102.0, 104.0, 104.0, 106.0, 106.0))
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(seconds))
+    reporter = cli.TerminalReporter()
+    for epoch in (1, 2, 3):
+        reporter.step("student", epoch, 4, "loss 0.5")
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/4: loss 0.5", "epoch 2/4: loss 0.5, 4 s left", "epoch 3/4: loss 0.5, 2 s left",
+    ]  # fmt: skip
