@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 RUNTIME = Path(stfpm_runtime.__file__).parent
 ABSENT = {"torch", "torchvision", "onnx", "rich", "psutil", "safetensors", "stfpm_edge", "stfpm_export", "stfpm_bench"}
 ALLOWED = {
-    "PIL", "asyncua", "av", "cpuinfo", "cuda", "cv2", "fastapi", "gi", "gpiod", "numpy", "onnxruntime", "openvino",
+    "PIL", "asyncua", "av", "cpuinfo", "cryptography", "cuda", "cv2", "fastapi", "gi", "gpiod", "numpy", "onnxruntime",
+    "openvino", "tomlkit",
     "paho", "prometheus_client", "pycuda", "pydantic", "pymodbus", "pynvml", "simplejpeg", "starlette",
     "stfpm_runtime", "tensorrt", "tomli", "uvicorn",
 }  # fmt: skip

@@ -425,6 +425,16 @@ def test_line_that_starts_with_another_key_says_so(tmp_path, make_options, run_l
     assert any(finding.startswith("heads 1 to ") for finding in found(journal.path, other))
 
 
+def test_what_the_last_head_says_is_written_at_the_close(tmp_path, key):
+    write_new_key(tmp_path / "other.key")
+    for path in (key, tmp_path / "other.key"):  # closed at once, as a line that is stopped at once
+        Recorder(tmp_path / "line.sqlite", "5" * 64, signer=KeyPair(path)).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "line.sqlite")) as file:
+        (count,) = file.execute("SELECT count(*) FROM events WHERE detail LIKE 'heads of the chain%'").fetchone()
+    assert count == 1
+    assert found(tmp_path / "line.sqlite", public_of(key), public_of(tmp_path / "other.key")) == []
+
+
 def test_new_key_is_private_and_replaces_none(tmp_path, capsys):
     assert main(["--new-key", str(tmp_path / "line.key")]) == 0
     assert (tmp_path / "line.key").stat().st_mode & 0o777 == 0o600

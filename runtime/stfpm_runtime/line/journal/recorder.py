@@ -188,8 +188,11 @@ class Recorder:
 
     def close(self) -> None:
         """Write what waits, if that is possible, and close the file."""
-        self._retry_s = self._maintenance_s = self._head_s = 0.0
-        self.do_maintenance()
+        for _ in range(2):  # the first may add an event, which the second writes, and covers by a head
+            self._retry_s = self._maintenance_s = self._head_s = 0.0
+            self.do_maintenance()
+            if not self._events:
+                break
         if self._journal:
             self._journal.close()
         if self._late or self._lost:

@@ -229,6 +229,7 @@ def test_parts_are_reviewed_one_after_the_other(serve, page, tmp_path):
     assert (label.label, label.kind, label.who) == ("defect", "dent", "Ada")
     assert f"verdict {row.seq} " in first
     second = page.run("document.getElementById('numbers').textContent")
+    page.wait("!document.getElementById('skip').disabled")
     page.run("document.getElementById('skip').click()")
     page.wait(f"document.getElementById('numbers').textContent !== {second!r}")
     page.wait("document.getElementById('picture').naturalWidth > 0")
