@@ -6,6 +6,7 @@ to a machine that has them, and the model file back into the folder of the model
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -154,8 +155,9 @@ class Training(Worker):
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                preexec_fn=_yield_to_the_line,
             )
+            with contextlib.suppress(OSError):  # it has ended already
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         process = self._process
         assert process.stdout is not None, "a pipe"
         try:
@@ -168,10 +170,6 @@ class Training(Worker):
             with self._lock:
                 self._process = None
             process.stdout.close()
-
-
-def _yield_to_the_line() -> None:
-    os.nice(NICENESS)
 
 
 def _failed(code: int, lines: deque[str]) -> State:

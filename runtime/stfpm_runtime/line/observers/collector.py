@@ -61,7 +61,7 @@ class Collector(Worker, Observer):
     name = "collector"
 
     def __init__(self, folder: Path) -> None:
-        """Store the folder; each place has `CAMERA-REGION/train/good` in it."""
+        """Store the folder; each place has `CAMERA/REGION/train/good` in it."""
         super().__init__("collector")
         self.failure = ""
         """Why the last picture could not be written."""
@@ -80,7 +80,7 @@ class Collector(Worker, Observer):
 
     def folder_of(self, camera: str, region: str) -> Path:
         """Return the folder of a place's pictures; it may not exist yet."""
-        return self._folder / f"{_file_name(camera)}-{_file_name(region)}" / "train" / "good"
+        return self._folder / camera / region / "train" / "good"
 
     def begin(self, wanted: Wanted) -> None:
         """Collect the next pictures of a place, instead of what was collected before."""
@@ -157,7 +157,3 @@ def _look_at(path: Path) -> Collected:
     scale = min(1.0, SIDE / max(grey.shape))
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return Collected(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)

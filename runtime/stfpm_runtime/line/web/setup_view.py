@@ -136,7 +136,7 @@ class SetupView:
         memory = io.BytesIO()
         with zipfile.ZipFile(memory, "w") as archive:
             for path in sorted(folder.glob("*.png")):
-                archive.write(path, path.relative_to(folder.parents[2]))
+                archive.write(path, path.relative_to(folder.parents[3]))
         return memory.getvalue()
 
     def train(

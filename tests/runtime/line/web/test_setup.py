@@ -119,12 +119,12 @@ def test_pictures_are_collected_looked_at_removed_and_downloaded(client, tmp_pat
     found = client.get(at)
     assert {picture["warning"] for picture in found["pictures"]} <= {"", "like an earlier one"}
     assert client.get("/api/setup")["collecting"] is None
-    files = sorted((tmp_path / "collected/left-frame/train/good").glob("*.png"))
+    files = sorted((tmp_path / "collected/left/frame/train/good").glob("*.png"))
     assert [path.name for path in files] == [picture["name"] for picture in found["pictures"]][::-1]
     assert all(cv2.imread(str(path)).shape == (32, 64, 3) for path in files)
     assert client.ask(f"{at}/{files[0].name}").headers["content-type"] == "image/jpeg"
     archive = zipfile.ZipFile(io.BytesIO(client.ask("/api/collected.zip/left/frame").body))
-    assert archive.namelist() == [f"left-frame/train/good/{path.name}" for path in files]
+    assert archive.namelist() == [f"left/frame/train/good/{path.name}" for path in files]
     left = client.ask(f"{at}/{files[0].name}", "DELETE").json["pictures"]
     assert [picture["name"] for picture in left] == [path.name for path in files[:0:-1]]
     assert client.ask(f"{at}/..%2F..%2F..%2Fline.sqlite", "DELETE").status == 404
