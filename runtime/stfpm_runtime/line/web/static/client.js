@@ -129,3 +129,19 @@ export function onLogin(refresh) {
     refresh();
   });
 }
+
+// Refreshes a page that is seen, again and again, until its token is refused; `lost` is called without a connection.
+export function keepFresh(refreshPage, everyMs, lost = () => {}) {
+  async function refresh() {
+    try {
+      if (!document.hidden) await refreshPage();
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) { logIn(error); return; }
+      badge($("state"), t("no connection"), "failing");
+      lost();
+    }
+    setTimeout(refresh, everyMs);
+  }
+  onLogin(refresh);
+  refresh();
+}

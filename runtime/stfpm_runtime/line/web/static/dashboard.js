@@ -1,5 +1,5 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
-import { $, Refused, askJson, badge, digits, driftWords, element, fill, joined, logIn, named, onLogin, personIn, post, show, showFaults, showPicture } from "/static/client.js";
+import { $, askJson, badge, digits, driftWords, element, fill, joined, keepFresh, named, personIn, post, show, showFaults, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
 import { openViewer } from "/static/viewer.js";
 import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/language.js";
@@ -13,16 +13,6 @@ let changed = null;
 
 const fixed = (value) => value === null ? "–" : local(value.toFixed(1));
 const address = (place) => `${encodeURIComponent(place.camera)}/${encodeURIComponent(place.region)}`;
-
-async function refresh() {
-  try {
-    if (!document.hidden) await refreshAll();
-  } catch (error) {
-    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), t("no connection"), "failing");
-  }
-  setTimeout(refresh, EVERY_MS);
-}
 
 async function refreshAll() {
   const status = await askJson("/api/status");
@@ -205,7 +195,6 @@ async function applyThreshold(threshold) {
   }
 }
 
-onLogin(refresh);
 $("less").addEventListener("click", () => step(0.95));
 $("more").addEventListener("click", () => step(1.05));
 $("threshold").addEventListener("input", tryThreshold);
@@ -213,4 +202,4 @@ $("apply").addEventListener("click", () => applyThreshold(parseNumber($("thresho
 $("reset").addEventListener("click", () => applyThreshold(null));
 $("cancel").addEventListener("click", () => $("changer").close());
 document.addEventListener("visibilitychange", () => { asked = 0; });
-refresh();
+keepFresh(refreshAll, EVERY_MS);

@@ -1,21 +1,11 @@
 // The model files next to the active one: their states, what they are able to do, and what can be done with them.
-import { $, Refused, askJson, badge, fill, logIn, onLogin, personIn, post, show } from "/static/client.js";
+import { $, askJson, badge, fill, keepFresh, personIn, post, show } from "/static/client.js";
 import { counted, local, momentOf, t } from "/static/language.js";
 
 const EVERY_MS = 3000;
 const COLOURS = { active: "pass", approved: "ok", shadow: "warning", refused: "reject" };
 let canChange = false;
 let busy = false;
-
-async function refresh() {
-  try {
-    if (!document.hidden && !busy) await refreshModels();
-  } catch (error) {
-    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), t("no connection"), "failing");
-  }
-  setTimeout(refresh, EVERY_MS);
-}
 
 async function refreshModels() {
   const [status, answer] = await Promise.all([askJson("/api/status"), askJson("/model")]);
@@ -85,5 +75,4 @@ async function act(action, file = "") {
 
 $("who").value = localStorage.getItem("who") ?? "";
 $("rollback").addEventListener("click", () => act("rollback"));
-onLogin(refresh);
-refresh();
+keepFresh(async () => { if (!busy) await refreshModels(); }, EVERY_MS);

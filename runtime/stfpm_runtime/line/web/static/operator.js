@@ -1,5 +1,5 @@
 // One camera over the whole screen: its verdict by word, colour and shape, with the pictures of this very verdict or none.
-import { $, Refused, ask, askJson, badge, element, joined, logIn, onLogin, show, showFaults } from "/static/client.js";
+import { $, ask, askJson, badge, element, joined, keepFresh, show, showFaults } from "/static/client.js";
 import { local, t, timeOf } from "/static/language.js";
 
 const EVERY_MS = 500;
@@ -8,18 +8,6 @@ const WORST_FIRST = ["fault", "reject", "pass"];
 const cards = new Map();
 let camera = new URLSearchParams(location.search).get("camera");
 let names = [];
-
-async function refresh() {
-  try {
-    if (!document.hidden) await refreshAll();
-  } catch (error) {
-    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), t("no connection"), "failing");
-    showWord("none", t("no connection"), ""); // an old verdict must not stay as if it were of now
-    for (const card of cards.values()) showCard(card, null, "");
-  }
-  setTimeout(refresh, EVERY_MS);
-}
 
 async function refreshAll() {
   const status = await askJson("/api/status");
@@ -126,5 +114,7 @@ document.addEventListener("keydown", (event) => {
     choose(names[(names.indexOf(camera) + step + names.length) % names.length]);
   }
 });
-onLogin(refresh);
-refresh();
+keepFresh(refreshAll, EVERY_MS, () => {
+  showWord("none", t("no connection"), ""); // an old verdict must not stay as if it were of now
+  for (const card of cards.values()) showCard(card, null, "");
+});

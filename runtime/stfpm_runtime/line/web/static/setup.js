@@ -1,5 +1,5 @@
 // Sets up a running line: regions, pictures of good parts, and a training from them.
-import { $, Refused, ask, askJson, badge, element, logIn, onLogin, personIn, post, show, showPicture } from "/static/client.js";
+import { $, ask, askJson, badge, element, keepFresh, personIn, post, show, showPicture } from "/static/client.js";
 import { changeZoom, choose, drawing, setFrame, setRegions } from "/static/regions.js";
 import { t } from "/static/language.js";
 
@@ -10,16 +10,6 @@ let shownCamera = null, shownPlace = null, shownPictures = "", isDrawn = false;
 
 const cameraOf = () => state.cameras.find((camera) => camera.name === $("camera").value) ?? state.cameras[0];
 const place = () => `${encodeURIComponent($("camera").value)}/${encodeURIComponent($("region").value)}`;
-
-async function refresh() {
-  try {
-    if (!document.hidden) await refreshAll();
-  } catch (error) {
-    if (error instanceof Refused && error.status === 401) { logIn(error); return; }
-    badge($("state"), t("no connection"), "failing");
-  }
-  setTimeout(refresh, EVERY_MS);
-}
 
 async function refreshAll() {
   showSetup(await askJson("/api/setup"));
@@ -156,5 +146,4 @@ $("train").addEventListener("click", () => act((who) => post("/api/training", { 
   file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), accept_data: $("accept").checked, who })));
 $("cancel").addEventListener("click", () => act(() => ask("/api/training", { method: "DELETE" })));
 choose("rectangle");
-onLogin(refresh);
-refresh();
+keepFresh(refreshAll, EVERY_MS);
