@@ -198,6 +198,6 @@ def test_a_model_is_taught_from_collected_pictures_and_put_to_use(serve, config,
     training = client.get("/api/setup")["training"]
     assert training["state"] == "done", training
     assert any("continuing after epoch 1 of 2" in line for line in training["lines"]), training
-    assert "done: taught.onnx, begun by Ada" in details(client.running.journal, "training")
+    wait_until(lambda: "done: taught.onnx, begun by Ada" in details(client.running.journal, "training"))
     assert client.post("/model", action="activate", file="taught.onnx", who="Ada").status == 200
     wait_until(lambda: client.running.line.active_model.model.path.name == "taught.onnx")
