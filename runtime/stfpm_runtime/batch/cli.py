@@ -198,7 +198,7 @@ def _dashboard(table: ServerOptions | None, listen: str) -> ServerOptions:
 
     table = table or ServerOptions()
     try:
-        return ServerOptions(listen or table.listen, os.environ.get(TOKEN) or table.token)
+        return ServerOptions(listen or table.listen, os.environ.get(TOKEN) or table.token, table.users)
     except MistakeError as mistake:
         raise OptionError(f"--dashboard: {mistake}, or the environment variable {TOKEN}") from None
 

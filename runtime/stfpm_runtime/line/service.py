@@ -93,7 +93,7 @@ def serve(
             line.notifier.restarting() if is_restart else line.notifier.stopping()
             line.recorder.log_event("stopped", line.summary.status())
         LOG.info("stopped; %s", line.summary.status())
-    if is_restart:
+    if is_restart and not stop.is_set():
         return RESTART
     faults = line.summary.decisions["fault"]
     if faults and not stop.is_set():
@@ -142,8 +142,8 @@ def open_line(
         for worker in workers:
             worker.start()
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
-        restore_thresholds(recorder, active_model.thresholds)
         if active_model.exists:
+            restore_thresholds(recorder, active_model.thresholds)
             recorder.use_model(active_model.row())
         if first.event:
             recorder.log_event("model", first.event)

@@ -65,6 +65,9 @@ def test_a_change_carries_the_name_of_the_tokens_bearer_and_no_other(client, use
     client.token = users[1]["operate"]
     answer = client.post("/api/labels", seq=2, label="good", who="engineer")
     assert (answer.status, answer.json["error"]) == (403, "who: got 'engineer'; expected operate, whose token this is")
+    text = ' {"seq": 2, "label": "good", "who": "engineer"}'
+    assert client.ask("/api/labels", "POST", text.encode()).status == 403
+    assert client.ask("/api/labels", "POST", text.encode("utf-16")).status in (400, 403)
     assert client.post("/api/labels", seq=2, label="good", who="operate").status == 200
     assert client.ask("/api/status").headers["x-user"] == "operate"
     client.token = TOKEN  # of the configuration: its bearer says who it is
