@@ -172,6 +172,7 @@ def _run_line(args: argparse.Namespace) -> int:
         line = dataclasses.replace(line, dashboard=_dashboard(line.dashboard, args.dashboard))
     code = serve(line, config=args.config, teach=args.teach)
     if code == RESTART:  # the same command in the same process, so that systemd sees no stop
+        os.closerange(3, 65_536)  # what a driver left open would keep its camera busy
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return code
 

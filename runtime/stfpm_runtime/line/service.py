@@ -79,7 +79,7 @@ def serve(
     with _handling(request_stop, *handlers):
         LOG.info("opening: model %s", options.model)
         with contextlib.closing(Notifier()) as notifier:
-            notifier.starting(START_S + answer_s(options.model, options.device))
+            notifier.starting(_start_s(options))
         first = first_model(options, teach)
         with contextlib.closing(first.model.engine), open_line(options, first, config=config) as line:
             spec, provider = first.model.spec, first.model.engine.provider
@@ -90,7 +90,7 @@ def serve(
             with _handling(lambda *_: _start_reload(line, options, config), signal.SIGHUP):
                 run(line, stop)  # logs the phases "running" and "draining"
             is_restart = line.restart.is_set() and not stop.is_set()
-            line.notifier.restarting() if is_restart else line.notifier.stopping()
+            line.notifier.restarting(_start_s(options)) if is_restart else line.notifier.stopping()
             line.recorder.log_event("stopped", line.summary.status())
         LOG.info("stopped; %s", line.summary.status())
     if is_restart and not stop.is_set():
@@ -243,6 +243,11 @@ def open_signer(key: Path | None) -> Signer | None:
     from .journal.chain.signing import KeyPair
 
     return KeyPair(key)
+
+
+def _start_s(options: LineOptions) -> float:
+    """Return the longest time that a start may take, in seconds."""
+    return START_S + answer_s(options.model, options.device)
 
 
 def _check_places(options: LineOptions) -> None:

@@ -69,10 +69,11 @@ def start():
     """Return a function that starts the command; its processes end with the test."""
     started = []
 
-    def start(config: Path, *flags: str, **environment: str) -> subprocess.Popen:
+    def start(config: Path, *flags: str, pass_fds: tuple[int, ...] = (), **environment: str) -> subprocess.Popen:
         argv = [*COMMAND, "--config", str(config), *flags]
         clean = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
-        process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**clean, **environment})
+        environment = {**clean, **environment}
+        process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=pass_fds)
         started.append(process)
         return process
 
@@ -209,6 +210,7 @@ def test_systemd_gets_ready_watchdog_and_stopping(configure, start, parts, syste
     extension, status = systemd.recv(4096).decode().splitlines()
     assert int(extension.removeprefix("EXTEND_TIMEOUT_USEC=")) >= 300e6
     assert status == "STATUS=loading the model"
+    assert systemd.recv(4096) == b"WATCHDOG_USEC=200000\nWATCHDOG=1"
     assert systemd.recv(4096).decode().splitlines() == [
         "READY=1", "STATUS=model bottle (fp32, CPUExecutionProvider), 1 cameras",
     ]  # fmt: skip
@@ -314,8 +316,13 @@ def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
     token = "a token of ours"
     table = f'[dashboard]\nlisten = "127.0.0.1:{port}"\ntoken = "{token}"\n'
     config = configure(more='trigger = "every"\nevery_ms = 20\n' + table)
-    process = start(config, NOTIFY_SOCKET=str(tmp_path / "notify"))
+    left_open = os.open(tmp_path, os.O_RDONLY)
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
+    process = start(config, pass_fds=(left_open,), **environment)
+    os.close(left_open)
+    descriptor = Path(f"/proc/{process.pid}/fd/{left_open}")
     wait_until(lambda: count(journal) >= 3)
+    assert descriptor.resolve() == tmp_path
 
     def post(path: str, **body) -> None:
         data = json.dumps({"who": "Ada", **body}).encode()
@@ -326,8 +333,15 @@ def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
     post("/api/restart")
     wait_until(lambda: journal.rows()[-1].region == "cap")
     assert process.poll() is None
-    heard = [systemd.recv(4096).decode().split("=")[0] for _ in range(5)]
-    assert heard == ["EXTEND_TIMEOUT_USEC", "READY", "RELOADING", "EXTEND_TIMEOUT_USEC", "READY"]
+    assert descriptor.resolve() != tmp_path  # what the process before left open is closed
+    heard = []
+    while sum(message.startswith("READY") for message in heard) < 2:
+        heard.append(systemd.recv(4096).decode().split("\n")[0])
+    heard = [message for message in heard if message != "WATCHDOG=1"]
+    keys = "EXTEND_TIMEOUT_USEC WATCHDOG_USEC READY WATCHDOG_USEC RELOADING EXTEND_TIMEOUT_USEC WATCHDOG_USEC READY"
+    assert [message.split("=")[0] for message in heard] == keys.split()
+    assert (heard[1], heard[6]) == ("WATCHDOG_USEC=30000000",) * 2
+    assert int(heard[3].split("=")[1]) >= 300e6  # nothing feeds the watchdog while the line starts again
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 0
