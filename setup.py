@@ -39,7 +39,8 @@ TRAIN = [
 EXPORT = [
     *TRAIN,
     *CPU,  # proves the exported file against PyTorch
-    "onnx>=1.16",  # builds and checks the fused graph
+    "onnx>=1.19",  # builds and checks the fused graph
+    "ml_dtypes>=0.5",  # bfloat16 for NumPy
     "py-cpuinfo>=9.0",  # the name of the CPU in the self-test's report
 ]
 BENCH = [

@@ -23,7 +23,7 @@ from stfpm_runtime.timing import time_by_turns
 from .graph.backbones import build_graph
 from .graph.equalisation import equalise_stem
 from .graph.int8 import Int8
-from .graph.precision import Float16, Float32
+from .graph.precision import BFloat16, Float16, Float32
 from .graph.ranges import first_overflow, measure_pixels, measure_ranges
 from .parity import Accuracy, ParityReport, certify
 from .reference import Reference
@@ -121,7 +121,7 @@ def _arithmetic(inputs: ExportInputs, precision: str, target: Target) -> Float32
     if precision == "int8":
         ranges, factors = equalise_stem(inputs.checkpoint, measure_ranges(inputs.checkpoint, inputs.calibration))
         return Int8(ranges, target, factors, measure_pixels(inputs.calibration))
-    return Float16() if precision == "fp16" else Float32()
+    return {"fp32": Float32, "fp16": Float16, "bf16": BFloat16}[precision]()
 
 
 def _overflow(model: onnx.ModelProto, arithmetic: Float32, inputs: ExportInputs) -> str:

@@ -25,6 +25,7 @@ from stfpm_runtime.errors import DataError, OptionError, ParityError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
 from stfpm_runtime.imaging.images import find_images
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
+from stfpm_runtime.machine import computes_bfloat16
 
 from .anomalib import read_anomalib
 from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
@@ -61,7 +62,7 @@ class ExportOptions:
     checkpoint: Path
     output: Path
     precision: str = "fp32"
-    """`fp32`, `fp16`, `int8`, or `auto`: the fastest of them here whose parity holds."""
+    """`fp32`, `fp16`, `bf16`, `int8`, or `auto`: the fastest of them here whose parity holds."""
     target: Target = "cpu"
     """The engine that the file is made for."""
     size: tuple[int, int] | None = None
@@ -87,6 +88,8 @@ class ExportOptions:
             raise OptionError(f"got precision {self.precision!r}; expected one of {', '.join((*PRECISIONS, AUTO))}")
         if self.target not in TARGETS:
             raise OptionError(f"got target {self.target!r}; expected one of {', '.join(TARGETS)}")
+        if self.precision == "bf16" and self.target != "openvino":
+            raise OptionError(f"got precision bf16 with target {self.target}; expected --target openvino, or fp16")
         if self.size is not None and min(self.size) < 32:
             raise OptionError(f"got a size of {self.size[1]}x{self.size[0]}; expected 32 pixels or more a side")
         if self.batch is not None and self.batch < 1:
@@ -148,11 +151,19 @@ def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: 
 
 
 def _alternatives(target: Target) -> list[tuple[str, Target]]:
-    """Return what `auto` tries: every precision for the target, and on a CPU for each installed engine."""
+    """Return what `auto` tries: every precision for the target, and on a CPU for each installed engine.
+
+    bf16 only where OpenVINO computes in it: elsewhere the file is as slow as fp32.
+    """
     targets = [target]
     if target == "cpu" and importlib.util.find_spec("openvino"):
         targets.append("openvino")
-    return [(precision, one) for one in targets for precision in PRECISIONS]
+    return [
+        (precision, one)
+        for one in targets
+        for precision in PRECISIONS
+        if precision != "bf16" or (one == "openvino" and computes_bfloat16())
+    ]
 
 
 def _read(options: ExportOptions, report: Callable[[str], None]) -> Checkpoint:

@@ -15,6 +15,6 @@ Target = Literal["cpu", "openvino", "tensorrt"]
 
 TARGETS: tuple[Target, ...] = ("cpu", "openvino", "tensorrt")
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 AUTO = "auto"
 """The fastest of them whose parity holds."""

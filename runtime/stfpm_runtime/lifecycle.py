@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import threading
 import time
@@ -17,6 +18,9 @@ STOP_S = 20.0
 
 It is shorter than TimeoutStopSec of the systemd unit, so that engine and journal are still closed in time.
 """
+
+NICENESS = 15
+"""The priority of a process that works beside a line: the line's frames go first."""
 
 Self = TypeVar("Self", bound="Worker")
 
@@ -113,3 +117,15 @@ class Backoff:
     def reset(self) -> None:
         """Begin again with the first wait: the last attempt succeeded."""
         self._attempts = 0
+
+
+def work_beside_the_line(pid: int = 0) -> None:
+    """Let the process `pid`, or this one, use any core at a low priority.
+
+    A line may be pinned to cores and scheduled in real time, and what it starts inherits both.
+    """
+    with contextlib.suppress(OSError):  # it has ended already
+        if hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setaffinity(pid, range(os.cpu_count() or 1))
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)

@@ -18,7 +18,8 @@ BOARD = Path("/proc/device-tree/model")
 """The name of a Jetson or of another ARM board."""
 CPUINFO = Path("/proc/cpuinfo")
 """What Linux says of the processor."""
-EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp",
+              "i8mm")  # fmt: skip
 """Instruction sets that decide how fast a network runs."""
 INT8_EXTENSIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -81,10 +82,22 @@ def may_saturate_int8() -> bool:
 
     True as well for an x86 processor whose instruction sets are not known: no /proc/cpuinfo, and no py-cpuinfo.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    flags = CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else _processor()[1]
-    return not {"avx512_vnni", "avx_vnni"} & set(flags)
+    return is_x86() and not {"avx512_vnni", "avx_vnni"} & _flags()
+
+
+@cache
+def computes_bfloat16() -> bool:
+    """Return whether this is an x86 processor with instructions for products of bfloat16."""
+    return is_x86() and bool({"avx512_bf16", "amx_bf16"} & _flags())
+
+
+def is_x86() -> bool:
+    """Return whether the processor is a 64-bit x86 one."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _flags() -> set[str]:
+    return set(CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else _processor()[1])
 
 
 def _processor() -> tuple[str, tuple[str, ...]]:

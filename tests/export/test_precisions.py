@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from statistics import NormalDist
 
@@ -16,8 +17,9 @@ from stfpm_edge.calibration.head import auroc
 from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.cli import main
-from stfpm_export.export import ExportOptions, export_checkpoint
+from stfpm_export.export import ExportOptions, _alternatives, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
+from stfpm_export.graph.builder import BFLOAT16
 from stfpm_export.graph.equalisation import equalise_stem
 from stfpm_export.graph.int8 import Int8, quantise_weight
 from stfpm_export.graph.precision import Float16
@@ -103,6 +105,31 @@ def test_a_rounded_graph_stays_near_pytorch(tiny, target, precision):
     assert maps.dtype == scores.dtype == np.float32
     np.testing.assert_allclose(maps, expected_maps, atol=(0.01 if precision == "fp16" else 0.1) * expected.max())
     assert not np.array_equal(maps, expected_maps)  # it is rounded: else nothing was tested
+
+
+def test_bf16_is_exported_with_proof_and_runs_in_openvino_with_a_float32_head(tiny_checkpoint, tmp_path):
+    pytest.importorskip("openvino")
+    path, plain = tmp_path / "m.onnx", tmp_path / "plain.onnx"
+    spec, parity = export_checkpoint(ExportOptions(tiny_checkpoint, path, "bf16", "openvino"), print)
+    export_checkpoint(ExportOptions(tiny_checkpoint, plain, "fp32", "openvino"), print)
+    assert (spec.precision, parity.holds, parity.engine) == ("bf16", True, "OpenVINO CPU")
+    model = onnx.load(path)
+    assert {one.data_type for one in model.graph.initializer if one.name.endswith("conv1/weight")} == {BFLOAT16}
+    images = make_images(2)
+    with contextlib.closing(open_engine(path)) as engine, contextlib.closing(open_engine(plain)) as exact:
+        maps, expected = engine.infer(images[:1])[0], exact.infer(images[:1])[0]
+    np.testing.assert_allclose(maps, expected, atol=0.05 * expected.max())
+    assert len(np.unique(maps)) > 256  # more than a bfloat16 head could tell apart
+    for device in ("onnxruntime", "cuda", "tensorrt"):
+        with pytest.raises(OptionError, match=f"got device '{device}' for m.onnx, a bf16 file; expected openvino"):
+            open_engine(path, device)
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_auto_tries_bf16_where_the_processor_computes_in_it(monkeypatch, computes):
+    monkeypatch.setattr("stfpm_export.export.computes_bfloat16", lambda: computes)
+    assert (("bf16", "openvino") in _alternatives("openvino")) == computes
+    assert ("bf16", "cpu") not in _alternatives("cpu")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -234,7 +261,7 @@ def test_the_golden_file_repeats_the_proof(tiny_checkpoint, tmp_path):
 
 
 def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypatch):
-    times = {"fp32": 3.0, "fp16": 9.0, "int8": 1.0}
+    times = {"fp32": 3.0, "fp16": 9.0, "bf16": 5.0, "int8": 1.0}
     monkeypatch.setattr(
         "stfpm_export.export.median_latencies",
         lambda paths, image: [times[read_spec(path).precision] for path in paths],
@@ -409,7 +436,8 @@ def test_rank_correlation_is_spearmans():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("precision", "fp8", "got precision 'fp8'; expected one of fp32, fp16, int8, auto"),
+        ("precision", "fp8", "got precision 'fp8'; expected one of fp32, fp16, bf16, int8, auto"),
+        ("precision", "bf16", "got precision bf16 with target cpu; expected --target openvino"),
         ("target", "gpu", "got target 'gpu'; expected one of"),
         ("size", (16, 64), "got a size of 64x16"),
         ("batch", 0, "got a batch of 0"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from stfpm_runtime.lifecycle import Backoff, Worker, stop_all
+from stfpm_runtime.lifecycle import NICENESS, Backoff, Worker, stop_all, work_beside_the_line
 
 
 class Counter(Worker):
@@ -67,3 +70,16 @@ def test_jitter_shortens_a_wait_by_its_share_at_most():
     waits_s = [backoff.next_s() for _ in range(100)]
     assert 4.0 <= min(waits_s) < max(waits_s) <= 8.0
     assert sum(waits_s) / 100 == pytest.approx(6.0, abs=1.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="a system without Linux's scheduler")
+def test_what_a_line_starts_gives_up_its_cores_and_its_priority():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        os.sched_setaffinity(child.pid, {min(os.sched_getaffinity(0))})
+        os.sched_setscheduler(child.pid, os.SCHED_BATCH, os.sched_param(0))  # real time itself needs a right to it
+        work_beside_the_line(child.pid)
+        assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
+        assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0)
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == NICENESS
+        child.communicate(b"\n")
+    work_beside_the_line(child.pid)  # it has ended: nothing happens

@@ -7,24 +7,28 @@ from stfpm_runtime.engines.onnx_runtime import session_options
 
 
 @pytest.mark.parametrize(
-    ("architecture", "flags", "saturates"),
+    ("architecture", "flags", "saturates", "has_bfloat16"),
     [
-        ("x86_64", "fpu sse4_2 avx2", True),
-        ("x86_64", "fpu avx2 avx512f avx512_vnni", False),
-        ("AMD64", "fpu avx2 avx_vnni", False),
-        ("aarch64", "asimddp", False),
+        ("x86_64", "fpu sse4_2 avx2", True, False),
+        ("x86_64", "fpu avx2 avx512f avx512_vnni", False, False),
+        ("x86_64", "fpu avx2 avx512_vnni amx_tile amx_bf16", False, True),
+        ("AMD64", "fpu avx2 avx_vnni avx512_bf16", False, True),
+        ("aarch64", "asimddp bf16", False, False),
     ],
 )
-def test_exact_int8_sums_are_asked_for_where_the_fast_ones_saturate(
-    tmp_path, monkeypatch, architecture, flags, saturates
+def test_the_instruction_sets_decide_about_int8_sums_and_bfloat16(
+    tmp_path, monkeypatch, architecture, flags, saturates, has_bfloat16
 ):
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
     machine.may_saturate_int8.cache_clear()
+    machine.computes_bfloat16.cache_clear()
     try:
         assert machine.may_saturate_int8() == saturates
+        assert machine.computes_bfloat16() == has_bfloat16
         if saturates:
             assert session_options().get_session_config_entry("session.x64quantprecision") == "1"
     finally:
         machine.may_saturate_int8.cache_clear()
+        machine.computes_bfloat16.cache_clear()

@@ -4,7 +4,8 @@
 
 Each checkpoint is exported in each precision, int8 for each target, also where its parity does not hold. The record
 holds its certificate: errors against PyTorch on good images and synthetic defects, and the image AUROC, pixel AUROC and
-PRO on the test images. ONNX Runtime executes the files for TensorRT.
+PRO on the test images. ONNX Runtime executes the files for TensorRT. `median_ms` is the time for one frame, measured by
+turns.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stfpm_edge.checkpoint import load_checkpoint
+from stfpm_export.auto import median_latencies
 from stfpm_export.cli import accuracy_on
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.target import TARGETS, Target
@@ -27,7 +30,10 @@ from stfpm_runtime.machine import describe_machine
 
 from .heads import checkpoint_and_data
 
-EXPORTS: tuple[tuple[str, Target], ...] = (("fp32", "cpu"), ("fp16", "cpu"), *(("int8", target) for target in TARGETS))
+EXPORTS: tuple[tuple[str, Target], ...] = (
+    ("fp32", "cpu"), ("fp16", "cpu"), ("fp32", "openvino"), ("bf16", "openvino"),
+    *(("int8", target) for target in TARGETS),
+)  # fmt: skip
 COMMAND = "python -m benchmarks.experiments.accuracy.precisions CHECKPOINT=DATA... --json FILE"
 
 
@@ -54,16 +60,19 @@ def _compare(pairs: Sequence[str], path: Path) -> int:
     return 0
 
 
-def _rows(checkpoint: Path, data: Path) -> Iterator[dict[str, Any]]:
+def _rows(checkpoint: Path, data: Path) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        for precision, target in EXPORTS:
+        paths, rows = [Path(folder) / f"{precision}_{target}.onnx" for precision, target in EXPORTS], []
+        for path, (precision, target) in zip(paths, EXPORTS, strict=True):
             options = ExportOptions(checkpoint, path, precision=precision, target=target, allow_parity_loss=True)
             spec, parity = export_checkpoint(options, lambda line: print(line, file=sys.stderr), accuracy_on(data))
-            yield {
+            row = {
                 "data": data.name, "recipe": spec.recipe, "seed": spec.training["options"]["seed"],
                 "precision": precision, "target": target, "bytes": path.stat().st_size,
-            } | parity.to_dict()  # fmt: skip
+            }  # fmt: skip
+            rows.append(row | parity.to_dict())
+        times = median_latencies(paths, load_checkpoint(checkpoint).held_out_images[0])
+    return [row | {"median_ms": round(time_ms, 3)} for row, time_ms in zip(rows, times, strict=True)]
 
 
 if __name__ == "__main__":

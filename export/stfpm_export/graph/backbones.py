@@ -43,13 +43,14 @@ def build_graph(
     `batch` is the number of frames that it takes at a time; None leaves it free.
     """
     spec = checkpoint.spec
-    builder = GraphBuilder()
-    backbones = Backbones(builder, arithmetic or Float32(), target, spec.height, spec.width)
+    arithmetic = arithmetic or Float32()
+    builder = GraphBuilder(arithmetic.opset)
+    backbones = Backbones(builder, arithmetic, target, spec.height, spec.width)
     teacher, student = backbones.pyramids(checkpoint)
     widths = [checkpoint.teacher.width(block) for block in spec.blocks]
     HeadWriter(builder, spec, checkpoint.head, target).write(teacher, student, widths)
     height, width, n = spec.height, spec.width, BATCH if batch is None else batch
-    spec = dataclasses.replace(spec, precision=backbones.arithmetic.precision, target=target, batch=batch)
+    spec = dataclasses.replace(spec, precision=arithmetic.precision, target=target, batch=batch)
     return builder.model(
         [value_info("image", UINT8, [n, height, width, 3])],
         [value_info("anomaly_map", FLOAT, [n, height, width]), value_info("score", FLOAT, [n])],

@@ -12,14 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 Attribute = int | str | Sequence[int]
 OPSET = 17
-IR_VERSION = 8
-"""What came with opset 17: older readers, JetPack's among them, refuse a newer one."""
+IR_VERSIONS = {17: 8, 22: 10}
+"""What came with an opset: older readers, JetPack's among them, refuse a newer one."""
 
 
 class GraphBuilder:
     """Collects nodes and constants. A tensor is known by its name, which is its node's."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = OPSET) -> None:
+        """Begin a graph for one of the opsets of `IR_VERSIONS`."""
+        self._opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
@@ -27,6 +29,14 @@ class GraphBuilder:
         """Add a node with one output, called as the node is; returns that name."""
         self._nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))  # type: ignore[arg-type]
         return name
+
+    def reduce(self, operator: str, x: str, name: str, axes: Sequence[int], keepdims: int) -> str:
+        """Add a reduction along axes, which are an input from opset 18 on."""
+        if self._opset < 18:
+            return self.node(operator, [x], name, axes=axes, keepdims=keepdims)
+        return self.node(
+            operator, [x, self.constant(f"{name}/axes", np.asarray(axes, np.int64))], name, keepdims=keepdims
+        )
 
     def split(self, x: str, names: Sequence[str], sizes: Sequence[int], axis: int) -> list[str]:
         """Cut a tensor along an axis into parts of these sizes."""
@@ -65,7 +75,10 @@ class GraphBuilder:
         """Return the checked model. Raise onnx's own errors for an invalid graph: that would be a bug of ours."""
         graph = helper.make_graph(self._nodes, "stfpm", inputs, outputs, list(self._constants.values()))
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="stfpm-edge"
+            graph,
+            opset_imports=[helper.make_opsetid("", self._opset)],
+            ir_version=IR_VERSIONS[self._opset],
+            producer_name="stfpm-edge",
         )
         helper.set_model_props(model, metadata)
         onnx.checker.check_model(model, full_check=True)
@@ -80,3 +93,4 @@ def value_info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueI
 UINT8 = TensorProto.UINT8
 FLOAT = TensorProto.FLOAT
 FLOAT16 = TensorProto.FLOAT16
+BFLOAT16 = TensorProto.BFLOAT16

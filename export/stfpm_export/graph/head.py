@@ -59,7 +59,7 @@ class HeadWriter:
         node, constant = self.builder.node, self.builder.constant
         raw = "score" if self.head.score_scale == 1 else "head/raw_score"
         if self.head.top_share is None:
-            node("ReduceMax", ["anomaly_map"], raw, axes=[1, 2], keepdims=0)
+            self.builder.reduce("ReduceMax", "anomaly_map", raw, [1, 2], keepdims=0)
         else:
             height, width = self.spec.height, self.spec.width
             shape = constant("head/map_shape", np.asarray([0, 1, height, width], np.int64))
@@ -70,7 +70,7 @@ class HeadWriter:
             flat = node("Reshape", [cells, constant("head/flat", np.asarray([0, -1], np.int64))], "head/cell_row")
             count = top_count(self.head.top_share, -(-height // CELL) * -(-width // CELL))
             highest = self.builder.highest(flat, count, "head/highest")
-            node("ReduceMean", [highest], raw, axes=[1], keepdims=0)
+            self.builder.reduce("ReduceMean", highest, raw, [1], keepdims=0)
         if raw != "score":
             node("Mul", [raw, constant("head/score_scale", np.asarray(self.head.score_scale, np.float32))], "score")
 
@@ -113,7 +113,7 @@ class HeadWriter:
         ONNX Runtime's sums along an axis that is not the last are slow; a product with a row of ones is the same.
         """
         if self.target != "cpu":
-            return self.builder.node("ReduceSumSquare", [x], f"{name}/squares", axes=[1], keepdims=1)
+            return self.builder.reduce("ReduceSumSquare", x, f"{name}/squares", [1], keepdims=1)
         square = self.builder.node("Mul", [x, x], f"{name}/square")
         ones = self.builder.constant(f"head/{width}_ones", np.ones((1, width), np.float32))
         return self.builder.node("MatMul", [ones, square], f"{name}/squares")

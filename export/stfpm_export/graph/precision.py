@@ -2,6 +2,7 @@
 
     fp32  float32 everywhere
     fp16  float16 weights and activations from the frame to the features
+    bf16  bfloat16 instead: float32's range with eight bits of mantissa
     int8  QuantizeLinear/DequantizeLinear pairs around every convolution (see `int8`)
 
 The head is float32 in all of them: 1 - cos has no digits left in half precision.
@@ -12,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from .builder import FLOAT, FLOAT16, GraphBuilder
+from .builder import BFLOAT16, FLOAT, FLOAT16, OPSET, GraphBuilder
 from .folding import ConvWeights
 
 Factors = Mapping[str, npt.NDArray[np.float32]]
@@ -28,6 +30,7 @@ class Float32:
     """float32 everywhere. Keeps the names of the activations, whose ranges a calibration measures."""
 
     precision = "fp32"
+    opset = OPSET
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
 
@@ -103,10 +106,11 @@ class Float16(Float32):
 
     precision = "fp16"
     image_type: npt.DTypeLike = np.float16
+    onnx_type: int = FLOAT16
 
     def image(self, builder: GraphBuilder) -> str:
-        """Cast the bytes to float16, in which 0 to 255 are exact."""
-        return builder.node("Cast", ["image"], "planes/half", to=FLOAT16)
+        """Cast the bytes to 16 bits, in which 0 to 255 are exact."""
+        return builder.node("Cast", ["image"], "planes/half", to=self.onnx_type)
 
     def features(self, builder: GraphBuilder, x: str) -> str:
         """Cast an activation back to float32."""
@@ -114,4 +118,14 @@ class Float16(Float32):
 
     def _cast(self, array: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         with np.errstate(over="ignore"):  # parity finds what overflows, and names it
-            return array.astype(np.float16)
+            return array.astype(self.image_type)
+
+
+class BFloat16(Float16):
+    """For x86 CPUs that multiply bfloat16 matrices, by OpenVINO: no value overflows, and the head stays float32."""
+
+    precision = "bf16"
+    image_type = ml_dtypes.bfloat16
+    onnx_type = BFLOAT16
+    opset = 22
+    """The first one in which a convolution takes bfloat16."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import platform
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, OptionError
-from stfpm_runtime.machine import may_saturate_int8
+from stfpm_runtime.machine import is_x86, may_saturate_int8
 from stfpm_runtime.options import DEVICES
 
 from .base import Engine
@@ -25,7 +24,7 @@ def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | 
     A plan (.engine) runs in TensorRT. For a model.onnx `device` is one of
 
         auto         the GPU where there is one and ONNX Runtime can use it, else the CPU; a warning says why not
-        cpu          ONNX Runtime or OpenVINO, by the file and by what is installed
+        cpu          ONNX Runtime or OpenVINO, by the file and by what is installed; a bf16 file runs in OpenVINO only
         onnxruntime, openvino  one of the two by name, on the CPU
         cuda         ONNX Runtime on the GPU
         tensorrt     TensorRT within ONNX Runtime, which builds its engine on the first frame and keeps it
@@ -46,11 +45,24 @@ def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | 
             f"{path}: got a file ending in {path.suffix!r}; expected a .onnx file, "
             "which stfpm-export makes from a .safetensors checkpoint"
         )
+    content = _content(path)
+    if b'"precision": "bf16"' in content:
+        if device not in ("auto", "cpu", "openvino"):
+            raise OptionError(
+                f"got device {device!r} for {path.name}, a bf16 file; expected openvino, cpu or auto: no other runs it"
+            )
+        device = "openvino"
     if device in ("cuda", "tensorrt"):
         return _open_on_gpu(path, device)
     if device == "auto" and (engine := _try_gpu(path)) is not None:
         return engine
-    return _open_on_cpu(path, device, threads)
+    if device == "openvino" or (device != "onnxruntime" and _suits_openvino(content)):
+        from .openvino import OpenVinoEngine
+
+        return OpenVinoEngine(path, threads)
+    from .onnx_runtime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path, threads)
 
 
 def has_nvidia_gpu() -> bool:
@@ -93,28 +105,24 @@ def _open_on_gpu(path: Path, device: str) -> Engine:
     return OnnxRuntimeGpuEngine(path, "TensorRT" if device == "tensorrt" else "CUDA")
 
 
-def _open_on_cpu(path: Path, device: str, threads: int | None) -> Engine:
-    if device == "openvino" or (device != "onnxruntime" and _suits_openvino(path)):
-        from .openvino import OpenVinoEngine
+def _content(path: Path) -> bytes:
+    """Return the file's bytes; none where it cannot be read: the engine that tries to says why.
 
-        return OpenVinoEngine(path, threads)
-    from .onnx_runtime import OnnxRuntimeEngine
+    The metadata is at the end of an ONNX file, as plain text: no need to parse 20 MB of weights to look into it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
-    return OnnxRuntimeEngine(path, threads)
 
-
-def _suits_openvino(path: Path) -> bool:
+def _suits_openvino(content: bytes) -> bool:
     """Return whether OpenVINO is installed, computes rightly on this CPU, and the file was written for it.
 
     int8 sums that it would clip are left to ONNX Runtime, where that is installed.
-    The metadata is at the end of an ONNX file, as plain text: no need to parse 20 MB of weights to look into it.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64") or find_spec("openvino") is None:
+    if not is_x86() or find_spec("openvino") is None:
         return False
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return False  # the engine that tries to read it says why
     if b'"precision": "int8"' in content and may_saturate_int8() and find_spec("onnxruntime") is not None:
         return False
     return b'"target": "openvino"' in content

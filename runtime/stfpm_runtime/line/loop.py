@@ -19,6 +19,7 @@ Between two frames another model or another threshold may come into force       
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import logging
 import threading
@@ -104,6 +105,8 @@ def run(line: Line, stop: threading.Event) -> None:
     """
     try:
         LOG.info("running")
+        gc.collect()
+        gc.freeze()  # Python's garbage collector looks no more through what is loaded, which would stop the loop
         for worker in line.cameras:
             worker.start()
         while not (stop.is_set() or line.restart.is_set()) and not any(worker.failure for worker in line.cameras):
@@ -116,6 +119,7 @@ def run(line: Line, stop: threading.Event) -> None:
             do_maintenance(line)
     finally:  # in any case each part that was asked for is answered
         LOG.info("draining")
+        gc.unfreeze()
         drain(line)
     for worker in line.cameras:
         if worker.failure:

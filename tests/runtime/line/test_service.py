@@ -281,6 +281,9 @@ def test_watchdog_is_fed_by_a_process_without_a_free_file_descriptor(systemd, tm
 def test_unit_is_one_that_systemd_accepts(tmp_path):
     unit = tmp_path / "stfpm-inspect@.service"
     unit.write_text(UNIT.read_text().replace("/opt/stfpm/bin/stfpm-inspect", sys.executable))
+    drop_in = tmp_path / "stfpm-inspect@.service.d" / "realtime.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(UNIT.with_name("stfpm-inspect-realtime.conf").read_text())
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "stfpm-inspect" in line]
     assert complaints == []

@@ -54,6 +54,8 @@ def build_plan(onnx: Path, output: Path, options: PlanOptions, report: Report) -
     if is_lean(trt):
         raise EngineError("the lean runtime runs plans and builds none; install the whole of TensorRT to build one")
     spec = read_spec(onnx)
+    if spec.precision == "bf16":
+        raise ArtifactError(f"{onnx}: a bf16 file runs in OpenVINO only; export it with --precision fp16 for a plan")
     golden = load_golden(golden_path(onnx))
     if golden.sha256 != sha256(onnx):
         raise ArtifactError(f"{golden_path(onnx)}: belongs to another file than {onnx}; bring both from one export")

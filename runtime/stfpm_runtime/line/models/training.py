@@ -6,10 +6,8 @@ to a machine that has them, and the model file back into the folder of the model
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -21,12 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.lifecycle import Worker, work_beside_the_line
 from stfpm_runtime.line.journal.rows import LogEvent
 
 LOG = logging.getLogger("stfpm.training")
 POLL_S = 0.2
-NICENESS = 15
 LINES = 40
 """The newest lines of the commands' output that are kept."""
 KILLED_S = 5.0
@@ -156,8 +153,7 @@ class Training(Worker):
                 text=True,
                 errors="replace",
             )
-            with contextlib.suppress(OSError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
+            work_beside_the_line(self._process.pid)
         process = self._process
         assert process.stdout is not None, "a pipe"
         try:

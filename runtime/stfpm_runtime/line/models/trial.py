@@ -25,6 +25,7 @@ from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, ImageError, StfpmError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.lifecycle import work_beside_the_line
 from stfpm_runtime.model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
@@ -37,7 +38,6 @@ KILLED_S = 5.0
 """The longest wait for the end of a killed process, in seconds; one that hangs in a driver may not end."""
 MARK = "stfpm-model-check: "
 """The beginning of the line with the answer: an engine may print lines of its own."""
-NICENESS = 10
 COMMAND = "from stfpm_runtime.line.models.trial import main; main()"
 
 
@@ -113,8 +113,7 @@ def main() -> None:
     """Check the model that stdin names, and print the answer."""
     task = json.load(sys.stdin)
     signal.alarm(int(task["timeout_s"]) + 1)  # ends this process also where the line is no longer there to do it
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    work_beside_the_line()
     rules: dict[str, Any] = {key: _tuples(value) for key, value in task["rules"].items()}
     try:
         model = load_checked(
