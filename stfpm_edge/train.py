@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 
@@ -16,7 +17,7 @@ from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.dataset.manifest import check_manifest, read_manifest
 from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 from stfpm_runtime.files import check_writable, sha256
-from stfpm_runtime.imaging.preprocessing import RESIZE
+from stfpm_runtime.imaging.preprocessing import RESIZE, grey_level
 
 from .calibration.folds import score_by_folds
 from .calibration.found import find_synthetic_defects, report_found
@@ -209,6 +210,7 @@ def options_record(options: TrainOptions) -> dict[str, object]:
 
 def _provenance(inputs: Inputs, progress: Progress) -> dict[str, object]:
     options, split = inputs.options, inputs.split
+    levels = [grey_level(image) for image in inputs.images]
     return {
         "options": options_record(options),
         "images": {
@@ -216,6 +218,7 @@ def _provenance(inputs: Inputs, progress: Progress) -> dict[str, object]:
             "validation": len(split.validation),
             "held_out": [inputs.paths[i].name for i in inputs.calibrating],
         },
+        "grey_levels": [round(float(value), 2) for value in (np.mean(levels), np.std(levels))],
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "losses": progress.losses,

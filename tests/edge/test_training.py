@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import fields, replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -92,6 +93,8 @@ def test_training_writes_a_calibrated_checkpoint(options):
     losses, errors = spec.training["losses"], spec.training["validation_errors"]
     assert losses[-1] < losses[0]
     assert spec.training["best_epoch"] == 1 + errors.index(min(errors))
+    levels = [cv2.imread(str(path)).mean() for path in sorted(options.data.rglob("*.png"))]
+    assert spec.grey_levels == pytest.approx((np.mean(levels), np.std(levels)), abs=3)
     assert not resume_path(options.output).exists()
 
 

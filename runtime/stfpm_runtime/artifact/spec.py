@@ -135,6 +135,14 @@ class Spec:
         """Return (height, width, 3): the shape of one image of the graph's uint8 input [N, height, width, 3]."""
         return self.height, self.width, 3
 
+    @property
+    def grey_levels(self) -> tuple[float, float] | None:
+        """Return mean and standard deviation of the training pictures' grey levels, 0 to 255; None where not known."""
+        levels = self.training.get("grey_levels")
+        if not isinstance(levels, list) or len(levels) != 2 or not all(map(_is_finite, levels)):
+            return None
+        return float(levels[0]), float(levels[1])
+
     def to_json(self) -> str:
         """Return the spec as JSON, with its schema version."""
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, allow_nan=False)

@@ -96,6 +96,11 @@ def preprocess(frame: npt.NDArray[Any], height: int, width: int, bits: int | Non
     return np.ascontiguousarray(shrink(image, height, width))
 
 
+def grey_level(image: Image) -> float:
+    """Return the mean of a picture uint8 [H, W, 3], 0 to 255; every fourth row and column is enough for it."""
+    return float(image[::4, ::4].mean())
+
+
 def _halve(image: Image) -> Image:
     rows, columns = image.shape[0] // 2, image.shape[1] // 2
     even = image[: 2 * rows, : 2 * columns]

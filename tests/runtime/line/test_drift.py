@@ -123,6 +123,35 @@ def test_alarm_in_a_line_is_journalled_and_rejects_nothing(run_line, make_option
     assert ended == "over: left/frame: the line stopped"
 
 
+def test_the_lamp_is_named_where_pictures_are_brighter_or_darker():
+    drift, said = watch(held_out=())
+    drift.begin(HELD_OUT, trained=(100.0, 1.0))
+    scores = iter(np.tile(HELD_OUT, 20))
+
+    def show(grey: int) -> tuple[str, bool]:
+        for _ in range(80):
+            drift.take(dataclasses.replace(GOOD, score=float(next(scores))), 1, np.full((32, 32, 3), grey, np.uint8))
+        return drift.found["left", "frame"].light, drift.found["left", "frame"].alarm
+
+    assert show(104) == ("same", False)
+    assert show(106) == ("brighter", True)
+    assert show(105) == ("brighter", True)  # it ends where the change is clearly less
+    assert show(103) == ("same", False)
+    assert show(80) == ("darker", True)
+    assert [text.split(": ", 2)[0] for text in said] == ["drift alarm", "drift over", "drift alarm"]
+    assert said[0].endswith(
+        "parts are brighter than at training (mean grey level 105.2, at training 100.0); check the lamp"
+    ), said[0]
+    drift.begin(HELD_OUT)
+    show(80)
+    assert drift.found["left", "frame"].light == ""  # a model of before, without grey levels
+
+
+@pytest.mark.parametrize("levels", [None, [1.0], [1.0, "2"], "ab", [1.0, float("nan")]])
+def test_grey_levels_that_make_no_sense_are_none(make_spec, levels):
+    assert make_spec(training={"grey_levels": levels}).grey_levels is None
+
+
 def test_scores_of_other_students_raise_no_alarm(make_spec):
     drift, said = watch()
     spec = make_spec(held_out_scores=HELD_OUT, folds=4)

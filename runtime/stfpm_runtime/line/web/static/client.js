@@ -101,6 +101,11 @@ function faultCard(fault, canChange, refresh) {
 // Drift in words, and the figures behind them.
 export function driftWords(drift) {
   const figures = t("KS {}, p {}, median {}, held out {}", digits(drift.statistic, 2), digits(drift.p_value, 2), digits(drift.median), digits(drift.held_out_median));
+  if (drift.light && drift.light !== "same") {
+    const isBrighter = drift.grey_level > drift.trained_grey_level;
+    const words = isBrighter ? "brighter than at training: check the lamp" : "darker than at training: check lamp and lens";
+    return [t(words), t("mean grey level {}, at training {}", digits(drift.grey_level), digits(drift.trained_grey_level))];
+  }
   if (!drift.alarm) return [t("scores as at training"), figures];
   const words = drift.median > drift.held_out_median ? "scores higher than at training: check lamp, lens and position" :
     "scores lower than at training: check that the camera still looks at the part";
