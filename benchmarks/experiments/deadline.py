@@ -1,4 +1,4 @@
-"""Measure the time from a trigger to its answer, with and without other load and real-time scheduling.
+"""Measure the time from a trigger to its answer: beside an open dashboard, beside other load, in real time.
 
     python -m benchmarks.experiments.deadline MODEL --triggers 100000 --json FILE
 
@@ -9,6 +9,7 @@ The conditions:
     usual      the process as a shell starts it
     real time  as the unit's drop-in starts it: one core, scheduled before all other processes (SCHED_RR), see
                runtime/stfpm-inspect-realtime.conf
+    viewed     meanwhile another process asks for what the dashboard and the operator's view ask for
     loaded     meanwhile one process for each core copies memory, and another one writes and flushes a file
 
 Linux only; real time needs the right to it (CAP_SYS_NICE).
@@ -20,7 +21,9 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,14 +53,32 @@ from .loop import picture, show_result
 
 MODULE = "benchmarks.experiments.deadline"
 REAL_TIME = ("chrt", "--rr", "40", "taskset", "--cpu-list", "1")
-CONDITIONS = (("usual", False), ("usual", True), ("real time", True), ("real time", False))
+CONDITIONS = (
+    ("usual", ""), ("usual", "viewed"), ("usual", "loaded"), ("real time", ""), ("real time", "viewed"),
+    ("real time", "loaded"),
+)  # fmt: skip
 WARM_UP = 200
 """Triggers before the first that counts."""
-LOADS = {
-    "copies": "import numpy as n\na = n.ones(1 << 24)\nwhile True: a[:] = a[::-1].copy()",
-    "flushes": "import os, sys\nf = open(sys.argv[1], 'wb')\nwhile True: f.write(bytes(1 << 20)); f.flush(); "
-    "os.fsync(f.fileno()); f.seek(0)",
-}
+COPIES = "import numpy as n\na = n.ones(1 << 24)\nwhile True: a[:] = a[::-1].copy()"
+FLUSHES = """import os, sys
+with open(sys.argv[1], "wb") as file:
+    while True:
+        file.write(bytes(1 << 20)); file.flush(); os.fsync(file.fileno()); file.seek(0)
+"""
+VIEWER = """import contextlib, itertools, pathlib, sys, time, urllib.error, urllib.request
+port = pathlib.Path(sys.argv[1])
+while not port.exists():
+    time.sleep(0.1)
+for number in itertools.count():
+    paths = ["status", "live/fake/frame?width=1280"]
+    if number % 2 == 0:
+        paths += ["status", "scores/fake/frame?last=200", "rejects?last=12", "events?last=30"]
+    for path in paths:
+        with contextlib.suppress(urllib.error.HTTPError):  # there is no verdict yet
+            urllib.request.urlopen(f"http://127.0.0.1:{port.read_text()}/api/{path}", timeout=60).read()
+    time.sleep(0.5)
+"""
+"""The programs of the load; the argument is a file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every-ms", type=float, default=10.0, metavar="MS", help="from trigger to trigger (10)")
     parser.add_argument("--deadline-ms", type=int, default=50, metavar="MS", help="the camera's deadline_ms (50)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine (1)")
-    parser.add_argument("--conditions", default="0,1,2,3", metavar="I,...", help=argparse.SUPPRESS)
+    parser.add_argument("--conditions", default="0,1,2,3,4,5", metavar="I,...", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--one", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -78,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _all(arguments: argparse.Namespace) -> int:
     rows = []
     for number in arguments.conditions.split(","):
-        scheduling, is_loaded = CONDITIONS[int(number)]
-        row = {"scheduling": scheduling, "loaded": is_loaded} | _measure(arguments, scheduling, is_loaded)
+        scheduling, load = CONDITIONS[int(number)]
+        row = {"scheduling": scheduling, "load": load} | _measure(arguments, scheduling, load)
         print(json.dumps(row), file=sys.stderr)
         rows.append(row)
     names = ("triggers", "every_ms", "deadline_ms", "threads")
@@ -93,10 +114,10 @@ def _all(arguments: argparse.Namespace) -> int:
     return show_result(result, arguments.json)
 
 
-def _measure(arguments: argparse.Namespace, scheduling: str, is_loaded: bool) -> dict[str, object]:
+def _measure(arguments: argparse.Namespace, scheduling: str, load: str) -> dict[str, object]:
     """Run one condition in a process of its own, and return what that prints."""
     prefix = REAL_TIME if scheduling == "real time" else ()
-    with tempfile.TemporaryDirectory() as folder, _load(Path(folder), is_loaded):
+    with tempfile.TemporaryDirectory() as folder, _beside(Path(folder), load):
         options = [f"--{name}={getattr(arguments, name.replace('-', '_'))}"
                    for name in ("triggers", "every-ms", "deadline-ms", "threads")]  # fmt: skip
         argv = [*prefix, sys.executable, "-m", MODULE, str(arguments.model), *options, "--one", folder]
@@ -106,10 +127,11 @@ def _measure(arguments: argparse.Namespace, scheduling: str, is_loaded: bool) ->
 
 
 @contextlib.contextmanager
-def _load(folder: Path, is_loaded: bool) -> Iterator[None]:
-    """Keep the cores and the disk busy meanwhile."""
-    programs = [LOADS["copies"]] * (os.cpu_count() or 1) + [LOADS["flushes"]] if is_loaded else []
-    processes = [subprocess.Popen([sys.executable, "-c", program, str(folder / "load")]) for program in programs]
+def _beside(folder: Path, load: str) -> Iterator[None]:
+    """Run the processes of a condition meanwhile."""
+    programs = {"loaded": [COPIES] * (os.cpu_count() or 1) + [FLUSHES], "viewed": [VIEWER]}.get(load, [])
+    place = folder / ("port" if load == "viewed" else "load")
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(place)]) for program in programs]
     try:
         yield
     finally:
@@ -120,6 +142,9 @@ def _load(folder: Path, is_loaded: bool) -> Iterator[None]:
 
 def _one(arguments: argparse.Namespace) -> int:
     """Measure in this process, and print the figures."""
+    logging.getLogger("stfpm").setLevel(logging.CRITICAL)  # each fault would be a line
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     frame, found, stop = picture(), Answers(arguments.triggers + WARM_UP), threading.Event()
 
     def open_source(camera: CameraOptions, on_event: OnEvent) -> FakeCamera:
@@ -131,12 +156,13 @@ def _one(arguments: argparse.Namespace) -> int:
         threshold=1e6,
         journal=JournalOptions(arguments.one / "line.sqlite"),
         camera=(CameraOptions("fake", "0", trigger="http", deadline_ms=arguments.deadline_ms),),
-        dashboard=ServerOptions(listen="127.0.0.1:0"),
+        dashboard=ServerOptions(listen=f"127.0.0.1:{port}"),
     )
     engine = open_engine(arguments.model, threads=arguments.threads)
     with contextlib.closing(engine), open_line(options, engine, open_source) as line:
         trigger = line.cameras[0].trigger
         assert isinstance(trigger, QueuedTrigger), "as the options say"
+        (arguments.one / "port").write_text(str(port), encoding="utf-8")
         clock = threading.Thread(target=found.ask, args=(trigger, arguments.every_ms / 1e3, stop))
         clock.start()
         run_loop(line, stop)
