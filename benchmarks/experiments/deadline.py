@@ -10,7 +10,8 @@ The conditions:
     real time  as the unit's drop-in starts it: one core, scheduled before all other processes (SCHED_RR), see
                runtime/stfpm-inspect-realtime.conf
     viewed     meanwhile another process asks for what the dashboard and the operator's view ask for
-    loaded     meanwhile one process for each core copies memory, and another one writes and flushes a file
+    loaded     meanwhile one process for each core copies memory
+    flushed    meanwhile another process writes and flushes a file on the journal's disk
 
 Linux only; real time needs the right to it (CAP_SYS_NICE).
 """
@@ -55,7 +56,7 @@ MODULE = "benchmarks.experiments.deadline"
 REAL_TIME = ("chrt", "--rr", "40", "taskset", "--cpu-list", "1")
 CONDITIONS = (
     ("usual", ""), ("usual", "viewed"), ("usual", "loaded"), ("real time", ""), ("real time", "viewed"),
-    ("real time", "loaded"),
+    ("real time", "loaded"), ("real time", "flushed"),
 )  # fmt: skip
 WARM_UP = 200
 """Triggers before the first that counts."""
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every-ms", type=float, default=10.0, metavar="MS", help="from trigger to trigger (10)")
     parser.add_argument("--deadline-ms", type=int, default=50, metavar="MS", help="the camera's deadline_ms (50)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine (1)")
-    parser.add_argument("--conditions", default="0,1,2,3,4,5", metavar="I,...", help=argparse.SUPPRESS)
+    parser.add_argument("--conditions", default="0,1,2,3,4,5,6", metavar="I,...", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--one", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -129,7 +130,8 @@ def _measure(arguments: argparse.Namespace, scheduling: str, load: str) -> dict[
 @contextlib.contextmanager
 def _beside(folder: Path, load: str) -> Iterator[None]:
     """Run the processes of a condition meanwhile."""
-    programs = {"loaded": [COPIES] * (os.cpu_count() or 1) + [FLUSHES], "viewed": [VIEWER]}.get(load, [])
+    copies = [COPIES] * (os.cpu_count() or 1)
+    programs = {"loaded": copies, "flushed": [FLUSHES], "viewed": [VIEWER]}.get(load, [])
     place = folder / ("port" if load == "viewed" else "load")
     processes = [subprocess.Popen([sys.executable, "-c", program, str(place)]) for program in programs]
     try:
