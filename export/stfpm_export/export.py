@@ -123,7 +123,8 @@ def export_checkpoint(
         chosen = _choose(inputs, options, Path(folder), report)
         with atomic_path(options.output) as unfinished:
             shutil.copyfile(chosen.path, unfinished)
-    save_golden(_golden(inputs.reference, options.output), golden_path(options.output))
+            # before the model is in its place: one without its golden file could not be used
+            save_golden(_golden(inputs.reference, unfinished), golden_path(options.output))
     return chosen.spec, chosen.parity
 
 

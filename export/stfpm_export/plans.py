@@ -131,12 +131,12 @@ def _build(onnx: Path, output: Path, options: PlanOptions, report: Report) -> No
 
 
 def _keep(onnx: Path, output: Path) -> None:
-    """Put an ONNX file, its golden file, its plan and the plan's sidecar in their place, the sidecar last."""
+    """Put an ONNX file, its golden file, its plan and the plan's sidecar in their place, what each needs before it."""
     plan, kept = onnx.with_suffix(".engine"), output.with_suffix(".engine")
     load_sidecar(plan)
     pairs = [
-        (onnx, output),
         (golden_path(onnx), golden_path(output)),
+        (onnx, output),
         (plan, kept),
         (sidecar_path(plan), sidecar_path(kept)),
     ]

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 from .errors import StfpmError
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what is unfinished is cleaned up."""
+
+
 def run(command: str, action: Callable[[], int]) -> int:
-    """Run a command's action and return its exit code: 0 well, 1 what a user can mend, 130 for Ctrl-C."""
+    """Run a command's action and return its exit code.
+
+    It is 0 well, 1 what a user can mend, 130 for Ctrl-C, 143 for SIGTERM. A line has its own way to handle signals.
+    """
     try:
-        return action()
+        with _terminable():
+            return action()
     except StfpmError as error:
         print(f"{command}: error: {one_line(str(error))}", file=sys.stderr)
         _settle_stdout()
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signalled:
         print(f"{command}: interrupted", file=sys.stderr)
-        return 130
+        return 143 if isinstance(signalled, Terminated) else 130
     except BrokenPipeError:  # `| head` closed our stdout
         _settle_stdout()
         return 1
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise Terminated in the main thread when SIGTERM comes."""
+
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def one_line(text: str) -> str:

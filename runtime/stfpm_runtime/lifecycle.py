@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -129,3 +131,13 @@ def work_beside_the_line(pid: int = 0) -> None:
             os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+
+
+def end_with_the_line() -> None:
+    """Terminate this process when the one that started it, and holds the pipe to its stdin, is gone."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="line", daemon=True).start()

@@ -421,6 +421,21 @@ def test_a_kill_loses_at_most_one_epoch(options, tmp_path):
     assert kept in (seen, seen + 1)  # the state is written before the epoch is told of
 
 
+def test_sigterm_ends_a_training_as_ctrl_c_does(options):
+    run = [sys.executable, "-m", "stfpm_edge.cli", *command(options, "--epochs", "100000")]
+    with subprocess.Popen(
+        run, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        while process.poll() is None and not resume_path(options.output).exists():
+            time.sleep(0.05)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert err.splitlines()[-2:] == [
+        "interrupted: continue with the same command and --resume", "stfpm-train: interrupted",
+    ]  # fmt: skip
+
+
 def test_a_log_says_how_long_a_training_will_take(capsys, monkeypatch):
     seconds = iter((100.0, 102.0, 102.0, 104.0, 104.0, 106.0, 106.0))
     monkeypatch.setattr(cli.time, "monotonic", lambda: next(seconds))

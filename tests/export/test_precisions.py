@@ -33,7 +33,7 @@ from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.artifact.parity import measure_parity
 from stfpm_runtime.engines.fake import FakeEngine
 from stfpm_runtime.engines.onnx_runtime import session_options
-from stfpm_runtime.errors import OptionError, ParityError
+from stfpm_runtime.errors import OptionError, OutputError, ParityError
 from tiny_model import make_checkpoint, make_images
 
 
@@ -288,6 +288,16 @@ def test_a_rounded_file_that_disagrees_is_not_kept_unless_allowed(tiny_checkpoin
     assert not parity.holds
     assert "synthetic defects" in spec.parity["failures"][0]
     assert "synthetic defects" in open_engine(tmp_path / "m.onnx").spec.parity["failures"][0]
+
+
+def test_no_model_is_in_its_place_without_its_golden_file(tiny_checkpoint, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("stfpm_export.export.save_golden", fail)
+    with pytest.raises(OutputError, match="the disk is full"):
+        export_checkpoint(ExportOptions(tiny_checkpoint, tmp_path / "m.onnx"), print)
+    assert list(tmp_path.glob("m.*")) == []
 
 
 def test_an_overflow_in_float16_names_where(tiny, tmp_path, capsys):

@@ -138,7 +138,8 @@ def _write(spec: Spec, model: Model, output: Path) -> None:
         golden = dataclasses.replace(golden, scores=area_scores(golden.maps, spec.min_area))
     with atomic_path(output) as unfinished:
         unfinished.write_bytes(replace_spec(model.path, spec))
-    save_golden(dataclasses.replace(golden, sha256=sha256(output)), golden_path(output))
+        # before the model is in its place: one without its golden file could not be used
+        save_golden(dataclasses.replace(golden, sha256=sha256(unfinished)), golden_path(output))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

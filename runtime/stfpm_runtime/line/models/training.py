@@ -6,12 +6,18 @@ to a machine that has them, and the model file back into the folder of the model
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +27,21 @@ from typing import Literal
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.lifecycle import Worker, work_beside_the_line
 from stfpm_runtime.line.journal.rows import LogEvent
+from stfpm_runtime.line.observers.collector import PICTURES
 
 LOG = logging.getLogger("stfpm.training")
 POLL_S = 0.2
 LINES = 40
 """The newest lines of the commands' output that are kept."""
 KILLED_S = 5.0
-"""The longest wait for the end of a process that is told to end, in seconds."""
+"""The longest wait for the end of a process that is told to end, in seconds; it is killed then."""
+COMMAND = """import runpy, sys
+from stfpm_runtime.lifecycle import end_with_the_line
+end_with_the_line()
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a command of ours, which does not outlive the line."""
 NEEDED = ("torch", "stfpm_edge", "stfpm_export")
 EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 State = Literal["idle", "training", "exporting", "done", "cancelled", "failed"]
@@ -40,7 +54,7 @@ class TrainingTask:
     data: Path
     """A folder with `train/good`."""
     model: Path
-    """The .onnx file that is made; the checkpoint lies next to it."""
+    """The .onnx file that is made."""
     product: str
     size: tuple[int, int]
     """Height and width of the model's input in pixels: that of the model in use, which it is to replace."""
@@ -51,6 +65,17 @@ class TrainingTask:
     who: str
     accept_data: bool = False
     """Whether pictures are trained on although their check finds something."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return the checkpoint, next to the model: its name changes with the pictures and the options.
+
+        So a training is continued with the same pictures only, and no other training's file is replaced.
+        """
+        pictures = sorted((self.data / "train" / "good").glob(PICTURES))
+        facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in pictures]
+        made_of = repr((facts, self.size, self.teacher, self.epochs)).encode()
+        return self.model.with_name(f"{self.model.stem}-{hashlib.sha256(made_of).hexdigest()[:8]}.safetensors")
 
 
 class Training(Worker):
@@ -64,7 +89,9 @@ class Training(Worker):
         self.lines: deque[str] = deque(maxlen=LINES)
         self._log_event = log_event
         self._task: TrainingTask | None = None
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._kill_s: float | None = None
+        """When the process that was told to end is killed, on `time.monotonic()`."""
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._woken = threading.Event()
@@ -75,7 +102,7 @@ class Training(Worker):
         return next((name for name in NEEDED if importlib.util.find_spec(name) is None), "")
 
     def begin(self, task: TrainingTask) -> None:
-        """Start a training; one that was cancelled with the same output goes on where it was. Raises OptionError."""
+        """Start a training; one with the same pictures and options goes on where it was. Raises OptionError."""
         if self.missing:
             raise OptionError(f"{self.missing} is not installed here; train on a machine with stfpm-edge[export]")
         with self._lock:
@@ -92,15 +119,13 @@ class Training(Worker):
             if self._task is None:
                 raise OptionError("no training runs")
             self._is_cancelled = True
-            if self._process:
-                self._process.terminate()
+            self._terminate()
 
     def wake(self) -> None:
         """End the training, as the line stops."""
         self._woken.set()
         with self._lock:
-            if self._process:
-                self._process.terminate()
+            self._terminate()
 
     def run(self) -> None:
         """Carry out trainings until the stop."""
@@ -120,8 +145,7 @@ class Training(Worker):
             self._log_event("training", f"{state}: {task.model.name}, begun by {task.who}")
 
     def _carry_out(self, task: TrainingTask) -> State:
-        checkpoint = task.model.with_suffix(".safetensors")
-        height, width = task.size
+        checkpoint, (height, width) = task.checkpoint, task.size
         train = [
             "stfpm_edge.cli", str(task.data), "-o", str(checkpoint), "--teacher", task.teacher, "--name", task.product,
             "--size", f"{width}x{height}", "--by", task.who, "--resume",
@@ -131,41 +155,60 @@ class Training(Worker):
         if task.epochs is not None:
             train += ["--epochs", str(task.epochs)]
         self._log_event("training", f"begun by {task.who}: {task.model.name} from {task.data}")
-        for state, argv in (
-            ("training", train),
-            ("exporting", ["stfpm_export.cli", str(checkpoint), "-o", str(task.model)]),
-        ):
-            self.state = state  # type: ignore[assignment]
+        steps: list[tuple[State, list[str]]] = [
+            ("training", train), ("exporting", ["stfpm_export.cli", str(checkpoint), "-o", str(task.model)]),
+        ]  # fmt: skip
+        for self.state, argv in steps[checkpoint.exists() :]:  # cancelled while it was exported
             if code := self._call(argv):
                 return "cancelled" if self._is_cancelled or self.stopping.is_set() else _failed(code, self.lines)
         return "done"
 
     def _call(self, argv: Sequence[str]) -> int:
         """Run a command of ours, and return its exit code; its output goes into `lines`."""
-        with self._lock:
-            if self._is_cancelled or self.stopping.is_set():
-                return 1
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            work_beside_the_line(self._process.pid)
-        process = self._process
-        assert process.stdout is not None, "a pipe"
-        try:
-            for line in process.stdout:
-                self.lines.append(line.rstrip())
-                if found := EPOCH.search(line):
-                    self.epoch, self.epochs = int(found[1]), int(found[2])
-            return process.wait()
-        finally:
+        with tempfile.TemporaryFile() as output:
+            with self._lock:
+                if self._is_cancelled or self.stopping.is_set():
+                    return 1
+                self._kill_s = None
+                process = self._process = subprocess.Popen(
+                    [sys.executable, "-c", COMMAND, *argv],
+                    stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            work_beside_the_line(process.pid)
+            place, code = 0, None
+            while code is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(POLL_S)
+                place = self._read(output.fileno(), place)
+                if self._kill_s is not None and time.monotonic() > self._kill_s:
+                    self._signal(signal.SIGKILL)
             with self._lock:
                 self._process = None
-            process.stdout.close()
+        assert process.stdin is not None, "a pipe"
+        process.stdin.close()
+        return code
+
+    def _read(self, descriptor: int, place: int) -> int:
+        """Add what the command printed after that place in its output, and return how far whole lines go."""
+        data = os.pread(descriptor, 1 << 20, place)
+        whole = data[: data.rfind(b"\n") + 1]
+        for line in whole.decode(errors="replace").splitlines():
+            self.lines.append(line.rstrip())
+            if found := EPOCH.search(line):
+                self.epoch, self.epochs = int(found[1]), int(found[2])
+        return place + len(whole)
+
+    def _terminate(self) -> None:
+        """Tell the process to end, within `KILLED_S`. The caller holds the lock."""
+        if self._process:
+            self._kill_s = time.monotonic() + KILLED_S
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to the process and to all that it started."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
 
 def _failed(code: int, lines: deque[str]) -> State:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ WAITING = 16
 POLL_S = 0.2
 BLURRED = 0.4
 """A picture is called blurred below this share of the median sharpness of its set."""
+PICTURES = "[!.]*.png"
+"""The finished pictures in a folder: unfinished files begin with a full stop."""
 SIDE = 256
 """The pixels of the longer side at which sharpness is measured."""
 
@@ -41,6 +44,8 @@ class Collected:
     sharpness: float
     looks: str
     """Its perceptual hash."""
+    like: str
+    """The name of the oldest earlier picture that looks alike; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,14 @@ class Collector(Worker, Observer):
         self.failure = ""
         """Why the last picture could not be written."""
         self.left_out = 0
-        self._folder = folder
+        self.folder = folder
         self._wanted: Wanted | None = None
         self._taken = 0
         self._taken_s = 0.0
         self._waiting: queue.Queue[tuple[Path, Image]] = queue.Queue(WAITING)
-        self._seen: dict[Path, Collected] = {}
+        self._seen: dict[Path, dict[str, Collected]] = {}
+        """The pictures of each folder by name, the oldest first."""
+        self._looking = threading.Lock()
 
     @property
     def wanted(self) -> Wanted | None:
@@ -80,7 +87,7 @@ class Collector(Worker, Observer):
 
     def folder_of(self, camera: str, region: str) -> Path:
         """Return the folder of a place's pictures; it may not exist yet."""
-        return self._folder / camera / region / "train" / "good"
+        return self.folder / camera / region / "train" / "good"
 
     def begin(self, wanted: Wanted) -> None:
         """Collect the next pictures of a place, instead of what was collected before."""
@@ -97,7 +104,9 @@ class Collector(Worker, Observer):
         if wanted is None or time.monotonic() - self._taken_s < wanted.every_s:
             return
         for judged, row in parts:
-            if (row.camera, row.region) != (wanted.camera, wanted.region) or judged.image is None:
+            is_wanted = (row.camera, row.region) == (wanted.camera, wanted.region)
+            # the engine got no picture of a fault, whose image may be the whole frame
+            if not is_wanted or judged.image is None or judged.pictures == 0 or row.decision == "fault":
                 continue
             path = self.folder_of(row.camera, row.region) / f"{row.time[:23].replace(':', '-')}-{row.seq}.png"
             try:
@@ -126,34 +135,42 @@ class Collector(Worker, Observer):
                 self._wanted, self.failure = None, f"internal error: {type(error).__name__}: {error}"
                 LOG.exception("internal error: no more pictures are collected")
 
+    def paths(self, camera: str, region: str) -> list[Path]:
+        """Return the files of a place's pictures, the oldest first."""
+        return sorted(self.folder_of(camera, region).glob(PICTURES))
+
     def pictures(self, camera: str, region: str) -> list[Collected]:
-        """Return the pictures of a place, the oldest first."""
-        found = sorted(self.folder_of(camera, region).glob("*.png"))
-        self._seen = {path: self._seen.get(path) or _look_at(path) for path in found}
-        return list(self._seen.values())
+        """Return the pictures of a place, the oldest first. Only new ones are read and compared with the others."""
+        with self._looking:
+            seen = self._seen.setdefault(self.folder_of(camera, region), {})
+            paths = {path.name: path for path in self.paths(camera, region)}
+            for name in seen.keys() - paths.keys():
+                del seen[name]
+            for name, path in paths.items():
+                known = seen.get(name)
+                if known is None or (known.like and known.like not in seen):
+                    seen[name] = look_at(path, [one for one in seen.values() if one.name < name])
+            return list(seen.values())
 
 
 def warnings_of(pictures: Sequence[Collected]) -> list[str]:
     """Return for each picture, the oldest first, why it is worth little for a training; empty: it is not."""
-    if not pictures:
-        return []
-    usual = float(np.median([picture.sharpness for picture in pictures]))
-    distances = hash_distances([one.looks for one in pictures], [one.looks for one in pictures])
-    warnings = []
-    for index, picture in enumerate(pictures):
-        alike = np.flatnonzero(distances[index, :index] <= ALIKE)
-        if picture.sharpness < BLURRED * usual:
-            warnings.append("blurred")
-        else:
-            warnings.append("like an earlier one" if alike.size else "")
-    return warnings
+    usual = float(np.median([picture.sharpness for picture in pictures])) if pictures else 0.0
+    return [
+        "blurred" if picture.sharpness < BLURRED * usual else "like an earlier one" if picture.like else ""
+        for picture in pictures
+    ]
 
 
-def _look_at(path: Path) -> Collected:
+def look_at(path: Path, earlier: Sequence[Collected]) -> Collected:
+    """Return what is known of a picture, beside those of its set that are older."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:  # removed or damaged meanwhile
-        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8))
+        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8), "")
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     scale = min(1.0, SIDE / max(grey.shape))
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Collected(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]
+    sharpness, looks = float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image)  # type: ignore[arg-type]
+    distances = hash_distances([looks], [one.looks for one in earlier])[0] if earlier else ()
+    alike = (one.name for one, distance in zip(earlier, distances, strict=True) if distance <= ALIKE)
+    return Collected(path.name, sharpness, looks, next(alike, ""))

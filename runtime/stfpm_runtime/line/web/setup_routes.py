@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .fields import WHO, Count, whole_number
@@ -165,10 +166,10 @@ def collect(view: View, body: CollectBody) -> dict[str, Any]:
     return view.collect(body.camera, body.region, body.count, body.every_ms)
 
 
-@router.get("/api/collected.zip/{camera}/{region}", response_class=Response, responses=ZIP)
+@router.get("/api/collected.zip/{camera}/{region}", response_class=StreamingResponse, responses=ZIP, **ENGINEER)
 def archive(view: View, camera: Name, region: Name) -> Response:
     """Return the pictures of a place as a ZIP file, for a training on another machine."""
-    return Response(view.archive(camera, region), media_type="application/zip")
+    return StreamingResponse(view.archive(camera, region), media_type="application/zip")
 
 
 @router.get("/api/collected/{camera}/{region}/{name}", response_class=Response, responses=JPEG)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import re
 import zipfile
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -129,15 +130,11 @@ class SetupView:
         self._path(camera, region, name).unlink(missing_ok=True)
         return self.pictures(camera, region)
 
-    def archive(self, camera: str, region: str) -> bytes:
-        """Return the pictures of a place as a ZIP file with the folders that stfpm-train expects."""
+    def archive(self, camera: str, region: str) -> Iterator[bytes]:
+        """Return the pictures of a place as parts of a ZIP file with the folders that stfpm-train expects."""
         self._check_place(camera, region)
-        folder = self._line.collector.folder_of(camera, region)
-        memory = io.BytesIO()
-        with zipfile.ZipFile(memory, "w") as archive:
-            for path in sorted(folder.glob("*.png")):
-                archive.write(path, path.relative_to(folder.parents[3]))
-        return memory.getvalue()
+        paths, root = self._line.collector.paths(camera, region), self._line.collector.folder
+        return _zip_parts({str(path.relative_to(root)): path for path in paths})
 
     def train(
         self, camera: str, region: str, file: str, teacher: str, epochs: int | None, who: str, accept_data: bool
@@ -174,7 +171,7 @@ class SetupView:
 
     @staticmethod
     def _teacher(folder: Path, name: str) -> Path:
-        found = {path.name: path for pattern in ("*.safetensors", "*.pth") for path in folder.glob(pattern)}
+        found = {path.name: path for pattern in ("[!.]*.safetensors", "[!.]*.pth") for path in folder.glob(pattern)}
         if name not in found:
             raise OptionError(f"teacher: got {name[:60]!r}; expected imagenet, procedural or a file next to the model")
         return found[name]
@@ -213,10 +210,43 @@ class SetupView:
 
     def _path(self, camera: str, region: str, name: str) -> Path:
         self._check_place(camera, region)
-        known = {path.name: path for path in self._line.collector.folder_of(camera, region).glob("*.png")}
+        known = {path.name: path for path in self._line.collector.paths(camera, region)}
         if name not in known:
             raise HTTPException(HTTPStatus.NOT_FOUND, "no such picture was collected")
         return known[name]
+
+
+def _zip_parts(files: Mapping[str, Path]) -> Iterator[bytes]:
+    """Yield a ZIP file of these files by their names in it, one picture in memory at a time; it is not compressed."""
+    written = _Parts()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, path in files.items():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                archive.write(path, name)
+            yield written.take()
+    yield written.take()
+
+
+class _Parts:
+    """Takes what is written until it is fetched; there is no way back in it."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes, /) -> int:
+        self._data += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: all is fetched from memory."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        data, self._data = bytes(self._data), bytearray()
+        return data
 
 
 def _fields(region: RegionOptions) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""A training's processes: they end when they are told to, and with the line, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from stfpm_runtime.line.models import training as training_module
+from stfpm_runtime.line.models.training import Training, TrainingTask
+
+from .conftest import wait_until
+
+STUBBORN = """import os, pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sleep = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(99)"
+child = subprocess.Popen([sys.executable, "-c", sleep])
+pathlib.Path(sys.argv[1]).write_text(f"{os.getpid()} {child.pid}")
+print("epoch 3/9: loss 1.0", flush=True)
+print("half a line", end="", flush=True)
+time.sleep(99)
+"""
+SLEEPER = """import os, pathlib, sys, time
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(99)
+"""
+LINE = """import sys
+from stfpm_runtime.line.models.training import Training
+Training(lambda *_: None)._call(["sleeper", sys.argv[1]])
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process runs; one that has ended and that nobody waits for does not."""
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    """Let processes import modules from a folder, and return the folder."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    return tmp_path
+
+
+def test_a_process_that_does_not_end_is_killed_with_all_that_it_started(modules, monkeypatch):
+    monkeypatch.setattr(training_module, "KILLED_S", 0.5)
+    (modules / "stubborn.py").write_text(STUBBORN)
+    training, codes = Training(lambda *_: None), []
+    thread = threading.Thread(target=lambda: codes.append(training._call(["stubborn", str(modules / "pids")])))
+    thread.start()
+    wait_until(lambda: training.epoch == 3)
+    pids = [int(pid) for pid in (modules / "pids").read_text().split()]
+    assert list(training.lines) == ["epoch 3/9: loss 1.0"]
+    began = time.monotonic()
+    training.wake()
+    thread.join(30)
+    assert codes == [-signal.SIGKILL]
+    assert 0.5 <= time.monotonic() - began < 10
+    wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_a_training_does_not_outlive_a_line_that_is_killed(modules):
+    (modules / "sleeper.py").write_text(SLEEPER)
+    with subprocess.Popen([sys.executable, "-c", LINE, str(modules / "pid")]) as line:
+        wait_until(lambda: (modules / "pid").exists() and (modules / "pid").read_text())
+        pid = int((modules / "pid").read_text())
+        assert is_running(pid)
+        line.kill()
+    wait_until(lambda: not is_running(pid))
+
+
+def test_the_checkpoint_belongs_to_the_pictures(tmp_path):
+    good = tmp_path / "set" / "train" / "good"
+    good.mkdir(parents=True)
+    task = TrainingTask(tmp_path / "set", tmp_path / "new.onnx", "cap", (64, 64), "imagenet", None, "Ada")
+    (good / "1.png").write_bytes(b"one")
+    first = task.checkpoint
+    assert first == task.checkpoint
+    assert first.parent == tmp_path
+    assert first.name.startswith("new-")
+    (good / ".2.png.unfinished.png").write_bytes(b"half")
+    assert task.checkpoint == first
+    (good / "2.png").write_bytes(b"two")
+    assert task.checkpoint != first
