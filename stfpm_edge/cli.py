@@ -19,6 +19,7 @@ from stfpm_runtime.errors import OptionError
 from .checkpoint import resume_path
 from .networks import BACKBONES, default_blocks
 from .options import SMALLEST_DEFECT, TrainOptions, parse_size
+from .plot import write_plot
 from .recipes import RECIPES
 from .train import train_student
 from .train_many import mean_and_deviation, products, train_each, with_seeds
@@ -48,7 +49,9 @@ def _train(arguments: argparse.Namespace) -> int:
             if resume_path(options.output).exists():
                 reporter.say("interrupted: continue with the same command and --resume")
             raise
-    spec = checkpoint.spec
+    spec, plot = checkpoint.spec, options.output.with_suffix(".svg")
+    write_plot(spec, plot)
+    reporter.say(f"{plot}: the losses, and the scores of the held-out pictures beside the threshold")
     reporter.say(
         f"{options.output}: the student of epoch {spec.training['best_epoch']}, threshold {spec.threshold:.4g} "
         f"({spec.false_alarm_rate:.1%} of good parts at most); next: stfpm-export {options.output}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -63,7 +63,10 @@ def fit(
         reporter.say("no unfinished training lies next to the output: starting from the beginning")
     while progress.epoch < epochs:
         started, epoch = time.perf_counter(), progress.epoch + 1
-        epoch_loss = train_epoch(student, optimizer, features, images, split.train, options, epoch)
+        epoch_loss = train_epoch(
+            student, optimizer, features, images, split.train, options, epoch,
+            lambda done, total: reporter.step("this epoch", done, total, "batches"),
+        )  # fmt: skip
         error = epoch_loss
         if recipe.selects_epoch and math.isfinite(epoch_loss):
             error = validation_error(student, features, images, split.validation, options)
@@ -99,8 +102,12 @@ def train_epoch(
     indices: Sequence[int],
     options: TrainOptions,
     epoch: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
-    """Run one pass over the training images; return the mean loss, or NaN after a batch whose loss is not finite."""
+    """Run one pass over the training images; return the mean loss, or NaN after a batch whose loss is not finite.
+
+    `on_batch` gets the number of batches that are done, and of all.
+    """
     student.train()
     total, recipe = 0.0, options.recipe
     order = batches(indices, recipe.batch_size, options.seed, epoch)
@@ -118,6 +125,7 @@ def train_epoch(
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += value.item() * len(batch)
+        on_batch(number + 1, len(order))
     return total / len(indices)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -365,6 +366,9 @@ def test_the_command(options, capsys):
     assert out == ""
     assert "epoch 2/2: loss" in err
     assert f"next: stfpm-export {options.output}" in err
+    plot = ElementTree.parse(options.output.with_suffix(".svg"))
+    assert len(plot.findall(".//{*}polyline")) == 2  # the paper's recipe has a validation error, too
+    assert len(plot.findall(".//{*}circle")) == len(load_checkpoint(options.output).spec.held_out_scores)
     spec = load_checkpoint(options.output).spec
     assert (spec.name, spec.width, spec.height) == ("cap", 48, 32)
 
