@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,7 @@ svg { width: 100%; height: auto; font: 11px "DejaVu Sans", sans-serif; }
 @media print { @page { size: A4; margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; }
   table { font-size: 8.5pt; } }
 """
+WORD_PARTS = re.compile(r"\s+|\S{1,16}")
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,13 @@ def paragraphs(lines: Iterable[str], kind: str = "") -> list[str]:
 def table(section: Section) -> str:
     """Return a section as a heading and a table, whose head each printed page repeats."""
     head = "".join(f"<th>{escape(one)}</th>" for one in section.headings)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in section.rows)
+    rows = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in section.rows)
     return f"<h2>{escape(section.title)}</h2>\n<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """Return the text of a cell, whose long words may be broken: a code or a SHA-256 may be wider than the page."""
+    return "<wbr>".join(map(escape, WORD_PARTS.findall(text)))
 
 
 def signature_lines(texts: Iterable[str]) -> str:
