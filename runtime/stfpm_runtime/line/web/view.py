@@ -37,7 +37,6 @@ from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, Place
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
-from stfpm_runtime.shifts import Shifts
 
 from .faults import FaultCards
 from .history_view import HistoryView
@@ -72,7 +71,7 @@ class LineView:
         self._jpeg_cache = JpegCache()
         self._fault_cards = FaultCards()
         self._model_files = ModelFiles(options.journal.path)
-        self.history = HistoryView(options.journal.path, Shifts(options.shifts))
+        self.history = HistoryView(options)
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.

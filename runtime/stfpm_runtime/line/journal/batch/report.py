@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import shlex
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 from stfpm_runtime.line.journal.chain.verify import read_keys
 from stfpm_runtime.line.journal.history import Count, Filter
 from stfpm_runtime.line.journal.labels import count_confusion
-from stfpm_runtime.line.journal.rows import csv_cell, local_time
+from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
 
 from .facts import BatchReader, Check
@@ -77,6 +78,7 @@ class Report:
 def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     """Read the interval and return its report. Raises JournalError, and OptionError for an unknown language."""
     say = Words(options.language)
+    options = dataclasses.replace(options, order=storable(options.order))
     tables = Tables(reader, say)
     uses, labelled, events = reader.uses(), reader.labelled(), reader.happened()
     rejects, faults = reader.listed("reject"), reader.listed("fault")
