@@ -27,7 +27,8 @@ svg { width: 100%; height: auto; font: 11px "DejaVu Sans", sans-serif; }
 @media print { @page { size: A4; margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; }
   table { font-size: 8.5pt; } }
 """
-WORD_PARTS = re.compile(r"\s+|\S{1,16}")
+LONG_WORD = re.compile(r"\S{16}(?=\S)")
+"""A word may be broken behind it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def table(section: Section) -> str:
 
 def _cell(text: str) -> str:
     """Return the text of a cell, whose long words may be broken: a code or a SHA-256 may be wider than the page."""
-    return "<wbr>".join(map(escape, WORD_PARTS.findall(text)))
+    return "<wbr>".join(map(escape, LONG_WORD.sub("\\g<0>\0", text).split("\0")))
 
 
 def signature_lines(texts: Iterable[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stfpm_runtime.errors import JournalError, OptionError
 from stfpm_runtime.line.journal.chain.links import read_start
@@ -92,7 +93,7 @@ class BatchReader(History):
         """Open the journal. Raises OptionError where there is no verdict in the interval, or no such camera."""
         super().__init__(path, shifts)
         self._has_counts = False
-        self._connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+        self._connection.text_factory = _decode
         self._connection.execute("BEGIN")  # one state of the journal, also while a line writes it
         self.asked = dataclasses.replace(asked, decision="")
         self.during = Filter(asked.since, asked.until, shift=asked.shift)
@@ -200,3 +201,12 @@ class BatchReader(History):
             raise JournalError(f"{self.path}: cannot be read as a journal ({error})") from None
         uncovered = read_start(self._connection)[0].get("uncovered", {}).get("verdicts", 0)
         return Check(True, findings, count, verification.notes, int(uncovered))
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield rows, also where another program wrote bytes that belong to no text."""
+        for row in super()._rows(sql, values):
+            yield tuple(_decode(value) if isinstance(value, bytes) else value for value in row)
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")

@@ -134,7 +134,7 @@ def _about(reader: BatchReader, options: ReportOptions, say: Words) -> list[tupl
         *limits,
         ("first and last verdict", f"{_moment(reader.since)} ... {_moment(reader.until)}"),
         ("numbers of the verdicts", f"{reader.numbers[0]} ... {reader.numbers[1]}"),
-        ("journal", reader.id),
+        ("journal", str(reader.id)),
         ("format of the report", str(FORMAT)),
     ]
 
