@@ -84,6 +84,7 @@ def shrink(image: Image) -> Image:
     step = -(-max(image.shape[:2]) // WIDTH)
     down, across = (min(step, side) for side in image.shape[:2])
     height, width = image.shape[0] // down, image.shape[1] // across
-    squares = image[: height * down, : width * across].reshape(height, down, width, across, 3)
-    means: Image = (squares.sum(axis=(1, 3), dtype=np.uint32) // (down * across)).astype(np.uint8)
+    rows = image[: height * down, : width * across].reshape(height, down, -1).sum(axis=1, dtype=np.uint32)
+    squares = rows.reshape(height, width, across, 3).sum(axis=2)
+    means: Image = (squares // (down * across)).astype(np.uint8)
     return means
