@@ -9,7 +9,9 @@ from stfpm_runtime.printed_page import paragraphs, signature_lines, table, to_pa
 from .report import Report
 
 STYLE = """
-.pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; }
+h1, figcaption, footer { overflow-wrap: anywhere; }
+.sign { margin-top: 72px; }
+.pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px; }
 .pictures figure { margin: 0; }
 .pictures img { width: 100%; max-height: 260px; object-fit: contain; object-position: left; border: 1px solid #d8e0e3; }
 @media print { .further { break-before: page; } }
