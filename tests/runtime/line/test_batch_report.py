@@ -469,3 +469,16 @@ def test_a_report_is_made_while_the_line_writes(tmp_path):
         for number in range(181, 200):
             line.judge(number)
             assert report_of(tmp_path / "line.sqlite", pictures=None)[0].is_sound
+
+
+def test_events_are_those_of_the_camera_and_of_the_line(tmp_path):
+    line = Line(tmp_path, Recorder(tmp_path / "line.sqlite", MODELS[0], "normal"))
+    for kind, camera in (("lost", "left"), ("lost", "right"), ("started", ""), ("late", ""), *[("shadow", "")] * 3):
+        line.recorder.log_event(kind, "why", camera)
+    line.recorder.keep(make_row())
+    line.recorder.close()
+    found = cells(report_of(tmp_path / "line.sqlite", Filter(camera="left"), "csv")[1])
+    assert [row[1:3] for row in found["Events"]] == [["left", "lost"], ["line", "started"], ["line", "late"]]
+    about = {row[0]: row[1] for row in found["Interval"]}
+    assert about["disagreements with the shadow model"] == "3"
+    assert about["passes and rejects that were answered too late, as faults"] == "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from stfpm_runtime.line.journal.history import Count, Filter, History, check_cam
 from stfpm_runtime.line.journal.labels import FIELDS, Label
 from stfpm_runtime.line.journal.models.states import FIELDS as STATE_FIELDS
 from stfpm_runtime.line.journal.models.states import ModelState
-from stfpm_runtime.line.journal.rows import COLUMNS, MISSED_DEADLINE, WORST_FIRST, EventRow, VerdictRow
+from stfpm_runtime.line.journal.rows import COLUMNS, EVENT_COLUMNS, MISSED_DEADLINE, WORST_FIRST, EventRow, VerdictRow
+from stfpm_runtime.line.journal.threshold_changes import FIELDS as CHANGE_FIELDS
+from stfpm_runtime.line.journal.threshold_changes import ThresholdChange
 from stfpm_runtime.shifts import Shifts
 
 LISTED = 2000
 """The most rejects, faults, labels, changes and events that a report lists, of each."""
+SHADOW = "shadow"
+"""The kind of the events that are counted and not listed: one for each disagreement."""
 FINDINGS = 20
 """The most findings of the verification that a report lists."""
 
@@ -53,21 +57,6 @@ class Use:
     def count(self) -> Count:
         """Return the numbers of verdicts."""
         return Count((self.camera, self.region), self.passed, self.rejected, self.faults)
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of the threshold of a place, as the line put it in force."""
-
-    time: str
-    who: str
-    camera: str
-    region: str
-    threshold: float | None
-    """None: what configuration and model say."""
-    old: float | None
-    configured: float | None
-    model: str
 
 
 @dataclass(frozen=True)
@@ -145,15 +134,15 @@ class BatchReader(History):
         rows = self._rows(f"SELECT {columns} FROM {joined} ORDER BY v.seq", values)
         return [(VerdictRow(*row[: len(COLUMNS)]), Label(*row[len(COLUMNS) :])) for row in rows]
 
-    def changes(self, period: Filter) -> list[Change]:
+    def changes(self, period: Filter) -> list[ThresholdChange]:
         """Return the changes of thresholds in a period that the line has put in force, at the places asked for."""
         if not has_table(self._connection, "thresholds"):
             return []
-        names = ", ".join(field.name for field in dataclasses.fields(Change))
         where, values = period.where("model != ''")
-        changes = [Change(*row) for row in self._rows(f"SELECT {names} FROM thresholds {where} ORDER BY seq", values)]
-        return [one for one in changes
-                if self.asked.camera in ("", one.camera) and self.asked.region in ("", one.region)]  # fmt: skip
+        rows = self._rows(f"SELECT {', '.join(CHANGE_FIELDS)} FROM thresholds {where} ORDER BY seq", values)
+        camera, region = self.asked.camera, self.asked.region
+        changes = [ThresholdChange(*row) for row in rows]
+        return [one for one in changes if camera in ("", one.camera) and region in ("", one.region)]
 
     def states(self, period: Filter) -> list[ModelState]:
         """Return the states that models got in a period, the oldest first."""
@@ -163,17 +152,28 @@ class BatchReader(History):
         sql = f"SELECT {', '.join(STATE_FIELDS)} FROM model_states {where} ORDER BY seq"
         return [ModelState(*row) for row in self._rows(sql, values)]
 
-    def happened(self) -> list[EventRow]:
-        """Return the events of the interval: those of the camera, if one is asked for, and those of the line."""
-        camera = self.asked.camera
-        return [one for one in self.events(self.during) if not camera or one.camera in ("", camera)]
+    def kinds(self) -> dict[str, int]:
+        """Return how many events of each kind there are: those of the camera, if one is asked for, and of the line."""
+        where, values = self._where_events()
+        return dict(self._rows(f"SELECT kind, count(*) FROM events {where} GROUP BY 1", values))
 
-    def recorded(self) -> dict[str, str]:
-        """Return the SHA-256 of the pictures by their names; an empty one where the line has deleted the picture."""
+    def happened(self) -> list[EventRow]:
+        """Return the first events, without those of the shadow."""
+        where, values = self._where_events(f"kind != '{SHADOW}'")
+        sql = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY seq LIMIT {LISTED}"
+        return [EventRow(*row) for row in self._rows(sql, values)]
+
+    def _where_events(self, *also: str) -> tuple[str, list[str]]:
+        camera = [self.asked.camera] if self.asked.camera else []
+        where, values = self.during.where(*also, *(["camera IN ('', ?)"] if camera else []))
+        return where, [*values, *camera]
+
+    def recorded(self, names: Container[str]) -> dict[str, str]:
+        """Return the SHA-256 of pictures by their names; an empty one where the line has deleted the picture."""
         if not has_table(self._connection, "pictures"):
             return {}
         sql = "SELECT name, sha256 FROM pictures WHERE verdict BETWEEN ? AND ? ORDER BY seq"
-        return dict(self._rows(sql, self.numbers))
+        return {name: digest for name, digest in self._rows(sql, self.numbers) if name in names}
 
     def oldest(self) -> tuple[int, str]:
         """Return the number and the time of the journal's oldest verdict."""

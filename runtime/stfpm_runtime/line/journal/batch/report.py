@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,15 +17,13 @@ from stfpm_runtime.line.journal.labels import count_confusion
 from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
 
-from .facts import BatchReader, Check
+from .facts import SHADOW, BatchReader, Check
 from .pictures import PICTURES, WRONG, KeptPicture, read_pictures
 from .tables import NUMBERS, Tables, place_of, score_of, sum_up
 from .words import Words
 
 FORMAT = 1
 """The version of the report's form. It rises when the same journal would give other bytes."""
-SHADOW = "shadow"
-"""The kind of the events that are counted and not listed: one for each disagreement."""
 SIGNATURES = ("prepared by: name, date, signature", "released by: name, date, signature")
 FILTERS = {"camera": "--camera", "region": "--region", "part": "--part", "part_prefix": "--part-prefix",
            "model": "--model", "label": "--labelled", "shift": "--shift"}  # fmt: skip
@@ -80,17 +77,19 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     say = Words(options.language)
     options = dataclasses.replace(options, order=storable(options.order))
     tables = Tables(reader, say)
-    uses, labelled, events = reader.uses(), reader.labelled(), reader.happened()
+    uses, labelled, kinds = reader.uses(), reader.labelled(), reader.kinds()
     rejects, faults = reader.listed("reject"), reader.listed("fault")
-    pictures = read_pictures([*rejects, *faults], options.pictures, reader.recorded())
+    names = {row.overlay or row.picture for row in (*rejects, *faults)}
+    pictures = read_pictures([*rejects, *faults], options.pictures, reader.recorded(names))
     total = sum_up(uses, lambda use: ())[()]
     labels = {row.seq: label for row, label in labelled}
-    kinds = Counter(event.kind for event in events)
+    shadow, late = kinds.pop(SHADOW, 0), kinds.get("late", 0)
     known = [
         ("missed deadlines", str(sum(use.late for use in uses))),
         ("frames passed over", str(sum(use.dropped for use in uses))),
         *(("labels", say(line)) for line in count_confusion(labelled).lines() if not line.startswith("0 of 0 ")),
-        *([("disagreements with the shadow model", str(kinds[SHADOW]))] if kinds[SHADOW] else []),
+        *([("passes and rejects that were answered too late, as faults", str(late))] if late else []),
+        *([("disagreements with the shadow model", str(shadow))] if shadow else []),
     ]
     counts = [[say("verdicts"), *tables.numbers(total)]]
     if (parts := reader.parts()).total:
@@ -115,7 +114,7 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
          tables.states(), tables.labels(labelled),
          tables.verdicts("Rejects", rejects, total.rejected, labels, pictures),
          tables.verdicts("Not judged", faults, total.faults, labels, pictures),
-         tables.events([event for event in events if event.kind != SHADOW])],
+         tables.events(reader.happened(), sum(kinds.values()))],
         [(one, _caption(one, say)) for one in read if one.small],
         say("Pictures"), [say(one) for one in SIGNATURES],
         say(f"Made from the journal by: {_command(reader.asked, options)}"),

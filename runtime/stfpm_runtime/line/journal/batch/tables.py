@@ -8,10 +8,11 @@ from pathlib import PurePath
 from stfpm_runtime.line.journal.history import Count, Filter
 from stfpm_runtime.line.journal.labels import Label
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, local_time
+from stfpm_runtime.line.journal.threshold_changes import ThresholdChange
 from stfpm_runtime.printed_page import Section
 from stfpm_runtime.score import format_score
 
-from .facts import LISTED, BatchReader, Change, Use
+from .facts import LISTED, BatchReader, Use
 from .pictures import KeptPicture
 from .words import Words
 
@@ -85,7 +86,7 @@ class Tables:
         headings = ("place", "model", "threshold", "first verdict", "last verdict", *NUMBERS, "set by")
         return self.table("Thresholds in use", headings, rows)
 
-    def _set_by(self, use: Use, changes: Sequence[Change]) -> str:
+    def _set_by(self, use: Use, changes: Sequence[ThresholdChange]) -> str:
         place = use.camera, use.region, use.model, use.threshold
         for change in reversed(changes):
             if (change.camera, change.region, change.model, change.threshold) == place and change.time <= use.until:
@@ -136,10 +137,10 @@ class Tables:
             return self._say(pictures[row.seq].state)
         return self._say("not shown" if row.picture or row.overlay else "none kept")
 
-    def events(self, events: Sequence[EventRow]) -> Section:
-        """Return events."""
+    def events(self, events: Sequence[EventRow], count: int) -> Section:
+        """Return events, of which there are `count`."""
         rows = [[local_time(one.time), one.camera or self._say("line"), one.kind, one.detail] for one in events]
-        return self.table("Events", ("time", "camera", "kind", "detail"), rows)
+        return self.table("Events", ("time", "camera", "kind", "detail"), rows, count)
 
 
 def sum_up(uses: Iterable[Use], key_of: Callable[[Use], tuple[str, ...]]) -> dict[tuple[str, ...], Count]:
