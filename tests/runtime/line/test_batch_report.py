@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 import sqlite3
 import time
@@ -159,6 +160,17 @@ def test_same_rows_give_the_same_bytes_elsewhere_later_and_from_another_process(
     assert make(tasks[0])[1] == make(tasks[1])[1] == make_apart(tasks[1], 60) == first
     assert str(tmp_path).encode() not in first
     assert str(written.parent).encode() not in first
+
+
+def test_the_last_line_of_the_first_page_makes_the_report_again(written, tmp_path, key):
+    asked = dataclasses.replace(INTERVAL, shift="b", part_prefix="4711-1", camera="left")
+    options = ReportOptions('L\'Or "7"', "de", written.parent / "pictures", public_of(key))
+    report, data = make(ReportTask(written, asked, "html", options, {"a": "06:30", "b": "08:30"}))
+    names = {"JOURNAL": str(written), "FILE": str(tmp_path / "r.html"), "FOLDER": str(options.pictures)}
+    names["KEY"] = str(options.public_keys[0])
+    words = shlex.split(report.footer.partition(": stfpm-journal ")[2])
+    assert main([names.get(word, word) for word in words]) == 0
+    assert (tmp_path / "r.html").read_bytes() == data
 
 
 def test_the_first_page_says_what_was_counted_verified_and_labelled(written, key, journal_copy):

@@ -81,7 +81,7 @@ class BatchReader(History):
     def __init__(self, path: Path, asked: Filter, shifts: Shifts | None = None) -> None:
         """Open the journal. Raises OptionError where there is no verdict in the interval, or no such camera."""
         super().__init__(path, shifts)
-        self._has_counts = False
+        self._has_counts, self.begins = False, self._shifts.begins
         self._connection.text_factory = _decode
         self._connection.execute("BEGIN")  # one state of the journal, also while a line writes it
         self.asked = dataclasses.replace(asked, decision="")

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stfpm_runtime.line.journal.chain.verify import read_keys
-from stfpm_runtime.line.journal.history import Count, Filter
+from stfpm_runtime.line.journal.history import Count
 from stfpm_runtime.line.journal.labels import count_confusion
 from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
@@ -117,7 +117,7 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
          tables.events(reader.happened(), sum(kinds.values()))],
         [(one, _caption(one, say)) for one in read if one.small],
         say("Pictures"), [say(one) for one in SIGNATURES],
-        say(f"Made from the journal by: {_command(reader.asked, options)}"),
+        say(f"Made from the journal by: {_command(reader, options)}"),
     )  # fmt: skip
 
 
@@ -181,13 +181,18 @@ def _moment(moment: str) -> str:
     return there.isoformat(" ", "seconds")
 
 
-def _command(asked: Filter, options: ReportOptions) -> str:
+def _command(reader: BatchReader, options: ReportOptions) -> str:
     """Return the command that makes the report again, without the names of files."""
+    asked, begins = reader.asked, ",".join(f"{name}={begin}" for name, begin in reader.begins.items())
     words = ["stfpm-journal", "JOURNAL", "--report", "FILE"]
     bounds = {"--since": asked.since.replace("Z", "+00:00"), "--until": asked.until.replace("Z", "+00:00")}
     limits = {option: getattr(asked, name) for name, option in FILTERS.items()}
-    language = options.language if options.language != "en" else ""
-    for option, value in {**bounds, **limits, "--order": options.order, "--language": language}.items():
+    more = {
+        "--shifts": begins if asked.shift else "",
+        "--order": options.order,
+        "--language": options.language if options.language != "en" else "",
+    }
+    for option, value in {**bounds, **limits, **more}.items():
         words += [f"{option}={shlex.quote(value)}"] if value else []
     words += ["--pictures FOLDER"] if options.pictures else []
     return " ".join([*words, *["--public-key KEY"] * len(options.public_keys)])
