@@ -112,6 +112,7 @@ setup(
     package_data={
         **{package: ["py.typed"] for package in PACKAGES},
         "stfpm_edge": ["py.typed", "weights/*.safetensors"],  # the teacher that ships, 5.6 MB
+        "stfpm_runtime.line.journal.batch": ["*.json"],  # languages of the report
         "stfpm_runtime.line.web": ["static/*"],  # pages, hand-written: no build step
         "stfpm_bench.report": ["*.j2"],  # the template of the report's page
     },

@@ -68,6 +68,15 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def file_below(folder: Path, name: str) -> Path | None:
+    """Return the file of that name below a folder; None where there is none, or where the name leads out of it."""
+    try:
+        path = (folder / name).resolve()
+        return path if name and path.is_relative_to(folder.resolve()) and path.is_file() else None
+    except (OSError, ValueError):  # no name of a file
+        return None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's contents, in hexadecimal."""
     digest = hashlib.sha256()

@@ -31,10 +31,20 @@ class Shifts:
                 raise OptionError(f"{name}: got {begin!r}; expected the begin on a quarter of an hour, say 06:00")
         if len(set(begins.values())) < len(begins):
             raise OptionError("two shifts begin at the same time; expected begins that differ")
-        self.names = tuple(begins)
+        self.begins, self.names = dict(begins), tuple(begins)
         self._latest_first = sorted(((time.fromisoformat(text), name) for name, text in begins.items()), reverse=True)
         self.of: Callable[[int], tuple[str, str]] = functools.lru_cache(maxsize=4096)(self._find)
         """Return the day, as `2026-11-24`, and the name of the shift that a quarter hour since 1970 belongs to."""
+
+    def bounds(self, day: date, name: str) -> tuple[float, float]:
+        """Return when the shift that begins on a day begins and ends, in seconds since 1970. Raises OptionError."""
+        if name not in self.names:
+            raise OptionError(f"there is no shift {name!r}; expected one of {', '.join(self.names)}")
+        begins = sorted(time.fromisoformat(text) for text in self.begins.values())
+        begin = time.fromisoformat(self.begins[name])
+        later = [one for one in begins if one > begin]
+        end = datetime.combine(day, later[0]) if later else datetime.combine(day + timedelta(days=1), begins[0])
+        return datetime.combine(day, begin).timestamp(), end.timestamp()
 
     def _find(self, quarter: int) -> tuple[str, str]:
         moment = quarter * QUARTER_S

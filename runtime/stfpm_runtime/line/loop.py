@@ -36,7 +36,7 @@ from .decide import apply_threshold_changes
 from .inspect import JudgedPart, peak_of
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
-from .journal.rows import Record, VerdictRow, record, storable, utc
+from .journal.rows import MISSED_DEADLINE, Record, VerdictRow, record, storable, utc
 from .models.active_model import ActiveModel
 from .models.promotion import Promotion
 from .models.swap import ModelSwap
@@ -187,7 +187,7 @@ def why_late(triggered: TriggeredFrame, now_ns: int) -> str:
     age_ms = _since_ms(triggered.request.at_ns or triggered.frame.arrived_ns, now_ns)
     if deadline_ms is None or age_ms <= deadline_ms:
         return ""
-    return f"{age_ms:.0f} ms after its trigger; expected at most {deadline_ms} ms, the camera's deadline_ms"
+    return f"{age_ms:.0f} ms after its trigger; expected at most {deadline_ms} ms, {MISSED_DEADLINE}"
 
 
 def _answer(line: Line, triggered: TriggeredFrame, records: list[Record]) -> None:

@@ -9,30 +9,12 @@ from importlib.metadata import version
 
 import numpy as np
 
+from stfpm_runtime.printed_page import Section, paragraphs, signature_lines, table, to_page
+
 from .agreement import BOUNDS
-from .report import Result, Section, conclusions, conditions, notes, percent, presentations, proofs, sections
+from .report import Result, conclusions, conditions, notes, percent, presentations, proofs, sections
 from .variation import GRR_BOUNDS
 
-STYLE = """
-* { box-sizing: border-box; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-body { margin: 0 auto; max-width: 1000px; padding: 24px; color: #1d2a30;
-  font: 15px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 25px; margin: 0; }
-h2 { font-size: 17px; margin: 26px 0 8px; border-bottom: 2px solid; break-after: avoid; }
-p { margin: 6px 0; }
-p.note { padding: 6px 12px; border-left: 4px solid #e08e45; background: #fdf7f0; }
-p.conclusion { padding: 6px 12px; border-left: 4px solid #0b6e99; background: #f1f7fa; font-weight: 600; }
-.soft, footer, figcaption { color: #5b6b73; font-size: 13px; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 14px 3px 0; text-align: left; border-bottom: 1px solid #d8e0e3; vertical-align: top; }
-tr, figure { break-inside: avoid; }
-figure { margin: 14px 0; }
-svg { width: 100%; height: auto; font: 11px "DejaVu Sans", sans-serif; }
-.sign { display: flex; gap: 30px; margin-top: 40px; break-inside: avoid; }
-.sign div { flex: 1; border-top: 1px solid; }
-@media print { @page { size: A4; margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; }
-  table { font-size: 8.5pt; } }
-"""
 WIDTH, LEFT, RIGHT = 960, 210, 20
 HEIGHT, TOP, BOTTOM = 300, 14, 24
 COLOURS = {"good": "#0b6e99", "defect": "#d1495b", "": "#5b6b73"}
@@ -55,17 +37,16 @@ def to_html(result: Result, created: str) -> str:
         f'<p class="soft">{escape(created)}; from {escape(", ".join(result.inputs))}; '
         f"stfpm-edge {version('stfpm-edge')}</p>",
         f"<p>{escape(conditions(result))}</p>",
-        *_paragraphs(conclusions(result), "conclusion"), *_paragraphs(notes(result), "note"),
-        *_charts(result), *map(_table, sections(result)),
-        *(["<h2>What the counts can prove</h2>", *_paragraphs(proofs(result))] if result.agreement else []),
-        _table(data),
-        '<div class="sign"><div>performed by, date</div><div>reviewed by, date</div></div>',
+        *paragraphs(conclusions(result), "conclusion"), *paragraphs(notes(result), "note"),
+        *_charts(result), *map(table, sections(result)),
+        *(["<h2>What the counts can prove</h2>", *paragraphs(proofs(result))] if result.agreement else []),
+        table(data),
+        signature_lines(["performed by, date", "reviewed by, date"]),
         "<footer><p>Method and bounds: AIAG, Measurement Systems Analysis, 4th edition. Intervals: 95%, Clopper and "
         "Pearson. Kappa: Cohen's of two, Fleiss' of several trials. Variation: analysis of variance, parts and "
         "appraisers random.</p></footer>",
     ]  # fmt: skip
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return to_page(title, parts)
 
 
 def _charts(result: Result) -> Iterable[str]:
@@ -170,16 +151,6 @@ def _all_rows(result: Result) -> Iterable[list[str]]:
     for index, (part, reference, _, decisions) in enumerate(presentations(result)):
         scores = [" ".join(f"{one:.4g}" for one in row[index] if math.isfinite(one)) for row in result.study.scores]
         yield [part, reference, *(f"{d} {s}".strip() for d, s in zip(decisions, scores, strict=True))]
-
-
-def _paragraphs(lines: Iterable[str], kind: str = "") -> list[str]:
-    return [f'<p class="{kind}">{escape(line)}</p>' for line in lines]
-
-
-def _table(section: Section) -> str:
-    head = "".join(f"<th>{escape(one)}</th>" for one in section.headings)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in section.rows)
-    return f"<h2>{escape(section.title)}</h2>\n<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
 
 
 def _figure(title: str, svg: str, caption: str) -> str:

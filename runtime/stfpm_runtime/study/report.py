@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from stfpm_runtime.binomial import highest_rate, parts_to_prove, plan_proof
 from stfpm_runtime.cli import printable
+from stfpm_runtime.printed_page import Section
 
 from .agreement import BOUNDS, GRADES, KAPPA_BOUNDS, SHOULD_BE, Agreement, Appraiser, Rate
 from .presentations import DECISIONS, Study, name_some
@@ -42,15 +43,6 @@ class Result:
             "agreement": self.agreement and dataclasses.asdict(self.agreement),
             "variation": self.variation and dataclasses.asdict(self.variation), "proofs": proofs(self),
         }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table."""
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def conditions(result: Result) -> str:

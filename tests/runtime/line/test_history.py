@@ -35,6 +35,7 @@ FILTERS = [
     Filter(shift="night", decision="fault"),
     Filter(until=utc(BEGIN_S + 77_777), shift="early", region="frame", decision="pass"),
     Filter(part="A-3"),
+    Filter(part_prefix="A-3", decision="reject"),
     Filter(label="defect"),
     Filter(camera="none"),
 ]
@@ -72,6 +73,7 @@ def matching(rows: list[VerdictRow], asked: Filter) -> list[VerdictRow]:
     return [
         row for row in rows
         if all(getattr(row, name) == value for name, value in fields.items()) and row.model.startswith(asked.model)
+        and row.part.startswith(asked.part_prefix)
         and asked.since <= row.time < (asked.until or "9") and (not asked.label or row.seq == 700)
         and asked.shift in ("", shift_of(row)[1])
     ]  # fmt: skip

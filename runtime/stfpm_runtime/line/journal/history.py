@@ -53,12 +53,20 @@ class Filter(Period):
     """The newest label of the part."""
     shift: str = ""
     """The name of a shift; `History` alone knows them."""
+    part_prefix: str = ""
+    """The beginning of the part's id."""
+
+    @property
+    def needs_rows(self) -> bool:
+        """Return whether the verdicts themselves must be counted: the table of counts knows no parts and labels."""
+        return bool(self.part or self.part_prefix or self.label)
 
     def bounds(self) -> list[tuple[str, str]]:
         """Return each condition as SQL with its parameter."""
         newest = "SELECT max(seq) FROM labels GROUP BY verdict"
+        label = f"seq IN (SELECT verdict FROM labels WHERE label = ? AND seq IN ({newest}))"
         return [*super().bounds(), *self.kinds(QUARTER.format("")), ("decision = ?", self.decision),
-                (f"seq IN (SELECT verdict FROM labels WHERE label = ? AND seq IN ({newest}))", self.label)]  # fmt: skip
+                ("part != '' AND instr(part, ?) = 1", self.part_prefix), (label, self.label)]  # fmt: skip
 
     def kinds(self, quarter: str) -> list[tuple[str, str]]:
         """Return the conditions that hold for counts too, with the quarter hour in SQL."""
@@ -173,7 +181,7 @@ class History(JournalReader):
     def heat_maps(self, asked: Filter) -> list[HeatMap]:
         """Return where the rejects of each region lie, of the regions with the most rejects."""
         where, values = self._where(dataclasses.replace(asked, decision=""), "decision = 'reject'")
-        hint = "INDEXED BY verdicts_rejects" if self._has_counts and not (asked.part or asked.label) else ""
+        hint = "INDEXED BY verdicts_rejects" if self._has_counts and not asked.needs_rows else ""
         cells = ", ".join(f"min(CAST({peak} * {GRID} AS INTEGER), {GRID - 1})" for peak in ("peak_x", "peak_y"))
         sql = f"SELECT camera, region, {cells}, count(*) FROM verdicts {hint} {where} GROUP BY 1, 2, 3, 4"
         found: dict[tuple[str, str], list[tuple[int | None, int, int]]] = {}
@@ -209,7 +217,7 @@ class History(JournalReader):
 
         They come from the table of counts, and for quarter hours that lie half in the period from the verdicts.
         """
-        if not self._has_counts or asked.part or asked.label:
+        if not self._has_counts or asked.needs_rows:
             return self._counted(asked)
         begin = math.ceil(seconds_of(asked.since) / QUARTER_S) if asked.since else None
         end = math.floor(seconds_of(asked.until) / QUARTER_S) if asked.until else None
@@ -237,7 +245,7 @@ class History(JournalReader):
         A range is a quarter hour of one place, and holds at least one of them unless part, label or a bound of the
         period exclude it. The wall clock may have jumped: ranges may overlap.
         """
-        if not self._has_counts or asked.part or asked.label:
+        if not self._has_counts or asked.needs_rows:
             return [(1, before)]
         begin = math.floor(seconds_of(asked.since) / QUARTER_S) if asked.since else None
         end = math.ceil(seconds_of(asked.until) / QUARTER_S) if asked.until else None

@@ -28,6 +28,8 @@ WORST_FIRST: tuple[Decision, ...] = ("fault", "reject", "pass")
 """The decision on a part that several regions judge is the first of these that one of them has made."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a formula of a spreadsheet begins with."""
+MISSED_DEADLINE = "the camera's deadline_ms"
+"""The end of the reason of a fault that came too late."""
 Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]
@@ -131,11 +133,12 @@ def csv_text(rows: Iterable[VerdictRow], with_header: bool = True) -> str:
     if with_header:
         writer.writerow([*COLUMNS, "relative_score"])
     for row in rows:
-        writer.writerow([_cell(value) for value in (*values_of(row), row.relative_score)])
+        writer.writerow([csv_cell(value) for value in (*values_of(row), row.relative_score)])
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """Return a value for CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
@@ -186,6 +189,14 @@ def utc(seconds: float | None = None) -> str:
     """Return a moment, in seconds since 1970, or now, as the journal writes it: it sorts as text."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local_time(moment: str) -> str:
+    """Return a moment of the journal in the local time; the text as it is where another program wrote no moment."""
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return moment
 
 
 def seconds_of(moment: str) -> float:

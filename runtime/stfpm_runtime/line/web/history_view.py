@@ -6,18 +6,22 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 
-from stfpm_runtime.errors import JournalError
+from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.journal.batch.making import Form, ReportTask, make_apart
+from stfpm_runtime.line.journal.batch.report import ReportOptions
 from stfpm_runtime.line.journal.history import GRID, Count, Filter, History, Per
 from stfpm_runtime.line.journal.rows import VerdictRow, csv_text
 from stfpm_runtime.shifts import Shifts
 
 LIMIT_S = 5.0
 """The longest time of an answer, and of the wait for the answers before it, in seconds."""
+REPORT_S = 100.0
+"""The longest time of a report, in seconds: the server closes a connection after `ANSWER_S`."""
 NEWEST_TIMES = 400
 """The most hours, days and shifts in an answer: the newest."""
 CSV_ROWS = 100_000
@@ -34,10 +38,11 @@ class HistoryView:
     shift that the line does not have, and JournalError where the answer takes too long.
     """
 
-    def __init__(self, journal: Path, shifts: Shifts) -> None:
-        self._journal = journal
-        self._shifts = shifts
-        self._lock = threading.Lock()
+    def __init__(self, options: LineOptions) -> None:
+        self._journal, self._shifts = options.journal.path, Shifts(options.shifts)
+        self._pictures = options.pictures.folder if options.pictures else None
+        self._signing_key = options.journal.signing_key
+        self._lock, self._report_lock = threading.Lock(), threading.Lock()
 
     def page(self, asked: Filter, before: int, last: int) -> tuple[list[tuple[VerdictRow, str]], int | None]:
         """Return verdicts with numbers below `before` and their labels, the newest first, and the next `before`."""
@@ -79,11 +84,31 @@ class HistoryView:
             rows, before = self.page(asked, before, CSV_PAGE)
             yield csv_text((row for row, _ in rows), with_header=False)
 
-    @contextlib.contextmanager
-    def _opened(self, asked: Filter) -> Iterator[History]:
+    def report(self, asked: Filter, form: Form, order: str, language: str) -> bytes:
+        """Return a batch report, which another process makes; one at a time. Raises HTTPException without verdicts.
+
+        Signatures are verified with the public key beside the signing key, where there is one.
+        """
+        self._check_shift(asked)
+        public = self._signing_key and self._signing_key.with_name(self._signing_key.name + ".pub")
+        options = ReportOptions(order, language, self._pictures, [public] if public and public.is_file() else [])
+        if not self._report_lock.acquire(timeout=LIMIT_S):
+            raise JournalError("another report is being made; ask again")
+        try:
+            return make_apart(ReportTask(self._journal, asked, form, options, self._shifts.begins), REPORT_S)
+        except OptionError as error:
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
+        finally:
+            self._report_lock.release()
+
+    def _check_shift(self, asked: Filter) -> None:
         if asked.shift and asked.shift not in self._shifts.names:
             known = ", ".join(self._shifts.names)
             raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no shift {asked.shift!r}; expected one of {known}")
+
+    @contextlib.contextmanager
+    def _opened(self, asked: Filter) -> Iterator[History]:
+        self._check_shift(asked)
         if not self._lock.acquire(timeout=LIMIT_S):
             raise JournalError(f"other questions take longer than {LIMIT_S:g} s; ask again")
         try:

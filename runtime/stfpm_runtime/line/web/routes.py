@@ -13,6 +13,8 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BeforeValidator
 
+from stfpm_runtime.line.journal.batch.making import Form
+from stfpm_runtime.line.journal.batch.words import languages
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.what_if import WhatIf
 
@@ -97,6 +99,9 @@ KEPT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "The picture."}
 }
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "One line for each verdict."}}
+REPORT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/html": {}, "text/csv": {}}, "description": "The report."}
+}
 router = APIRouter(responses=REFUSED, dependencies=[Depends(refuse_unknown)])
 open_router = APIRouter()
 OPERATE, ENGINEER = needs("operate"), needs("engineer")
@@ -212,6 +217,19 @@ def history_csv(view: View, asked: Asked) -> StreamingResponse:
     """Return verdicts as CSV, the newest first, 100,000 at most; stfpm-journal --csv gives more."""
     headers = {"Content-Disposition": 'attachment; filename="history.csv"'}
     return StreamingResponse(view.history.csv(asked), media_type="text/csv", headers=headers)
+
+
+@router.get("/api/report", response_class=Response, responses=REPORT)
+def report(
+    view: View,
+    asked: Asked,
+    order: Annotated[str, Query(max_length=200, description="what its title says: an order, a batch")] = "",
+    language: Annotated[str, Query(pattern=f"^({'|'.join(languages())})$")] = "en",
+    form: Annotated[Form, Query(description="a page that prints well, or its tables")] = "html",
+) -> Response:
+    """Return a report on the verdicts that are asked for: counts, models, thresholds, rejects with pictures, events."""
+    headers = {"Content-Disposition": f'attachment; filename="report.{form}"'}
+    return Response(view.history.report(asked, form, order, language), headers=headers, media_type=f"text/{form}")
 
 
 @router.get("/model", response_model=Models)

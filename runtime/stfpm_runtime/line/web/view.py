@@ -10,13 +10,13 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
 
 from stfpm_runtime.errors import OptionError, StfpmError
+from stfpm_runtime.files import file_below
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.labels import Value, count_confusion, new_label, read_labelled, write_label
@@ -37,7 +37,6 @@ from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, Place
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
-from stfpm_runtime.shifts import Shifts
 
 from .faults import FaultCards
 from .history_view import HistoryView
@@ -72,7 +71,7 @@ class LineView:
         self._jpeg_cache = JpegCache()
         self._fault_cards = FaultCards()
         self._model_files = ModelFiles(options.journal.path)
-        self.history = HistoryView(options.journal.path, Shifts(options.shifts))
+        self.history = HistoryView(options)
 
     def health(self) -> tuple[list[str], list[str]]:
         """Return what fails, for which `/healthz` answers 503, and what else is wrong, in words. It reads memory only.
@@ -161,7 +160,8 @@ class LineView:
         """Return a kept picture and its media type; with `width` 0 it is the file as it is."""
         with contextlib.closing(JournalReader(self._options.journal.path)) as journal:
             row = journal.entry(seq)
-        path = self._kept_file("" if row is None else row.overlay if kind == "overlay" else row.picture)
+        name = "" if row is None else row.overlay if kind == "overlay" else row.picture
+        path = file_below(self._options.pictures.folder, name) if self._options.pictures else None
         if path is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"verdict {seq} has no such picture, or has it no more")
         data = path.read_bytes()
@@ -260,14 +260,6 @@ class LineView:
             check_place(list(self.live_status.places), camera, region)
         except OptionError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
-
-    def _kept_file(self, name: str) -> Path | None:
-        """Return the file of that name in the folder of pictures; None for a name that leads out of it."""
-        if not name or self._options.pictures is None:
-            return None
-        folder = self._options.pictures.folder.resolve()
-        path = (folder / name).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
 
 
 def _verdict_fields(row: VerdictRow) -> dict[str, Any]:

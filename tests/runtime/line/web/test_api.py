@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import socket
 import sqlite3
 import threading
@@ -25,14 +26,18 @@ from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.toml_file import MistakeError
+from stfpm_runtime.line.journal.chain.signing import write_new_key
+from stfpm_runtime.line.journal.command.cli import main as journal_command
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
+from stfpm_runtime.line.journal.rows import seconds_of
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
 from stfpm_runtime.line.web.routes import router
 from stfpm_runtime.line.web.server import WebServer
 from stfpm_runtime.line.web.setup_routes import router as setup_router
+from stfpm_runtime.shifts import QUARTER_S, Shifts
 
 from ..conftest import wait_until
 from .conftest import TOKEN, Client
@@ -131,7 +136,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 28
+    assert len(GUARDED) == 29
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}
@@ -190,7 +195,7 @@ def test_other_content_types_are_refused(api):
     "/api/threshold?threshold=inf", "/api/events?last=-1",
     "/api/history?since=today", "/api/history?model=x", "/api/history?last=201",
     "/api/history?before=0", "/api/history.csv?before=5", "/api/history/summary?decision=good",
-    "/api/pictures/99999999999999999999999",
+    "/api/pictures/99999999999999999999999", "/api/report?language=fr", "/api/report?form=pdf", "/api/report?last=5",
 ])  # fmt: skip
 def test_bad_parameters(api, path):
     answer = api.ask(path)
@@ -354,11 +359,47 @@ def test_csv_goes_on_over_pages_and_ends_at_its_limit(api, monkeypatch):
     assert lines[0].startswith("seq,time,")
 
 
-@pytest.mark.parametrize("path", ["?shift=noon", "?since=2026-02-30T00:00Z"])
+@pytest.mark.parametrize("path", [
+    "history/summary?shift=noon", "history/summary?since=2026-02-30T00:00Z", "report?shift=noon",
+    "report?since=2026-02-30T00:00Z", "report?until=2026-02-20T00:00Z", "report?part=%00", "report?camera=rear",
+])  # fmt: skip
 def test_what_there_is_not_is_not_found(api, path):
-    answer = api.ask(f"/api/history/summary{path}")
+    answer = api.ask(f"/api/{path}")
     assert answer.status == 404
-    assert "there is no" in answer.json["error"]
+    assert re.search("there is no|no verdict is of this interval|expected one that the journal", answer.json["error"])
+
+
+def test_the_report_is_that_of_the_command(serve, tmp_path, capsys):
+    write_new_key(tmp_path / "line.key")
+    api = serve(journal_options={"signing_key": tmp_path / "line.key"})
+    wait_until(lambda: len([row for row in api.running.journal.rows() if row.overlay]) > 2)
+    rows = api.running.finish()
+    shift = Shifts().of(int(seconds_of(rows[4].time)) // QUARTER_S)[1]
+    query = f"?since={rows[4].time}&camera=left&order=Los%20%3Cb%3E&language=de&shift={shift}"
+    arguments = [str(api.running.journal.path), "--since", rows[4].time.replace("Z", "+00:00"), "--camera", "left"]
+    arguments += ["--order", "Los <b>", "--language", "de", "--pictures", str(tmp_path / "pictures")]
+    arguments += ["--public-key", str(tmp_path / "line.key.pub"), "--shift", shift]
+    for form in ("html", "csv"):
+        answer = api.ask(f"/api/report{query}&form={form}")
+        assert answer.headers["content-type"] == f"text/{form}; charset=utf-8"
+        assert answer.headers["content-disposition"] == f'attachment; filename="report.{form}"'
+        assert journal_command([*arguments, "--report", str(tmp_path / f"r.{form}")]) == 0
+        assert (tmp_path / f"r.{form}").read_bytes() == answer.body
+    assert "unversehrt" in capsys.readouterr().out
+    assert b"signiert bis Kopf" in answer.body
+    assert f"Ergebnisse,{len(rows) - 4}," in answer.body.decode()
+
+
+def test_one_report_is_made_at_a_time_and_delays_no_question(api, monkeypatch):
+    monkeypatch.setattr("stfpm_runtime.line.web.history_view.LIMIT_S", 0.01)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(api.ask, "/api/report") for _ in range(3)]
+        time.sleep(0.1)
+        assert api.get("/api/history?last=1")["verdicts"]
+        answers = [one.result() for one in waiting]
+    assert sorted(answer.status for answer in answers) == [200, 503, 503]
+    refused = next(answer for answer in answers if answer.status == 503)
+    assert refused.json == {"error": "another report is being made; ask again"}
 
 
 def test_a_question_that_takes_too_long_is_refused_and_delays_no_other(api, monkeypatch):

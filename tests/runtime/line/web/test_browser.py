@@ -197,7 +197,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 30")
+    page.wait("document.querySelectorAll('#operations section').length === 31")
     assert page.errors == []
 
 
@@ -273,6 +273,10 @@ def test_history_shows_counts_places_and_pictures_of_what_is_chosen(serve, page,
     page.run("document.getElementById('decision').dispatchEvent(new Event('change'))")
     page.wait("document.querySelectorAll('.row').length === 6")
     assert page.run(f"{text('rejected')} + ' of ' + {text('total')}") == "6 of 150"
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.run("document.getElementById('order').value = 'Los 7'; document.getElementById('report').click()")
+    wait_until((tmp_path / "report.html").is_file)
+    assert "<h1>Chargenbericht: Los 7</h1>" in (tmp_path / "report.html").read_text()
     page.run("document.querySelector('.row').click()")
     page.wait("document.getElementById('viewer').open")
     assert page.run(text("viewer-title")).startswith("AUSSCHUSS 1,50 · side / cap")

@@ -13,11 +13,14 @@ from typing import Any, Protocol
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.line.journal.counts import wrong_quarters
+from stfpm_runtime.line.journal.counts import has_table, wrong_quarters
 from stfpm_runtime.line.journal.reader import opened
 
 from .links import CHAINED, SOURCES, Link, digest_of, fields, read_start, start_of
+from .stretch import WHOLE, Range, Stretch
 
+BEFORE = "SELECT seq, hash FROM {} WHERE seq > ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+"""The row before a range."""
 NAMES = {"verdicts": "verdict", "events": "event", "pictures": "picture record", "digests": "digest", "heads": "head",
          "runs": "run", "debounces": "debounce", "labels": "label", "thresholds": "threshold change",
          "threshold_states": "state of threshold change", "model_states": "model state",
@@ -32,6 +35,15 @@ class Key(Protocol):
         """Return whether its owner has made the signature."""
 
 
+def read_keys(paths: Sequence[Path]) -> list[Key]:
+    """Read public keys. Raises StfpmError, also where the extra `signing` is missing."""
+    if not paths:
+        return []
+    from .signing import read_public_key
+
+    return [read_public_key(path) for path in paths]
+
+
 @dataclasses.dataclass
 class Verification:
     """A check of one journal. Its attributes are complete when `findings` has ended."""
@@ -43,24 +55,28 @@ class Verification:
     """Lines of JSON that were kept elsewhere: verdicts as outputs send them, or what `head` was."""
     pictures: Path | None = None
     """The folder of the pictures; None: the files are not looked at."""
+    stretch: Stretch | None = None
+    """The verdicts and events that are verified, with all labels and other digests; None: everything."""
     rows: int = 0
     """Rows that were read."""
     notes: list[str] = dataclasses.field(default_factory=list)
     """What is not covered, in sentences."""
     head: str = ""
     """The newest link of each table as JSON: an anchor, if it is kept elsewhere."""
+    _ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
 
     def findings(self) -> Iterator[str]:
         """Yield each thing that is wrong in one line. Raises JournalError for a journal that cannot be read as one."""
         with opened(self.journal) as connection:
             connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
             connection.execute("BEGIN")  # one state of the journal, also while a line writes it
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'chain_start'").fetchone():
+            if not has_table(connection, "chain_start"):
                 remedy = "an earlier version wrote it; the chain begins when a line of this version opens it"
                 raise JournalError(f"{self.journal}: has no chain; {remedy}")
-            yield from self._verify(connection)
+            yield from self.findings_of(connection)
 
-    def _verify(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def findings_of(self, connection: sqlite3.Connection) -> Iterator[str]:
+        """Yield each thing that is wrong, read by a connection whose transaction has begun; there is a chain."""
         body, text, signature = read_start(connection)
         row = connection.execute("SELECT id FROM meta").fetchone()
         journal = str(row[0]) if row else ""
@@ -69,7 +85,8 @@ class Verification:
         if self.keys and not self._is_signed(text, signature):
             yield "the start of the chain is not signed with this key"
         links: dict[str, Link] = {}
-        is_whole = True
+        self._ranges = self.stretch.ranges(connection) if self.stretch else {}
+        is_whole = not self.stretch
         for table in CHAINED:
             for finding in self._chain(connection, table, body, links):
                 is_whole = is_whole and table != "verdicts"
@@ -90,13 +107,18 @@ class Verification:
         """Yield what is wrong with the rows of a chained table, and set its newest link."""
         name, (last, before), sha = NAMES[table], start_of(body, table), hashlib.sha256
         uncovered = body["uncovered"].get(table, 0) if body else 0
-        if uncovered and connection.execute(f"SELECT 1 FROM {table} WHERE seq <= ?", (uncovered,)).fetchone():
+        low, high = self._ranges.get(table, WHOLE)
+        if low > last + 1 and (row := connection.execute(BEFORE.format(table), (last, low)).fetchone()):
+            last, before = row
+        old = f"SELECT 1 FROM {table} WHERE seq BETWEEN ? AND ?"
+        if uncovered and connection.execute(old, (low, uncovered)).fetchone():
             self.notes.append(f"{table} up to {uncovered} are of an earlier version and not covered")
         listed = fields(connection, table)
         pack = struct.Struct(f">{listed.count('ifnull(')}d").pack
         for (seq,) in connection.execute(f"SELECT seq FROM {table} WHERE seq <= 0"):
             yield f"{name} {seq} was inserted before the start of the chain"
-        for row in _rows(connection, f"SELECT seq, hash, {listed} FROM {table}", table, uncovered):
+        select = f"SELECT seq, hash, {listed} FROM {table} WHERE seq <= {high} AND"
+        for row in _rows(connection, select, table, max(uncovered, low - 1)):
             seq, found = row[0], row[1]
             self.rows += 1
             if seq != last + 1:
@@ -118,9 +140,10 @@ class Verification:
                 yield f"{name} {seq} has no hash: another program has written or changed it"
         given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         number = int(given[0]) if given else 0
-        if number > last:
+        is_end = not connection.execute(f"SELECT 1 FROM {table} WHERE seq > ?", (high,)).fetchone()
+        if is_end and number > last:
             yield f"{_missing(name, last + 1, number)}, of the end"
-        elif number < last:
+        elif is_end and number < last:
             yield f"the last number of {table} was changed"
         links[table] = last, before
 
@@ -151,9 +174,8 @@ class Verification:
         wrong: set[str] = set()
         unsigned: list[tuple[int, str]] = []
         signed = 0, "", ""
-        for seq, moment, text, signature in connection.execute(
-            "SELECT seq, time, body, signature FROM heads ORDER BY seq"
-        ):
+        sql = "SELECT seq, time, body, signature FROM heads WHERE seq BETWEEN ? AND ? ORDER BY seq"
+        for seq, moment, text, signature in connection.execute(sql, self._ranges.get("heads", WHOLE)):
             for table, problem in _contradictions(connection, text, body):
                 if table not in wrong:
                     wrong.add(table)
@@ -171,7 +193,10 @@ class Verification:
             yield "no head is signed with this key"
         else:
             heads = json.loads(text)["heads"]
-            newer = sum(max(0, links[table][0] - heads[table][0]) for table in CHAINED[:-1])
+            newest = {table: links[table][0] for table in CHAINED[:-1]}
+            if self.stretch:
+                newest = {"verdicts": self.stretch.verdicts[1], "events": (self.stretch.events or (0, 0))[1]}
+            newer = sum(max(0, number - heads[table][0]) for table, number in newest.items())
             self.notes.append(f"signed up to head {seq} of {moment}; {newer} newer rows are not")
 
     def _anchors(self, connection: sqlite3.Connection, body: dict[str, Any], journal: str) -> Iterator[str]:
@@ -222,7 +247,7 @@ def _rows(connection: sqlite3.Connection, select: str, table: str, after: int) -
     """Yield the rows of a table behind a number; of one that cannot be read as ours only its number, without a hash."""
     while True:
         try:
-            for row in connection.execute(f"{select} WHERE seq > ? ORDER BY seq", (after,)):
+            for row in connection.execute(f"{select} seq > ? ORDER BY seq", (after,)):
                 yield row
                 after = row[0]
             return

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from datetime import time as time_of_day
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.rows import seconds_of, utc
 from stfpm_runtime.shifts import Shifts, parse_shifts
 
 AGO = re.compile(r"(\d+)([mhd])")
@@ -26,6 +26,27 @@ def shifts_of(text: str) -> Shifts:
         return parse_shifts(text)
     except OptionError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def interval_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[str, str, str]:
+    """Return begin and end of what is shown, and the name of its shifts; an empty text where there is no such limit."""
+    since, until, shift = args.since or "", args.until or "", args.shift
+    if "/" not in shift and shift in ("", *(args.shifts or Shifts()).names):
+        return since, until, shift
+    if since or until:
+        parser.error("--shift DAY/NAME with --since or --until: expected one of them")
+    try:
+        return *_bounds_of(shift, args.shifts or Shifts()), ""
+    except (OptionError, argparse.ArgumentTypeError) as error:
+        parser.error(f"got --shift {shift}: {error}")
+
+
+def _bounds_of(text: str, shifts: Shifts) -> tuple[str, str]:
+    """Return begin and end of one shift. Raises OptionError, and ArgumentTypeError for another text."""
+    day, _, name = text.rpartition("/")
+    begin = datetime.fromtimestamp(seconds_of(moment_of(day))) if day else datetime.now()
+    first, last = shifts.bounds(begin.date(), name)
+    return utc(first), utc(last)
 
 
 def threshold_of(text: str) -> float | None:

@@ -8,16 +8,12 @@ from pathlib import Path
 
 from stfpm_runtime.cli import printable
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.journal.chain.verify import Verification
+from stfpm_runtime.line.journal.chain.verify import Verification, read_keys
 
 
 def verify(journal: Path, public_keys: Sequence[Path], anchor: Path | None, pictures: Path | None) -> int:
     """Print each thing in a journal that was changed; return 1 if there is one, else 0. Raises StfpmError."""
-    keys = []
-    if public_keys:
-        from stfpm_runtime.line.journal.chain.signing import read_public_key
-
-        keys = [read_public_key(path) for path in public_keys]
+    keys = read_keys(public_keys)
     if pictures and not pictures.is_dir():
         raise OptionError(f"{pictures}: is no folder; expected that of the pictures")
     count = 0

@@ -16,9 +16,12 @@ from typing import Literal, get_args
 
 from stfpm_runtime.cli import printable, run
 from stfpm_runtime.detector import Decision
+from stfpm_runtime.line.journal.batch.report import ReportOptions
+from stfpm_runtime.line.journal.batch.words import languages
 from stfpm_runtime.line.journal.dead_letters import mark_for_resending
 from stfpm_runtime.line.journal.history import Filter, History, Per, check_camera, count_all
 from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
+from stfpm_runtime.line.journal.rows import local_time
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
     new_threshold_change,
@@ -29,16 +32,17 @@ from stfpm_runtime.line.journal.threshold_changes import (
 from stfpm_runtime.line.journal.what_if import what_if
 from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
-from .arguments import moment_of, shifts_of, threshold_of
+from .arguments import interval_of, moment_of, shifts_of, threshold_of
 from .chain import make_key, verify
-from .listings import local_time, print_counts, print_csv, print_events, print_labels, print_rejects
+from .listings import print_counts, print_csv, print_events, print_labels, print_rejects
+from .report import write_report
 
 COMMAND = "stfpm-journal"
 NOT_GIVEN = object()
 ANSWER_S = 2.0
 """How long to wait for a running line to put a threshold in force, in seconds."""
 
-Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend", "verify", "key"]
+Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend", "verify", "key", "report"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class JournalCliOptions:
     public_keys: Sequence[Path] = ()
     anchor: Path | None = None
     """A file of lines that were kept elsewhere, which the chain must still hold."""
+    report: tuple[Path, ReportOptions] | None = None
+    """A file for the batch report."""
 
     @property
     def journal(self) -> Path:
@@ -86,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "resend": resend,
         "verify": lambda options: verify(options.journal, options.public_keys, options.anchor, options.pictures),
         "key": lambda options: make_key(options.journal),
+        "report": report,
     }
     return run(COMMAND, lambda: actions.get(options.action, show)(options))
 
@@ -104,6 +111,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
     parser.add_argument("--region", default="", metavar="NAME", help="show only this region, or set its --threshold")
     parser.add_argument("--part", default="", metavar="ID", help="show only the part with this id")
+    parser.add_argument("--part-prefix", default="", metavar="TEXT", help="show only parts whose ids begin with this")
     parser.add_argument("--model", default="", metavar="SHA256", help="show only verdicts of this model; its beginning")
     parser.add_argument("--labelled", choices=VALUES, default="", help="show only parts whose newest label is this one")
     parser.add_argument("--decision", choices=get_args(Decision), default="", help="list only verdicts of this kind")
@@ -111,6 +119,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         "--per", choices=get_args(Per), help="count by hour, day or shift (local time), region or model"
     )
     shifts = ",".join(f"{name}={begin}" for name, begin in DEFAULT_SHIFTS.items())
+    parser.add_argument("--shift", default="", metavar="DAY/NAME",
+        help="show only this shift, as yesterday/late or 2026-11-24/late, or as late those of all days")  # fmt: skip
     parser.add_argument("--shifts", type=shifts_of, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
     what = parser.add_mutually_exclusive_group()
     for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
@@ -144,8 +154,12 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     )
     what.add_argument("--verify", dest="show", action="store_const", const="verify",
         help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="FILE",
+        help="write a batch report: FILE.html prints well, with --pictures; FILE.csv has its tables")  # fmt: skip
+    parser.add_argument("--order", default="", metavar="TEXT", help="with --report: order or batch, in its title")
+    parser.add_argument("--language", choices=languages(), help="with --report: its language (en)")
     parser.add_argument("--public-key", type=Path, action="append", default=[], metavar="FILE",
-        help="with --verify: the signatures must be of this key; can be given several times")  # fmt: skip
+        help="with --verify or --report: the signatures must be of this key; can be given several times")  # fmt: skip
     parser.add_argument("--anchor", type=Path, metavar="FILE",
         help="with --verify: these verdicts or heads, lines of JSON of an output, must still be there")  # fmt: skip
     parser.add_argument("--new-key", type=Path, metavar="FILE",
@@ -156,18 +170,26 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     if args.new_key:
         return JournalCliOptions((args.new_key,), "key", Filter())
     has_threshold = args.threshold is not NOT_GIVEN
-    limits = args.part or args.model or args.labelled or args.decision
+    args.show = "report" if args.report and args.show == "counts" else args.show
+    args.since, args.until, shift = interval_of(parser, args)
+    limits = args.part or args.part_prefix or args.model or args.labelled or args.decision
     listed = args.csv or args.show != "counts"
-    shows = args.since or args.until or args.pictures or listed or limits or args.per or args.shifts
-    if args.show != "verify" and (args.public_key or args.anchor):
+    shows = args.since or args.until or args.pictures or listed or limits or shift or args.per or args.shifts
+    if args.show != "verify" and (args.anchor or (args.public_key and not args.report)):
         parser.error("--public-key and --anchor go with --verify")
-    only_verified = args.since or args.until or args.camera or args.region or limits or args.json or args.csv
+    if (args.order or args.language) and not args.report:
+        parser.error("--order and --language go with --report")
+    if args.report and (args.csv or args.json or args.per or args.decision or args.show != "report"):
+        parser.error("--report goes with filters, --pictures and --public-key alone; FILE.csv gets its tables")
+    only_verified = args.since or args.until or args.camera or args.region or limits or shift or args.json or args.csv
     if args.show == "verify" and (only_verified or args.per or args.shifts):
         parser.error("--verify goes with --pictures, --public-key and --anchor alone")
     if args.per and listed:
         parser.error(f"--per with --{'csv' if args.csv else args.show}: it is for counts")
-    if args.shifts and args.per != "shift":
-        parser.error("--shifts goes with --per shift")
+    if args.shifts and args.per != "shift" and not args.shift:
+        parser.error("--shifts goes with --per shift or --shift")
+    if shift and args.show == "labels":
+        parser.error("--labels goes with --shift DAY/NAME")
     if args.decision and not listed:
         parser.error("--decision goes with --csv, --rejects or --labels")
     if args.show == "events" and (limits or args.region):
@@ -195,15 +217,22 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     if args.json and args.csv:
         parser.error("--csv with --json: expected one of them")
     action: Action = "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show
-    if len(args.journal) > 1 and action in ("resend", "threshold", "label", "verify"):
+    if len(args.journal) > 1 and action in ("resend", "threshold", "label", "verify", "report"):
         parser.error(f"got {len(args.journal)} journals with --{action}; expected one")
-    period = Filter(args.since or "", args.until or "", args.camera, args.part, args.region, args.decision, args.model,
-                    args.labelled)  # fmt: skip
+    how = ReportOptions(args.order, args.language or "en", args.pictures, args.public_key)
+    period = Filter(args.since, args.until, args.camera, args.part, args.region, args.decision, args.model,
+                    args.labelled, shift, args.part_prefix)  # fmt: skip
     return JournalCliOptions(
         tuple(args.journal), action, period, args.json, args.pictures, args.threshold if has_threshold else None,
         args.by, args.resend, args.label, args.kind, args.note, args.per or "region", args.csv, args.shifts,
-        args.public_key, args.anchor,
+        args.public_key, args.anchor, (args.report, how) if args.report else None,
     )  # fmt: skip
+
+
+def report(options: JournalCliOptions) -> int:
+    """Write a batch report, print what it is about, and return 0. Raises StfpmError."""
+    assert options.report is not None, "checked by parse"
+    return write_report(*options.report, options.journal, options.period, options.shifts or Shifts())
 
 
 def change_threshold(options: JournalCliOptions) -> int:

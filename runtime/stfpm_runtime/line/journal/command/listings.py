@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from stfpm_runtime.cli import printable
 from stfpm_runtime.line.journal.history import KEYS, Count, Per
 from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, record
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, local_time, record
 from stfpm_runtime.score import describe_score
 
 
@@ -97,8 +96,3 @@ def _picture(folder: Path | None, name: str) -> str:
         return name
     path = folder / name
     return str(path) if path.is_file() else ""
-
-
-def local_time(moment: str) -> str:
-    """Return a moment of the journal in the local time."""
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,6 +1,6 @@
 // Search of the journal: counts over time, where rejects lie, and the verdicts, for the filters in the page's address.
 import { $, Refused, ask, askJson, badge, element, joined, logIn, named, onLogin, show, showPicture } from "/static/client.js";
-import { counted, local, locale, momentOf, t } from "/static/language.js";
+import { counted, language, local, locale, momentOf, t } from "/static/language.js";
 import { openViewer } from "/static/viewer.js";
 import { drawYields, shape } from "/static/yields.js";
 
@@ -197,17 +197,17 @@ async function showMore() {
   }
 }
 
-async function download() {
-  $("csv").disabled = true;
+async function download(button, path, name) {
+  button.disabled = true;
   try {
-    const answer = await ask(`/api/history.csv?${query()}`);
-    const link = Object.assign(element("a"), { href: URL.createObjectURL(await answer.blob()), download: "history.csv" });
+    const answer = await ask(path);
+    const link = Object.assign(element("a"), { href: URL.createObjectURL(await answer.blob()), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   } catch (error) {
     refuse(error);
   } finally {
-    $("csv").disabled = false;
+    button.disabled = false;
   }
 }
 
@@ -223,7 +223,8 @@ $("decision").addEventListener("change", refresh);
 filters.addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
 $("per").addEventListener("change", showYields);
 $("more").addEventListener("click", showMore);
-$("csv").addEventListener("click", download);
+$("csv").addEventListener("click", () => download($("csv"), `/api/history.csv?${query()}`, "history.csv"));
+$("report").addEventListener("click", () => download($("report"), `/api/report?${query({ order: $("order").value, language })}`, "report.html"));
 addEventListener("resize", () => { if (summary) showYields(); });
 onLogin(start);
 start();

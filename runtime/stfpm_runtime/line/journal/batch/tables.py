@@ -1,0 +1,170 @@
+"""The tables of a report that come after its first page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
+
+from stfpm_runtime.line.journal.history import Count, Filter
+from stfpm_runtime.line.journal.labels import Label
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, local_time
+from stfpm_runtime.line.journal.threshold_changes import ThresholdChange
+from stfpm_runtime.printed_page import Section
+from stfpm_runtime.score import format_score
+
+from .facts import LISTED, BatchReader, Use
+from .pictures import KeptPicture
+from .words import Words
+
+NUMBERS = ("verdicts", "passed", "rejected", "not judged", "yield")
+HOURS = 48
+"""An interval with more hours is counted by days."""
+
+
+class Tables:
+    """Makes tables in the language of their reader."""
+
+    def __init__(self, reader: BatchReader, say: Words) -> None:
+        """Read the states of models, whose files they name."""
+        self._reader, self._say = reader, say
+        self._until_end = Filter(until=reader.asked.until)
+        self._files: dict[str, str] = {}
+        for state in reader.states(self._until_end):
+            self._files.setdefault(str(state.sha256), PurePath(str(state.path)).name)
+
+    def table(self, title: str, headings: Iterable[str], rows: Sequence[Sequence[str]], count: int = 0) -> Section:
+        """Return a table of the first rows; `count` is the number of all, where it is greater."""
+        say, count = self._say, max(count, len(rows))
+        shown = [*rows[:LISTED]]
+        if count > LISTED:
+            shown.append([say(f"the first {LISTED} of {count} are listed; stfpm-journal lists all")])
+        return Section(say(title), [say(one) for one in headings], shown or [[say("none")]])
+
+    def numbers(self, count: Count) -> list[str]:
+        """Return the cells of `NUMBERS`."""
+        share = "-" if count.yielded is None else f"{count.yielded:.2%}"
+        return [str(count.total), str(count.passed), str(count.rejected), str(count.faults), share]
+
+    def model(self, sha256: str) -> str:
+        """Return how a model is called: its file, where the journal knows that, and the beginning of its SHA-256."""
+        return f"{self._files.get(sha256, '')} {sha256[:12]}".strip()
+
+    def by_place(self, uses: Sequence[Use]) -> Section:
+        """Return the counts of each region."""
+        sums = sum_up(uses, lambda use: (use.camera, use.region))
+        rows = [[*key, *self.numbers(count)] for key, count in sums.items()]
+        return self.table("Regions", ("camera", "region", *NUMBERS), rows)
+
+    def by_time(self) -> Section:
+        """Return the counts of each hour, or of each day."""
+        found = self._reader.counts(self._reader.asked, "hour", "day")
+        by_hour = len(found["hour"]) <= HOURS
+        rows = [
+            [local_time(count.key[0])[:16] if by_hour else count.key[0], *self.numbers(count)]
+            for count in found["hour" if by_hour else "day"]
+        ]
+        title = "Hours" if by_hour else "Days"
+        return self.table(title, ("beginning" if by_hour else "day", *NUMBERS), rows)
+
+    def models(self, uses: Sequence[Use]) -> Section:
+        """Return which models were used when."""
+        rows = []
+        for (sha256,), count in sum_up(uses, lambda use: (use.model,)).items():
+            times = [time for use in uses if use.model == sha256 for time in (use.since, use.until)]
+            span = [local_time(min(times)), local_time(max(times))]
+            rows.append([f"{self._files.get(sha256, '')} {sha256}".strip(), *span, *self.numbers(count)])
+        return self.table("Models in use", ("file and SHA-256", "first verdict", "last verdict", *NUMBERS), rows)
+
+    def thresholds(self, uses: Sequence[Use]) -> Section:
+        """Return which thresholds held when, and who has set them."""
+        changes = self._reader.changes(self._until_end)
+        rows = [
+            [f"{use.camera}/{use.region}", use.model[:12], _number(use.threshold), local_time(use.since),
+             local_time(use.until), *self.numbers(use.count), self._set_by(use, changes)]
+            for use in uses
+        ]  # fmt: skip
+        headings = ("place", "model", "threshold", "first verdict", "last verdict", *NUMBERS, "set by")
+        return self.table("Thresholds in use", headings, rows)
+
+    def _set_by(self, use: Use, changes: Sequence[ThresholdChange]) -> str:
+        place = use.camera, use.region, use.model, use.threshold
+        for change in reversed(changes):
+            if (change.camera, change.region, change.model, change.threshold) == place and change.time <= use.until:
+                return f"{change.who}, {local_time(change.time)}"
+        return self._say("model or configuration")
+
+    def changes(self) -> Section:
+        """Return the changes of thresholds in the interval."""
+        rows = [
+            [local_time(one.time), one.who, one.camera, one.region, _number(one.old),
+             self._say("as configured") if one.threshold is None else _number(one.threshold), _number(one.configured)]
+            for one in self._reader.changes(self._reader.during)
+        ]  # fmt: skip
+        return self.table("Changes of thresholds", ("time", "by", "camera", "region", "old", "new", "configured"), rows)
+
+    def states(self) -> Section:
+        """Return what happened to models in the interval."""
+        rows = [
+            [local_time(one.time), one.who or self._say("configuration"), self.model(one.sha256), self._say(one.state),
+             one.note] for one in self._reader.states(self._reader.during)
+        ]  # fmt: skip
+        return self.table("Changes of models", ("time", "by", "model", "state", "reason"), rows)
+
+    def labels(self, labelled: Sequence[tuple[VerdictRow, Label]]) -> Section:
+        """Return what persons say that parts really were."""
+        rows = [
+            [str(row.seq), local_time(row.time), row.part, self._say(row.decision), self._say(one.label), one.kind,
+             one.who, local_time(one.time), one.note] for row, one in labelled
+        ]  # fmt: skip
+        headings = ("verdict", "time", "part", "decision", "label", "kind", "by", "labelled", "remark")
+        return self.table("Labels", headings, rows)
+
+    def verdicts(
+        self, title: str, rows: Sequence[VerdictRow], count: int, labels: Mapping[int, Label],
+        pictures: Mapping[int, KeptPicture],
+    ) -> Section:  # fmt: skip
+        """Return verdicts of one kind, of which there are `count`."""
+        cells = [
+            [str(row.seq), local_time(row.time), place_of(row), row.part, score_of(row), row.reason, row.model[:12],
+             self._say(labels[row.seq].label) if row.seq in labels else "", self._picture(row, pictures)]
+            for row in rows
+        ]  # fmt: skip
+        headings = ("verdict", "time", "place", "part", "score", "reason", "model", "label", "picture")
+        return self.table(title, headings, cells, count)
+
+    def _picture(self, row: VerdictRow, pictures: Mapping[int, KeptPicture]) -> str:
+        if row.seq in pictures:
+            return self._say(pictures[row.seq].state)
+        return self._say("not shown" if row.picture or row.overlay else "none kept")
+
+    def events(self, events: Sequence[EventRow], count: int) -> Section:
+        """Return events, of which there are `count`."""
+        rows = [[local_time(one.time), one.camera or self._say("line"), one.kind, one.detail] for one in events]
+        return self.table("Events", ("time", "camera", "kind", "detail"), rows, count)
+
+
+def sum_up(uses: Iterable[Use], key_of: Callable[[Use], tuple[str, ...]]) -> dict[tuple[str, ...], Count]:
+    """Return the numbers of verdicts by a key, in the order of the keys' first uses."""
+    sums: dict[tuple[str, ...], Count] = {}
+    for use in uses:
+        key = key_of(use)
+        sums[key] = sums.get(key, Count(key, 0, 0, 0)).plus(use.passed, use.rejected, use.faults)
+    return sums
+
+
+def place_of(row: VerdictRow) -> str:
+    """Return camera and region of a verdict."""
+    return f"{row.camera}/{row.region}"
+
+
+def score_of(row: VerdictRow) -> str:
+    """Return the relative score of a verdict, also where another program wrote no number."""
+    try:
+        return format_score(row.score, row.threshold)
+    except (TypeError, ValueError):
+        return str(row.score)
+
+
+def _number(value: object) -> str:
+    """Return a threshold, also where another program wrote no number."""
+    return f"{value:.6g}" if isinstance(value, int | float) else "" if value is None else str(value)
