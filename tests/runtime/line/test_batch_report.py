@@ -55,6 +55,7 @@ class Line:
 
     folder: Path
     recorder: Recorder
+    with_events: bool = True
 
     def judge(self, number: int, **changes) -> None:
         row = {"time": utc(BEGIN_S + 60 * (number - 1)), "model": MODELS[number > 100], "part": f"4711-{number:03d}",
@@ -72,9 +73,10 @@ class Line:
             self.write_head(row["time"])
 
     def write_head(self, moment: str) -> None:
-        """Write an event and a head, as the line does each minute."""
-        self.recorder.log_event("lost", f"no frame for {EVIL}", "left")
-        self.recorder._events[-1] = (moment, *self.recorder._events[-1][1:])
+        """Write a head, as the line does each minute, and an event."""
+        if self.with_events:
+            self.recorder.log_event("lost", f"no frame for {EVIL}", "left")
+            self.recorder._events[-1] = (moment, *self.recorder._events[-1][1:])
         self.recorder._maintenance_s = self.recorder._head_s = 0.0
         self.recorder.do_maintenance()
 
@@ -266,6 +268,33 @@ def test_changes_of_other_intervals_are_not_of_this_report(journal_copy, sql):
     assert execute(journal_copy, sql) > 0
     assert report_of(journal_copy)[0].is_sound
     assert not report_of(journal_copy, Filter())[0].is_sound
+
+
+@pytest.mark.parametrize(
+    ("sql", "asked"),
+    [
+        ("UPDATE verdicts SET part = '8-203' WHERE seq = 203", Filter(part_prefix="7-")),
+        ("DELETE FROM verdicts WHERE seq = 203", Filter(part_prefix="7-")),
+        ("DELETE FROM verdicts WHERE seq = 203", Filter(utc(BEGIN_S), utc(BEGIN_S + 13e3), part_prefix="7-")),
+        ("UPDATE verdicts SET camera = 'right' WHERE seq = 203", Filter(camera="left", part_prefix="7-")),
+        (f"UPDATE verdicts SET time = '{utc(BEGIN_S)}' WHERE seq = 60", Filter(utc(BEGIN_S + 59 * 60))),
+        (f"UPDATE verdicts SET time = '{utc(BEGIN_S)}' WHERE seq BETWEEN 60 AND 95", Filter(utc(BEGIN_S + 59 * 60))),
+        (f"UPDATE verdicts SET time = '{utc(BEGIN_S + 15e3)}' WHERE seq = 203", Filter(until=utc(BEGIN_S + 203 * 60))),
+    ],
+)  # fmt: skip
+def test_a_verdict_that_was_taken_out_of_the_report_is_found(tmp_path, sql, asked):
+    """The rows that a report counts do not say which it has lost: a head follows verdict 60, events are missing."""
+    (tmp_path / "pictures/2026-11-24").mkdir(parents=True)
+    with contextlib.closing(Recorder(tmp_path / "line.sqlite", MODELS[0], "normal")) as recorder:
+        line = Line(tmp_path, recorder, with_events=False)
+        for number in range(1, 241):
+            line.judge(number, camera="left", part=f"{7 if number in (33, 34, 203) else 8}-{number}")
+    before = report_of(tmp_path / "line.sqlite", asked)[0]
+    assert before.is_sound
+    assert execute(tmp_path / "line.sqlite", sql) > 0
+    after = report_of(tmp_path / "line.sqlite", asked)[0]
+    assert after.total.total < before.total.total
+    assert not after.is_sound
 
 
 def test_random_changes_never_end_the_report_and_are_found(journal_copy, key):

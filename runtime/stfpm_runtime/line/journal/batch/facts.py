@@ -12,7 +12,7 @@ from typing import Any
 
 from stfpm_runtime.errors import JournalError, OptionError
 from stfpm_runtime.line.journal.chain.links import read_start
-from stfpm_runtime.line.journal.chain.stretch import Stretch
+from stfpm_runtime.line.journal.chain.stretch import Range, Stretch
 from stfpm_runtime.line.journal.chain.verify import Key, Verification
 from stfpm_runtime.line.journal.counts import SUMS, has_table
 from stfpm_runtime.line.journal.history import Count, Filter, History, check_camera
@@ -69,7 +69,9 @@ class Check:
     count: int = 0
     notes: Sequence[str] = ()
     uncovered: int = 0
-    """The number of the last verdict that an earlier version wrote, without a hash."""
+    """The number of the interval's last verdict that an earlier version wrote, without a hash; 0: there is none."""
+    is_signed: bool = False
+    """Whether the newest head of the interval carries a signature."""
 
 
 class BatchReader(History):
@@ -100,8 +102,10 @@ class BatchReader(History):
         except BaseException:
             self.close()
             raise
-        self.numbers: tuple[int, int] = (first, last)
+        self.numbers: Range = (first, last)
         """The numbers of the first and the last verdict."""
+        where, values = Filter(asked.since, asked.until).where()
+        self._interval: Range = next(self._rows(f"SELECT min(seq), max(seq) FROM verdicts {where}", values))
 
     def uses(self) -> list[Use]:
         """Return the counts by place, model and threshold, in the order of places and first verdicts."""
@@ -179,18 +183,17 @@ class BatchReader(History):
         """Return the number and the time of the journal's oldest verdict."""
         return next(self._rows("SELECT seq, time FROM verdicts ORDER BY seq LIMIT 1", []))
 
-    def is_signed(self) -> bool:
-        """Return whether the newest head carries a signature."""
-        row = next(self._rows("SELECT signature FROM heads ORDER BY seq DESC LIMIT 1", []), ("",))
-        return bool(row[0])
-
     def check(self, keys: Sequence[Key]) -> Check:
-        """Verify the chain of the interval's verdicts and events, and all labels, changes and states of models."""
+        """Verify the chain of the interval's verdicts and events, and all labels, changes and states of models.
+
+        Verdicts that the other filters leave out are verified too: one that was taken out of the report by a change of
+        its part or its camera, or deleted, is not among those that the report counts.
+        """
         if not has_table(self._connection, "chain_start"):
             return Check(False)
         where, values = Filter(self.asked.since, self.asked.until).where()
         first, last = next(self._rows(f"SELECT min(seq), max(seq) FROM events {where}", values))
-        stretch = Stretch(self.numbers, None if first is None else (first, last))
+        stretch = Stretch(self._interval, None if first is None else (first, last))
         verification = Verification(self.path, keys, stretch=stretch)
         findings, count = [], 0
         try:
@@ -199,8 +202,11 @@ class BatchReader(History):
                 findings += [finding] if count <= FINDINGS else []
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read as a journal ({error})") from None
-        uncovered = read_start(self._connection)[0].get("uncovered", {}).get("verdicts", 0)
-        return Check(True, findings, count, verification.notes, int(uncovered))
+        uncovered = int(read_start(self._connection)[0].get("uncovered", {}).get("verdicts", 0))
+        sql = "SELECT signature FROM heads WHERE seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT 1"
+        (signature,) = next(self._rows(sql, stretch.ranges(self._connection)["heads"]), ("",))
+        return Check(True, findings, count, verification.notes, uncovered if uncovered >= self._interval[0] else 0,
+                     bool(signature))  # fmt: skip
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield rows, also where another program wrote bytes that belong to no text."""

@@ -16,6 +16,7 @@ from typing import Literal
 
 from stfpm_runtime.cli import one_line
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
+from stfpm_runtime.lifecycle import work_beside_the_line
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.shifts import Shifts
 
@@ -24,7 +25,6 @@ from .page import to_html
 from .report import Report, ReportOptions, make_report
 
 Form = Literal["html", "csv"]
-NICENESS = 15
 COMMAND = "from stfpm_runtime.line.journal.batch.making import main; main()"
 REFUSED = 3
 """The process's exit code for what its task asks for and the journal does not have; 1 is for other errors."""
@@ -75,8 +75,7 @@ def main() -> None:
     """Make the report that stdin describes, and write it to stdout."""
     task = json.load(sys.stdin)
     signal.alarm(int(task["timeout_s"]) + 1)  # ends this process also where the line is no longer there to do it
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    work_beside_the_line()
     options = task["options"]
     options["pictures"] = Path(options["pictures"]) if options["pictures"] else None
     options["public_keys"] = [Path(path) for path in options["public_keys"]]

@@ -97,7 +97,7 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     check = reader.check(read_keys(options.public_keys))
     read = pictures.values()
     wrong = [f"picture {one.name} of verdict {one.row.seq}: {one.state}" for one in read if one.state in WRONG]
-    conclusion, is_sound = _conclusion(check, wrong, reader)
+    conclusion, is_sound = _conclusion(check, wrong)
     title = say("Batch report") + (f": {options.order}" if options.order else "")
     places = ", ".join("/".join(place) for place in sum_up(uses, lambda use: (use.camera, use.region)))
     models = ", ".join(tables.model(sha256) for (sha256,) in sum_up(uses, lambda use: (use.model,)))
@@ -138,13 +138,13 @@ def _about(reader: BatchReader, options: ReportOptions, say: Words) -> list[tupl
     ]
 
 
-def _conclusion(check: Check, wrong: Sequence[str], reader: BatchReader) -> tuple[str, bool]:
+def _conclusion(check: Check, wrong: Sequence[str]) -> tuple[str, bool]:
     """Return what the verification says in one sentence, and whether all is as the line wrote it."""
     if not check.has_chain:
         return "NOT VERIFIED: an earlier version wrote the journal, which has no chain", False
     if count := check.count + len(wrong):
         return f"NOT INTACT: {count} findings; what this report says may not be what the line wrote", False
-    if check.uncovered >= reader.numbers[0]:
+    if check.uncovered:
         return f"NOT VERIFIED as a whole: an earlier version wrote the verdicts up to {check.uncovered}", False
     return "intact: no change was found in verdicts, events, labels, thresholds and models", True
 
@@ -152,7 +152,7 @@ def _conclusion(check: Check, wrong: Sequence[str], reader: BatchReader) -> tupl
 def _notes(reader: BatchReader, options: ReportOptions, check: Check, pictures: int) -> list[str]:
     """Return what a reader has to know before trusting the report, a sentence each."""
     notes = list(check.notes)
-    if check.has_chain and not reader.is_signed():
+    if check.has_chain and not check.is_signed:
         notes.append("the journal is not signed")
     if check.count > len(check.findings):
         notes.append(f"the first {len(check.findings)} findings are listed; stfpm-journal --verify lists all")

@@ -28,7 +28,8 @@ class Stretch:
     def ranges(self, connection: sqlite3.Connection) -> dict[str, Range]:
         """Return which rows of each chained table are verified; a table that is left out is verified as a whole.
 
-        A range ends behind the stretch: rows that were deleted from its end are then missed before the next row.
+        A range begins with the row that the head before the stretch names, and ends behind the stretch: rows that were
+        deleted from an end, or moved over it by another time, are then found.
         """
         first, last = self.verdicts
         sql = "SELECT seq, body FROM heads WHERE verdict {} ? ORDER BY seq {}"
@@ -42,7 +43,7 @@ class Stretch:
         ).fetchone()
         found = {"heads": (before.get("heads", 0), covering.get("heads", NEWEST))}
         for table, listed in (("verdicts", self.verdicts), ("events", self.events), ("pictures", pictures)):
-            low, high = before.get(table, 0) + 1, covering.get(table, NEWEST)
+            low, high = before.get(table, 0), covering.get(table, NEWEST)
             if listed and listed[0] is not None:
                 sql = f"SELECT coalesce(min(seq), ?) FROM {table} WHERE seq > ?"
                 (following,) = connection.execute(sql, (listed[1], listed[1])).fetchone()
