@@ -327,13 +327,16 @@ def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
     wait_until(lambda: count(journal) >= 3)
     assert descriptor.resolve() == tmp_path
 
-    def post(path: str, **body) -> None:
-        data = json.dumps({"who": "Ada", **body}).encode()
+    def ask(path: str, **body) -> dict:
+        data = json.dumps({"who": "Ada", **body}).encode() if body else None
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers), timeout=60)
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
 
-    post("/api/regions", camera="left", regions=[{"name": "cap", "rectangle": [0, 0, 32, 32]}])
-    post("/api/restart")
+    cap = {"original": None, "name": "cap", "rectangle": [0, 0, 32, 32]}
+    ask("/api/regions", camera="left", version=ask("/api/setup")["cameras"][0]["version"], regions=[cap])
+    ask("/api/restart", who="Ada")
     wait_until(lambda: journal.rows()[-1].region == "cap")
     assert process.poll() is None
     assert descriptor.resolve() != tmp_path  # what the process before left open is closed

@@ -26,6 +26,12 @@ class Region(BaseModel):
     polygon: list[Annotated[list[Pixel], Field(min_length=2, max_length=2)]] = Field(default=[], max_length=100)
 
 
+class DrawnRegion(Region):
+    """A region, and which one it was: it keeps that one's other keys."""
+
+    original: str | None = Field(max_length=200, description="its name in the file until now; null: it is a new one")
+
+
 class RegionOfFile(BaseModel):
     """A region as the line's file has it."""
 
@@ -35,11 +41,15 @@ class RegionOfFile(BaseModel):
 
 
 class Camera(BaseModel):
-    """A camera: the width and height of its newest frame, its regions in the file, and the names that judge now."""
+    """A camera: the width and height of its newest frame, its regions in the file, and the names that judge now.
+
+    The version is another one when the regions in the file were changed.
+    """
 
     name: str
     size: list[int] | None
     regions: list[RegionOfFile]
+    version: str
     judged: list[str]
 
 
@@ -92,7 +102,8 @@ class RegionsBody(Change):
     """All regions of a camera; none: the whole frame is one part."""
 
     camera: PlaceName
-    regions: list[Region] = Field(max_length=50)
+    version: str = Field(max_length=80, description="that of the regions that were changed, see GET /api/setup")
+    regions: list[DrawnRegion] = Field(max_length=50)
 
 
 class CollectBody(Change):
@@ -144,7 +155,8 @@ def frame(view: View, camera: Name, width: Width = 1280) -> Response:
 @router.post("/api/regions", response_model=Setup, **ENGINEER)
 def set_regions(view: View, body: RegionsBody) -> dict[str, Any]:
     """Write the regions of a camera into the line's file; they judge from the next start on."""
-    return view.set_regions(body.camera, [region.model_dump() for region in body.regions], body.who)
+    shapes = [region.model_dump() for region in body.regions]
+    return view.set_regions(body.camera, shapes, body.version, body.who)
 
 
 @router.post("/api/restart", response_model=Setup, **ENGINEER)
