@@ -56,8 +56,8 @@ def test_a_file_that_is_replaced_keeps_its_owner_and_group(tmp_path):
 def test_a_group_that_cannot_be_kept_gives_its_rights_to_no_other():
     groups = os.getgroups()
     with tempfile.TemporaryDirectory() as folder:  # other users reach it
-        os.chmod(folder, 0o777)
         path = Path(folder) / "theirs"
+        path.parent.chmod(0o777)
         path.write_text("old")
         os.chown(path, 1234, 4321)
         path.chmod(0o660)
@@ -100,8 +100,13 @@ def test_writers_of_one_file_at_once_do_not_meet(tmp_path):
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "kept"
     path.write_text("old")
-    with pytest.raises(OutputError, match="cannot be written"), atomic_path(path) as unfinished:
-        unfinished.write_text("new")
-        raise OSError(28, "No space left on device")
+
+    def fail() -> None:
+        with atomic_path(path) as unfinished:
+            unfinished.write_text("new")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

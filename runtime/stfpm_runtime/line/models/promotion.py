@@ -96,9 +96,7 @@ class Promotion(Worker):
             if before and was and was.state == "shadow" and before.sha256 != trial.sha256:
                 swap.write_state(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
             swap.write_state(path, trial.sha256, order.who, "shadow", trial=trial)
-        text = f"{path.name} judges the same parts as the active model from now on, as its shadow"
-        self._log_event("model", f"{text}, by {order.who}")
-        return text
+        return f"{path.name} judges the same parts as the active model from now on, as its shadow"
 
     def _approve(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
@@ -114,7 +112,6 @@ class Promotion(Worker):
                     )
                 note = f"{order.override} ({note})"
             self._model_swap.write_state(path, digest, order.who, "approved", note)
-        self._log_event("model", f"{path.name} ({digest[:12]}) is approved by {order.who}, {note}")
         return f"{path.name} is approved {note}"
 
     def _activate(self, path: Path, order: ModelOrder) -> str:

@@ -179,8 +179,16 @@ class ModelSwap:
     def write_state(
         self, path: Path, digest: str, who: str, state: State, note: str = "", trial: Trial | None = None
     ) -> None:
-        """Write the state of the model with this SHA-256, and what a trial has measured. Raises JournalError."""
+        """Write the state of the model with this SHA-256, and what a trial has measured. Raises JournalError.
+
+        A new state is an event, too; why a model is refused, `exclusively` reports.
+        """
         ability = json.dumps(trial.ability) if trial and trial.ability else ""
+        before = newest_by_model(read_states(self.options.journal.path)).get(digest)
+        old = before.state if before else "new"
+        if state not in (old, "refused"):
+            text = f"{path.name} ({digest[:12]}): {old} -> {state}, by {who}{note and f': {storable(note)}'}"
+            self._recorder.log_event("model", text)
         row = ModelState(utc(), who, digest, absolute(path), state, storable(note), ability)
         write_states(self.options.journal.path, [row])
 

@@ -144,7 +144,7 @@ class _Guard:
                 address, header = request.client.host if request.client else "", request.headers.get
                 hosts = header("Host", ""), header("Origin", "")
                 scope["user"] = self._authorizer.check(address, *hosts, header("Authorization", ""))
-            if request.method == "POST":
+            if request.method not in ("GET", "HEAD"):  # their bodies are not read
                 receive = _replay(await _read_body(request), receive)
             if connection := scope.get("state", {}).get("connection"):
                 connection.answering = True

@@ -87,8 +87,9 @@ def _carry_over(
 def _describe(region: RegionOptions | None) -> str:
     if region is None:
         return "new"
-    shape = region.rectangle and list(region.rectangle) or [list(corner) for corner in region.polygon]
-    return f"{region.name} {shape or 'whole frame'}"
+    if region.rectangle:
+        return f"{region.name} {list(region.rectangle)}"
+    return f"{region.name} {[list(corner) for corner in region.polygon] or 'whole frame'}"
 
 
 def _replace(camera: Any, regions: Sequence[RegionOptions], originals: Sequence[str | None]) -> None:  # noqa: ANN401 (a table of tomlkit)

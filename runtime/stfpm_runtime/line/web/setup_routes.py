@@ -174,7 +174,11 @@ def collected(view: View, camera: Name, region: Name) -> dict[str, Any]:
 @router.post("/api/collected", response_model=Setup, **ENGINEER)
 def collect(view: View, body: CollectBody) -> dict[str, Any]:
     """Collect the pictures of the next parts of a place, whatever is decided about them."""
-    return view.collect(body.camera, body.region, body.count, body.every_ms)
+    before = view.describe()["collecting"]
+    answer = view.collect(body.camera, body.region, body.count, body.every_ms)
+    wanted = f"{body.camera}/{body.region}: {body.count} pictures, one in {body.every_ms} ms at most"
+    view.log_change("collect", f"{before or 'nothing'} -> {wanted if body.count else 'nothing'}", body.who, body.camera)
+    return answer
 
 
 @router.get("/api/collected.zip/{camera}/{region}", response_class=Response, responses=ZIP)
@@ -190,9 +194,11 @@ def collected_picture(view: View, camera: Name, region: Name, name: FileName, wi
 
 
 @router.delete("/api/collected/{camera}/{region}/{name}", response_model=CollectedSet, **ENGINEER)
-def remove(view: View, camera: Name, region: Name, name: FileName) -> dict[str, Any]:
+def remove(view: View, camera: Name, region: Name, name: FileName, body: Change) -> dict[str, Any]:
     """Remove a collected picture."""
-    return view.remove(camera, region, name)
+    answer = view.remove(camera, region, name)
+    view.log_change("collect", f"{camera}/{region}/{name} -> removed", body.who, camera)
+    return answer
 
 
 @router.post("/api/training", response_model=Setup, **ENGINEER)
@@ -202,6 +208,10 @@ def train(view: View, body: TrainBody) -> dict[str, Any]:
 
 
 @router.delete("/api/training", response_model=Setup, **ENGINEER)
-def cancel_training(view: View) -> dict[str, Any]:
+def cancel_training(view: View, body: Change) -> dict[str, Any]:
     """End the training that runs; begun again with the same file, it goes on after its last epoch."""
-    return view.cancel_training()
+    before = view.describe()["training"]
+    answer = view.cancel_training()
+    epochs = f"{before['state']}, epoch {before['epoch']} of {before['epochs']}"
+    view.log_change("training", f"{epochs} -> cancelled", body.who)
+    return answer

@@ -207,13 +207,13 @@ class SetupView:
         The journal keeps it by the name of its place.
         """
         thresholds = self._line.active_model.thresholds
-        for region, original in zip(regions, originals, strict=True):
-            for name in {region.name, original} - {None} if region.name != original else ():
-                if thresholds.is_changed(camera, name):
-                    raise OptionError(
-                        f"region {name}: a threshold was set by hand for this name, and would end or hold for another "
-                        "region; set it as configured first, or keep the name"
-                    )
+        moved = [(region.name, original) for region, original in zip(regions, originals, strict=True)]
+        for name in (name for pair in moved if pair[0] != pair[1] for name in pair if name is not None):
+            if thresholds.is_changed(camera, name):
+                raise OptionError(
+                    f"region {name}: a threshold was set by hand for this name, and would end or hold for another "
+                    "region; set it as configured first, or keep the name"
+                )
 
     def _check_inside(self, camera: str, regions: list[RegionOptions]) -> None:
         """Raise OptionError for a region that leaves the frame, as far as there is one."""

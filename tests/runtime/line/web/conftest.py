@@ -94,3 +94,13 @@ def serve(run_line, make_options, tmp_path, paint):
 
     yield serve
     stop_all(opened, time.monotonic() + 5.0)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """An empty page of a browser, for tests that are skipped where there is none."""
+    from .browser import browse
+
+    (tmp_path / "chromium").mkdir()
+    with browse(tmp_path / "chromium") as page:
+        yield page

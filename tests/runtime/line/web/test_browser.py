@@ -24,7 +24,7 @@ from ..test_model_swap import details
 
 pytest.importorskip("websockets")
 
-from .browser import CHROMIUM, Page, browse
+from .browser import CHROMIUM, Page
 from .conftest import TOKEN, Client
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
@@ -32,13 +32,6 @@ TOUCH_PX = 48
 """What a finger in a glove meets, at least (W3C: 44)."""
 TABLET = {"width": 1024, "height": 768}
 CHART = "document.querySelector('.chart').chart"
-
-
-@pytest.fixture
-def page(tmp_path):
-    (tmp_path / "chromium").mkdir()
-    with browse(tmp_path / "chromium") as page:
-        yield page
 
 
 def log_in(page: Page, client: Client, **how) -> None:

@@ -6,9 +6,12 @@ const EVERY_MS = 3000;
 const COLOURS = { active: "pass", approved: "ok", shadow: "warning", refused: "reject" };
 let canChange = false;
 let busy = false;
+let asked = 0; // the answer to an earlier question is older than what is shown
 
 async function refreshModels() {
+  const number = ++asked;
   const [status, answer] = await Promise.all([askJson("/api/status"), askJson("/model")]);
+  if (number !== asked) return;
   canChange = status.can_engineer;
   show();
   badge($("state"), answer.model.file, "ok");
@@ -60,6 +63,7 @@ async function act(action, file = "") {
   const who = personIn($("who"), $("said"));
   if (!who) return;
   busy = true;
+  asked++;
   for (const button of document.querySelectorAll("main button")) button.disabled = true;
   $("said").textContent = t("The model is tried …");
   try {
