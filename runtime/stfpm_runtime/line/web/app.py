@@ -78,6 +78,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.authorizer = authorizer = Authorizer(options, LOG)
+    app.state.require_reason = options.require_reason
     app.state.view = view
     app.state.routes = [route for router in (*routers, *open_routers) for route in router.routes]
     token = Security(HTTPBearer(scheme_name="token", auto_error=False))  # only described here; _Guard checks it

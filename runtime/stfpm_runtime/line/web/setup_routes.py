@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .fields import WHO, Count, whole_number
-from .routes import ENGINEER, JPEG, REFUSED, Name, Width, refuse_unknown
+from .fields import WHO, Count, Reason, whole_number
+from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
 from .setup_view import SetupView
 
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
@@ -104,6 +104,7 @@ class RegionsBody(Change):
     camera: PlaceName
     version: str = Field(max_length=80, description="that of the regions that were changed, see GET /api/setup")
     regions: list[DrawnRegion] = Field(max_length=50)
+    reason: Reason = ""
 
 
 class CollectBody(Change):
@@ -153,10 +154,11 @@ def frame(view: View, camera: Name, width: Width = 1280) -> Response:
 
 
 @router.post("/api/regions", response_model=Setup, **ENGINEER)
-def set_regions(view: View, body: RegionsBody) -> dict[str, Any]:
+def set_regions(view: View, body: RegionsBody, request: Request) -> dict[str, Any]:
     """Write the regions of a camera into the line's file; they judge from the next start on."""
+    check_reason(request, body.reason)
     shapes = [region.model_dump() for region in body.regions]
-    return view.set_regions(body.camera, shapes, body.version, body.who)
+    return view.set_regions(body.camera, shapes, body.version, body.who, body.reason)
 
 
 @router.post("/api/restart", response_model=Setup, **ENGINEER)

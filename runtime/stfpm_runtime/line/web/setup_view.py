@@ -76,8 +76,10 @@ class SetupView:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no frame yet; ask again when there is a verdict")
         return self._jpeg_cache.encode(image, width), (image.shape[1], image.shape[0])
 
-    def set_regions(self, camera: str, shapes: list[dict[str, Any]], version: str, who: str) -> dict[str, Any]:
-        """Write a camera's regions into the line's file; the journal records who did it."""
+    def set_regions(
+        self, camera: str, shapes: list[dict[str, Any]], version: str, who: str, reason: str
+    ) -> dict[str, Any]:
+        """Write a camera's regions into the line's file; the journal records who did it, and why."""
         self._check_camera(camera)
         config = self._file()
         try:
@@ -87,12 +89,13 @@ class SetupView:
             changes = write_regions(config, camera, regions, originals, version)
         except (MistakeError, StfpmError) as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the regions stay: {error}") from None
-        self.log_change("regions", f"{'; '.join(changes) or 'as before'}; used from the next start on", who, camera)
+        change = f"{'; '.join(changes) or 'as before'}; used from the next start on"
+        self.log_change("regions", change, who, camera, reason)
         return self.describe()
 
-    def log_change(self, kind: str, change: str, who: str, camera: str = "") -> None:
-        """Write into the journal what a person has changed: the old and the new value in words."""
-        self._line.recorder.log_event(kind, f"{change}, by {who}", camera)
+    def log_change(self, kind: str, change: str, who: str, camera: str = "", reason: str = "") -> None:
+        """Write into the journal what a person has changed: the old and the new value in words, and why."""
+        self._line.recorder.log_event(kind, f"{change}, by {who}{reason and f': {reason}'}", camera)
 
     def restart(self, who: str) -> dict[str, Any]:
         """Make the line stop and start again with its file, once the file was read without a mistake."""

@@ -69,3 +69,38 @@ def test_every_change_is_journalled_with_who_old_and_new(serve, make_model, tmp_
             ((_, label),) = read_labelled(journal.path, Period())
             assert (label.label, label.who, bool(label.time)) == ("defect", "Ada", True)
     client.running.thread.join(60)
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_the_reason_of_a_change_is_in_its_event_and_required_where_the_configuration_says_so(
+    serve, make_model, tmp_path, is_required
+):
+    (tmp_path / "line.toml").write_text(CONFIG)
+    client = serve(config=tmp_path / "line.toml", require_reason=is_required)
+    make_model("new.onnx", threshold=0.3)
+    version = client.get("/api/setup")["cameras"][0]["version"]
+    changes = [
+        ("/api/threshold", "threshold", {"threshold": 0.4}),
+        ("/model", "model", {"action": "shadow", "file": "new.onnx"}),
+        ("/model", "model", {"action": "retire", "file": "new.onnx"}),
+        ("/model", "model", {"action": "activate", "file": "new.onnx"}),
+        ("/api/regions", "regions", {"camera": "left", "version": version, "regions": [CAP]}),
+    ]
+    for path, kind, body in changes:
+        if is_required:
+            answer = client.post(path, **body, who="Ada", reason=" ")
+            assert (answer.status, answer.json["error"]) == (
+                400,
+                "reason is missing; expected in words why it is changed",
+            )
+        assert client.post(path, **body, who="Ada", reason="because\nof").status == 400
+        before = len(details(client.running.journal, kind))
+        assert client.post(path, **body, who="Ada", reason="a new lamp").status == 200, path
+        wait_until(lambda: len(details(client.running.journal, kind)) > before)  # noqa: B023 (called at once)
+        text = details(client.running.journal, kind)[-1]
+        assert " -> " in text
+        assert "by Ada" in text
+        assert text.endswith(": a new lamp")
+    assert client.post("/model", action="check", file="new.onnx", who="Ada").status == 200  # it changes nothing
+    if not is_required:
+        assert client.post("/api/threshold", threshold=0.4, who="Ada").status == 200

@@ -128,10 +128,9 @@ def test_setup_saves_only_over_the_regions_that_it_has_shown(serve, page, tmp_pa
     page.wait(f"{name}?.value === 'cap'")
     config.write_text(config.read_text().replace('"cap"', '"lid"'))
     page.wait(f"{name}.value === 'lid'")  # nothing was drawn: the page shows what is there now
-    rename = (
-        f"{name}.value = 'hat'; {name}.dispatchEvent(new Event('change')); document.getElementById('who').value = 'Ada'"
-    )
-    page.run(rename)
+    rename = f"{name}.value = 'hat'; {name}.dispatchEvent(new Event('change'))"
+    say = "document.getElementById('who').value = 'Ada'; document.getElementById('reason').value = 'a name'"
+    page.run(f"{rename}; {say}")
     config.write_text(config.read_text().replace("0, 0, 32", "8, 0, 32"))
     page.run("document.getElementById('save').click()")
     page.wait(f"{TEXT('said')}.includes('other regions than those that were changed')")
@@ -142,9 +141,7 @@ def test_setup_saves_only_over_the_regions_that_it_has_shown(serve, page, tmp_pa
     page.run("document.getElementById('save').click()")
     wait_until(lambda: read_config(config).camera[0].region[0].name == "hat")
     page.wait("!document.getElementById('main').inert")  # nothing can be changed until the answer is shown
-    page.run(
-        f"{name}.value = 'top'; {name}.dispatchEvent(new Event('change')); document.getElementById('save').click()"
-    )
+    page.run(f"{rename.replace('hat', 'top')}; {say}; document.getElementById('save').click()")
     wait_until(lambda: read_config(config).camera[0].region[0].name == "top")  # once more, after one's own change
     (region,) = read_config(config).camera[0].region
     assert (region.rectangle, region.threshold) == ((8, 0, 32, 32), 0.4)
@@ -192,7 +189,7 @@ def test_a_threshold_is_tried_and_changed_for_the_place_that_is_named(two, page)
     page.wait("document.querySelectorAll('.change:not(:disabled)').length === 2")
     hold(page, r"\/api\/threshold")
     page.run("document.querySelectorAll('.change')[0].click(); document.getElementById('who').value = 'Ada'")
-    page.run("document.getElementById('apply').click()")
+    page.run("document.getElementById('reason').value = 'a lamp'; document.getElementById('apply').click()")
     page.wait("held.length === 2")
     page.run("document.getElementById('cancel').click(); document.querySelectorAll('.change')[1].click()")
     page.wait("held.length === 3")

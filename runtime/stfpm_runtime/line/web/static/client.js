@@ -78,6 +78,13 @@ export function personIn(input, said) {
   return who;
 }
 
+// Why something is changed; empty, and asked for, where nobody says so.
+export function reasonIn(input, said) {
+  const reason = input.value.trim();
+  if (!reason) { said.textContent = t("The reason goes into the journal."); input.focus(); }
+  return reason;
+}
+
 // A card for each fault: its cause, what to do, and who has seen it.
 export function showFaults(section, faults, canChange, refresh) {
   const shown = JSON.stringify([faults, canChange]);

@@ -1,5 +1,5 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
-import { $, askJson, badge, digits, driftWords, element, fill, joined, keepFresh, named, personIn, post, show, showFaults, showPicture } from "/static/client.js";
+import { $, askJson, badge, digits, driftWords, element, fill, joined, keepFresh, named, personIn, post, reasonIn, show, showFaults, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
 import { openViewer } from "/static/viewer.js";
 import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/language.js";
@@ -157,7 +157,7 @@ function openChanger(place) {
   $("changer-place").textContent = named(place);
   $("threshold").value = digits(place.threshold, 4);
   $("who").value = localStorage.getItem("who") ?? "";
-  $("changer-error").textContent = "";
+  $("reason").value = $("changer-error").textContent = "";
   $("changer").showModal();
   tryThreshold();
 }
@@ -183,9 +183,9 @@ async function tryThreshold() {
 }
 
 async function applyThreshold(threshold) {
-  const who = personIn($("who"), $("changer-error")), place = changed;
-  if (!who) return;
-  const problem = await post("/api/threshold", { threshold, who, camera: place.camera, region: place.region }).then(
+  const who = personIn($("who"), $("changer-error")), reason = who && reasonIn($("reason"), $("changer-error")), place = changed;
+  if (!reason) return;
+  const problem = await post("/api/threshold", { threshold, who, reason, camera: place.camera, region: place.region }).then(
     (answer) => answer.taken ? "" : t("The change is recorded; the line has not applied it yet."),
     (error) => error.message,
   );

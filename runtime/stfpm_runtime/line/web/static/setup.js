@@ -1,5 +1,5 @@
 // Sets up a running line: regions, pictures of good parts, and a training from them.
-import { $, ask, askJson, badge, clearPicture, element, keepFresh, personIn, post, remove, show, showPicture } from "/static/client.js";
+import { $, ask, askJson, badge, clearPicture, element, keepFresh, personIn, post, reasonIn, remove, show, showPicture } from "/static/client.js";
 import { changeZoom, choose, drawing, setFrame, setRegions } from "/static/regions.js";
 import { t } from "/static/language.js";
 
@@ -133,7 +133,8 @@ const numberIn = (field) => field.value.trim() === "" ? null : /^\d+$/.test(fiel
 
 async function save(who) {
   const { camera, version, regions } = drawing;
-  showSetup(await post("/api/regions", { camera, version, regions, who }));
+  showSetup(await post("/api/regions", { camera, version, regions, who, reason: $("reason").value.trim() }));
+  $("reason").value = "";
   showRegions();
 }
 
@@ -158,7 +159,7 @@ $("rectangle").addEventListener("click", () => choose("rectangle"));
 $("polygon").addEventListener("click", () => choose("polygon"));
 $("smaller").addEventListener("click", () => changeZoom(-1));
 $("larger").addEventListener("click", () => changeZoom(1));
-$("save").addEventListener("click", () => act(save));
+$("save").addEventListener("click", () => { if (personIn($("who"), $("said")) && reasonIn($("reason"), $("said"))) act(save); });
 $("undo").addEventListener("click", showRegions);
 $("restart").addEventListener("click", () => act(restart));
 $("collect").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value,
