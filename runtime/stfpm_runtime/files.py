@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,24 +41,48 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Yield a path to write to: it becomes `path` when the block ends well, and is deleted when it does not.
 
-    A reader sees the old file or the whole new one, also after a power cut. Raises OutputError where writing fails.
+    A reader sees the old file or the whole new one, also after a power cut. A file that is replaced keeps its mode, and
+    its owner and group as far as this process may give it to them; a new one has `mode`, less the umask. Several
+    threads may write the same file: the last one's remains. Raises OutputError where writing fails.
     """
     unfinished = _unfinished_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat() if path.exists() else None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        os.close(os.open(unfinished, flags, 0o600 if before else mode))  # others read it when it is whole
+        access = before or unfinished.stat()
         yield unfinished
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
-        unfinished.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner alone
+        keep_access(unfinished, access)  # some writers make their files readable by their owner alone
         unfinished.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
+
+
+def keep_access(path: Path, before: os.stat_result) -> None:
+    """Give a file the owner, group and mode of the one that it replaces. Raises OSError.
+
+    Where this process may not give it to that group, another group may do no more with it than everybody.
+    """
+    mode = stat.S_IMODE(before.st_mode)
+    try:
+        os.chown(path, before.st_uid, before.st_gid)
+    except AttributeError:  # Windows has no owners
+        pass
+    except OSError:
+        try:
+            os.chown(path, -1, before.st_gid)
+        except OSError:
+            mode = mode & ~0o070 | (mode & 0o007) << 3
+    path.chmod(mode)
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -100,10 +126,4 @@ def _is_picture(path: Path) -> bool:
 
 
 def _unfinished_path(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.unfinished{path.suffix}")

@@ -199,7 +199,8 @@ def _dashboard(table: ServerOptions | None, listen: str) -> ServerOptions:
 
     table = table or ServerOptions()
     try:
-        return ServerOptions(listen or table.listen, os.environ.get(TOKEN) or table.token, table.users)
+        token = os.environ.get(TOKEN) or table.token
+        return dataclasses.replace(table, listen=listen or table.listen, token=token)
     except MistakeError as mistake:
         raise OptionError(f"--dashboard: {mistake}, or the environment variable {TOKEN}") from None
 

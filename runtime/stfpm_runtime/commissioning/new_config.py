@@ -33,9 +33,8 @@ def write_config(path: Path, ask: Ask, say: Callable[[str], None]) -> None:
         text = make_config(ask, say, path.parent)
     except EOFError:
         raise OptionError("the answers ended; nothing was written") from None
-    with atomic_path(path) as unfinished:
+    with atomic_path(path, 0o600) as unfinished:  # it holds the dashboard's token
         unfinished.write_text(text, encoding="utf-8")
-    path.chmod(0o600)  # it holds the dashboard's token
     say(f"{path} is written; next: stfpm-inspect --config {path} --check --preview preview")
 
 

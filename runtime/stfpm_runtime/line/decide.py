@@ -166,6 +166,7 @@ def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) 
         old, configured = thresholds.of(camera, region), thresholds.configured(camera, region)
         thresholds.change(camera, region, change.threshold)
         text = f"{camera}/{region}: {old:.6g} -> {thresholds.of(camera, region):.6g}, by {change.who} at {change.time}"
+        text += change.reason and f": {change.reason}"
         LOG.warning("threshold of %s", text)
         recorder.log_event("threshold", text)
         change = dataclasses.replace(change, camera=camera, region=region, old=old, configured=configured)

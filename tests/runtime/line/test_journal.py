@@ -139,9 +139,11 @@ def test_damaged_journal_is_set_aside_and_is_an_event(journal, open_recorder, ca
     else:
         data[100:] = os.urandom(len(data) - 100)
     journal.path.write_bytes(data)
+    journal.path.chmod(0o600)
     recorder = open_recorder()
     recorder.keep(make_row())
     recorder.do_maintenance()
+    assert journal.path.stat().st_mode & 0o777 == 0o600
     (aside,) = journal.path.parent.glob("line.sqlite.damaged-*")
     assert aside.read_bytes() == data
     assert len(journal.rows()) == 1

@@ -77,9 +77,11 @@ def test_lines_are_completed_after_a_crash(recorder, follow, lines, journal, cut
 def test_file_that_is_full_is_renamed_and_the_cursor_found_there(recorder, follow, lines, journal):
     for _ in range(4):
         recorder.keep(make_row())
+    lines.touch(0o600)
     with follow(max_bytes=100):
         pass
     assert lines.read_bytes() == b""
+    assert lines.stat().st_mode & 0o777 == 0o600
     assert len(read_lines(lines.with_name("line.jsonl.1"))) == 4
     recorder.keep(make_row())
     with follow():

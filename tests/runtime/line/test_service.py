@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import pytest
 from stfpm_runtime.engines.fake import first_channel
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.journal.chain.verify import Verification
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result
 from stfpm_runtime.line.loop import STOPPED
 
 from .conftest import Journalled, read_lines, wait_until
@@ -327,13 +329,16 @@ def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
     wait_until(lambda: count(journal) >= 3)
     assert descriptor.resolve() == tmp_path
 
-    def post(path: str, **body) -> None:
-        data = json.dumps({"who": "Ada", **body}).encode()
+    def ask(path: str, **body) -> dict:
+        data = json.dumps({"who": "Ada", **body}).encode() if body else None
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers), timeout=60)
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
 
-    post("/api/regions", camera="left", regions=[{"name": "cap", "rectangle": [0, 0, 32, 32]}])
-    post("/api/restart")
+    cap = {"original": None, "name": "cap", "rectangle": [0, 0, 32, 32]}
+    ask("/api/regions", camera="left", version=ask("/api/setup")["cameras"][0]["version"], regions=[cap])
+    ask("/api/restart", who="Ada")
     wait_until(lambda: journal.rows()[-1].region == "cap")
     assert process.poll() is None
     assert descriptor.resolve() != tmp_path  # what the process before left open is closed
@@ -350,6 +355,59 @@ def test_a_restart_by_a_person_uses_the_file_as_it_is_now_in_the_same_process(
     assert process.returncode == 0
     kinds = [event.kind for event in journal.events() if event.kind != "lost"]
     assert kinds == ["started", "regions", "restart", "stopped", "started", "stopped"]
+
+
+def test_an_address_on_the_command_line_keeps_the_users_of_the_configuration(
+    configure, start, parts, journal, tmp_path, capsys
+):
+    pytest.importorskip("fastapi")
+    from stfpm_runtime.line.web.users_cli import main
+
+    assert main([str(tmp_path / "users.json"), "add", "Ada", "--role", "view"]) == 0
+    token = capsys.readouterr().out.strip()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = configure(more='trigger = "every"\nevery_ms = 20\n[dashboard]\nusers = "users.json"\n')
+    process = start(config, "--dashboard", address)
+    wait_until(lambda: count(journal) >= 1)
+
+    def ask(bearer: str) -> tuple[int, str | None]:
+        request = urllib.request.Request(f"http://{address}/api/status", headers={"Authorization": f"Bearer {bearer}"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.headers["X-User"]
+        except urllib.error.HTTPError as error:
+            return error.code, None
+
+    assert ask(token) == (200, "Ada")
+    assert ask("another token")[0] == 401
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+
+
+def test_a_line_without_a_model_ends_no_threshold_that_was_set_by_hand(configure, start, parts, journal, tmp_path):
+    config = configure(more='trigger = "every"\nevery_ms = 20\n')
+
+    def run(*flags: str) -> None:
+        before = count(journal)
+        process = start(config, *flags)
+        wait_until(lambda: count(journal) > before)
+        if not before:
+            number = request_threshold(journal.path, new_threshold_change(0.4, "Ada"))
+            assert wait_for_result(journal.path, number, 60) == "taken"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+    run()
+    (tmp_path / "model.onnx").rename(tmp_path / "away")
+    run("--teach")
+    assert any("there is no model yet" in row.reason for row in journal.rows() if row.run == 2)
+    (tmp_path / "away").rename(tmp_path / "model.onnx")
+    run()
+    assert {row.threshold for row in journal.rows() if row.run == 3 and row.decision != "fault"} == {0.4}
+    assert len([event for event in journal.events() if event.kind == "threshold"]) == 1
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ class ServerOptions:
 
     users: Path | None = None
     """A file of further tokens, each of a named person with a role, which `stfpm-users` writes; None: none."""
+    require_reason: bool = False
+    """Whether a change of thresholds, regions or models over HTTP must say why."""
 
     def __post_init__(self) -> None:
         host, separator, port = self.listen.rpartition(":")

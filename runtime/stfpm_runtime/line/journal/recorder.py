@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import sqlite3
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stfpm_runtime.errors import JournalError
+from stfpm_runtime.files import keep_access, private_opener
 
 from .chain.links import PictureRow, Signer
 from .models.active import ActiveModelRow, write_active_model
@@ -282,9 +284,15 @@ class Recorder:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged journal and its files -wal and -shm, and return its new name."""
+    """Rename a damaged journal and its files -wal and -shm, and return its new name.
+
+    An empty file with its mode is left in its place, for a new journal.
+    """
     aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    with contextlib.suppress(OSError):  # a new journal says itself why it cannot be written
+        os.close(private_opener(str(path), os.O_RDWR | os.O_CREAT))
+        keep_access(path, aside.stat())
     return aside

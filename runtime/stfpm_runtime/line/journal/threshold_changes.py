@@ -6,6 +6,7 @@ for each place where it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sqlite3
@@ -33,6 +34,8 @@ CREATE TABLE IF NOT EXISTS thresholds (
     state TEXT NOT NULL CHECK (state IN ('ordered', 'holds', 'past'))
 )
 """
+REASONS = "CREATE TABLE IF NOT EXISTS threshold_reasons (seq INTEGER PRIMARY KEY, reason TEXT NOT NULL)"
+"""Why a change of that number was made, for the event that the line writes when the change is in force."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,20 @@ class ThresholdChange:
     model: str = ""
     """SHA-256 of the model at that time."""
     state: State = "ordered"
+    reason: str = ""
+    """Why a person changes it; no column: of a new change it is in a table of its own, and later in its event."""
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(ThresholdChange))
+FIELDS = tuple(field.name for field in dataclasses.fields(ThresholdChange) if field.name != "reason")
 SELECT = f"SELECT {', '.join(FIELDS)} FROM thresholds WHERE state = ? ORDER BY seq"
 INSERT = f"INSERT INTO thresholds ({', '.join(FIELDS[1:])}) VALUES ({', '.join('?' * (len(FIELDS) - 1))})"
 
 
-def new_threshold_change(threshold: float | None, who: str, camera: str = "", region: str = "") -> ThresholdChange:
+def new_threshold_change(
+    threshold: float | None, who: str, camera: str = "", region: str = "", reason: str = ""
+) -> ThresholdChange:
     """Return a change of this moment, not written yet."""
-    return ThresholdChange(0, utc(), who, camera, region, threshold)
+    return ThresholdChange(0, utc(), who, camera, region, threshold, reason=reason)
 
 
 def read_changes(connection: sqlite3.Connection, state: State) -> list[ThresholdChange]:
@@ -75,7 +82,11 @@ def read_changes(connection: sqlite3.Connection, state: State) -> list[Threshold
     """
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:
-        return [ThresholdChange(*row) for row in connection.execute(SELECT, (state,))]
+        changes = [ThresholdChange(*row) for row in connection.execute(SELECT, (state,))]
+        with contextlib.suppress(sqlite3.OperationalError):  # nobody has given a reason yet
+            reasons = dict(connection.execute("SELECT seq, reason FROM threshold_reasons")) if changes else {}
+            changes = [dataclasses.replace(change, reason=reasons.get(change.seq, "")) for change in changes]
+        return changes
     finally:
         connection.text_factory = str
 
@@ -93,7 +104,7 @@ def write_changes(connection: sqlite3.Connection, in_force: Sequence[ThresholdCh
 
 def problem_of(change: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
     """Return why a change is refused, in one line without control characters; an empty text where it is not."""
-    for key in ("time", "who", "camera", "region", "model"):
+    for key in ("time", "who", "camera", "region", "model", "reason"):
         value = getattr(change, key)
         if not isinstance(value, str) or not value.isprintable() or len(value) > TEXT_LENGTH:
             return f"{key} is {value!r:.60}; expected printable text of up to {TEXT_LENGTH} characters"
@@ -124,13 +135,16 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(TABLE)
         number = _insert(connection, change)
+        if change.reason:
+            connection.execute(REASONS)
+            connection.execute("INSERT OR REPLACE INTO threshold_reasons VALUES (?, ?)", (number, change.reason))
         connection.execute("COMMIT")
     return number
 
 
 def _insert(connection: sqlite3.Connection, change: ThresholdChange) -> int:
     """Write a new row, and return its number."""
-    number = connection.execute(INSERT, dataclasses.astuple(change)[1:]).lastrowid or 0
+    number = connection.execute(INSERT, [getattr(change, name) for name in FIELDS[1:]]).lastrowid or 0
     record(connection, "thresholds", number)
     record(connection, "threshold_states", number)
     return number

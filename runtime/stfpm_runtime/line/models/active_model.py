@@ -40,6 +40,8 @@ class ChosenModel:
     """The file that the configuration names."""
     who: str = ""
     """The name of who chose the model; empty for the configuration."""
+    reason: str = ""
+    """Why a person chose it; empty: nobody said so."""
     event: str = ""
     """The text of an event, where it is another model than the configured one; empty otherwise."""
 
@@ -146,7 +148,7 @@ def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
         else:
             event = f"{model.describe()} is used again: {row.who} chose it at {row.time}"
             LOG.warning("%s", event)
-            return ChosenModel(model, rules, configured, row.who, event)
+            return ChosenModel(model, rules, configured, row.who, event=event)
     product = rules.product or (row.product if row else "")
     try:
         model = load(options.model, options, dataclasses.replace(rules, product=product), options.threshold)

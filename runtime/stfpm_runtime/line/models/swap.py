@@ -95,12 +95,14 @@ class ModelSwap:
         """Open a model that was tried. Raises StfpmError."""
         return load_tried(path, self.options, self._demanded(options or self.options), digest)
 
-    def load_and_swap(self, path: Path, who: str, options: LineOptions | None = None, override: str = "") -> Model:
+    def load_and_swap(
+        self, path: Path, who: str, options: LineOptions | None = None, override: str = "", reason: str = ""
+    ) -> Model:
         """Load a model in a process of its own, check it, load it here, and use it; the one before is closed.
 
         `options` is the configuration where it was read again: `path` is its model, and its demands on models apply
         from now on. `override` is why a model is used that is able to do less than the one in use, or that nobody has
-        approved. Raises StfpmError, and then nothing has changed.
+        approved; `reason` is why it is used at all. Raises StfpmError, and then nothing has changed.
         """
         with self.exclusively(who):
             trial = self.try_candidate(path, options)
@@ -113,9 +115,9 @@ class ModelSwap:
                 self.write_state(path, trial.sha256, who, "approved", note, trial)
             elif trial.ability:
                 self.write_ability(path, trial, who)
-            return self._swap(path, who, trial.sha256, options)
+            return self._swap(path, who, trial.sha256, options, reason)
 
-    def roll_back(self, who: str) -> Model:
+    def roll_back(self, who: str, reason: str = "") -> Model:
         """Use the model again that was active before; what it is able to do is not measured. Raises StfpmError."""
         with self.exclusively(who):
             active = self.active_sha256
@@ -126,7 +128,7 @@ class ModelSwap:
             path = Path(before.path)
             used, rules = self.options, dataclasses.replace(self._demanded(self.options), sha256=before.sha256)
             try_model(path, used.device, used.threads, rules, used.threshold)
-            return self._swap(path, who, before.sha256)
+            return self._swap(path, who, before.sha256, reason=reason)
 
     def apply_pending(self) -> Model | None:
         """Activate the pending model and return it, or None. Called by the loop's thread between two frames."""
@@ -140,6 +142,7 @@ class ModelSwap:
             self._pending = None
         note = f"; the thresholds that operators set for {ended} places end with it" if ended else ""
         text = f"{before.describe()} -> {pending.model.describe()}, by {pending.who}{note}"
+        text += pending.reason and f": {pending.reason}"
         self._recorder.log_event("model", text)
         self._recorder.use_model(self._active_model.row())
         self._used.set()
@@ -179,19 +182,27 @@ class ModelSwap:
     def write_state(
         self, path: Path, digest: str, who: str, state: State, note: str = "", trial: Trial | None = None
     ) -> None:
-        """Write the state of the model with this SHA-256, and what a trial has measured. Raises JournalError."""
+        """Write the state of the model with this SHA-256, and what a trial has measured. Raises JournalError.
+
+        A new state is an event, too; why a model is refused, `exclusively` reports.
+        """
         ability = json.dumps(trial.ability) if trial and trial.ability else ""
+        before = newest_by_model(read_states(self.options.journal.path)).get(digest)
+        old = before.state if before else "new"
+        if state not in (old, "refused"):
+            text = f"{path.name} ({digest[:12]}): {old} -> {state}, by {who}{note and f': {storable(note)}'}"
+            self._recorder.log_event("model", text)
         row = ModelState(utc(), who, digest, absolute(path), state, storable(note), ability)
         write_states(self.options.journal.path, [row])
 
-    def _swap(self, path: Path, who: str, digest: str, options: LineOptions | None = None) -> Model:
+    def _swap(self, path: Path, who: str, digest: str, options: LineOptions | None = None, reason: str = "") -> Model:
         before, new = self._active_model.chosen, options or self.options
         model = self.load(path, digest, options)
         rules = dataclasses.replace(model_rules(new), thresholds=before.rules.thresholds)
         configured = FileIdentity(absolute(path), model.sha256) if options else before.configured
         try:
             self._used.clear()
-            self._pending = ChosenModel(model, rules, configured, who)
+            self._pending = ChosenModel(model, rules, configured, who, reason)
             if not self._used.wait(SWAP_S):
                 with self._changing:
                     self._pending = None

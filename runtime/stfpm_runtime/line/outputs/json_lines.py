@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stfpm_runtime.errors import UnavailableError
-from stfpm_runtime.files import file_identity, private_opener
+from stfpm_runtime.files import file_identity, keep_access, private_opener
 from stfpm_runtime.line.journal.cursor import Position
 from stfpm_runtime.line.journal.rows import Record
 
@@ -77,6 +77,7 @@ class JsonLinesOutput(OutputDriver):
                 self._file.close()
                 self._path.replace(self._previous)
                 self._file = self._open_file()
+                keep_access(self._path, self._previous.stat())
         except OSError as error:
             raise UnavailableError(f"cannot follow the journal: {error}") from None
         return [""] * len(records)

@@ -78,6 +78,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.authorizer = authorizer = Authorizer(options, LOG)
+    app.state.require_reason = options.require_reason
     app.state.view = view
     app.state.routes = [route for router in (*routers, *open_routers) for route in router.routes]
     token = Security(HTTPBearer(scheme_name="token", auto_error=False))  # only described here; _Guard checks it
@@ -144,7 +145,7 @@ class _Guard:
                 address, header = request.client.host if request.client else "", request.headers.get
                 hosts = header("Host", ""), header("Origin", "")
                 scope["user"] = self._authorizer.check(address, *hosts, header("Authorization", ""))
-            if request.method == "POST":
+            if request.method not in ("GET", "HEAD"):  # their bodies are not read
                 receive = _replay(await _read_body(request), receive)
             if connection := scope.get("state", {}).get("connection"):
                 connection.answering = True

@@ -27,6 +27,11 @@ def whole_number(value: object) -> object:
 Seq = Annotated[int, Field(ge=1, le=2**53, description="the number of the verdict"), BeforeValidator(whole_number)]
 
 
+Reason = Annotated[
+    str, Field(max_length=200, pattern=PRINTABLE, description="why, for the journal; needed with require_reason")
+]
+
+
 class Refusal(BaseModel):
     """Why a request was refused."""
 
@@ -226,6 +231,7 @@ class ThresholdBody(BaseModel):
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     camera: str = Field("", max_length=200, description="this camera only; empty: all")
     region: str = Field("", max_length=200, description="this region only; empty: all")
+    reason: Reason = ""
 
 
 class AcknowledgeBody(BaseModel):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stfpm_runtime.line.journal.models.states import Action
 
-from .fields import PRINTABLE, WHO, Count, Decision, Model, VerdictFields
+from .fields import PRINTABLE, WHO, Count, Decision, Model, Reason, VerdictFields
 
 
 class ModelInUse(BaseModel):
@@ -114,3 +114,4 @@ class ModelBody(BaseModel):
     override: str = Field(
         "", max_length=200, pattern=PRINTABLE, description="why a model is used that the gate refuses; empty: it is not"
     )
+    reason: Reason = ""

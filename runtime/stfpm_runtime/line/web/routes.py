@@ -70,6 +70,12 @@ def needs(role: Role, is_machine: bool = False) -> dict[str, Any]:
     return {"dependencies": [Depends(check)], "openapi_extra": {"x-role": role}}
 
 
+def check_reason(request: Request, reason: str) -> None:
+    """Raise HTTPException where this line demands a reason for a change, and there is none."""
+    if request.app.state.require_reason and not reason.strip():
+        raise HTTPException(400, "reason is missing; expected in words why it is changed")
+
+
 async def refuse_unknown(request: Request) -> None:
     """Raise HTTPException for a query with a name that the route does not have."""
     route = request.scope["route"].dependant
@@ -170,9 +176,10 @@ def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: 
 
 
 @router.post("/api/threshold", response_model=ThresholdResult, **ENGINEER)
-def set_threshold(view: View, body: ThresholdBody) -> dict[str, Any]:
-    """Change the threshold from the next frame on; the journal records who did it."""
-    return view.set_threshold(body.threshold, body.who, body.camera, body.region)
+def set_threshold(view: View, body: ThresholdBody, request: Request) -> dict[str, Any]:
+    """Change the threshold from the next frame on; the journal records who did it, and why."""
+    check_reason(request, body.reason)
+    return view.set_threshold(body.threshold, body.who, body.camera, body.region, body.reason)
 
 
 @router.post("/api/labels", response_model=LabelResult, **OPERATE)
@@ -239,9 +246,11 @@ def model(view: View) -> dict[str, Any]:
 
 
 @router.post("/model", response_model=ModelResult, **ENGINEER)
-def set_model(view: View, body: ModelBody) -> dict[str, Any]:
+def set_model(view: View, body: ModelBody, request: Request) -> dict[str, Any]:
     """Check a model, use it as the shadow, approve it, use it from the next frame on, roll back, or retire it."""
-    return view.act_on_model(body.action, body.file, body.who, body.override)
+    if body.action != "check":
+        check_reason(request, body.reason or body.override)
+    return view.act_on_model(body.action, body.file, body.who, body.override, body.reason)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {MEDIA_TYPE: {}}}})

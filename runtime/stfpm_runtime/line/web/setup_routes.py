@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .fields import WHO, Count, whole_number
-from .routes import ENGINEER, JPEG, REFUSED, Name, Width, refuse_unknown
+from .fields import WHO, Count, Reason, whole_number
+from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
 from .setup_view import SetupView
 
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
@@ -27,6 +27,12 @@ class Region(BaseModel):
     polygon: list[Annotated[list[Pixel], Field(min_length=2, max_length=2)]] = Field(default=[], max_length=100)
 
 
+class DrawnRegion(Region):
+    """A region, and which one it was: it keeps that one's other keys."""
+
+    original: str | None = Field(max_length=200, description="its name in the file until now; null: it is a new one")
+
+
 class RegionOfFile(BaseModel):
     """A region as the line's file has it."""
 
@@ -36,11 +42,15 @@ class RegionOfFile(BaseModel):
 
 
 class Camera(BaseModel):
-    """A camera: the width and height of its newest frame, its regions in the file, and the names that judge now."""
+    """A camera: the width and height of its newest frame, its regions in the file, and the names that judge now.
+
+    The version is another one when the regions in the file were changed.
+    """
 
     name: str
     size: list[int] | None
     regions: list[RegionOfFile]
+    version: str
     judged: list[str]
 
 
@@ -93,7 +103,9 @@ class RegionsBody(Change):
     """All regions of a camera; none: the whole frame is one part."""
 
     camera: PlaceName
-    regions: list[Region] = Field(max_length=50)
+    version: str = Field(max_length=80, description="that of the regions that were changed, see GET /api/setup")
+    regions: list[DrawnRegion] = Field(max_length=50)
+    reason: Reason = ""
 
 
 class CollectBody(Change):
@@ -143,9 +155,11 @@ def frame(view: View, camera: Name, width: Width = 1280) -> Response:
 
 
 @router.post("/api/regions", response_model=Setup, **ENGINEER)
-def set_regions(view: View, body: RegionsBody) -> dict[str, Any]:
+def set_regions(view: View, body: RegionsBody, request: Request) -> dict[str, Any]:
     """Write the regions of a camera into the line's file; they judge from the next start on."""
-    return view.set_regions(body.camera, [region.model_dump() for region in body.regions], body.who)
+    check_reason(request, body.reason)
+    shapes = [region.model_dump() for region in body.regions]
+    return view.set_regions(body.camera, shapes, body.version, body.who, body.reason)
 
 
 @router.post("/api/restart", response_model=Setup, **ENGINEER)
@@ -163,7 +177,11 @@ def collected(view: View, camera: Name, region: Name) -> dict[str, Any]:
 @router.post("/api/collected", response_model=Setup, **ENGINEER)
 def collect(view: View, body: CollectBody) -> dict[str, Any]:
     """Collect the pictures of the next parts of a place, whatever is decided about them."""
-    return view.collect(body.camera, body.region, body.count, body.every_ms)
+    before = view.describe()["collecting"]
+    answer = view.collect(body.camera, body.region, body.count, body.every_ms)
+    wanted = f"{body.camera}/{body.region}: {body.count} pictures, one in {body.every_ms} ms at most"
+    view.log_change("collect", f"{before or 'nothing'} -> {wanted if body.count else 'nothing'}", body.who, body.camera)
+    return answer
 
 
 @router.get("/api/collected.zip/{camera}/{region}", response_class=StreamingResponse, responses=ZIP, **ENGINEER)
@@ -179,9 +197,11 @@ def collected_picture(view: View, camera: Name, region: Name, name: FileName, wi
 
 
 @router.delete("/api/collected/{camera}/{region}/{name}", response_model=CollectedSet, **ENGINEER)
-def remove(view: View, camera: Name, region: Name, name: FileName) -> dict[str, Any]:
+def remove(view: View, camera: Name, region: Name, name: FileName, body: Change) -> dict[str, Any]:
     """Remove a collected picture."""
-    return view.remove(camera, region, name)
+    answer = view.remove(camera, region, name)
+    view.log_change("collect", f"{camera}/{region}/{name} -> removed", body.who, camera)
+    return answer
 
 
 @router.post("/api/training", response_model=Setup, **ENGINEER)
@@ -191,6 +211,10 @@ def train(view: View, body: TrainBody) -> dict[str, Any]:
 
 
 @router.delete("/api/training", response_model=Setup, **ENGINEER)
-def cancel_training(view: View) -> dict[str, Any]:
+def cancel_training(view: View, body: Change) -> dict[str, Any]:
     """End the training that runs; begun again with the same file, it goes on after its last epoch."""
-    return view.cancel_training()
+    before = view.describe()["training"]
+    answer = view.cancel_training()
+    epochs = f"{before['state']}, epoch {before['epoch']} of {before['epochs']}"
+    view.log_change("training", f"{epochs} -> cancelled", body.who)
+    return answer

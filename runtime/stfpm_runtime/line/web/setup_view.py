@@ -23,7 +23,7 @@ from stfpm_runtime.line.observers.collector import Wanted, warnings_of
 from .jpeg_cache import JpegCache
 
 try:
-    from .regions_file import write_regions
+    from .regions_file import version_of, write_regions
 except ImportError:
     raise MissingExtraError("tomlkit", "dashboard") from None
 
@@ -42,24 +42,22 @@ class SetupView:
         self._config = config
         self._frames = line.live_status.frames
         self._jpeg_cache = JpegCache()
-        self._regions = {worker.camera.name: worker.camera.region for worker in line.cameras}
-        """The regions that the file has now, by camera; they judge from the next start on."""
-        self._is_changed = False
+        self._judged = {worker.camera.name: worker.camera.region for worker in line.cameras}
 
     def describe(self) -> dict[str, Any]:
         """Return everything that the page shows, as `setup_routes.Setup` describes it."""
         collector, training = self._line.collector, self._line.training
-        wanted = collector.wanted
+        wanted, saved = collector.wanted, self._saved_regions()
         return {
             "has_model": self._line.active_model.exists,
             "model": self._line.active_model.model.path.name,
             "can_save": self._config is not None,
-            "needs_restart": self._is_changed,
+            "needs_restart": saved != self._judged,
             "cameras": [
-                {"name": name, "size": self._size(name), "regions": [_fields(region) for region in regions],
-                 "judged": [region.name for region in worker.camera.regions]}
+                {"name": name, "size": self._size(name), "regions": [_fields(region) for region in saved[name]],
+                 "version": version_of(saved[name]), "judged": [region.name for region in worker.camera.regions]}
                 for worker in self._line.cameras
-                for name, regions in [(worker.camera.name, self._regions[worker.camera.name])]
+                for name in [worker.camera.name]
             ],
             "collecting": wanted and f"{wanted.camera}/{wanted.region}",
             "left_out": collector.left_out,
@@ -78,21 +76,26 @@ class SetupView:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no frame yet; ask again when there is a verdict")
         return self._jpeg_cache.encode(image, width), (image.shape[1], image.shape[0])
 
-    def set_regions(self, camera: str, shapes: list[dict[str, Any]], who: str) -> dict[str, Any]:
-        """Write a camera's regions into the line's file; the journal records who did it."""
+    def set_regions(
+        self, camera: str, shapes: list[dict[str, Any]], version: str, who: str, reason: str
+    ) -> dict[str, Any]:
+        """Write a camera's regions into the line's file; the journal records who did it, and why."""
         self._check_camera(camera)
         config = self._file()
         try:
-            regions = [_options(shape) for shape in shapes]
+            regions, originals = [_options(shape) for shape in shapes], [shape["original"] for shape in shapes]
             self._check_inside(camera, regions)
-            options = write_regions(config, camera, regions)
+            self._check_by_hand(camera, regions, originals)
+            changes = write_regions(config, camera, regions, originals, version)
         except (MistakeError, StfpmError) as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the regions stay: {error}") from None
-        self._regions |= {found.name: found.region for found in options.camera if found.name in self._regions}
-        self._is_changed = True
-        names = ", ".join(region.name for region in regions) or "none: the whole frame is one part"
-        self._line.recorder.log_event("regions", f"{names}; set by {who}, used from the next start on", camera)
+        change = f"{'; '.join(changes) or 'as before'}; used from the next start on"
+        self.log_change("regions", change, who, camera, reason)
         return self.describe()
+
+    def log_change(self, kind: str, change: str, who: str, camera: str = "", reason: str = "") -> None:
+        """Write into the journal what a person has changed: the old and the new value in words, and why."""
+        self._line.recorder.log_event(kind, f"{change}, by {who}{reason and f': {reason}'}", camera)
 
     def restart(self, who: str) -> dict[str, Any]:
         """Make the line stop and start again with its file, once the file was read without a mistake."""
@@ -100,7 +103,7 @@ class SetupView:
             read_config(self._file())
         except StfpmError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the line goes on as it is: {error}") from None
-        self._line.recorder.log_event("restart", f"asked for by {who}")
+        self.log_change("restart", "running -> starts again", who)
         self._line.restart.set()
         return self.describe()
 
@@ -185,6 +188,32 @@ class SetupView:
             raise HTTPException(HTTPStatus.CONFLICT, "the line was started without a configuration file (--config)")
         return self._config
 
+    def _saved_regions(self) -> dict[str, tuple[RegionOptions, ...]]:
+        """Return the regions in the file by camera, which judge from the next start on.
+
+        Those that judge now, as far as there is no file or it cannot be read.
+        """
+        saved = dict(self._judged)
+        if self._config is not None:
+            with contextlib.suppress(StfpmError):
+                found = {camera.name: camera.region for camera in read_config(self._config).camera}
+                saved |= {name: found[name] for name in saved if name in found}
+        return saved
+
+    def _check_by_hand(self, camera: str, regions: list[RegionOptions], originals: list[str | None]) -> None:
+        """Raise OptionError where a threshold that was set by hand would end, or hold for another region.
+
+        The journal keeps it by the name of its place.
+        """
+        thresholds = self._line.active_model.thresholds
+        moved = [(region.name, original) for region, original in zip(regions, originals, strict=True)]
+        for name in (name for pair in moved if pair[0] != pair[1] for name in pair if name is not None):
+            if thresholds.is_changed(camera, name):
+                raise OptionError(
+                    f"region {name}: a threshold was set by hand for this name, and would end or hold for another "
+                    "region; set it as configured first, or keep the name"
+                )
+
     def _check_inside(self, camera: str, regions: list[RegionOptions]) -> None:
         """Raise OptionError for a region that leaves the frame, as far as there is one."""
         size = self._size(camera)
@@ -198,8 +227,8 @@ class SetupView:
                 raise OptionError(f"region {region.name}: leaves the frame of {size[0]}x{size[1]} pixels")
 
     def _check_camera(self, camera: str) -> None:
-        if camera not in self._regions:
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"no such camera; expected one of {', '.join(self._regions)}")
+        if camera not in self._judged:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"no such camera; expected one of {', '.join(self._judged)}")
 
     def _check_place(self, camera: str, region: str) -> None:
         self._check_camera(camera)

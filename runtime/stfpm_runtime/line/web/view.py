@@ -179,13 +179,13 @@ class LineView:
         self._check_place(camera, region)
         return what_if(self._options.journal.path, threshold, camera, region)
 
-    def set_threshold(self, threshold: float | None, who: str, camera: str, region: str) -> dict[str, Any]:
+    def set_threshold(self, threshold: float | None, who: str, camera: str, region: str, reason: str) -> dict[str, Any]:
         """Request a threshold, and wait for `APPLIED_S` seconds until the line has applied it."""
         self._check_place(camera, region)
         path = self._options.journal.path
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
-            number = request_threshold(path, new_threshold_change(threshold, who, camera, region))
+            number = request_threshold(path, new_threshold_change(threshold, who, camera, region, reason))
             taken = wait_for_result(path, number, APPLIED_S) == "taken"
         except OptionError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
@@ -221,7 +221,7 @@ class LineView:
         models = self._model_files.rows(active.path.parent, files)
         return {"model": fields_of(active), "candidates": files, "models": models}
 
-    def act_on_model(self, action: Action, file: str, who: str, override: str) -> dict[str, Any]:
+    def act_on_model(self, action: Action, file: str, who: str, override: str, reason: str) -> dict[str, Any]:
         """Do something with a model, and return the fields of the one in use and what was done."""
         if (action == "rollback") == bool(file):
             expected = "no file" if action == "rollback" else "a file in the folder of the model in use"
@@ -232,7 +232,7 @@ class LineView:
         except OptionError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
         try:
-            message = self.line.promotion.act(new_order(who, action, file, override))
+            message = self.line.promotion.act(new_order(who, action, file, override), reason)
         except StfpmError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
         return {"model": fields_of(self.line.active_model.model), "message": message}

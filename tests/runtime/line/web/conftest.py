@@ -80,10 +80,11 @@ def serve(run_line, make_options, tmp_path, paint):
         fps: float | None = 50.0,
         config=None,
         users=None,
+        require_reason: bool = False,
         **changes,
     ) -> Client:
         pictures = PictureOptions(tmp_path / "pictures", free_mb=0)
-        table = ServerOptions("127.0.0.1:0", token, users)
+        table = ServerOptions("127.0.0.1:0", token, users, require_reason)
         options = options or make_options(*cameras, dashboard=table, pictures=pictures, **changes)
         parts = {"paint": lambda index: paint(255 if index % 10 == 9 else 40), "fps": fps}
         running = run_line(options, spec=spec, **{camera.name: parts for camera in options.camera})
@@ -94,3 +95,13 @@ def serve(run_line, make_options, tmp_path, paint):
 
     yield serve
     stop_all(opened, time.monotonic() + 5.0)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """An empty page of a browser, for tests that are skipped where there is none."""
+    from .browser import browse
+
+    (tmp_path / "chromium").mkdir()
+    with browse(tmp_path / "chromium") as page:
+        yield page

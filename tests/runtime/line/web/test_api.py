@@ -184,6 +184,13 @@ def test_bad_bodies_are_one_clear_refusal(api, body, status):
     assert api.running.line.active_model.thresholds.of("left", "frame") == 0.5
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH"])
+def test_no_method_takes_a_large_body(api, method):
+    assert api.ask("/api/training", method, b'"' + b"x" * 9000 + b'"').status == 413
+    chunked = {"Transfer-Encoding": "chunked"}
+    assert api.ask("/api/training", method, b"2\r\n{}\r\n0\r\n\r\n", **chunked).status == 411
+
+
 def test_other_content_types_are_refused(api):
     assert api.ask("/api/threshold", "POST", b"{}", **{"Content-Type": "text/plain"}).status == 415
 

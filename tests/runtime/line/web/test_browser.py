@@ -24,7 +24,7 @@ from ..test_model_swap import details
 
 pytest.importorskip("websockets")
 
-from .browser import CHROMIUM, Page, browse
+from .browser import CHROMIUM, Page
 from .conftest import TOKEN, Client
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
@@ -32,13 +32,6 @@ TOUCH_PX = 48
 """What a finger in a glove meets, at least (W3C: 44)."""
 TABLET = {"width": 1024, "height": 768}
 CHART = "document.querySelector('.chart').chart"
-
-
-@pytest.fixture
-def page(tmp_path):
-    (tmp_path / "chromium").mkdir()
-    with browse(tmp_path / "chromium") as page:
-        yield page
 
 
 def log_in(page: Page, client: Client, **how) -> None:
@@ -135,9 +128,12 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     page.wait("/Of the last \\d+ parts/.test(document.getElementById('effect').textContent)")
     page.run("document.getElementById('apply').click()")
     page.wait("document.getElementById('changer-error').textContent.includes('name')")
-    assert client.running.line.active_model.thresholds.of("left", "frame") == 0.5
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
+    page.wait("document.getElementById('changer-error').textContent.includes('reason')")
+    assert client.running.line.active_model.thresholds.of("left", "frame") == 0.5
+    page.run("document.getElementById('reason').value = 'a new lamp'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
+    wait_until(lambda: details(client.running.journal, "threshold")[-1].endswith(": a new lamp"))
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
     page.wait("['0.52', '3.33'].includes(document.querySelector('.place .score').textContent)")  # of the new threshold
@@ -302,19 +298,26 @@ def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, t
     press("broken.onnx", "check")
     page.wait(f"{said}.startsWith('the model stays: ')")
     press("new.onnx", "activate")
+    page.wait(f"{said}.includes('reason')")
+    page.run("document.getElementById('reason').value = 'the new lamp'")
+    press("new.onnx", "activate")
     page.wait(f"{said}.startsWith('new.onnx (bottle, fp32')")
     page.wait("document.querySelector('article .badge').textContent === 'active'")
     assert client.running.line.active_model.model.path.name == "new.onnx"
     page.screenshot(tmp_path / "models.png")  # to be looked at
     make_model("third.onnx", threshold=0.4)
     page.wait("document.querySelectorAll('article').length === 4")
+    page.run("document.getElementById('reason').value = 'the third lamp'")
     press("third.onnx", "activate")
     page.wait(f"{said}.startsWith('third.onnx')")
     page.wait("!document.getElementById('rollback').disabled")
+    page.run("document.getElementById('reason').value = 'the lamp before'")
     page.run("document.getElementById('rollback').click()")
     page.wait(f"{said}.startsWith('new.onnx') && {said}.endsWith('active again')")
     assert client.running.line.active_model.model.path.name == "new.onnx"
     assert client.running.line.active_model.chosen.who == "Ada"
+    swaps = [text for text in details(client.running.journal, "model") if " -> " in text]
+    assert [text.rpartition(": ")[2] for text in swaps] == ["the new lamp", "the third lamp", "the lamp before"]
 
 
 def test_the_operator_reads_the_verdict_from_afar_with_its_own_picture(serve, page, tmp_path):
@@ -362,6 +365,7 @@ def test_the_pages_are_german_where_their_reader_chooses_it(serve, page):
     page.wait("['0,31', '2,00'].includes(document.querySelector('.place .score').textContent)")
     page.run("document.querySelector('.change').click()")
     page.run("document.getElementById('threshold').value = '0,3'")
+    page.run("document.getElementById('reason').value = 'neue Lampe'")
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
@@ -431,7 +435,11 @@ def test_regions_are_drawn_on_the_frame_and_saved_into_the_file(serve, page, tmp
     page.run("document.getElementById('who').value = 'Ada'; document.getElementById('restart').click()")
     page.wait("document.getElementById('said').textContent.includes('not saved')")
     page.run("document.getElementById('save').click()")
+    page.wait("document.getElementById('said').textContent.includes('reason')")
+    page.run("document.getElementById('reason').value = 'two parts'; document.getElementById('save').click()")
     page.wait("document.getElementById('state').textContent === 'start the line again'")
+    (said,) = details(client.running.journal, "regions")
+    assert said.endswith("by Ada: two parts")
     page.screenshot(tmp_path / "setup.png")  # to be looked at
     first, second = read_config(config).camera[0].region
     assert (first.name, second.name) == ("cap", "region2")

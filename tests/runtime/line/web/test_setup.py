@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import time
 import zipfile
@@ -28,11 +29,13 @@ source = "0"
 name = "cap"
 rectangle = [0, 0, 32, 32]  # measured
 threshold = 0.4
+tile = 32
+overlap = 8
 
 [dashboard]
 """
-CAP = {"name": "cap", "rectangle": [8, 0, 40, 32], "polygon": []}
-CORNER = {"name": "corner", "rectangle": None, "polygon": [[32, 0], [64, 0], [64, 32]]}
+CAP = {"original": "cap", "name": "cap", "rectangle": [8, 0, 40, 32], "polygon": []}
+CORNER = {"original": None, "name": "corner", "rectangle": None, "polygon": [[32, 0], [64, 0], [64, 32]]}
 
 
 @pytest.fixture
@@ -49,6 +52,23 @@ def client(serve, config):
     return client
 
 
+def version_of(client) -> str:
+    return client.get("/api/setup")["cameras"][0]["version"]
+
+
+def save(client, *regions: dict, version: str | None = None, who: str = "Ada"):
+    """Save the regions as a page does that has just been opened, or one that was opened when they had that version."""
+    version = version_of(client) if version is None else version
+    return client.post("/api/regions", camera="left", version=version, regions=list(regions), who=who)
+
+
+def keys_of(config) -> dict[str, tuple]:
+    """Return by name the keys of each region that no page shows."""
+    return {
+        region.name: (region.threshold, region.tile, region.overlap) for region in read_config(config).camera[0].region
+    }
+
+
 def test_the_whole_frame_is_shown_with_its_size(client):
     answer = client.ask("/api/frames/left?width=64")
     assert (answer.status, answer.headers["x-frame-size"]) == (200, "64x32")
@@ -57,7 +77,7 @@ def test_the_whole_frame_is_shown_with_its_size(client):
 
 
 def test_regions_are_written_with_comments_and_other_keys_kept(client, config):
-    answer = client.post("/api/regions", camera="left", regions=[CAP, CORNER], who="Ada")
+    answer = save(client, CAP, CORNER)
     assert answer.status == 200, answer
     assert answer.json["needs_restart"]
     cap, corner = read_config(config).camera[0].region
@@ -65,27 +85,102 @@ def test_regions_are_written_with_comments_and_other_keys_kept(client, config):
     assert corner.polygon == ((32, 0), (64, 0), (64, 32))
     text = config.read_text()
     assert all(comment in text for comment in ("# line 3", "# of May", "# above the belt", "# measured"))
-    wait_until(
-        lambda: details(client.running.journal, "regions") == ["cap, corner; set by Ada, used from the next start on"]
-    )
-    assert client.post("/api/regions", camera="left", regions=[], who="Ada").status == 200
+    assert save(client).status == 200
     assert read_config(config).camera[0].region == ()
     assert "[dashboard]" in config.read_text()
+    wait_until(lambda: len(details(client.running.journal, "regions")) == 2)
+    assert details(client.running.journal, "regions") == [
+        "cap [0, 0, 32, 32] -> cap [8, 0, 40, 32]; new -> corner [[32, 0], [64, 0], [64, 32]]; "
+        "used from the next start on, by Ada",
+        "cap [8, 0, 40, 32] -> removed; corner [[32, 0], [64, 0], [64, 32]] -> removed; "
+        "used from the next start on, by Ada",
+    ]
+
+
+def test_a_region_that_is_renamed_keeps_its_other_keys(client, config):
+    assert save(client, {**CAP, "name": "lid"}).status == 200
+    assert keys_of(config) == {"lid": (0.4, 32, 8)}
+    assert "# measured" in config.read_text()
+    assert save(client, CORNER, {**CAP, "original": "lid", "name": "hat"}).status == 200
+    assert keys_of(config) == {"corner": (None, None, 0), "hat": (0.4, 32, 8)}
+    swapped = [{**CORNER, "original": "corner", "name": "hat"}, {**CAP, "original": "hat", "name": "corner"}]
+    assert save(client, *swapped).status == 200
+    assert keys_of(config) == {"hat": (None, None, 0), "corner": (0.4, 32, 8)}
+
+
+def test_a_new_region_with_the_name_of_a_removed_one_gets_none_of_its_keys(client, config):
+    assert save(client, {**CAP, "original": None}).status == 200
+    assert keys_of(config) == {"cap": (None, None, 0)}
+
+
+def test_regions_in_one_line_keep_their_keys(client, config):
+    config.write_text(
+        'model = "model.onnx"\njournal.path = "line.sqlite"\n[[camera]]\nname = "left"\nsource = "0"\n'
+        'region = [{ name = "cap", rectangle = [0, 0, 32, 32], threshold = 0.4 }]\n'
+    )
+    assert save(client, CORNER, {**CAP, "name": "lid"}).status == 200
+    assert keys_of(config) == {"corner": (None, None, 0), "lid": (0.4, None, 0)}
+
+
+def test_a_page_that_was_opened_long_ago_overwrites_nothing(client, config):
+    old = version_of(client)
+    assert save(client, {**CAP, "name": "lid"}).status == 200
+    text = config.read_text()
+    answer = save(client, CAP, version=old)
+    assert answer.status == 409
+    assert "the file has other regions than those that were changed" in answer.json["error"]
+    assert config.read_text() == text
+    config.write_text(text.replace("threshold = 0.4", "threshold = 0.3"))  # by hand
+    assert save(client, {**CAP, "original": "lid"}, version=old).status == 409
+    found = client.get("/api/setup")["cameras"][0]["regions"]
+    assert [region["name"] for region in found] == ["lid"]
+    assert save(client, {**CAP, "original": "lid"}).status == 200
+    assert keys_of(config) == {"cap": (0.3, 32, 8)}
+
+
+def test_of_several_requests_at_once_one_is_carried_out(client, config):
+    version, names = version_of(client), [f"cap{number}" for number in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: save(client, {**CAP, "name": name}, version=version), names))
+    assert sorted(answer.status for answer in answers) == [200] + 7 * [409]
+    (name,) = [name for name, answer in zip(names, answers, strict=True) if answer.status == 200]
+    assert keys_of(config) == {name: (0.4, 32, 8)}
+    wait_until(lambda: len(details(client.running.journal, "regions")) == 1)
+
+
+def test_a_file_that_others_may_not_read_stays_so(client, config):
+    config.chmod(0o600)
+    assert save(client, {**CAP, "name": "lid"}).status == 200
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("moved", [{**CAP, "original": None}, {**CAP, "name": "lid"}, {**CORNER, "name": "frame"}])
+def test_a_threshold_that_was_set_by_hand_is_neither_lost_nor_inherited(client, config, moved):
+    """It is kept by the name of its place, so that it would end with a rename, or hold for another region."""
+    place = "frame" if moved["name"] == "frame" else "cap"
+    client.running.line.active_model.thresholds.change("left", place, 0.3)
+    answer = save(client, moved)
+    assert answer.status == 409
+    assert f"region {place}: a threshold was set by hand for this name" in answer.json["error"]
+    assert config.read_text() == CONFIG
+    assert save(client, CAP).status == 200  # a region may be drawn anew under its name
 
 
 @pytest.mark.parametrize(
     ("regions", "said"),
     [
-        ([CAP, CAP], "there are two of the name 'cap'"),
+        ([CAP, {**CAP, "original": None}], "there are two of the name 'cap'"),
         ([{**CAP, "rectangle": [40, 0, 40, 32]}], "leaves the frame of 64x32 pixels"),
         ([{**CORNER, "polygon": [[0, 0], [70, 0], [0, 30]]}], "leaves the frame"),
         ([{**CORNER, "polygon": [[0, 0], [1, 1]]}], "expected 3 or more"),
         ([{**CAP, "rectangle": [0, 0, 1, 1]}], "width and height of"),
         ([{**CAP, "name": "a\nb"}], "expected letters, digits"),
+        ([{**CAP, "original": "lid"}], "the file has no region 'lid'"),
+        ([CAP, {**CAP, "name": "lid"}], "two regions are to have been 'cap'"),
     ],
 )
 def test_regions_that_make_no_sense_leave_the_file_as_it_was(client, config, regions, said):
-    answer = client.post("/api/regions", camera="left", regions=regions, who="Ada")
+    answer = save(client, *regions)
     assert answer.status == 409
     assert said in answer.json["error"]
     assert "unfinished" not in answer.json["error"]
@@ -94,7 +189,7 @@ def test_regions_that_make_no_sense_leave_the_file_as_it_was(client, config, reg
 
 def test_a_file_that_was_broken_meanwhile_is_neither_overwritten_nor_started_with(client, config):
     config.write_text("model = ")
-    assert client.post("/api/regions", camera="left", regions=[CAP], who="Ada").status == 409
+    assert save(client, CAP).status == 409
     assert client.post("/api/restart", who="Ada").status == 409
     assert config.read_text() == "model = "
     assert not client.running.line.restart.is_set()
@@ -103,14 +198,14 @@ def test_a_file_that_was_broken_meanwhile_is_neither_overwritten_nor_started_wit
 def test_a_line_without_a_file_says_so(serve):
     client = serve()
     assert not client.get("/api/setup")["can_save"]
-    answer = client.post("/api/regions", camera="left", regions=[CAP], who="Ada")
+    answer = save(client, CAP)
     assert (answer.status, "--config" in answer.json["error"]) == (409, True)
 
 
 def test_a_restart_ends_the_loop_and_is_journalled(client):
     assert client.post("/api/restart", who="Ada").status == 200
     wait_until(lambda: not client.running.thread.is_alive())
-    assert details(client.running.journal, "restart") == ["asked for by Ada"]
+    assert details(client.running.journal, "restart") == ["running -> starts again, by Ada"]
 
 
 def test_pictures_are_collected_looked_at_removed_and_downloaded(client, tmp_path):
@@ -127,9 +222,9 @@ def test_pictures_are_collected_looked_at_removed_and_downloaded(client, tmp_pat
     assert client.ask(f"{at}/{files[0].name}").headers["content-type"] == "image/jpeg"
     archive = zipfile.ZipFile(io.BytesIO(client.ask("/api/collected.zip/left/frame").body))
     assert archive.namelist() == [f"left/frame/train/good/{path.name}" for path in files]
-    left = client.ask(f"{at}/{files[0].name}", "DELETE").json["pictures"]
+    left = client.ask(f"{at}/{files[0].name}", "DELETE", {"who": "Ada"}).json["pictures"]
     assert [picture["name"] for picture in left] == [path.name for path in files[:0:-1]]
-    assert client.ask(f"{at}/..%2F..%2F..%2Fline.sqlite", "DELETE").status == 404
+    assert client.ask(f"{at}/..%2F..%2F..%2Fline.sqlite", "DELETE", {"who": "Ada"}).status == 404
     assert client.ask(f"{at}/line.sqlite").status == 404
     assert client.post("/api/collected", **body, count=1000, every_ms=60_000).json["collecting"] == "left/frame"
     wait_until(lambda: len(client.get(at)["pictures"]) == 5)
@@ -202,7 +297,7 @@ def test_a_training_that_cannot_be_begun_says_why(client, body, said):
     answer = client.post("/api/training", camera="left", region="frame", who="Ada", **body)
     assert answer.status == 409
     assert said in answer.json["error"]
-    assert client.ask("/api/training", "DELETE").json["error"] == "no training runs"
+    assert client.ask("/api/training", "DELETE", {"who": "Ada"}).json["error"] == "no training runs"
 
 
 @pytest.mark.slow
@@ -227,11 +322,11 @@ def test_a_model_is_taught_from_collected_pictures_and_put_to_use(serve, config,
     assert client.post("/api/training", **body).status == 409  # one at a time
     for _ in range(2):  # with other pictures the second time, which begins anew
         wait_until(lambda: client.get("/api/setup")["training"]["epoch"] == 1)
-        assert client.ask("/api/training", "DELETE").status == 200
+        assert client.ask("/api/training", "DELETE", {"who": "Ada"}).status == 200
         wait_until(lambda: client.get("/api/setup")["training"]["state"] == "cancelled")
         name = client.get("/api/collected/left/frame")["pictures"][0]["name"]
         if len(client.get("/api/collected/left/frame")["pictures"]) == 24:
-            client.ask(f"/api/collected/left/frame/{name}", "DELETE")
+            client.ask(f"/api/collected/left/frame/{name}", "DELETE", {"who": "Ada"})
             assert client.post("/api/training", **body).status == 200
     assert client.post("/api/training", **body).status == 200
     wait_until(lambda: client.get("/api/setup")["training"]["state"] in ("done", "failed"), 420)

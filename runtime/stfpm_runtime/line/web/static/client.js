@@ -19,20 +19,38 @@ export async function ask(path, options = {}) {
 }
 
 export const askJson = async (path) => (await ask(path)).json();
-export const post = async (path, body) =>
-  (await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
+const send = (method) => async (path, body) =>
+  (await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
+export const post = send("POST"), remove = send("DELETE");
 export const digits = (value, count = 3) => value === null || value === undefined ? "–" : local(Number(value).toPrecision(count));
 export const joined = (...texts) => texts.filter(Boolean).join(" · ");
 export const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;
 
+const newest = new WeakMap(); // the newest request of each image
+
+export function clearPicture(image) {
+  newest.delete(image);
+  image.hidden = true;
+  if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+  image.removeAttribute("src");
+}
+
+// Shows a picture and returns its answer. Returns null where the image was cleared or asked for another picture meanwhile.
 export async function showPicture(image, path) {
-  const answer = await ask(path);
-  const blob = await answer.blob();
-  const old = image.src;
-  image.src = URL.createObjectURL(blob);
-  image.hidden = false;
-  if (old.startsWith("blob:")) URL.revokeObjectURL(old);
-  return answer;
+  const request = Symbol();
+  newest.set(image, request);
+  try {
+    const answer = await ask(path);
+    const blob = await answer.blob();
+    if (newest.get(image) !== request) return null;
+    if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(blob);
+    image.hidden = false;
+    return answer;
+  } catch (error) {
+    if (newest.get(image) !== request) return null;
+    throw error;
+  }
 }
 
 export function element(kind, text = "", classes = "") {
@@ -58,6 +76,13 @@ export function personIn(input, said) {
   if (who) localStorage.setItem("who", who);
   else { said.textContent = t("Your name goes into the journal."); input.focus(); }
   return who;
+}
+
+// Why something is changed; empty, and asked for, where nobody says so.
+export function reasonIn(input, said) {
+  const reason = input.value.trim();
+  if (!reason) { said.textContent = t("The reason goes into the journal."); input.focus(); }
+  return reason;
 }
 
 // A card for each fault: its cause, what to do, and who has seen it.

@@ -1,5 +1,5 @@
 // The page asks for the status once a second, and for a picture when there is a new verdict and the page is seen.
-import { $, askJson, badge, digits, driftWords, element, fill, joined, keepFresh, named, personIn, post, show, showFaults, showPicture } from "/static/client.js";
+import { $, askJson, badge, digits, driftWords, element, fill, joined, keepFresh, named, personIn, post, reasonIn, show, showFaults, showPicture } from "/static/client.js";
 import { drawChart, rawScore } from "/static/chart.js";
 import { openViewer } from "/static/viewer.js";
 import { counted, local, momentOf, parseNumber, t, timeOf } from "/static/language.js";
@@ -153,11 +153,11 @@ async function refreshEvents() {
 }
 
 function openChanger(place) {
-  changed = place;
+  changed = { ...place }; // another one each time that the dialog is opened
   $("changer-place").textContent = named(place);
   $("threshold").value = digits(place.threshold, 4);
   $("who").value = localStorage.getItem("who") ?? "";
-  $("changer-error").textContent = "";
+  $("reason").value = $("changer-error").textContent = "";
   $("changer").showModal();
   tryThreshold();
 }
@@ -168,31 +168,30 @@ function step(factor) {
 }
 
 async function tryThreshold() {
-  const value = parseNumber($("threshold").value);
+  const value = parseNumber($("threshold").value), place = changed;
   const isNumber = Number.isFinite(value);
   $("apply").disabled = !isNumber;
-  if (!isNumber) { $("effect").textContent = t("expected a number"); return; }
-  const query = new URLSearchParams({ threshold: value, camera: changed.camera, region: changed.region });
-  try {
-    const effect = await askJson(`/api/threshold?${query}`);
-    if (parseNumber($("threshold").value) !== value) return;
-    $("effect").textContent = t("Of the last {} parts {} would be rejected; {} were. {} more, {} fewer.", effect.parts, effect.would_reject,
-      effect.rejected, effect.newly_rejected.length, effect.newly_passed.length);
-  } catch (error) {
-    $("effect").textContent = error.message;
-  }
+  $("effect").textContent = isNumber ? "" : t("expected a number");
+  if (!isNumber) return;
+  const query = new URLSearchParams({ threshold: value, camera: place.camera, region: place.region });
+  const words = await askJson(`/api/threshold?${query}`).then(
+    (effect) => t("Of the last {} parts {} would be rejected; {} were. {} more, {} fewer.", effect.parts, effect.would_reject,
+      effect.rejected, effect.newly_rejected.length, effect.newly_passed.length),
+    (error) => error.message,
+  );
+  if (changed === place && parseNumber($("threshold").value) === value) $("effect").textContent = words;
 }
 
 async function applyThreshold(threshold) {
-  const who = personIn($("who"), $("changer-error"));
-  if (!who) return;
-  try {
-    const answer = await post("/api/threshold", { threshold, who, camera: changed.camera, region: changed.region });
-    if (answer.taken) $("changer").close();
-    else $("changer-error").textContent = t("The change is recorded; the line has not applied it yet.");
-  } catch (error) {
-    $("changer-error").textContent = error.message;
-  }
+  const who = personIn($("who"), $("changer-error")), reason = who && reasonIn($("reason"), $("changer-error")), place = changed;
+  if (!reason) return;
+  const problem = await post("/api/threshold", { threshold, who, reason, camera: place.camera, region: place.region }).then(
+    (answer) => answer.taken ? "" : t("The change is recorded; the line has not applied it yet."),
+    (error) => error.message,
+  );
+  if (changed !== place) return; // the dialog is open for another place by now
+  $("changer-error").textContent = problem;
+  if (!problem) $("changer").close();
 }
 
 $("less").addEventListener("click", () => step(0.95));

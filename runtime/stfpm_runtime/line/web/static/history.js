@@ -61,18 +61,26 @@ async function refresh() {
   const number = ++asked;
   history.replaceState(null, "", `?${query()}`);
   badge($("state"), t("reading"), "warning");
+  setResults("hidden");
   try {
     const [counts, page] = await Promise.all([askJson(`/api/history/summary?${query()}`), askJson(`/api/history?${query()}`)]);
     if (number !== asked) return;
     summary = counts;
     $("said").hidden = true;
     badge($("state"), t("{} parts", counted(summary.all.total)), "ok");
+    setResults("");
     showSummary();
     $("verdicts").replaceChildren();
     showPage(page);
   } catch (error) {
     if (number === asked) refuse(error);
   }
+}
+
+// Hides what was found for other filters, which stays hidden where there is no answer; the page keeps its height.
+function setResults(visibility) {
+  for (const name of ["counts", "verdicts"]) $(name).style.visibility = visibility;
+  $("more").hidden = $("none").hidden = true;
 }
 
 function showSummary() {
@@ -191,7 +199,7 @@ async function showMore() {
     const page = await askJson(`/api/history?${query({ before: next })}`);
     if (number === asked) showPage(page);
   } catch (error) {
-    refuse(error);
+    if (number === asked) refuse(error);
   } finally {
     $("more").disabled = false;
   }

@@ -1,14 +1,17 @@
 // The model files next to the active one: their states, what they are able to do, and what can be done with them.
-import { $, askJson, badge, fill, keepFresh, personIn, post, show } from "/static/client.js";
+import { $, askJson, badge, fill, keepFresh, personIn, post, reasonIn, show } from "/static/client.js";
 import { counted, local, momentOf, t } from "/static/language.js";
 
 const EVERY_MS = 3000;
 const COLOURS = { active: "pass", approved: "ok", shadow: "warning", refused: "reject" };
 let canChange = false;
 let busy = false;
+let asked = 0; // the answer to an earlier question is older than what is shown
 
 async function refreshModels() {
+  const number = ++asked;
   const [status, answer] = await Promise.all([askJson("/api/status"), askJson("/model")]);
+  if (number !== asked) return;
   canChange = status.can_engineer;
   show();
   badge($("state"), answer.model.file, "ok");
@@ -57,15 +60,18 @@ function lines(model) {
 }
 
 async function act(action, file = "") {
-  const who = personIn($("who"), $("said"));
-  if (!who) return;
+  const who = personIn($("who"), $("said")), isChange = action !== "check";
+  const reason = who && isChange ? reasonIn($("reason"), $("said")) : "";
+  if (!who || (isChange && !reason)) return;
   busy = true;
+  asked++;
   for (const button of document.querySelectorAll("main button")) button.disabled = true;
   $("said").textContent = t("The model is tried …");
   try {
-    const answer = await post("/model", { action, file, who, override: $("override").value.trim() });
+    const answer = await post("/model", { action, file, who, reason, override: $("override").checked ? reason : "" });
     $("said").textContent = answer.message;
-    $("override").value = "";
+    $("override").checked = false;
+    if (isChange) $("reason").value = "";
   } catch (error) {
     $("said").textContent = error.message;
   }

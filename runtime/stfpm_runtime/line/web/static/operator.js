@@ -8,9 +8,12 @@ const WORST_FIRST = ["fault", "reject", "pass"];
 const cards = new Map();
 let camera = new URLSearchParams(location.search).get("camera");
 let names = [];
+let asked = 0; // the answers to an earlier question may be of another camera, and are ignored
 
 async function refreshAll() {
+  const number = ++asked;
   const status = await askJson("/api/status");
+  if (number !== asked) return;
   show();
   names = [...new Set(status.places.map((place) => place.camera))];
   if (!names.includes(camera)) camera = names[0];
@@ -20,7 +23,8 @@ async function refreshAll() {
   for (const [region, card] of cards) {
     if (!places.some((place) => place.region === region)) { card.article.remove(); cards.delete(region); }
   }
-  const shown = await Promise.all(places.map(refreshPlace));
+  const shown = await Promise.all(places.map((place) => refreshPlace(place, number)));
+  if (number !== asked) return;
   showVerdict(shown.filter(Boolean));
   badge($("state"), t(status.problems.length ? "problem" : "running"), status.problems.length ? "failing" : "ok");
   showFaults($("faults"), status.faults, status.can_change, refreshAll);
@@ -30,15 +34,17 @@ async function refreshAll() {
 const isSame = (one, other) => one?.seq === other?.seq && one?.time === other?.time;
 
 // Shows the newest verdict of a region and returns it. The picture comes with the verdict that it was drawn for.
-async function refreshPlace(place) {
+async function refreshPlace(place, number) {
   if (!cards.has(place.region)) cards.set(place.region, addCard(place.region));
   const card = cards.get(place.region);
   let verdict = place.newest, picture = "";
   if (verdict && isSame(card.verdict, verdict)) return verdict;
   if (verdict && isSame(place.pictured, verdict)) {
     const answer = await ask(`/api/live/${encodeURIComponent(place.camera)}/${encodeURIComponent(place.region)}?width=1280`);
+    const blob = await answer.blob();
+    if (number !== asked) return null;
     verdict = JSON.parse(answer.headers.get("X-Verdict-Record")); // it may be newer than the status
-    picture = URL.createObjectURL(await answer.blob());
+    picture = URL.createObjectURL(blob);
   }
   showCard(card, verdict, picture);
   return verdict;
@@ -89,6 +95,12 @@ function fitWord() {
   if (word.scrollWidth > word.clientWidth) word.style.fontSize = `${Math.floor(innerHeight / 5 * word.clientWidth / word.scrollWidth)}px`;
 }
 
+// Shows this word and no verdict: an old one must not stay as if it were of now, or of the camera that is chosen.
+function clearAll(word) {
+  showWord("none", word, "");
+  for (const card of cards.values()) showCard(card, null, "");
+}
+
 function showCameras() {
   if (names.length < 2 || $("cameras").dataset.shown === `${camera} ${names}`) return;
   $("cameras").dataset.shown = `${camera} ${names}`;
@@ -103,7 +115,8 @@ function showCameras() {
 function choose(name) {
   camera = name;
   history.replaceState(null, "", `?camera=${encodeURIComponent(name)}`);
-  for (const card of cards.values()) showCard(card, null, "");
+  $("camera").textContent = name;
+  clearAll(t("reading"));
   refreshAll().catch(() => {});
 }
 
@@ -114,7 +127,4 @@ document.addEventListener("keydown", (event) => {
     choose(names[(names.indexOf(camera) + step + names.length) % names.length]);
   }
 });
-keepFresh(refreshAll, EVERY_MS, () => {
-  showWord("none", t("no connection"), ""); // an old verdict must not stay as if it were of now
-  for (const card of cards.values()) showCard(card, null, "");
-});
+keepFresh(refreshAll, EVERY_MS, () => clearAll(t("no connection")));

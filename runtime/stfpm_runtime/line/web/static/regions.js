@@ -7,19 +7,26 @@ const LEAST_PX = 8; // a shorter drag is a tap
 const ZOOMS = [1, 1.5, 2, 3, 4];
 const SHARE = 0.65; // of the screen's height, which the whole frame takes at most
 
-export const drawing = { size: [1, 1], regions: [], kind: "rectangle", corners: [], changed: () => {} };
+// `camera` is the one whose regions are drawn, `version` that of its regions in the file, `size` null without a frame.
+export const drawing = { camera: null, version: "", size: null, regions: [], kind: "rectangle", corners: [], changed: () => {} };
 let zoom = 0, dragged = null;
 
 export function setFrame(size) {
   drawing.size = size;
-  $("shapes").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
+  $("stage").hidden = !size;
+  $("no-frame").hidden = Boolean(size);
+  for (const name of ["rectangle", "polygon", "smaller", "larger"]) $(name).disabled = !size;
+  if (size) $("shapes").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   changeZoom(0);
   show();
 }
 
-export function setRegions(regions) {
-  drawing.regions = structuredClone(regions);
+// Draws the regions that a camera has in the file; each keeps the name that it has there, whatever it is called from now on.
+export function setRegions({ regions, version }) {
+  drawing.regions = regions.map((region) => ({ ...structuredClone(region), original: region.name }));
+  drawing.version = version;
   drawing.corners = [];
+  dragged = null;
   show();
 }
 
@@ -32,6 +39,7 @@ export function choose(kind) {
 }
 
 export function changeZoom(step) {
+  if (!drawing.size) return;
   zoom = Math.max(0, Math.min(ZOOMS.length - 1, zoom + step));
   const [width, height] = drawing.size, whole = Math.min($("canvas").clientWidth, innerHeight * SHARE * width / height);
   $("stage").style.width = `${ZOOMS[zoom] * whole}px`;
@@ -88,12 +96,12 @@ function addCorner(at) {
 function add(shape) {
   let number = drawing.regions.length + 1;
   while (drawing.regions.some((region) => region.name === `region${number}`)) number++;
-  drawing.regions.push({ name: `region${number}`, ...shape });
+  drawing.regions.push({ original: null, name: `region${number}`, ...shape });
   drawing.changed();
 }
 
 function show() {
-  const shapes = drawing.regions.flatMap((region) => [outline(cornersOf(region), "region-shape"), label(region)]);
+  const shapes = !drawing.size ? [] : drawing.regions.flatMap((region) => [outline(cornersOf(region), "region-shape"), label(region)]);
   if (dragged) shapes.push(outline(cornersOf({ rectangle: rectangleOf(...dragged), polygon: [] }), "region-shape new"));
   if (drawing.corners.length) shapes.push(outline(drawing.corners, "region-shape new"));
   $("shapes").replaceChildren(...shapes);

@@ -1,5 +1,5 @@
 // One part after the other, the most worth first; a label takes it from the queue.
-import { $, Refused, askJson, badge, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
+import { $, Refused, askJson, badge, clearPicture, fill, joined, logIn, named, onLogin, personIn, post, show, showPicture } from "/static/client.js";
 import { rawScore } from "/static/chart.js";
 import { local, momentOf, t } from "/static/language.js";
 
@@ -39,6 +39,7 @@ async function oneAtATime(action) {
 
 async function showPart() {
   const part = queue[0];
+  clearPicture($("picture"));
   $("part").hidden = !part;
   $("none").hidden = Boolean(part);
   if (!part) return;
@@ -48,7 +49,6 @@ async function showPart() {
   $("numbers").textContent = joined(t("verdict {}", part.seq), named(part), momentOf(part.time), rawScore(part), part.part);
   $("map").hidden = !(part.picture && part.overlay);
   $("map").textContent = t(withMap ? "Picture alone" : "With map");
-  $("picture").hidden = true;
   const kind = part.overlay && (withMap || !part.picture) ? "overlay" : "picture";
   await showPicture($("picture"), `/api/pictures/${part.seq}?kind=${kind}&width=1600`).catch((error) => { $("said").textContent = error.message; });
 }

@@ -1,23 +1,26 @@
 // Sets up a running line: regions, pictures of good parts, and a training from them.
-import { $, ask, askJson, badge, element, keepFresh, personIn, post, show, showPicture } from "/static/client.js";
+import { $, ask, askJson, badge, clearPicture, element, keepFresh, personIn, post, reasonIn, remove, show, showPicture } from "/static/client.js";
 import { changeZoom, choose, drawing, setFrame, setRegions } from "/static/regions.js";
 import { t } from "/static/language.js";
 
 const EVERY_MS = 1000;
 const SHOWN = 48;
 let state = null;
-let shownCamera = null, shownPlace = null, shownPictures = "", isDrawn = false;
+let asked = 0; // the answer to an earlier question is older than what is shown
+let shownPlace = null, shownPictures = "", isDrawn = false;
 
 const cameraOf = () => state.cameras.find((camera) => camera.name === $("camera").value) ?? state.cameras[0];
 const place = () => `${encodeURIComponent($("camera").value)}/${encodeURIComponent($("region").value)}`;
 
 async function refreshAll() {
-  showSetup(await askJson("/api/setup"));
+  const number = ++asked;
+  const found = await askJson("/api/setup");
+  if (number !== asked) return;
+  showSetup(found);
   show();
-  if ($("camera").value !== shownCamera) {
-    shownCamera = $("camera").value;
-    await showCamera();
-  }
+  if (drawing.camera !== $("camera").value) showCamera();
+  else if (!isDrawn && drawing.version !== cameraOf().version) showRegions();
+  if (!drawing.size && cameraOf().size) await freeze();
   await refreshPictures();
 }
 
@@ -41,39 +44,59 @@ function options(select, names) {
   if (names.includes(value)) select.value = value;
 }
 
-async function showCamera() {
-  setRegions(cameraOf().regions);
+// Shows the regions of the chosen camera, and nothing of the one before; its frame comes later.
+function showCamera() {
+  drawing.camera = $("camera").value;
+  clearPicture($("frame"));
+  setFrame(null);
+  showRegions();
+}
+
+function showRegions() {
+  setRegions(cameraOf());
   isDrawn = false;
-  await freeze();
 }
 
 async function freeze() {
-  const answer = await showPicture($("frame"), `/api/frames/${encodeURIComponent($("camera").value)}?width=2048`);
-  setFrame(answer.headers.get("X-Frame-Size").split("x").map(Number));
+  const answer = await showPicture($("frame"), `/api/frames/${encodeURIComponent(drawing.camera)}?width=2048`);
+  if (answer) setFrame(answer.headers.get("X-Frame-Size").split("x").map(Number));
+}
+
+function showPlace() {
+  if (place() === shownPlace) return;
+  shownPlace = place();
+  showPictures([]);
+  $("collected").textContent = "";
 }
 
 async function refreshPictures() {
-  const found = await askJson(`/api/collected/${place()}`);
+  showPlace();
+  const at = shownPlace, found = await askJson(`/api/collected/${at}`);
+  if (at !== shownPlace) return;
   const doubtful = found.pictures.filter((picture) => picture.warning).length;
   const words = [t("{} pictures in {}", found.pictures.length, found.folder)];
   if (doubtful) words.push(t("{} of them blurred or like an earlier one", doubtful));
   if (state.collecting) words.push(t("more are being collected"));
   if (state.left_out) words.push(t("{} were left out, as the disk was too slow", state.left_out));
   $("collected").textContent = state.failure || words.join("; ");
-  const shown = JSON.stringify([place(), found.pictures]);
+  showPictures(found.pictures);
+}
+
+function showPictures(pictures) {
+  const shown = JSON.stringify([shownPlace, pictures]);
   if (shown === shownPictures) return;
   shownPictures = shown;
-  for (const image of $("pictures").querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  $("pictures").replaceChildren(...found.pictures.slice(0, SHOWN).map(thumbnail));
+  for (const image of $("pictures").querySelectorAll("img")) clearPicture(image);
+  $("pictures").replaceChildren(...pictures.slice(0, SHOWN).map(thumbnail));
 }
 
 function thumbnail(picture) {
   const figure = element("figure", "", picture.warning ? "doubtful" : ""), image = document.createElement("img");
-  const button = element("button", t("Remove")), at = `/api/collected/${place()}/${encodeURIComponent(picture.name)}`;
+  const button = element("button", t("Remove")), at = `/api/collected/${shownPlace}/${encodeURIComponent(picture.name)}`;
   image.alt = picture.name;
   showPicture(image, `${at}?width=320`).catch(() => {});
   button.type = "button";
-  button.addEventListener("click", () => act(() => ask(at, { method: "DELETE" })));
+  button.addEventListener("click", () => act((who) => remove(at, { who })));
   figure.append(image, element("figcaption", t(picture.warning)), button);
   return figure;
 }
@@ -93,57 +116,64 @@ function showTraining(training) {
   $("lines").textContent = training.lines.join("\n");
 }
 
-// Does something that changes the line, and says what stands in the way.
+// Does something that changes the line, and says what stands in the way. Meanwhile nothing else can be changed.
 async function act(action) {
-  const who = personIn($("who"), $("said"));
+  const who = personIn($("who"), $("said")), focused = document.activeElement;
   if (!who) return;
   $("said").textContent = "";
-  try {
-    await action(who);
-    await refreshAll();
-  } catch (error) {
-    $("said").textContent = error.message;
-  }
+  $("main").inert = true;
+  await action(who).catch((error) => { $("said").textContent = error.message; });
+  await refreshAll().catch(() => {});
+  $("main").inert = false;
+  focused.focus();
 }
 
 // The whole number in a field; null where it is empty, NaN for everything else.
 const numberIn = (field) => field.value.trim() === "" ? null : /^\d+$/.test(field.value.trim()) ? Number(field.value) : NaN;
 
 async function save(who) {
-  state = await post("/api/regions", { camera: $("camera").value, regions: drawing.regions, who });
-  isDrawn = false;
+  const { camera, version, regions } = drawing;
+  showSetup(await post("/api/regions", { camera, version, regions, who, reason: $("reason").value.trim() }));
+  $("reason").value = "";
+  showRegions();
 }
 
 async function restart(who) {
   if (isDrawn) throw new Error(t("The drawn regions are not saved yet."));
   await post("/api/restart", { who });
   badge($("state"), t("starts again"), "warning");
-  shownCamera = null;
+  drawing.camera = null;
 }
 
 $("who").value = localStorage.getItem("who") ?? "";
 drawing.changed = () => { isDrawn = true; };
-$("camera").addEventListener("change", () => refreshAll().catch(() => {}));
+$("camera").addEventListener("change", () => {
+  options($("region"), cameraOf().judged);
+  showCamera();
+  showPlace();
+  refreshAll().catch(() => {});
+});
+$("region").addEventListener("change", () => refreshPictures().catch(() => {}));
 $("freeze").addEventListener("click", () => freeze().catch((error) => { $("said").textContent = error.message; }));
 $("rectangle").addEventListener("click", () => choose("rectangle"));
 $("polygon").addEventListener("click", () => choose("polygon"));
 $("smaller").addEventListener("click", () => changeZoom(-1));
 $("larger").addEventListener("click", () => changeZoom(1));
-$("save").addEventListener("click", () => act(save));
-$("undo").addEventListener("click", () => { setRegions(cameraOf().regions); isDrawn = false; });
+$("save").addEventListener("click", () => { if (personIn($("who"), $("said")) && reasonIn($("reason"), $("said"))) act(save); });
+$("undo").addEventListener("click", showRegions);
 $("restart").addEventListener("click", () => act(restart));
 $("collect").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value,
   count: numberIn($("count")), every_ms: numberIn($("every")) ?? 0, who })));
 $("end").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value, count: 0, who })));
 $("download").addEventListener("click", async () => {
-  const answer = await ask(`/api/collected.zip/${place()}`), link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
+  const link = document.createElement("a");
   link.download = `${$("camera").value}-${$("region").value}.zip`;
+  link.href = URL.createObjectURL(await (await ask(`/api/collected.zip/${place()}`)).blob());
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 });
 $("train").addEventListener("click", () => act((who) => post("/api/training", { camera: $("camera").value, region: $("region").value,
   file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), accept_data: $("accept").checked, who })));
-$("cancel").addEventListener("click", () => act(() => ask("/api/training", { method: "DELETE" })));
+$("cancel").addEventListener("click", () => act((who) => remove("/api/training", { who })));
 choose("rectangle");
 keepFresh(refreshAll, EVERY_MS);

@@ -1,5 +1,5 @@
 // The window in which a verdict's picture opens, and in which a person labels its part.
-import { $, joined, named, personIn, post, showPicture } from "/static/client.js";
+import { $, clearPicture, joined, named, personIn, post, showPicture } from "/static/client.js";
 import { rawScore } from "/static/chart.js";
 import { local, momentOf, t } from "/static/language.js";
 
@@ -11,7 +11,7 @@ export async function openViewer(verdict, kind, canChange) {
   $("viewer-title").textContent = joined(decision, named(verdict), momentOf(verdict.time), verdict.part, verdict.reason, rawScore(verdict));
   $("viewer-map").hidden = !(verdict.picture && verdict.overlay);
   $("viewer-map").textContent = t(kind === "overlay" ? "Picture alone" : "With map");
-  $("viewer-picture").hidden = true;
+  clearPicture($("viewer-picture"));
   $("labeller").hidden = !canChange;
   $("labeller-who").value = localStorage.getItem("who") ?? "";
   $("labeller-result").textContent = "";
@@ -20,14 +20,13 @@ export async function openViewer(verdict, kind, canChange) {
 }
 
 async function labelPart(label) {
-  const who = personIn($("labeller-who"), $("labeller-result"));
+  const who = personIn($("labeller-who"), $("labeller-result")), { verdict } = viewed;
   if (!who) return;
-  try {
-    const answer = await post("/api/labels", { seq: viewed.verdict.seq, label, who });
-    $("labeller-result").textContent = t(answer.earlier ? "Labelled {}; this label counts, earlier ones stay in the journal." : "Labelled {}.", t(answer.label));
-  } catch (error) {
-    $("labeller-result").textContent = error.message;
-  }
+  const result = await post("/api/labels", { seq: verdict.seq, label, who }).then(
+    (answer) => t(answer.earlier ? "Labelled {}; this label counts, earlier ones stay in the journal." : "Labelled {}.", t(answer.label)),
+    (error) => error.message,
+  );
+  if (viewed.verdict.seq === verdict.seq) $("labeller-result").textContent = result;
 }
 
 for (const button of $("labeller").querySelectorAll("button")) button.addEventListener("click", () => labelPart(button.value));
