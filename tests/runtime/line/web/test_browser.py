@@ -197,7 +197,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 30")
+    page.wait("document.querySelectorAll('#operations section').length === 32")
     assert page.errors == []
 
 
