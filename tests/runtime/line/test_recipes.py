@@ -99,7 +99,8 @@ def start(run_line, make_options, make_recipes, loader):
         options = make_options(*cameras, recipe=recipe or make_recipes(1, 2, 3), **changes)
         return run_line(options, load=loader, open_source=open_source, left={"paint": product})
 
-    return start
+    yield start
+    loader.may_load.set()
 
 
 def is_active(running, number: int) -> bool:
@@ -194,7 +195,7 @@ def test_request_while_another_recipe_is_loaded_is_refused_and_changes_nothing(s
     running = start()
     recipes = running.line.recipes
     assert recipes.request(1, "first", "test").code == 0
-    wait_until(lambda: recipes.status.state in ("requested", "loading"))
+    wait_until(lambda: recipes.status.state == "loading")
     for number in (2, 9, None):
         answer = recipes.request(number, "second", "test")
         assert answer.code == IS_BUSY

@@ -1,6 +1,6 @@
 """An OPC UA server with the method SelectRecipe, for PLCs and SCADA systems that are its clients.
 
-ns=2;s=Line.SelectRecipe      method: UInt16 -> UInt16 (0: accepted, else why not, see `recipes.py`), String (why)
+ns=2;s=Line.SelectRecipe      method: UInt16 -> UInt16 (0: accepted, else why not, see `status.py`), String (why)
 ns=2;s=Line.RequestedRecipe   UInt16: the recipe that was asked for last
 ns=2;s=Line.RecipeState       String: none, requested, loading, ready, active, refused
 ns=2;s=Line.ActiveRecipe      UInt16: the active recipe; 0: none, and every part is a fault
@@ -24,8 +24,7 @@ try:
     from asyncua import ua
     from asyncua.common.methods import uamethod
     from asyncua.server.server import Server
-    from asyncua.server.user_managers import UserManager
-    from asyncua.server.users import User, UserRole
+    from asyncua.server.user_managers import User, UserManager, UserRole  # type: ignore[attr-defined]
 except ImportError:
     raise MissingExtraError("asyncua", "opcua") from None
 
@@ -97,22 +96,24 @@ class OpcUaRecipes(RecipeLink):
         if self._options.user:
             server.set_identity_tokens([ua.UserNameIdentityToken])
         index = await server.register_namespace(NAMESPACE)
-        line = await server.nodes.objects.add_object(ua.NodeId.from_string(f"ns={index};s=Line"), "Line")
+
+        def names(text: str) -> tuple[ua.NodeId, str]:
+            return ua.NodeId.from_string(f"ns={index};s={text}"), f"{index}:{text.rpartition('.')[2]}"
+
+        line = await server.nodes.objects.add_object(*names("Line"))
         kinds = {"RequestedRecipe": Kind.UInt16, "RecipeState": Kind.String, "ActiveRecipe": Kind.UInt16,
                  "RecipeReason": Kind.String}  # fmt: skip
         for name, kind in kinds.items():
             start = ua.Variant("" if kind is Kind.String else 0, kind)
-            self._nodes[name] = await line.add_variable(ua.NodeId.from_string(f"ns={index};s=Line.{name}"), name, start)
+            self._nodes[name] = await line.add_variable(*names(f"Line.{name}"), start)
         arguments = [Kind.UInt16], [Kind.UInt16, Kind.String]
-        await line.add_method(
-            ua.NodeId.from_string(f"ns={index};s=Line.SelectRecipe"), "SelectRecipe", self._select, *arguments
-        )
+        await line.add_method(*names("Line.SelectRecipe"), self._select, *arguments)
         await server.start()
         self._server = server
 
     @uamethod
-    def _select(self, parent: object, number: int) -> tuple[ua.Variant, ua.Variant]:
-        answer = self.recipes.request(number, self._options.user or NAME, "OPC UA")
+    def _select(self, parent: object, number: object) -> tuple[ua.Variant, ua.Variant]:
+        answer = self.recipes.request(number if type(number) is int else None, self._options.user or NAME, "OPC UA")
         return ua.Variant(answer.code, Kind.UInt16), ua.Variant(answer.reason, Kind.String)
 
     async def _serve(self) -> None:

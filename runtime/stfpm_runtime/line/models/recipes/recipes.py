@@ -59,6 +59,8 @@ class Recipes(Worker):
         self._loaded = LoadedModels(options.recipe_memory_mb, load)
         self._waiting = list(self.options)
         """What is loaded before it is asked for."""
+        self._loading = 0
+        """The recipe whose model is being loaded; 0: none."""
         self._pending: ActiveModel | None = None
         self._judged_by: RecipeOptions | None = None
         self._requested_ns = 0
@@ -120,7 +122,9 @@ class Recipes(Worker):
                 known_to_plc = number if number is not None and 0 < number <= LARGEST_ID else 0
                 return self._refuse(known_to_plc, UNKNOWN, f"got {got}; expected one of {known}", by)
             reason = f"recipe {self._label(number)} is not active yet, for {by}"
-            self._end(RecipeStatus("requested", number, reason=reason, who=by))
+            self._end(
+                RecipeStatus("loading" if number == self._loading else "requested", number, reason=reason, who=by)
+            )
             if number in self._loaded:
                 self._make_ready(number)
             return RecipeAnswer()
@@ -171,11 +175,11 @@ class Recipes(Worker):
         """Load what is asked for, and else what fits into the memory, until the stop."""
         while not self.stopping.is_set():
             with self._changed:
-                number = self._next()
-                if number is None:
+                self._loading = self._next()
+                if not self._loading:
                     self._changed.wait(EVICT_S if self._loaded.is_too_large else None)
-            if number is not None:
-                self._load_one(number)
+            if self._loading:
+                self._load_one(self._loading)
             self._evict()
 
     def wake(self) -> None:
@@ -188,10 +192,10 @@ class Recipes(Worker):
         with self._changed:
             self._loaded.close()
 
-    def _next(self) -> int | None:
-        """Return the recipe to load now, or None; it is taken from those that wait. Within the lock."""
+    def _next(self) -> int:
+        """Return the recipe to load now, or 0; it is taken from those that wait. Within the lock."""
         if self.stopping.is_set():
-            return None
+            return 0
         now = self.status
         if now.state == "requested" and now.requested not in self._loaded:
             self._set(dataclasses.replace(now, state="loading"))
@@ -201,7 +205,7 @@ class Recipes(Worker):
             number = self._waiting.pop(0)
             if number not in self._loaded and self._loaded.has_room(self.options[number][0].model):
                 return number
-        return None
+        return 0
 
     def _load_one(self, number: int) -> None:
         recipe, options = self.options[number]
@@ -215,6 +219,7 @@ class Recipes(Worker):
             problem = f"internal error: {type(error).__name__}: {error}"
         with self._changed:
             is_asked = self.status.state == "loading" and self.status.requested == number
+            self._loading = 0
             if problem:
                 self.problems[number] = problem
                 if is_asked:
@@ -224,7 +229,7 @@ class Recipes(Worker):
                 return
             self.problems.pop(number, None)
             self._loaded.add(number, chosen, mb)
-            if is_asked or (self.status.state == "requested" and self.status.requested == number):
+            if is_asked:
                 self._make_ready(number)
 
     def _make_ready(self, number: int) -> None:
