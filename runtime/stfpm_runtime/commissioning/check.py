@@ -24,9 +24,10 @@ from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions, mistakes_in, read_config
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.reader import opened
-from stfpm_runtime.line.models.active_model import ActiveModel, first_model
+from stfpm_runtime.line.models.active_model import ActiveModel, ChosenModel, first_model, load_recipe
+from stfpm_runtime.line.models.promotion import shadow_model
 from stfpm_runtime.line.outputs import make_drivers
-from stfpm_runtime.line.service import open_camera, open_signer, shadow_model
+from stfpm_runtime.line.service import open_camera, open_signer
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.line.web import check_server
 from stfpm_runtime.score import format_score
@@ -79,16 +80,41 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
         fail(f"journal.signing_key: {error}")
     if options.known_defects and not options.known_defects.is_dir():
         fail(f"known_defects: {options.known_defects} is no folder, so that no model could replace this one; create it")
+    for recipe in options.recipe:
+        say(f"note   recipe {recipe.label}")
+        _try_model(options.with_recipe(recipe), load_recipe, preview and preview / recipe.name, say, fail)
+    if not options.recipe and not _try_model(options, first_model, preview, say, fail):
+        raise StfpmError(f"{config}: the model cannot be used, so that no camera was tried")
+    for driver in make_drivers(options, lambda kind, detail: say(f"note   {kind} {detail}")):
+        try:
+            driver.open()
+            say(f"works  output {driver.name}")
+        except UnavailableError as error:
+            fail(f"output {driver.name}: {error}")
+        finally:
+            driver.close()
+    if failures:
+        raise StfpmError(f"{config}: {_count(len(failures), 'thing')} of this line would not work, see above")
+
+
+def _try_model(
+    options: LineOptions,
+    load: Callable[[LineOptions], ChosenModel],
+    preview: Path | None,
+    say: Callable[[str], None],
+    fail: Callable[[str], None],
+) -> bool:
+    """Check a model, and its shadow where the line has one, and judge a frame of each camera; return if it loads."""
     try:
-        chosen = first_model(options)
+        chosen = load(options)
     except StfpmError as error:
         fail(str(error))
-        raise StfpmError(f"{config}: the model cannot be used, so that no camera was tried") from None
+        return False
     with contextlib.closing(chosen.model.engine):
         say(f"works  model {chosen.model.describe()}, threshold {chosen.model.detector.threshold:.4g}")
         active = ActiveModel(chosen, options)
         try:
-            has_one = options.shadow or options.journal.path.is_file()
+            has_one = load is first_model and (options.shadow or options.journal.path.is_file())
             if has_one and (shadow := shadow_model(options, active)) is not None:
                 say(f"works  shadow {shadow.describe()}")
                 shadow.engine.close()
@@ -101,16 +127,7 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
                     say(f"works  {line}") if works else fail(line)
             except StfpmError as error:
                 fail(f"camera {camera.name}: {error}")
-    for driver in make_drivers(options, lambda kind, detail: say(f"note   {kind} {detail}")):
-        try:
-            driver.open()
-            say(f"works  output {driver.name}")
-        except UnavailableError as error:
-            fail(f"output {driver.name}: {error}")
-        finally:
-            driver.close()
-    if failures:
-        raise StfpmError(f"{config}: {_count(len(failures), 'thing')} of this line would not work, see above")
+    return True
 
 
 def _written(options: LineOptions) -> Iterator[Path]:

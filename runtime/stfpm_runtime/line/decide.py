@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from stfpm_runtime.artifact.conformal import PValues
@@ -89,8 +89,12 @@ class Decider:
 class Thresholds:
     """The threshold in force at each place. The loop's thread alone changes it, between two frames; any may read it."""
 
-    def __init__(self, cameras: Sequence[CameraOptions], line: float | None) -> None:
-        """Store the thresholds of the configuration; `line` is the one for all places. `use_model` comes next."""
+    def __init__(self, cameras: Sequence[CameraOptions], line: float | None, scope: str = "") -> None:
+        """Store the thresholds of the configuration; `line` is the one for all places. `use_model` comes next.
+
+        `scope` names the recipe that they are for; an operator's threshold is kept for the model and that recipe.
+        """
+        self.scope = scope
         self._configured = {
             (camera.name, region.name): next(
                 (value for value in (region.threshold, camera.threshold, line) if value is not None), None
@@ -105,7 +109,8 @@ class Thresholds:
 
         `bounds` are the thresholds that an operator may set.
         """
-        ended, self._model, self.sha256, self.bounds = len(self._changed), threshold, sha256, bounds
+        ended, self._model, self.bounds = len(self._changed), threshold, bounds
+        self.model_key = f"{sha256} {self.scope}".strip() if sha256 else ""
         self._changed.clear()
         return ended
 
@@ -116,7 +121,7 @@ class Thresholds:
 
     def configured(self, camera: str, region: str) -> float:
         """Return the threshold of configuration and model, without any change by an operator."""
-        configured = self._configured[camera, region]
+        configured = self._configured.get((camera, region))  # another recipe may have further places
         return self._model if configured is None else configured
 
     def is_changed(self, camera: str, region: str) -> bool:
@@ -157,6 +162,8 @@ def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) 
     """Return a row for each place where a change is in force from now on, or why it is refused."""
     if problem := problem_of(change, thresholds.bounds):
         return [], problem
+    if not thresholds.model_key:
+        return [], f"by {change.who}, no model is in use"
     places = thresholds.places(change.camera, change.region)
     if not places:
         place = f"{change.camera or '*'}/{change.region or '*'}"
@@ -171,17 +178,20 @@ def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) 
         recorder.log_event("threshold", text)
         change = dataclasses.replace(change, camera=camera, region=region, old=old, configured=configured)
         state: State = "past" if change.threshold is None else "holds"
-        rows.append(dataclasses.replace(change, model=thresholds.sha256, state=state))
+        rows.append(dataclasses.replace(change, model=thresholds.model_key, state=state))
     return rows, ""
 
 
-def restore_thresholds(recorder: Recorder, thresholds: Thresholds) -> None:
-    """Put the operators' thresholds of the last run in force again, where model and configuration are the same.
+def restore_thresholds(recorder: Recorder, thresholds: Thresholds, scopes: Collection[str] = ()) -> None:
+    """Put the operators' thresholds of an earlier time in force again, where model and configuration are the same.
 
-    Any other row ends, which becomes an event.
+    `scopes` are those of all recipes: what was set for another recipe waits for that. Any other row ends, which becomes
+    an event.
     """
     ended = []
     for change in recorder.threshold_changes("holds"):
+        if (scope := str(change.model).partition(" ")[2]) != thresholds.scope and scope in scopes:
+            continue
         problem = problem_of(change, thresholds.bounds) or _why_ended(change, thresholds)
         if not problem:
             thresholds.change(change.camera, change.region, change.threshold)
@@ -198,7 +208,7 @@ def restore_thresholds(recorder: Recorder, thresholds: Thresholds) -> None:
 def _why_ended(change: ThresholdChange, thresholds: Thresholds) -> str:
     """Return why a threshold of the last run is not in force in this one; empty where it is."""
     is_known = (change.camera, change.region) in thresholds.places()
-    if is_known and change.model != thresholds.sha256:
+    if is_known and change.model != thresholds.model_key:
         return "it was for another model"
     if not is_known or change.configured != thresholds.configured(change.camera, change.region):
         return "it is configured anew"

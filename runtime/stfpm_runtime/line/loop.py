@@ -13,7 +13,7 @@ recorder          the journal, on the disk before anything is sent              
 outputs           the answer to the trigger; pictures, JSON lines, MQTT and others, in threads of their own    outputs/
 observers         the log, live status, drift and the shadow model, which change no verdict                   observers/
 
-Between two frames another model or another threshold may come into force                     models/swap.py, decide.py
+Between two frames another model or recipe, or another threshold, may come into force                 models/, decide.py
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from stfpm_runtime.lifecycle import StopBudget
 from stfpm_runtime.sources.mailbox import FrameMailbox
 
 from .cameras.worker import POLL_S, CameraWorker, TriggeredFrame
-from .decide import apply_threshold_changes
+from .decide import apply_threshold_changes, restore_thresholds
 from .inspect import JudgedPart, peak_of
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
 from .journal.rows import MISSED_DEADLINE, Record, VerdictRow, record, storable, utc
 from .models.active_model import ActiveModel
 from .models.promotion import Promotion
+from .models.recipes.recipes import Recipes
 from .models.swap import ModelSwap
 from .models.training import Training
 from .observers.base import Guard, Observer
@@ -64,7 +65,8 @@ class Line:
 
     cameras: tuple[CameraWorker, ...]
     mailbox: FrameMailbox[TriggeredFrame]
-    active_model: ActiveModel
+    recipes: Recipes
+    """Decides by which model a frame is judged; without recipes in the configuration there is only one."""
     model_swap: ModelSwap
     shadow: Shadow
     promotion: Promotion
@@ -88,6 +90,11 @@ class Line:
     restart: threading.Event = field(default_factory=threading.Event)
     """Set by a person who wants the line to stop and to start again with its configuration as it is then."""
     stop_budget: StopBudget = field(default_factory=StopBudget)
+
+    @property
+    def active_model(self) -> ActiveModel:
+        """Return the model that judges what is triggered now; a stand-in while there is none."""
+        return self.recipes.current
 
     @cached_property
     def observers(self) -> tuple[Observer, ...]:
@@ -115,7 +122,7 @@ def run(line: Line, stop: threading.Event) -> None:
             frames = line.mailbox.take(POLL_S)
             if ended and not frames:
                 break
-            publish(line, line.active_model.inspector.judge(frames))
+            judge(line, frames)
             do_maintenance(line)
     finally:  # in any case each part that was asked for is answered
         LOG.info("draining")
@@ -126,18 +133,27 @@ def run(line: Line, stop: threading.Event) -> None:
             raise worker.failure
 
 
-def publish(line: Line, judged: Sequence[JudgedPart]) -> None:
+def judge(line: Line, frames: Sequence[TriggeredFrame], refusal: str = "") -> None:
+    """Judge frames, each by the model of its time, and publish the verdicts; with a `refusal` all are faults."""
+    for period, group in line.recipes.assign(frames):
+        inspector, reason = period.model.inspector, period.reason or refusal
+        judged = inspector.refuse(group, reason) if reason else inspector.judge(group)
+        publish(line, judged, period.model)
+
+
+def publish(line: Line, judged: Sequence[JudgedPart], model: ActiveModel) -> None:
     """Write verdicts into the journal, one by one, and only then answer the triggers and call the observers."""
+    line.recipes.name_judge(model, line.recorder.next_seq)
     for triggered, parts in itertools.groupby(judged, key=lambda part: part.triggered):
-        kept = [(part, keep(line, part)) for part in parts]
+        kept = [(part, keep(line, part, model)) for part in parts]
         line.guard.call("answer", _answer, line, triggered, [record(row, line.recorder.id) for _, row in kept])
         for observer in line.observers:
             line.guard.call(observer.name, observer.observe, kept)
 
 
-def keep(line: Line, judged: JudgedPart) -> VerdictRow:
+def keep(line: Line, judged: JudgedPart, model: ActiveModel) -> VerdictRow:
     """Write one verdict into the journal, with the names of its files, and pass it to the outputs; return its row."""
-    row = make_row(line, judged)
+    row = make_row(line, judged, model)
     for output in line.outputs:
         row = line.guard.call(output.name, output.prepare, row, judged, line.recorder.id) or row
     row = line.recorder.keep(row)
@@ -146,14 +162,14 @@ def keep(line: Line, judged: JudgedPart) -> VerdictRow:
     return row
 
 
-def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
+def make_row(line: Line, judged: JudgedPart, model: ActiveModel) -> VerdictRow:
     """Return the decision on one part as a row of the journal."""
     triggered, now_ns = judged.triggered, time.monotonic_ns()
     verdict = judged.verdict
     if late := why_late(triggered, now_ns):
         verdict = dataclasses.replace(verdict, decision="fault", reason=verdict.reason or f"decided {late}")
     camera, frame, seq = triggered.camera, triggered.frame, line.recorder.next_seq
-    decided = line.active_model.decider.decide(camera, judged.region.name, verdict, frame.part, judged.pictures, seq)
+    decided = model.decider.decide(camera, judged.region.name, verdict, frame.part, judged.pictures, seq)
     peak_x, peak_y = peak_of(verdict) if decided.decision != "fault" else (None, None)
     return VerdictRow(
         seq=seq,
@@ -170,7 +186,7 @@ def make_row(line: Line, judged: JudgedPart) -> VerdictRow:
         p_value=decided.p_value,
         threshold=verdict.threshold,
         reason=storable(decided.reason),
-        model=line.active_model.model.sha256,
+        model=model.model.sha256,
         dropped=triggered.dropped,
         wait_ms=_since_ms(frame.arrived_ns, judged.taken_ns),
         preprocess_ms=round(verdict.timings.preprocess_ms, 3),
@@ -228,8 +244,10 @@ def drain(line: Line) -> None:
 
 
 def _swap_model(line: Line) -> None:
-    """Judge with the pending model, if there is one, from the next frame on."""
-    if model := line.model_swap.apply_pending():
+    """Judge with the pending model or recipe, if there is one, from the next frame on."""
+    recorder, recipes = line.recorder, line.recipes
+    active = recipes.apply_pending(lambda model: restore_thresholds(recorder, model.thresholds, recipes.scopes))
+    if model := active.model if active else line.model_swap.apply_pending():
         for observer in line.observers:
             observer.use_model(model)
 
@@ -240,7 +258,7 @@ def _beat(line: Line) -> None:
 
 def _refuse(line: Line, frames: Sequence[TriggeredFrame]) -> None:
     """Write these parts into the journal as faults because the line stopped."""
-    publish(line, line.active_model.inspector.refuse(frames, STOPPED))
+    judge(line, frames, STOPPED)
 
 
 def _since_ms(start_ns: int, end_ns: int) -> float:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stfpm_runtime.engines import Engine
-from stfpm_runtime.errors import StfpmError
+from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.lifecycle import Worker, stop_all
-from stfpm_runtime.model_check import Model, for_swap
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
@@ -26,14 +25,15 @@ from .config.line import LineOptions, read_config
 from .decide import restore_thresholds
 from .journal.chain.links import Signer
 from .journal.integrity import IntegrityCheck
-from .journal.models.states import newest_shadow, read_states
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
-from .journal.rows import LogEvent
 from .loop import Line, run
-from .models.active_model import ActiveModel, ChosenModel, first_model, load, load_tried, unchecked_model
-from .models.promotion import Promotion
-from .models.swap import ModelSwap
+from .models.active_model import ActiveModel, ChosenModel, earlier_model, first_model, load_recipe, unchecked_model
+from .models.promotion import Promotion, shadow_model
+from .models.recipes import open_recipe_listeners
+from .models.recipes.loaded import LoadRecipe
+from .models.recipes.recipes import Recipes
+from .models.swap import RECIPES_STAY, ModelSwap
 from .models.training import Training
 from .models.trial import answer_s
 from .observers.base import Guard
@@ -77,7 +77,7 @@ def serve(
         signal.signal(number, handlers[signal.Signals(number)])  # a second signal ends the process as usual
 
     with _handling(request_stop, *handlers):
-        LOG.info("opening: model %s", options.model)
+        LOG.info("opening: model %s", ", ".join(map(str, options.models)))
         with contextlib.closing(Notifier()) as notifier:
             notifier.starting(_start_s(options))
         first = first_model(options, teach)
@@ -110,11 +110,12 @@ def open_line(
     first: ChosenModel | Engine,
     open_source: OpenSource | None = None,
     config: Path | None = None,
+    load: LoadRecipe = load_recipe,
 ) -> Iterator[Line]:
     """Yield a line's parts, its threads started except the cameras'. At the end all stop, and the journal closes last.
 
-    An engine instead of a model stands for that of `options.model`, and is not checked: for tests and measurements.
-    Raises StfpmError for what cannot be opened.
+    An engine instead of a model stands for that of `options.model`, and is not checked: for tests and measurements;
+    `load` loads the models of recipes. Raises StfpmError for what cannot be opened.
     """
     _check_places(options)
     first = first if isinstance(first, ChosenModel) else unchecked_model(first, options)
@@ -131,20 +132,24 @@ def open_line(
             signer=open_signer(kept.signing_key),
         )
         stack.callback(recorder.close)
-        active_model = ActiveModel(first, options)
+        start = options.recipe_of(options.start_recipe)
+        active_model = ActiveModel(first, options.with_recipe(start) if start else options, start)
         stack.callback(_close_other_model, active_model, first)
-        line = _make_line(options, recorder, active_model, open_source or open_camera)
+        line = _make_line(options, recorder, active_model, open_source or open_camera, load)
+        stack.callback(line.recipes.close)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
         workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners, line.shadow, line.promotion,
-                                 line.collector, line.training]  # fmt: skip
+                                 line.collector, line.training, line.recipes]  # fmt: skip
         stack.callback(lambda: stop_all(workers, line.stop_budget.deadline_s()))
         for worker in workers:
             worker.start()
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
         if active_model.exists:
-            restore_thresholds(recorder, active_model.thresholds)
-            recorder.use_model(active_model.row())
+            restore_thresholds(recorder, active_model.thresholds, line.recipes.scopes)
+        row = earlier_model(options) if line.recipes.exist else active_model.row() if active_model.exists else None
+        if row:
+            recorder.use_model(row)
         if first.event:
             recorder.log_event("model", first.event)
         if options.dashboard:
@@ -157,7 +162,9 @@ def open_line(
         yield line
 
 
-def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveModel, open_source: OpenSource) -> Line:
+def _make_line(
+    options: LineOptions, recorder: Recorder, active_model: ActiveModel, open_source: OpenSource, load: LoadRecipe
+) -> Line:
     """Return the line's parts, before their threads are started."""
     log_event, mailbox, heartbeat = recorder.log_event, FrameMailbox[TriggeredFrame](), Heartbeat()
     bits = active_model.model.spec.bits
@@ -173,12 +180,13 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
     )
     drift, summary = DriftWatch(options.drift, log_event), Summary()
     drift.use_model(active_model.model)
+    recipes = Recipes(options, active_model, log_event, mailbox.wake, load)
     model_swap = ModelSwap(active_model, options, recorder)
     shadow = Shadow(shadow_model(options, active_model, log_event), options.batch, options.journal.path, log_event)
     return Line(
         cameras=cameras,
         mailbox=mailbox,
-        active_model=active_model,
+        recipes=recipes,
         model_swap=model_swap,
         shadow=shadow,
         promotion=Promotion(model_swap, shadow, log_event),
@@ -189,41 +197,26 @@ def _make_line(options: LineOptions, recorder: Recorder, active_model: ActiveMod
         drift=drift,
         summary=summary,
         notifier=Notifier(summary.status),
-        live_status=_open_live_status(options) if options.dashboard else None,
+        live_status=_open_live_status(options, recipes) if options.dashboard else None,
         outputs=tuple(open_outputs(options, log_event, heartbeat, recorder.log_picture)),
         heartbeat=heartbeat,
-        listeners=tuple(open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event)),
+        listeners=(
+            *open_listeners(options, {worker.camera: worker.trigger for worker in cameras}, log_event),
+            *open_recipe_listeners(options, recipes, log_event),
+        ),
         integrity=IntegrityCheck(options.journal.path, log_event),
     )
 
 
-def shadow_model(
-    options: LineOptions, active_model: ActiveModel, log_event: LogEvent = lambda *_: None
-) -> Model | None:
-    """Return the shadow of the configuration, or else the one of the journal, checked as for a swap.
-
-    Raises StfpmError where the configuration's cannot be used. The journal's is done without then.
-    """
-    rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
-    if options.shadow:
-        return load(options.shadow, options, rules)
-    if row := newest_shadow(read_states(options.journal.path)):
-        try:
-            return load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))
-        except StfpmError as error:
-            LOG.error("the shadow %s is not used again: %s", row.path, error)
-            log_event("model", f"the shadow {row.path} is not used again: {error}")
-    return None
-
-
-def _open_live_status(options: LineOptions) -> LiveStatus:
+def _open_live_status(options: LineOptions, recipes: Recipes) -> LiveStatus:
     """Return the status with the newest verdicts of earlier runs, which the journal holds."""
+    cameras = [*(camera for _, own in recipes.options.values() for camera in own.camera), *options.camera]
     try:
         with contextlib.closing(JournalReader(options.journal.path)) as reader:
-            return LiveStatus(options.camera, reader.newest(SHOWN_AT_FIRST))
+            return LiveStatus(cameras, reader.newest(SHOWN_AT_FIRST))
     except StfpmError as error:
         LOG.error("the dashboard begins without earlier verdicts: %s", error)
-        return LiveStatus(options.camera)
+        return LiveStatus(cameras)
 
 
 def open_camera(camera: CameraOptions, on_event: OnEvent) -> Source:
@@ -247,13 +240,13 @@ def open_signer(key: Path | None) -> Signer | None:
 
 def _start_s(options: LineOptions) -> float:
     """Return the longest time that a start may take, in seconds."""
-    return START_S + answer_s(options.model, options.device)
+    return START_S + answer_s(options.models[0], options.device)
 
 
 def _check_places(options: LineOptions) -> None:
     """Raise OutputError for what cannot be written, before the first frame."""
     if options.journal.json_lines:
-        check_writable(options.journal.json_lines, (options.model, options.journal.path))
+        check_writable(options.journal.json_lines, (*options.models, options.journal.path))
     if options.pictures:
         check_writable(options.pictures.folder / "picture")
 
@@ -277,12 +270,15 @@ def _start_reload(line: Line, options: LineOptions, config: Path | None) -> None
     def reload() -> None:
         try:
             read = read_config(config) if config else options
+            if read.model is None or line.recipes.exist:
+                raise OptionError(RECIPES_STAY)
+            path = read.model
         except StfpmError as error:
             LOG.error("the model stays: %s", error)
             line.recorder.log_event("model", f"refused, by SIGHUP: {error}")
             return
         with contextlib.suppress(StfpmError):  # the swap has logged it
-            line.model_swap.load_and_swap(read.model, "SIGHUP", read)
+            line.model_swap.load_and_swap(path, "SIGHUP", read)
 
     threading.Thread(target=reload, name="reload", daemon=True).start()
 

@@ -33,7 +33,7 @@ class FrameMailbox(Generic[T]):
         self._changed = threading.Condition()
         self._frames: dict[str, T] = {}
         self._cleared: Counter[str] = Counter()  # frames that `clear` dropped since the last one that was put
-        self._wanted = False
+        self._wanted = self._woken = False
         self._closed = False
 
     def put(self, camera: str, frame: T) -> bool:
@@ -55,13 +55,20 @@ class FrameMailbox(Generic[T]):
             return True
 
     def take(self, timeout_s: float) -> list[T]:
-        """Return all frames that wait, at most one of each camera; an empty list if none comes in time."""
+        """Return all frames that wait, at most one of each camera; none where none comes in time, or at `wake`."""
         with self._changed:
             if not self._frames and not self._closed:
                 self._wanted = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._frames or self._closed, timeout_s)
+                self._changed.wait_for(lambda: self._frames or self._closed or self._woken, timeout_s)
+            self._woken = False
             return self._take_all()
+
+    def wake(self) -> None:
+        """Make `take` return at once, or its next call where none waits."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def wait_until_wanted(self, timeout_s: float) -> bool:
         """Return whether `take` was called for a frame that did not come yet. One request is for one frame."""

@@ -22,6 +22,7 @@ from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, record
 from stfpm_runtime.line.journal.threshold_changes import result_of
 from stfpm_runtime.line.loop import Line, run
+from stfpm_runtime.line.models.active_model import load_recipe, no_model
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.fake import FakeCamera
 
@@ -94,7 +95,8 @@ def make_options(tmp_path, journal):
         (tmp_path / "model.onnx").write_bytes(b"only its hash is asked for")
         cameras = cameras or (CameraOptions("left", "0"),)
         options = JournalOptions(**{"path": journal.path, **(journal_options or {})})
-        return LineOptions(model=tmp_path / "model.onnx", journal=options, camera=cameras, **changes)
+        model = None if "recipe" in changes else tmp_path / "model.onnx"
+        return LineOptions(model=model, journal=options, camera=cameras, **changes)
 
     return make
 
@@ -111,7 +113,7 @@ def run_line(make_options, make_spec, journal, black):
     with contextlib.ExitStack() as stack:
 
         def start(options: LineOptions | None = None, answer=first_channel, open_source=None, spec=None, **cameras):
-            options = options or make_options()
+            options, load = options or make_options(), cameras.pop("load", load_recipe)
             engine = FakeEngine(make_spec(**(spec or {})), answer)
             opened: dict[str, FakeCamera] = {}
 
@@ -121,12 +123,15 @@ def run_line(make_options, make_spec, journal, black):
                 return opened[camera.name]
 
             line_options = options
+            start_recipe = options.recipe_of(options.start_recipe)
+            first = load(options.with_recipe(start_recipe)) if start_recipe else no_model(options)
+            first = first if options.recipe else engine
             stop, errors, ready = threading.Event(), [], threading.Event()
             holder: list[Line] = []
 
             def work() -> None:
                 try:
-                    with open_line(line_options, engine, open_source or open_fake) as line:
+                    with open_line(line_options, first, open_source or open_fake, load=load) as line:
                         holder.append(line)
                         ready.set()
                         run(line, stop)

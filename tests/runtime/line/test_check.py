@@ -130,3 +130,28 @@ def test_flags_that_do_not_go_together_are_wrong_usage(argv):
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
+
+
+def test_each_recipe_is_tried_with_its_own_regions(check, tmp_path, model):
+    model.with_name("broken.onnx").write_bytes(b"no model")
+    recipes = """
+    [[recipe]]
+    id = 1
+    name = "whole"
+    model = "model.onnx"
+    [[recipe.camera]]
+    name = "top"
+    region = [{name = "all"}]
+    [[recipe]]
+    id = 2
+    name = "broken"
+    model = "broken.onnx"
+    """
+    code, lines, error = check(LINE.replace('model = "model.onnx"', "") + recipes)
+    assert code == 1
+    assert "1 thing of this line would not work" in error
+    assert lines[0] == "note   recipe 1 (whole)"
+    assert "region top/all: reject 2.00" in lines[3]
+    assert lines[4] == "note   recipe 2 (broken)"
+    assert lines[5].startswith("FAILS  ")
+    assert len(lines) == 6

@@ -14,8 +14,10 @@ from stfpm_runtime.line.config.camera import RegionOptions
 from stfpm_runtime.line.config.line import LineOptions, read_config
 
 PAGES = [Path(__file__).parents[3] / "docs" / name for name in ("inspection.md", "plant.md", "dashboard.md")]
+RECIPES_PAGE = PAGES[0].with_name("products.md").read_text(encoding="utf-8")
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 EXAMPLE = "\n".join(re.findall(r"```toml\n(.*?)```", DOCUMENTATION, re.DOTALL))
+RECIPES = "\n".join(re.findall(r"```toml\n(.*?)```", RECIPES_PAGE, re.DOTALL))
 GOOD = """\
 model = "bottle.onnx"
 
@@ -92,12 +94,75 @@ def test_example_of_the_documentation_is_complete(read):
         "stamp",
     ]
     assert {
-        key for key in ALL_KEYS if not re.search(rf"^(\[+(camera\.)?{key}\]+|{key} =)", EXAMPLE, re.MULTILINE)
+        key for key in ALL_KEYS if not re.search(rf"^(\[+(camera\.)?{key}\]+|{key} =)", EXAMPLE + RECIPES, re.MULTILINE)
     } == set()
 
 
+def test_example_of_recipes_gives_each_its_own_options(read, tmp_path):
+    options = read(RECIPES)
+    assert options.models == (tmp_path / "cap-blue.onnx", tmp_path / "cap-large.onnx")
+    blue, large = (options.with_recipe(recipe) for recipe in options.recipe)
+    assert (blue.threshold, large.threshold) == (0.011, None)
+    assert [region.name for region in blue.camera[0].regions] == ["frame"]
+    assert large.camera[0].threshold == 0.02
+    assert [region.name for region in large.camera[0].regions] == ["cap"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("start_recipe = 7", "start_recipe = 9", "start_recipe: got 9; expected one of 7, 8"),
+        ("start_recipe = 7", 'model = "a.onnx"', "model: is for a line with one model; remove it"),
+        ("start_recipe = 7", 'shadow = "a.onnx"', "shadow: is for a line with one model; remove it"),
+        ("start_recipe = 7", "threshold = 0.1", "threshold: is for a line with one model; remove it"),
+        ("start_recipe = 7", "review.shadow_parts = 1", "review: no model can be approved on a line with recipes"),
+        ("id = 8", "id = 7", "recipe: there are two of the name '7'"),
+        ("id = 8", "id = 65536", "recipe.id: got 65536; expected 1 to 65535"),
+        ('name = "cap-large"', 'name = "cap-blue"', "recipe: there are two of the name 'cap-blue'"),
+        (
+            'name = "top"\nthreshold',
+            'name = "side"\nthreshold',
+            "cap-large: got the camera 'side'; expected one of top",
+        ),
+        ('source = "0"', 'source = "0"\nthreshold = 0.1', "top: with recipes each threshold belongs to one of them"),
+        (
+            "recipe_address = 100",
+            "recipe_address = 20",
+            "recipe_address: got 20; expected 0 to 65530, of which 0 to 25",
+        ),
+        ("recipe_address = 100", "recipe_address = 65531", "recipe_address: got 65531; expected 0 to 65530"),
+        ('password = "replace me with 16 or more characters"', "", "user: user and password belong together"),
+        ('password = "replace me with 16 or more characters"', 'password = "short"', "password: got 5 characters"),
+        ('listen = "10.0.0.5:4841"', 'listen = "10.0.0.5:0"', "listen: got '10.0.0.5:0'; expected a port"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(read, old, new, message):
+    assert old in RECIPES
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(RECIPES.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("start_recipe = 1\n", "start_recipe"),
+        ("[recipe_server]\n", "recipe_server"),
+        ('[mqtt]\nhost = "a"\nrecipes = true\n', "mqtt"),
+        ('[[modbus]]\nhost = "a"\nrecipe_address = 100\n', "modbus"),
+    ],
+)
+def test_who_asks_for_recipes_needs_some(read, text, key):
+    with pytest.raises(ConfigError, match=f"{key}: asks for recipes, and there are none"):
+        read(f"{text}{GOOD}" if key == "start_recipe" else f"{GOOD}{text}")
+
+
+def test_line_without_model_and_recipes_is_refused(read):
+    with pytest.raises(ConfigError, match="the key model is missing; expected a path in quotes, or tables"):
+        read(GOOD.replace('model = "bottle.onnx"', ""))
+
+
 def test_every_key_has_its_row_in_the_documentation():
-    rows = [line for line in DOCUMENTATION.splitlines() if line.startswith("| ")]
+    rows = [line for line in (DOCUMENTATION + RECIPES_PAGE).splitlines() if line.startswith("| ")]
     documented = {key for row in rows for key in re.findall(r"`(?:\[+(?:camera\.)?)?(\w+)\]*`", row)}
     assert ALL_KEYS - documented == set()
 
@@ -122,7 +187,7 @@ def test_every_key_has_its_row_in_the_documentation():
         ("[journal]", "[[modbus]]\nhost = \"h\"\nport = 0\n[journal]", 5, "modbus.port: got 0; expected 1 to 65535"),
         ("[journal]", "[[opcua]]\nurl = \"opc.tcp://h\"\n[journal]", 3, "opcua.verdict: no verdict is written"),
         ("[journal]", "[mqtt]\nhost = \"h\"\npassword = 12\n[journal]", 5, "mqtt.password: got int; expected a text"),
-        ("", "colour = 1\n", 1, "colour: unknown key; expected one of model, journal, camera"),
+        ("", "colour = 1\n", 1, "colour: unknown key; expected one of journal, camera"),
         ('path = "line.sqlite"', 'pth = "line.sqlite"', 4, "journal.pth: unknown key; did you mean path?"),
         ('source = "parts"', 'souce = "parts"', 12, "camera.souce: unknown key; did you mean source?"),
         ('source = "parts"', "source = 0", 12, "camera.source: got int; expected a text in quotes"),
@@ -183,7 +248,7 @@ def test_rectangle_and_polygon_contradict_each_other(read):
         (b"model = \n", "is not TOML: .*line 1"),
         (b'model = "a"\nmodel = "b"\n', "is not TOML: .*line 2"),
         (b"\xff\xfe", "is not UTF-8"),
-        (b"", r"line.toml:1: the key model is missing"),
+        (b"", r"line.toml:1: the key journal is missing"),
     ],
 )
 def test_what_is_no_toml(tmp_path, content, message):

@@ -155,7 +155,7 @@ def test_grey_levels_that_make_no_sense_are_none(make_spec, levels):
 def test_scores_of_other_students_raise_no_alarm(make_spec):
     drift, said = watch()
     spec = make_spec(held_out_scores=HELD_OUT, folds=4)
-    drift.use_model(SimpleNamespace(spec=spec))
+    drift.use_model(SimpleNamespace(spec=spec, sha256="a"))
     feed(drift, [0.05] * 100)
     assert drift.found == {}
     assert said == ["drift is not watched: the model was calibrated by folds and has no scores of its own"]

@@ -45,6 +45,12 @@ def check_threshold(key: str, threshold: float | None) -> None:
     refuse_if(is_invalid, key, f"got {threshold}; expected a finite number that a 32-bit float holds")
 
 
+def check_sha256(key: str, digest: str) -> None:
+    """Raise unless it is a SHA-256 in hexadecimal, or empty."""
+    expected = f"got {digest!r}; expected 64 of 0-9 and a-f, as sha256sum prints them"
+    refuse_if(digest and not re.fullmatch(r"[0-9a-f]{64}", digest), key, expected)
+
+
 def at_least(least: int) -> Check:
     """Return the check for a whole number of `least` or more, or None."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,10 @@ from stfpm_runtime.options import DEVICES, THRESHOLD_BOUNDS
 from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
 from .camera import CameraOptions
-from .checks import Table, Threshold, at_least, check_unique, refuse_if
+from .checks import Table, Threshold, at_least, check_sha256, check_unique, number, refuse_if
 from .outputs import OutputTables
-from .server import ServerOptions
+from .recipe import RecipeOptions, check_recipes
+from .server import RecipeServerOptions, ServerOptions
 from .storage import JournalOptions, PictureOptions, ReviewOptions
 from .toml_file import MistakeError, find_mistakes, read_toml
 
@@ -52,12 +52,19 @@ class DriftOptions(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class LineOptions(OutputTables):
-    """The whole file: one model, its cameras, and where verdicts go."""
+    """The whole file: one model or several recipes, the cameras, and where verdicts go."""
 
-    model: Path
-    """The model.onnx."""
     journal: JournalOptions
     camera: tuple[CameraOptions, ...]
+    model: Path | None = None
+    """The model.onnx; None where there are recipes."""
+    recipe: tuple[RecipeOptions, ...] = ()
+    """The products that the line judges by turns."""
+    start_recipe: int | None = None
+    """The recipe that is active at the start; None: no part is judged before one is asked for."""
+    recipe_memory_mb: Annotated[float, number(1)] = 1000.0
+    """The memory of models that are loaded before they are asked for."""
+    recipe_server: RecipeServerOptions | None = None
     device: str = "auto"
     """What executes the model, see `open_engine`."""
     threads: Annotated[int | None, at_least(1)] = None
@@ -94,12 +101,12 @@ class LineOptions(OutputTables):
         lowest, highest = self.threshold_bounds
         expected = f"got {[lowest, highest]}; expected a factor from 0 to 1 and one of 1 or more"
         refuse_if(not 0 <= lowest <= 1 <= highest < math.inf, "threshold_bounds", expected)
-        expected = f"got {self.sha256!r}; expected 64 of 0-9 and a-f, as sha256sum prints them"
-        refuse_if(self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256), "sha256", expected)
+        check_sha256("sha256", self.sha256)
         expected = "a share of passed parts is kept; expected a table [pictures] too, for the folder"
         refuse_if(self.review.sample > 0 and self.pictures is None, "review", expected)
         refuse_if(not self.camera, "camera", "there is none; expected one [[camera]] or more")
         check_unique("camera", [camera.name for camera in self.camera])
+        self._check_models()
         try:
             Shifts(self.shifts)
         except OptionError as error:
@@ -110,6 +117,52 @@ class LineOptions(OutputTables):
         without_server = "http" in triggers and self.dashboard is None
         expected = 'a trigger is "http"; expected a table [dashboard] too, which may be empty'
         refuse_if(without_server, "camera", expected)
+
+    def _check_models(self) -> None:
+        """Raise MistakeError unless there is a model, or recipes and nothing that is for a single model."""
+        missing = "the key model is missing; expected a path in quotes, or tables [[recipe]]"
+        refuse_if(self.model is None and not self.recipe, "", missing)
+        if self.recipe:
+            for key in ("model", "threshold", "product", "sha256", "known_defects", "shadow"):
+                remedy = "is for a line with one model; remove it, or move it to [[recipe]] where that has such a key"
+                refuse_if(getattr(self, key), key, remedy)
+            without = "no model can be approved on a line with recipes; expected no shadow_parts"
+            refuse_if(self.review.shadow_parts, "review", without)
+            check_recipes(self.recipe, self.camera, self.start_recipe)
+            return
+        asks = {
+            "start_recipe": self.start_recipe is not None,
+            "recipe_server": self.recipe_server is not None,
+            "mqtt": self.mqtt is not None and self.mqtt.recipes,
+            "modbus": any(plc.recipe_address is not None for plc in self.modbus),
+        }
+        for key, is_asked in asks.items():
+            refuse_if(is_asked, key, "asks for recipes, and there are none; expected tables [[recipe]] too")
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """Return the files of all models that may judge, at least one."""
+        return (self.model,) if self.model else tuple(recipe.model for recipe in self.recipe)
+
+    def recipe_of(self, number: int | None) -> RecipeOptions | None:
+        """Return the recipe of that number; None where there is none."""
+        return next((recipe for recipe in self.recipe if recipe.id == number), None)
+
+    def with_recipe(self, recipe: RecipeOptions) -> LineOptions:
+        """Return this line as one that has the recipe's model alone, without its Modbus outputs."""
+        return dataclasses.replace(
+            self,
+            model=recipe.model,
+            threshold=recipe.threshold,
+            product=recipe.product,
+            sha256=recipe.sha256,
+            camera=recipe.cameras(self.camera),
+            mqtt=self.mqtt and dataclasses.replace(self.mqtt, recipes=False),
+            modbus=(),
+            recipe=(),
+            start_recipe=None,
+            recipe_server=None,
+        )
 
 
 def read_config(path: Path) -> LineOptions:

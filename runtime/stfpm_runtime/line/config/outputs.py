@@ -14,6 +14,9 @@ TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 WRITE_REGISTERS = 123
 """The most registers that one Modbus request writes."""
 
+RECIPE_REGISTERS = 6
+"""The number of registers from `recipe_address` on."""
+
 
 @dataclass(frozen=True)
 class MqttOptions(Table):
@@ -40,6 +43,8 @@ class MqttOptions(Table):
     heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
     max_age_s: Age = 0.0
     """Older verdicts are not sent; 0: all are."""
+    recipes: bool = False
+    """Whether a message on TOPIC/recipe/set asks for a recipe."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +103,8 @@ class ModbusOptions(Table):
 
     It is off by default, because the program of an existing PLC may use these registers for something else.
     """
+    recipe_address: int | None = None
+    """The first of the registers with which the PLC asks for a recipe, see `models/recipes/modbus.py`; None: none."""
     heartbeat_s: Annotated[float, seconds(0.1)] = 1.0
     timeout_s: Annotated[float, seconds(0.05)] = 2.0
     max_age_s: Age = 60.0
@@ -111,6 +118,12 @@ class ModbusOptions(Table):
         refuse_if(is_invalid, "part_length", f"got {self.part_length}; expected an even number from 2 to {longest}")
         last = 65536 - self.registers
         refuse_if(not 0 <= self.address <= last, "address", f"got {self.address}; expected 0 to {last}")
+        if (first := self.recipe_address) is not None:
+            last = 65536 - RECIPE_REGISTERS
+            is_free = first + RECIPE_REGISTERS <= self.address or first >= self.address + self.registers
+            taken = f"{self.address} to {self.address + self.registers - 1} are the verdict's"
+            expected = f"got {first}; expected 0 to {last}, of which {taken}"
+            refuse_if(not (0 <= first <= last and is_free), "recipe_address", expected)
 
     @property
     def registers(self) -> int:

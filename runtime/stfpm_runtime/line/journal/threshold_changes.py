@@ -57,7 +57,7 @@ class ThresholdChange:
     configured: float | None = None
     """The threshold of configuration and model at that time."""
     model: str = ""
-    """SHA-256 of the model at that time."""
+    """SHA-256 of the model at that time, and on a line with recipes a space and the recipe."""
     state: State = "ordered"
     reason: str = ""
     """Why a person changes it; no column: of a new change it is in a table of its own, and later in its event."""
@@ -96,8 +96,8 @@ def write_changes(connection: sqlite3.Connection, in_force: Sequence[ThresholdCh
     for seq in ended:
         record_returned(connection, "threshold_states", f"{END} WHERE seq = ? RETURNING seq", (seq,))
     for change in in_force:
-        earlier = f"{END} WHERE state = 'holds' AND camera = ? AND region = ? RETURNING seq"
-        record_returned(connection, "threshold_states", earlier, (change.camera, change.region))
+        earlier = f"{END} WHERE state = 'holds' AND camera = ? AND region = ? AND model = ? RETURNING seq"
+        record_returned(connection, "threshold_states", earlier, (change.camera, change.region, change.model))
     for change in in_force:
         _insert(connection, change)
 

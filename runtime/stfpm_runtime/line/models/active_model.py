@@ -13,7 +13,9 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.errors import ArtifactError, StfpmError
 from stfpm_runtime.files import sha256
+from stfpm_runtime.line.config.checks import FLOAT32_MAX
 from stfpm_runtime.line.config.line import LineOptions
+from stfpm_runtime.line.config.recipe import RecipeOptions
 from stfpm_runtime.line.decide import Decider, Thresholds
 from stfpm_runtime.line.inspect import Inspector
 from stfpm_runtime.line.journal.models.active import ActiveModelRow, FileIdentity, absolute, read_active_model
@@ -49,8 +51,12 @@ class ChosenModel:
 class ActiveModel:
     """The model that judges now. The loop's thread alone changes it; all of it may be read from any."""
 
-    def __init__(self, chosen: ChosenModel, options: LineOptions) -> None:
-        self.thresholds = Thresholds(options.camera, options.threshold)
+    def __init__(self, chosen: ChosenModel, options: LineOptions, recipe: RecipeOptions | None = None) -> None:
+        """Use a model; `options` has that model's cameras and thresholds, also where they are those of a recipe."""
+        self.recipe = recipe
+        """The recipe that the model is for; None on a line without recipes, and while none is active."""
+        self.cameras = {camera.name: camera for camera in options.camera}
+        self.thresholds = Thresholds(options.camera, options.threshold, scope_of(recipe))
         self._batch = options.batch
         self.use(chosen)
 
@@ -98,6 +104,11 @@ def model_rules(options: LineOptions) -> ModelRules:
     )
 
 
+def scope_of(recipe: RecipeOptions | None) -> str:
+    """Return what thresholds that operators set are kept for, beside their model; empty without a recipe."""
+    return f"recipe {recipe.id}" if recipe else ""
+
+
 def load(path: Path, options: LineOptions, rules: ModelRules, threshold: float | None = None) -> Model:
     """Open a model with the line's device and threads, and check it. Raises StfpmError."""
     return load_checked(path, lambda file: open_engine(file, options.device, options.threads), rules, threshold)
@@ -120,18 +131,22 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules, digest: str 
 def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
     """Load the model that was in use when the line stopped, or the configured one; both are checked.
 
+    With recipes it is the one of `start_recipe`, or none: the product may have been changed while the line was down.
     With `teach` a configured model that does not exist is none yet: every part is a fault until there is one.
 
     A model that replaced the configured one is used again while the configuration names the same file with the same
     contents, and the model still passes the check. Raises StfpmError where the configured one does not.
     """
+    if options.recipe:
+        start = options.recipe_of(options.start_recipe)
+        return load_recipe(options.with_recipe(start)) if start else no_model(options)
+    (path,) = options.models
     rules, row = model_rules(options), _active_model_row(options.journal.path)
-    configured = FileIdentity(absolute(options.model), "")
-    if teach and not options.model.exists():
-        engine = NoModelEngine(options.product or options.model.stem)
-        return ChosenModel(Model(options.model, "", engine, Detector(engine)), rules, configured, event=NO_MODEL)
+    if teach and not path.exists():
+        return no_model(options, NO_MODEL)
+    configured = FileIdentity(absolute(path), "")
     with contextlib.suppress(OSError):  # opening the file reports why it cannot be read
-        configured = FileIdentity(configured.path, sha256(options.model))
+        configured = FileIdentity(configured.path, sha256(path))
     event = ""
     if row and row.path not in (row.configured_path, configured.path):
         try:
@@ -151,7 +166,7 @@ def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
             return ChosenModel(model, rules, configured, row.who, event=event)
     product = rules.product or (row.product if row else "")
     try:
-        model = load(options.model, options, dataclasses.replace(rules, product=product), options.threshold)
+        model = load(path, options, dataclasses.replace(rules, product=product), options.threshold)
         return ChosenModel(model, rules, configured, event=event)
     except StfpmError as error:
         if row and not options.product and "is for the product" in str(error):
@@ -162,11 +177,35 @@ def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
         raise
 
 
+def no_model(options: LineOptions, event: str = "") -> ChosenModel:
+    """Return what stands for the model while there is none: it judges nothing. `event` is the text of an event."""
+    path = options.models[0].with_name("none") if options.recipe else options.models[0]
+    engine = NoModelEngine(options.product or path.stem)
+    chosen = Model(path, "", engine, Detector(engine))
+    return ChosenModel(chosen, model_rules(options), FileIdentity(absolute(path), ""), event=event)
+
+
+def load_recipe(options: LineOptions) -> ChosenModel:
+    """Load the model of `LineOptions.with_recipe`, checked in a process of its own first. Raises StfpmError."""
+    (path,), rules = options.models, model_rules(options)
+    model = load_tried(path, options, rules)
+    return ChosenModel(model, rules, FileIdentity(absolute(path), model.sha256))
+
+
 def unchecked_model(engine: Engine, options: LineOptions) -> ChosenModel:
     """Return an open engine as the model that the configuration names, for tests and measurements."""
-    digest = sha256(options.model)
-    model = Model(options.model, digest, engine, Detector(engine, options.threshold))
-    return ChosenModel(model, model_rules(options), FileIdentity(absolute(options.model), digest))
+    path = options.models[0]
+    digest = sha256(path)
+    model = Model(path, digest, engine, Detector(engine, options.threshold))
+    return ChosenModel(model, model_rules(options), FileIdentity(absolute(path), digest))
+
+
+def earlier_model(options: LineOptions) -> ActiveModelRow | None:
+    """Return the row that replaces an earlier line's model, whose bounds hold for no recipe; None: there is none."""
+    before = _active_model_row(options.journal.path)
+    if before is None or not before.sha256:
+        return None
+    return ActiveModelRow(utc(), "", "", "", "", "", "", lowest=-FLOAT32_MAX, highest=FLOAT32_MAX)
 
 
 def _active_model_row(journal: Path) -> ActiveModelRow | None:

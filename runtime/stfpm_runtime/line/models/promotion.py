@@ -5,24 +5,29 @@ The dashboard calls `act`; `stfpm-models` writes orders into the journal, which 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.models.shadow import ShadowCounts, read_shadow_counts
 from stfpm_runtime.line.journal.models.states import (
     ModelOrder,
     answer_order,
     newest_by_model,
+    newest_shadow,
     read_states,
     take_order,
     withdraw_orders,
 )
 from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
 from stfpm_runtime.line.observers.shadow import Shadow
+from stfpm_runtime.model_check import Model, for_swap
 
+from .active_model import ActiveModel, load, load_tried
 from .swap import ModelSwap
 
 LOG = logging.getLogger("stfpm.model")
@@ -155,3 +160,24 @@ def _digest(path: Path) -> str:
         return sha256(path)
     except OSError as error:
         raise OptionError(f"{path}: cannot be read ({error.strerror}); it was there a moment ago") from None
+
+
+def shadow_model(
+    options: LineOptions, active_model: ActiveModel, log_event: LogEvent = lambda *_: None
+) -> Model | None:
+    """Return the shadow of the configuration, or else the one of the journal, checked as for a swap.
+
+    Raises StfpmError where the configuration's cannot be used. The journal's is done without then.
+    """
+    rules = dataclasses.replace(for_swap(active_model.rules, active_model.model.spec), sha256="", thresholds=())
+    if options.shadow:
+        return load(options.shadow, options, rules)
+    if options.recipe:
+        return None
+    if row := newest_shadow(read_states(options.journal.path)):
+        try:
+            return load_tried(Path(row.path), options, dataclasses.replace(rules, sha256=row.sha256))
+        except StfpmError as error:
+            LOG.error("the shadow %s is not used again: %s", row.path, error)
+            log_event("model", f"the shadow {row.path} is not used again: {error}")
+    return None

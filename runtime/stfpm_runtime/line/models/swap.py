@@ -29,6 +29,7 @@ from .known_pictures import known_pictures
 from .trial import Trial, try_model
 
 LOG = logging.getLogger("stfpm.model")
+RECIPES_STAY = "a recipe's model is changed in the configuration; change it there, and start the line again"
 SWAP_S = 30.0
 """The longest time that the loop may take to use a model that is loaded, in seconds."""
 
@@ -65,6 +66,8 @@ class ModelSwap:
 
         Raises OptionError while another one is loaded.
         """
+        if self.options.recipe:
+            raise OptionError(RECIPES_STAY)
         if not self._active_model.exists:
             raise OptionError("the line has no model yet; start it again once its first model is trained")
         if not self._busy.acquire(blocking=False):

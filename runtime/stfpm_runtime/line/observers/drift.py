@@ -98,6 +98,8 @@ class DriftWatch(Observer):
         """The newest comparison of each place; a place is not in it before its first window is full."""
         self._options = options
         self._log_event = log_event
+        self._model = ""
+        """The SHA-256 of the model: a part that another recipe judges late is not compared; empty: any."""
         self._held_out: npt.NDArray[np.float64] = np.zeros(0)
         self._trained: tuple[float, float] | None = None
         """Mean and standard deviation of the training pictures' grey levels."""
@@ -113,6 +115,7 @@ class DriftWatch(Observer):
         if model.spec.folds:
             self._log_event("drift", "is not watched: the model was calibrated by folds and has no scores of its own")
         self.begin(() if model.spec.folds else model.spec.held_out_scores, model.spec.grey_levels)
+        self._model = model.sha256
 
     def begin(self, held_out: Sequence[float], trained: tuple[float, float] | None = None) -> None:
         """Compare with these held-out scores, and this mean and deviation of grey levels, from now on."""
@@ -141,7 +144,7 @@ class DriftWatch(Observer):
 
     def take(self, row: VerdictRow, pictures: int = 1, image: Image | None = None) -> None:
         """Add one verdict; its score is the highest of so many `pictures`, `image` is the region, uint8 [H, W, 3]."""
-        if row.decision != "pass" or row.score is None or pictures != 1:
+        if row.decision != "pass" or row.score is None or pictures != 1 or self._model not in ("", row.model):
             return
         place = row.camera, row.region
         window = self._windows.setdefault(place, deque(maxlen=self._options.window))

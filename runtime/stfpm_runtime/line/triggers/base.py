@@ -144,8 +144,10 @@ class QueuedTrigger(Trigger):
 class Listener(Worker):
     """Receives triggers in its thread, and puts a request for each into its camera's `QueuedTrigger`."""
 
+    lacking = "no triggers are received"
+    """What a failure means, in words."""
     failure = ""
-    """Why no trigger can be received; empty where they can."""
+    """Why nothing can be received; empty where it can."""
 
 
 def open_trigger(camera: CameraOptions) -> Trigger:

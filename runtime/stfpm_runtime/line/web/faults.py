@@ -28,6 +28,10 @@ ADVICE = (
         "The picture does not fit the configuration. Check the camera's settings and the regions of the line.",
     ),
     (
+        r"no recipe|recipe \d+ .*not active|no recipe can be asked for",
+        "Choose the recipe of the product. Until it is active no part is passed.",
+    ),
+    (
         r"journal",
         "Check that the disk of the journal is not full and can be written. Until then no part is passed.",
     ),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.rows import EventRow
 from stfpm_runtime.line.journal.what_if import WhatIf
+from stfpm_runtime.line.models.recipes.status import State
 from stfpm_runtime.line.observers.drift import Drift
 
 from .faults import LONGEST
@@ -145,6 +146,23 @@ class ShadowFields(BaseModel):
     left_out: Count
 
 
+class RecipeState(BaseModel):
+    """The newest request for a recipe, and what became of it."""
+
+    state: State
+    requested: Count
+    """The recipe that was asked for last; 0: none."""
+    active: Count
+    """The recipe that judges; 0: none, and every part is a fault."""
+    code: Count
+    """Why the request was refused: 1 there is no such recipe, 3 its model may not be used; 0: it was not."""
+    reason: str
+    """Why every part is a fault; empty while a recipe is active."""
+    who: str
+    name: str
+    """The name of the recipe that was asked for."""
+
+
 class FaultCard(BaseModel):
     """Something that is wrong now, what to do about it, and who has seen it; empty texts: nobody has."""
 
@@ -171,6 +189,8 @@ class Status(BaseModel):
     faults: list[FaultCard]
     drift: list[Drift]
     shadow: ShadowFields | None
+    recipe: RecipeState | None
+    """None on a line without recipes."""
     can_change: bool
     """Whether the bearer of this token may label parts and confirm faults."""
     can_engineer: bool

@@ -36,6 +36,7 @@ from .history_fields import HistoryPage, Summary, filter_of
 from .history_view import FROM_NOW
 from .metrics import MEDIA_TYPE, metrics_text
 from .model_fields import ModelBody, ModelResult, Models, Review
+from .recipe_fields import RecipeBody, RecipeList, recipe_list
 from .users import Role, User
 from .view import LineView
 
@@ -251,6 +252,21 @@ def set_model(view: View, body: ModelBody, request: Request) -> dict[str, Any]:
     if body.action != "check":
         check_reason(request, body.reason or body.override)
     return view.act_on_model(body.action, body.file, body.who, body.override, body.reason)
+
+
+@router.get("/api/recipe", response_model=RecipeList)
+def recipe(view: View) -> dict[str, Any]:
+    """Return the recipes of the line, which of them is active, and what became of the newest request."""
+    return recipe_list(view.line.recipes)
+
+
+@router.post("/api/recipe", response_model=RecipeList, **OPERATE)
+def select_recipe(view: View, body: RecipeBody) -> dict[str, Any]:
+    """Ask for a recipe; it judges once its state is active. Until then every part is a fault."""
+    answer = view.line.recipes.request(body.id, body.who, "HTTP")
+    if answer.code:
+        raise HTTPException(409, answer.reason)
+    return recipe_list(view.line.recipes)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {MEDIA_TYPE: {}}}})

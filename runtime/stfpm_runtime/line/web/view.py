@@ -33,7 +33,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
 from stfpm_runtime.line.journal.what_if import WhatIf, what_if
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
-from stfpm_runtime.line.observers.status import LatestVerdict, LiveStatus, PlaceStatus
+from stfpm_runtime.line.observers.status import LiveStatus, PlaceStatus
 from stfpm_runtime.line.outputs.base import problem_of
 from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.score import format_score
@@ -42,6 +42,7 @@ from .faults import FaultCards
 from .history_view import HistoryView
 from .jpeg_cache import JpegCache
 from .model_files import ModelFiles
+from .recipe_fields import recipe_state
 
 LOOP_LIMIT_S = 30.0
 """A loop that has not run for so long is not healthy."""
@@ -83,17 +84,20 @@ class LineView:
             failing.append(f"the loop has not turned for {silent_s:.0f} s")
         if not line.recorder.works:
             failing.append("the journal cannot be written: every verdict is a fault")
-        failing += [f"no triggers are received: {found.failure}" for found in line.listeners if found.failure]
+        failing += [f"{found.lacking}: {found.failure}" for found in line.listeners if found.failure]
         failing += [problem for output in line.outputs if (problem := problem_of(output))]
-        if line.integrity and line.integrity.problem:
-            failing.append(line.integrity.problem)
+        failing += filter(None, [line.integrity.problem])
         lost = [worker for worker in line.cameras if worker.state in CAMERA_FAILURES]
-        return failing, [f"{worker.camera.name}: the camera is {worker.state}" for worker in lost]
+        return failing, line.recipes.warnings() + [
+            f"{worker.camera.name}: the camera is {worker.state}" for worker in lost
+        ]
 
     def status(self) -> dict[str, Any]:
         """Return everything that changes from verdict to verdict, as `routes.Status` describes it."""
         line, status = self.line, self.live_status
-        places = [self._place_fields(*names, place) for names, place in status.places.items()]
+        judged = line.active_model.thresholds.places()
+        shown = ((names, place) for names, place in status.places.items() if place.newest or names in judged)
+        places = [self._place_fields(*names, place) for names, place in shown]
         sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
         total = sums["passed"] + sums["rejected"] + sums["faults"]
         latencies = [e.latency_ms for place in status.places.values() for e in list(place.recent)]
@@ -117,6 +121,7 @@ class LineView:
             "faults": self._fault_cards.update([*problems, *self._newest_faults(problems)]),
             "drift": [dataclasses.asdict(drift) for drift in list(line.drift.found.values())],
             "shadow": _shadow(line),
+            "recipe": recipe_state(line.recipes),
         }
 
     def acknowledge(self, cause: str, who: str) -> dict[str, str]:
@@ -251,8 +256,8 @@ class LineView:
             "p99_ms": latency and _rounded(latency[1]),
             "threshold": self.line.active_model.thresholds.of(camera, region),
             "threshold_by_hand": self.line.active_model.thresholds.is_changed(camera, region),
-            "newest": _latest_fields(newest),
-            "pictured": _latest_fields(pictured),
+            "newest": newest and _verdict_fields(newest.row),
+            "pictured": pictured and _verdict_fields(pictured.row),
         }
 
     def _check_place(self, camera: str, region: str) -> None:
@@ -272,13 +277,9 @@ def _fields(row: VerdictRow, names: Sequence[str]) -> dict[str, Any]:
     return {**{name: getattr(row, name) for name in names}, "score_text": format_score(row.score, row.threshold)}
 
 
-def _latest_fields(latest: LatestVerdict | None) -> dict[str, Any] | None:
-    return None if latest is None else _verdict_fields(latest.row)
-
-
 def _pictures(line: Line) -> dict[str, int] | None:
-    found = (output for output in line.outputs if isinstance(output, Pictures))
-    return next(({"dropped": pictures.dropped, "failed": pictures.failed} for pictures in found), None)
+    found = [output for output in line.outputs if isinstance(output, Pictures)]
+    return {"dropped": found[0].dropped, "failed": found[0].failed} if found else None
 
 
 def _shadow(line: Line) -> dict[str, Any] | None:

@@ -193,7 +193,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 31")
+    page.wait("document.querySelectorAll('#operations section').length === 33")
     assert page.errors == []
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.models.states import State
+from stfpm_runtime.line.models.recipes import status as recipes
 from stfpm_runtime.line.web.faults import ADVICE, OTHER_ADVICE
 from stfpm_runtime.line.web.fields import Decision
 
@@ -64,7 +65,8 @@ def test_there_are_languages_beside_english():
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_a_language_has_every_text_and_no_other(name):
     catalogue = json.loads((STATIC / name).read_text())
-    dynamic = {*get_args(Decision), *get_args(State), *get_args(Value), *CAMERA_STATES, "new", OTHER_ADVICE}
+    words = (Decision, State, recipes.State, Value)
+    dynamic = {*(word for one in words for word in get_args(one)), *CAMERA_STATES, "new", OTHER_ADVICE}
     dynamic |= {advice for _, advice in ADVICE}
     pages = texts_of_pages()
     assert sorted((pages | dynamic) - NOT_SHOWN - set(catalogue)) == []

@@ -29,7 +29,8 @@ function showLine(status) {
   const { model, totals, latency } = status;
   document.title = model.name;
   $("product").textContent = model.name;
-  $("model").textContent = `${model.file} · ${model.precision} · ${model.provider}`;
+  const recipe = status.recipe && t("recipe {}: {}", joined(status.recipe.requested, status.recipe.name), t(status.recipe.state));
+  $("model").textContent = joined(recipe, model.file, model.precision, model.provider);
   $("yield").textContent = totals.yield === null ? "–" : `${fixed(100 * totals.yield)} %`;
   for (const key of ["total", "rejected", "faults", "dropped"]) $(key).textContent = counted(totals[key]);
   $("p50").textContent = fixed(latency.p50_ms);
