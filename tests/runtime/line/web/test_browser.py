@@ -316,7 +316,8 @@ def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, t
     page.wait(f"{said}.startsWith('new.onnx') && {said}.endsWith('active again')")
     assert client.running.line.active_model.model.path.name == "new.onnx"
     assert client.running.line.active_model.chosen.who == "Ada"
-    swaps = [text for text in details(client.running.journal, "model") if " -> " in text]
+    wait_until(lambda: any("the lamp before" in text for text in details(client.running.journal, "model")))
+    swaps = [text for text in details(client.running.journal, "model") if " -> " in text and ", by Ada: " in text]
     assert [text.rpartition(": ")[2] for text in swaps] == ["the new lamp", "the third lamp", "the lamp before"]
 
 
@@ -438,8 +439,8 @@ def test_regions_are_drawn_on_the_frame_and_saved_into_the_file(serve, page, tmp
     page.wait("document.getElementById('said').textContent.includes('reason')")
     page.run("document.getElementById('reason').value = 'two parts'; document.getElementById('save').click()")
     page.wait("document.getElementById('state').textContent === 'start the line again'")
-    (said,) = details(client.running.journal, "regions")
-    assert said.endswith("by Ada: two parts")
+    wait_until(lambda: details(client.running.journal, "regions"))
+    assert details(client.running.journal, "regions")[0].endswith("by Ada: two parts")
     page.screenshot(tmp_path / "setup.png")  # to be looked at
     first, second = read_config(config).camera[0].region
     assert (first.name, second.name) == ("cap", "region2")

@@ -59,9 +59,9 @@ def two(serve):
 def lose_frame(client, camera: str) -> None:
     """A camera of which there is no frame, as before its first one."""
     client.running.cameras[camera].lose()
-    wait_until(lambda: any(worker.state == "lost" for worker in client.running.line.cameras))
-    time.sleep(0.2)
-    del client.running.line.live_status.frames[camera]
+    status = client.running.line.live_status
+    wait_until(lambda: status.places[camera, "frame"].newest.row.decision == "fault")  # after its last frame
+    del status.frames[camera]
 
 
 def test_setup_shows_the_frame_of_the_chosen_camera_or_none(two, page):

@@ -6,7 +6,7 @@ import { t } from "/static/language.js";
 const EVERY_MS = 1000;
 const SHOWN = 48;
 let state = null;
-let asked = 0; // the answer to an earlier question is older than what is shown
+let asked = 0, listed = 0; // the answer to an earlier question is older than what is shown
 let shownPlace = null, shownPictures = "", isDrawn = false;
 
 const cameraOf = () => state.cameras.find((camera) => camera.name === $("camera").value) ?? state.cameras[0];
@@ -65,14 +65,15 @@ async function freeze() {
 function showPlace() {
   if (place() === shownPlace) return;
   shownPlace = place();
+  listed++;
   showPictures([]);
   $("collected").textContent = "";
 }
 
 async function refreshPictures() {
   showPlace();
-  const at = shownPlace, found = await askJson(`/api/collected/${at}`);
-  if (at !== shownPlace) return;
+  const number = ++listed, found = await askJson(`/api/collected/${shownPlace}`);
+  if (number !== listed) return;
   const doubtful = found.pictures.filter((picture) => picture.warning).length;
   const words = [t("{} pictures in {}", found.pictures.length, found.folder)];
   if (doubtful) words.push(t("{} of them blurred or like an earlier one", doubtful));
