@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,17 @@ MEMORY_SHARE = 0.5
 
 
 class TeacherFeatures:
-    """Unit features of all images, one float32 array [N, C, h, w] a block: in memory, or in a memory-mapped file.
+    """Unit features of all images, one float32 array [N, C, h, w] a block: in memory, or in memory-mapped files.
 
-    A context manager: the file, made in `folder`, is gone when it ends, however it ends.
+    A context manager: the files, made in `folder`, have no name where the system can do that (Linux), so that even a
+    process that is killed leaves none.
     """
 
     def __init__(self, folder: Path, memory_limit: float | None = None) -> None:
         """Set the limit in bytes; None is half of the memory that is free now."""
         self._folder = folder
         self._limit = psutil.virtual_memory().available * MEMORY_SHARE if memory_limit is None else memory_limit
-        self._file: tempfile.TemporaryDirectory[str] | None = None
+        self._files: list[IO[bytes]] = []
         self._blocks: list[npt.NDArray[np.float32]] = []
 
     def __enter__(self) -> TeacherFeatures:
@@ -39,13 +41,13 @@ class TeacherFeatures:
 
     def __exit__(self, *_: object) -> None:
         self._blocks = []
-        if self._file:
-            self._file.cleanup()
+        for file in self._files:
+            file.close()
 
     @property
     def in_memory(self) -> bool:
         """Return whether the features are in memory."""
-        return self._file is None
+        return not self._files
 
     @torch.inference_mode()
     def compute(
@@ -69,7 +71,6 @@ class TeacherFeatures:
         if sum(4 * int(np.prod(shape)) for shape in shapes) <= self._limit:
             self._blocks = [np.empty(shape, np.float32) for shape in shapes]
             return
-        self._file = tempfile.TemporaryDirectory(prefix="stfpm-features-", dir=self._folder)
-        for number, shape in enumerate(shapes):
-            path = Path(self._file.name) / f"{number}.f32"
-            self._blocks.append(np.memmap(path, np.float32, mode="w+", shape=shape))
+        for shape in shapes:
+            self._files.append(tempfile.TemporaryFile(prefix="stfpm-features-", dir=self._folder))  # noqa: SIM115 (see __exit__)
+            self._blocks.append(np.memmap(self._files[-1], np.float32, mode="w+", shape=shape))

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -133,11 +132,17 @@ def work_beside_the_line(pid: int = 0) -> None:
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
 
 
-def end_with_the_line() -> None:
-    """Terminate this process when the one that started it, and holds the pipe to its stdin, is gone."""
+def end_with_the_line(killed_s: float = 5.0) -> None:
+    """End this process and its group when the one that started it, and holds the pipe to its stdin, is gone.
+
+    It was started in a session of its own. It is terminated first, and killed `killed_s` seconds later.
+    """
 
     def wait() -> None:
-        sys.stdin.read()
-        os.kill(os.getpid(), signal.SIGTERM)
+        while os.read(0, 1):  # nothing is ever written into the pipe
+            pass
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(killed_s)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, name="line", daemon=True).start()

@@ -18,7 +18,7 @@ def test_features_are_the_same_in_memory_and_in_a_file(tiny, tmp_path):
         with TeacherFeatures(tmp_path, limit) as features:
             features.compute(tiny.teacher, images, 2, CPU, done.append)
             assert features.in_memory == in_memory
-            assert bool(list(tmp_path.iterdir())) != in_memory
+            assert not list(tmp_path.iterdir())  # a process that is killed would leave it
             for block, wanted in zip(features.batch([4, 0], CPU), expected, strict=True):
                 np.testing.assert_allclose(block, wanted[[4, 0]], atol=1e-6)
         assert done == [2, 4, 5]

@@ -17,6 +17,8 @@ ALIKE = 9
 The same picture compressed again, 3% brighter or with noise differs in at most 10; two parts of MVTec AD's bottle and
 pill, of magnetic tile and of cookies in 10 or more, most of them in 30 or more.
 """
+BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
+"""The number of bits that are set in each number of 16 bits."""
 
 
 def perceptual_hash(image: Image) -> str:
@@ -29,6 +31,9 @@ def perceptual_hash(image: Image) -> str:
 
 def hash_distances(some: Sequence[str], others: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Return the numbers of bits in which hashes differ, [len(some), len(others)]."""
-    one, other = (np.array([list(bytes.fromhex(text)) for text in texts], np.uint8) for texts in (some, others))
-    rows = [np.unpackbits(row ^ other, axis=1).sum(axis=1, dtype=np.int64) for row in one]
-    return np.stack(rows)
+    one, other = (np.frombuffer(bytes.fromhex("".join(texts)), np.uint16).reshape(len(texts), -1)
+                  for texts in (some, others))  # fmt: skip
+    distances = np.empty((len(one), len(other)), np.int64)
+    for row, words in zip(distances, one, strict=True):
+        BITS[words ^ other].sum(axis=1, dtype=np.int64, out=row)
+    return distances

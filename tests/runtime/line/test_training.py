@@ -91,3 +91,8 @@ def test_the_checkpoint_belongs_to_the_pictures(tmp_path):
     assert task.checkpoint == first
     (good / "2.png").write_bytes(b"two")
     assert task.checkpoint != first
+    rest = first.with_suffix(".unfinished.safetensors")
+    foreign = tmp_path / "new-20261127.unfinished.safetensors"
+    for path in (rest, foreign, task.checkpoint.with_suffix(".unfinished.safetensors")):
+        path.touch()
+    assert task.unfinished_others() == [rest]

@@ -21,13 +21,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.lifecycle import Worker, work_beside_the_line
 from stfpm_runtime.line.journal.rows import LogEvent
-from stfpm_runtime.line.observers.collector import PICTURES
+from stfpm_runtime.line.observers.collector import finished_pictures
 
 LOG = logging.getLogger("stfpm.training")
 POLL_S = 0.2
@@ -68,14 +69,24 @@ class TrainingTask:
 
     @property
     def checkpoint(self) -> Path:
-        """Return the checkpoint, next to the model: its name changes with the pictures and the options.
+        """Return the checkpoint, next to the model: its name changes with all that must be the same to continue it.
 
         So a training is continued with the same pictures only, and no other training's file is replaced.
         """
-        pictures = sorted((self.data / "train" / "good").glob(PICTURES))
-        facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in pictures]
-        made_of = repr((facts, self.size, self.teacher, self.epochs)).encode()
-        return self.model.with_name(f"{self.model.stem}-{hashlib.sha256(made_of).hexdigest()[:8]}.safetensors")
+        good = self.data / "train" / "good"
+        files, facts = [*(good / name for name in finished_pictures(good)), Path(self.teacher)], []
+        for path in files:
+            with contextlib.suppress(OSError):  # removed meanwhile, or the name of a teacher that is no file
+                status = path.stat()
+                facts.append((path.name, status.st_size, status.st_mtime_ns))
+        made_of = repr((facts, self.size, self.teacher, self.epochs, version("stfpm-edge"))).encode()
+        return self.model.with_name(f"{self.model.stem}-{hashlib.sha256(made_of).hexdigest()[:12]}.safetensors")
+
+    def unfinished_others(self) -> list[Path]:
+        """Return what cancelled trainings of this model with other pictures or options have left."""
+        name = re.compile(rf"{re.escape(self.model.stem)}-[0-9a-f]{{12}}\.unfinished\.safetensors")
+        found = [path for path in self.model.parent.iterdir() if name.fullmatch(path.name)]
+        return [path for path in found if path.name != f"{self.checkpoint.stem}.unfinished.safetensors"]
 
 
 class Training(Worker):
@@ -155,6 +166,9 @@ class Training(Worker):
         if task.epochs is not None:
             train += ["--epochs", str(task.epochs)]
         self._log_event("training", f"begun by {task.who}: {task.model.name} from {task.data}")
+        for rest in task.unfinished_others():
+            rest.unlink(missing_ok=True)
+            self.lines.append("other pictures or options than in the cancelled training: a new one begins")
         steps: list[tuple[State, list[str]]] = [
             ("training", train), ("exporting", ["stfpm_export.cli", str(checkpoint), "-o", str(task.model)]),
         ]  # fmt: skip

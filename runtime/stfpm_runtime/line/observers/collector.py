@@ -6,11 +6,13 @@ It has a thread of its own; a picture for which the disk has no time is left out
 from __future__ import annotations
 
 import logging
+import math
+import os
 import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -30,8 +32,10 @@ WAITING = 16
 POLL_S = 0.2
 BLURRED = 0.4
 """A picture is called blurred below this share of the median sharpness of its set."""
-PICTURES = "[!.]*.png"
-"""The finished pictures in a folder: unfinished files begin with a full stop."""
+LOOKING_S = 0.5
+"""The longest time that one call reads new pictures, in seconds."""
+COMPARED = 256
+"""Pictures that are compared with all others at once."""
 SIDE = 256
 """The pixels of the longer side at which sharpness is measured."""
 
@@ -41,10 +45,10 @@ class Collected:
     """A picture of a set."""
 
     name: str
-    sharpness: float
-    looks: str
-    """Its perceptual hash."""
-    like: str
+    sharpness: float = math.inf
+    looks: str = ""
+    """Its perceptual hash; empty: it was not read yet."""
+    like: str = ""
     """The name of the oldest earlier picture that looks alike; empty where there is none."""
 
 
@@ -77,7 +81,7 @@ class Collector(Worker, Observer):
         self._taken_s = 0.0
         self._waiting: queue.Queue[tuple[Path, Image]] = queue.Queue(WAITING)
         self._seen: dict[Path, dict[str, Collected]] = {}
-        """The pictures of each folder by name, the oldest first."""
+        """The pictures of each folder that were read, by name."""
         self._looking = threading.Lock()
 
     @property
@@ -137,40 +141,71 @@ class Collector(Worker, Observer):
 
     def paths(self, camera: str, region: str) -> list[Path]:
         """Return the files of a place's pictures, the oldest first."""
-        return sorted(self.folder_of(camera, region).glob(PICTURES))
+        folder = self.folder_of(camera, region)
+        return [folder / name for name in finished_pictures(folder)]
 
     def pictures(self, camera: str, region: str) -> list[Collected]:
-        """Return the pictures of a place, the oldest first. Only new ones are read and compared with the others."""
-        with self._looking:
-            seen = self._seen.setdefault(self.folder_of(camera, region), {})
-            paths = {path.name: path for path in self.paths(camera, region)}
-            for name in seen.keys() - paths.keys():
-                del seen[name]
-            for name, path in paths.items():
-                known = seen.get(name)
-                if known is None or (known.like and known.like not in seen):
-                    seen[name] = look_at(path, [one for one in seen.values() if one.name < name])
-            return list(seen.values())
+        """Return the pictures of a place, the oldest first.
+
+        Each is read once, for `LOOKING_S` seconds in a call; nothing is known yet of those that wait for a later one.
+        """
+        folder = self.folder_of(camera, region)
+        names, seen = finished_pictures(folder), self._seen.setdefault(folder, {})
+        if self._looking.acquire(blocking=False):  # another thread may look already
+            try:
+                _look(folder, names, seen)
+            finally:
+                self._looking.release()
+        return [seen.get(name) or Collected(name) for name in names]
+
+
+def finished_pictures(folder: Path) -> list[str]:
+    """Return the names of the pictures in a set's folder, sorted; unfinished files begin with a full stop."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (text: there may be thousands of them, and pages ask every second)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.endswith(".png") and not name.startswith("."))
 
 
 def warnings_of(pictures: Sequence[Collected]) -> list[str]:
     """Return for each picture, the oldest first, why it is worth little for a training; empty: it is not."""
-    usual = float(np.median([picture.sharpness for picture in pictures])) if pictures else 0.0
+    known = [picture.sharpness for picture in pictures if picture.looks]
+    usual = float(np.median(known)) if known else 0.0
     return [
         "blurred" if picture.sharpness < BLURRED * usual else "like an earlier one" if picture.like else ""
         for picture in pictures
     ]
 
 
-def look_at(path: Path, earlier: Sequence[Collected]) -> Collected:
-    """Return what is known of a picture, beside those of its set that are older."""
+def _look(folder: Path, names: Sequence[str], seen: dict[str, Collected]) -> None:
+    """Bring what is known of a set up to date: read new pictures, and compare them with those before them."""
+    there, until_s = set(names), time.monotonic() + LOOKING_S
+    for name in seen.keys() - there:
+        del seen[name]
+    changed = [name for name, one in seen.items() if one.like and one.like not in there]
+    for name in names:
+        if name not in seen:
+            if time.monotonic() > until_s:
+                break
+            seen[name] = look_at(folder / name)
+            changed.append(name)
+    known = [seen[name] for name in names if name in seen]
+    places = {one.name: place for place, one in enumerate(known)}
+    for start in range(0, len(changed), COMPARED):
+        some = [known[places[name]] for name in changed[start : start + COMPARED]]
+        distances = hash_distances([one.looks for one in some], [one.looks for one in known])
+        for one, row in zip(some, distances, strict=True):
+            alike = np.flatnonzero(row[: places[one.name]] <= ALIKE)
+            seen[one.name] = replace(one, like=known[alike[0]].name if alike.size else "")
+
+
+def look_at(path: Path) -> Collected:
+    """Return what a picture alone says of itself."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:  # removed or damaged meanwhile
-        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8), "")
+        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8))
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     scale = min(1.0, SIDE / max(grey.shape))
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    sharpness, looks = float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image)  # type: ignore[arg-type]
-    distances = hash_distances([looks], [one.looks for one in earlier])[0] if earlier else ()
-    alike = (one.name for one, distance in zip(earlier, distances, strict=True) if distance <= ALIKE)
-    return Collected(path.name, sharpness, looks, next(alike, ""))
+    return Collected(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]

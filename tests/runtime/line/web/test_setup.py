@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.observers import collector as collector_module
 from stfpm_runtime.line.observers.collector import Collected, Collector, Wanted, look_at, warnings_of
 
 from ..conftest import wait_until
@@ -241,7 +242,7 @@ def test_a_disk_that_cannot_be_written_ends_the_collecting_with_its_reason(clien
 
 
 def test_blurred_pictures_are_named():
-    set_ = [Collected(name, sharpness, "", "") for name, sharpness in (("a", 100.0), ("b", 90.0), ("c", 10.0))]
+    set_ = [Collected(name, sharpness, "00") for name, sharpness in (("a", 100.0), ("b", 90.0), ("c", 10.0))]
     assert warnings_of(set_) == ["", "", "blurred"]
     assert warnings_of([]) == []
 
@@ -262,13 +263,33 @@ def test_repetitions_are_named_by_the_first_of_them_and_unfinished_files_are_no_
     looked_at = []
     monkeypatch.setattr(
         "stfpm_runtime.line.observers.collector.look_at",
-        lambda path, earlier: looked_at.append(path.name) or look_at(path, earlier),
+        lambda path: looked_at.append(path.name) or look_at(path),
     )
     like()
     assert looked_at == []  # pages ask every second, for two places in turn
     (folder / "a.png").unlink()
     assert like() == {"b.png": "", "c.png": "", "d.png": "c.png"}
-    assert looked_at == ["c.png", "d.png"]
+    assert looked_at == []
+
+
+def test_a_large_set_is_read_in_several_calls_each_picture_once(tmp_path, monkeypatch):
+    collector = Collector(tmp_path)
+    folder = collector.folder_of("left", "cap")
+    folder.mkdir(parents=True)
+    for name in "abc":
+        (folder / f"{name}.png").touch()
+    now = iter(range(100))
+    monkeypatch.setattr(collector_module, "LOOKING_S", 1.0)
+    monkeypatch.setattr(collector_module.time, "monotonic", lambda: float(next(now)))
+    reads = []
+    monkeypatch.setattr(
+        collector_module, "look_at", lambda path: reads.append(path.name) or Collected(path.name, 1.0, "00" * 32)
+    )
+    assert [one.like for one in collector.pictures("left", "cap")] == ["", "", ""]
+    assert reads == ["a.png"]
+    assert warnings_of(collector.pictures("left", "cap")) == ["", "like an earlier one", ""]
+    assert warnings_of(collector.pictures("left", "cap")) == ["", "like an earlier one", "like an earlier one"]
+    assert reads == ["a.png", "b.png", "c.png"]
 
 
 def test_the_frame_of_a_fault_is_not_collected(tmp_path):
