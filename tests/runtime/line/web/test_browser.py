@@ -133,7 +133,7 @@ def test_a_threshold_is_tried_and_set_with_a_name(serve, page):
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.5
     page.run("document.getElementById('reason').value = 'a new lamp'; document.getElementById('apply').click()")
     page.wait("!document.getElementById('changer').open")
-    wait_until(lambda: details(client.running.journal, "threshold")[-1].endswith(": a new lamp"))
+    wait_until(lambda: any(text.endswith(": a new lamp") for text in details(client.running.journal, "threshold")))
     assert client.running.line.active_model.thresholds.of("left", "frame") == 0.3
     page.wait("document.querySelector('.numbers').textContent.includes('by hand')")
     page.wait("['0.52', '3.33'].includes(document.querySelector('.place .score').textContent)")  # of the new threshold
