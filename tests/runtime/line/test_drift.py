@@ -159,6 +159,6 @@ def test_scores_of_other_students_raise_no_alarm(make_spec):
     feed(drift, [0.05] * 100)
     assert drift.found == {}
     assert said == ["drift is not watched: the model was calibrated by folds and has no scores of its own"]
-    drift.use_model(SimpleNamespace(spec=dataclasses.replace(spec, folds=0)))
+    drift.use_model(SimpleNamespace(spec=dataclasses.replace(spec, folds=0), sha256=""))
     feed(drift, [0.05] * 100)
     assert drift.found["left", "frame"].alarm

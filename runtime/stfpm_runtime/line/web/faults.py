@@ -28,6 +28,10 @@ ADVICE = (
         "The picture does not fit the configuration. Check the camera's settings and the regions of the line.",
     ),
     (
+        r"recipe \d+ .*cannot be used",
+        "Bring the recipe's model and its golden file from one export again, then choose the recipe again.",
+    ),
+    (
         r"no recipe|recipe \d+ .*not active|no recipe can be asked for",
         "Choose the recipe of the product. Until it is active no part is passed.",
     ),

@@ -13,6 +13,7 @@ import dataclasses
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from stfpm_runtime.errors import StfpmError
@@ -62,6 +63,7 @@ class Recipes(Worker):
         self._loading = 0
         """The recipe whose model is being loaded; 0: none."""
         self._pending: ActiveModel | None = None
+        self._unlogged: deque[str] = deque()
         self._judged_by: RecipeOptions | None = None
         self._requested_ns = 0
         self.version = 0
@@ -162,7 +164,9 @@ class Recipes(Worker):
             self._loaded.use(number)
             took_ms = (time.monotonic_ns() - self._requested_ns) / 1e6
             self._set(dataclasses.replace(self.status, state="active", active=number, reason=""))
-            self._report(f"{pending.recipe.label} is active {took_ms:.1f} ms after the request of {self.status.who}")
+            text = f"{pending.recipe.label} is active {took_ms:.1f} ms after the request of {self.status.who}"
+            self._log_event("recipe", text)
+            self._unlogged.append(text)  # the loop does not wait for the log
         return pending
 
     def wait_for_change(self, version: int, timeout_s: float) -> int:
@@ -178,6 +182,8 @@ class Recipes(Worker):
                 self._loading = self._next()
                 if not self._loading:
                     self._changed.wait(EVICT_S if self._loaded.is_too_large else None)
+            while self._unlogged:
+                LOG.warning("recipe %s", storable(self._unlogged.popleft()))
             if self._loading:
                 self._load_one(self._loading)
             self._evict()
