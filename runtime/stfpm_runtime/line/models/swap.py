@@ -51,7 +51,8 @@ class ModelSwap:
     def candidates(self) -> list[str]:
         """Return the names of the files in the model's folder that could be models."""
         folder = self._active_model.model.path.parent
-        return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".onnx", ".engine"))
+        files = (path for path in folder.iterdir() if path.suffix.lower() in (".onnx", ".engine"))
+        return sorted(path.name for path in files if not path.name.startswith("."))  # such a one is unfinished
 
     def path_of(self, name: str) -> Path:
         """Return the path of the model file of that name, in the folder of the one in use. Raises OptionError."""
