@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ from .trial import Trial, try_model
 
 LOG = logging.getLogger("stfpm.model")
 RECIPES_STAY = "a recipe's model is changed in the configuration; change it there, and start the line again"
+MODEL_NAME = re.compile(r"[\w-][\w.-]*\.onnx")
+SUFFIXES = (".onnx", ".engine")
 SWAP_S = 30.0
 """The longest time that the loop may take to use a model that is loaded, in seconds."""
 
@@ -51,8 +54,20 @@ class ModelSwap:
     def candidates(self) -> list[str]:
         """Return the names of the files in the model's folder that could be models."""
         folder = self._active_model.model.path.parent
-        files = (path for path in folder.iterdir() if path.suffix.lower() in (".onnx", ".engine"))
-        return sorted(path.name for path in files if not path.name.startswith("."))  # such a one is unfinished
+        found = (path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        return sorted(name for name in found if not name.startswith("."))  # an unfinished file
+
+    def new_path(self, name: str) -> Path:
+        """Return where a new model of that name is put. Raises OptionError where there can be none."""
+        active = self._active_model.model.path
+        if not MODEL_NAME.fullmatch(name):
+            raise OptionError(f"file: got {name[:60]!r}; expected letters, digits, '_', '-' and '.', and .onnx")
+        path = active.with_name(name)
+        if not self._active_model.exists and not self.options.recipe and path != active:
+            raise OptionError(f"file: got {name}; expected {active.name}, the model of the configuration")
+        if any(path.with_suffix(suffix).exists() for suffix in SUFFIXES):  # a plan has a golden file of the same name
+            raise OptionError(f"{name}: there is such a model already; choose another name")
+        return path
 
     def path_of(self, name: str) -> Path:
         """Return the path of the model file of that name, in the folder of the one in use. Raises OptionError."""
@@ -94,6 +109,18 @@ class ModelSwap:
         against = (active.path, active.sha256)
         rules = self._demanded(used)
         return try_model(path, used.device, used.threads, rules, used.threshold, pictures, against)
+
+    def check_file(self, path: Path) -> str:
+        """Check a model in a process of its own that may join the others, and return its SHA-256.
+
+        It must be able to replace the one in use, or be any recipe's. Raises StfpmError.
+        """
+        used, rules = self.options, model_rules(self.options)
+        if used.recipe:
+            return try_model(path, used.device, used.threads, dataclasses.replace(rules, thresholds=()), None).sha256
+        if self._active_model.exists:
+            rules = self._demanded(used)
+        return try_model(path, used.device, used.threads, rules, used.threshold).sha256
 
     def load(self, path: Path, digest: str, options: LineOptions | None = None) -> Model:
         """Open a model that was tried. Raises StfpmError."""

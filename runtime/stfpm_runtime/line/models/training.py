@@ -124,6 +124,11 @@ class Training(Worker):
             self.lines.clear()
         self._woken.set()
 
+    def makes(self, model: Path) -> bool:
+        """Return whether the training that runs makes this file."""
+        task = self._task
+        return task is not None and task.model == model
+
     def cancel(self) -> None:
         """End the training that runs; its epochs are kept. Raises OptionError where none runs."""
         with self._lock:

@@ -34,6 +34,8 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions, config:
     from stfpm_runtime.line.triggers.base import QueuedTrigger  # isort: skip
     from stfpm_runtime.line.triggers.http import answer_limit_s, make_trigger_router  # isort: skip
 
+    from .model_upload import ModelUpload
+    from .model_upload import router as upload_router
     from .routes import needs, open_router, router
     from .server import WebServer
     from .setup_routes import router as setup_router
@@ -49,10 +51,12 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions, config:
     routers = [
         router,
         setup_router,
+        upload_router,
         make_trigger_router(triggers, limit_s, needs("operate", is_machine=True)["dependencies"]),
     ]
     app = make_app(server, routers, [open_router], LineView(line, options))
     app.state.setup = SetupView(line, config)
+    app.state.upload = ModelUpload(line)
     web_server = WebServer(server, app, limit_s)
     web_server.start()
     return web_server

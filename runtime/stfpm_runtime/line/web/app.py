@@ -20,7 +20,7 @@ from stfpm_runtime.errors import MissingExtraError, StfpmError
 from stfpm_runtime.line.config.server import ServerOptions
 
 from .authorizer import AuthorizationError, Authorizer
-from .connections import BODY_S
+from .connections import BODY_S, connection_of
 from .users import User
 
 try:
@@ -38,6 +38,8 @@ except ImportError:
 LOG = logging.getLogger("stfpm.web")
 BODY_BYTES = 8192
 """The most bytes of a request's body: room for the longest texts with every character escaped."""
+UPLOADS = "/model/"
+"""The beginning of paths whose bodies are files: their route reads them, and refuses what is too large."""
 MEDIA = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -119,7 +121,7 @@ def _pages() -> dict[str, tuple[bytes, str]]:
 
 
 class _Guard:
-    """Lets a request pass if it is allowed and its body is whole, short and JSON, and adds the security headers.
+    """Lets a request pass if it is allowed and its body is whole, short and JSON, or an upload; adds security headers.
 
     The scope gets `received_ns`, when the request's headers had come, on `time.monotonic_ns()`, and `user`, who asks.
     """
@@ -145,9 +147,10 @@ class _Guard:
                 address, header = request.client.host if request.client else "", request.headers.get
                 hosts = header("Host", ""), header("Origin", "")
                 scope["user"] = self._authorizer.check(address, *hosts, header("Authorization", ""))
-            if request.method not in ("GET", "HEAD"):  # their bodies are not read
+            is_upload = request.method == "PUT" and scope["path"].startswith(UPLOADS)
+            if request.method not in ("GET", "HEAD") and not is_upload:  # their bodies are not read here
                 receive = _replay(await _read_body(request), receive)
-            if connection := scope.get("state", {}).get("connection"):
+            if connection := connection_of(scope):
                 connection.answering = True
         except AuthorizationError as refused:
             await asyncio.sleep(refused.delay_s)

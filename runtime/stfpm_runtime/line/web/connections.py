@@ -10,8 +10,9 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 try:
     import resource
@@ -24,6 +25,8 @@ BODY_S = 10.0
 """Seconds from the end of the headers to the end of the body."""
 IDLE_S = 15.0
 """Seconds from an answer to the end of the next request's headers on the same connection."""
+PART_S = 120.0
+"""Seconds for each part of a long answer, which may be a picture over a slow network."""
 RESERVED_DESCRIPTORS = 256
 """File descriptors that are kept for cameras, journal, pictures, outputs and libraries."""
 MOST_CONNECTIONS = 192
@@ -61,6 +64,24 @@ class Connection:
     """The moment on `time.monotonic()` at which it is closed."""
     answering: bool = False
     """True while a complete request that passed the token check is answered; it then keeps its place."""
+
+    def extend(self, timeout_s: float) -> None:
+        """Give what is going on `timeout_s` seconds from now. For any thread."""
+        self.due_s = time.monotonic() + timeout_s
+
+
+def connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
+    """Return the connection of a request by its ASGI scope; None in a server without limits."""
+    found = scope.get("state", {}).get("connection")
+    return found if isinstance(found, Connection) else None
+
+
+def kept_open(connection: Connection | None, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a long answer; its client has `PART_S` seconds for each."""
+    for part in parts:
+        if connection:
+            connection.extend(PART_S)
+        yield part
 
 
 class Connections:

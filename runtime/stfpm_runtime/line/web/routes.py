@@ -48,10 +48,11 @@ async def view_of(request: Request) -> LineView:
     return view
 
 
-def needs(role: Role, is_machine: bool = False) -> dict[str, Any]:
+def needs(role: Role, is_machine: bool = False, is_upload: bool = False) -> dict[str, Any]:
     """Return the arguments of a route for users of this role and higher ones, who change things by their own names.
 
-    Machines may send a request without a token, where the server has none.
+    Machines may send a request without a token, where the server has none. The name is in the body, and in the query
+    where the body is a file.
     """
 
     async def check(request: Request) -> None:
@@ -62,10 +63,12 @@ def needs(role: Role, is_machine: bool = False) -> dict[str, Any]:
             raise HTTPException(403, "changes need a token; set the key token in the table [dashboard]")
         if not user.may(role):
             raise HTTPException(403, f"{user.name} has the role {user.role}; this needs the role {role}")
-        body = await request.body()
-        found = json.loads(body) if user.name and body else None  # as FastAPI reads it, which has refused other bodies
+        found: object = dict(request.query_params)
+        if not is_upload:
+            body = await request.body()
+            found = json.loads(body) if user.name and body else None  # as FastAPI reads it, which has refused others
         who = found.get("who") if isinstance(found, dict) else None
-        if who not in (None, user.name):
+        if user.name and who not in (None, user.name):
             raise HTTPException(403, f"who: got {str(who)[:60]!r}; expected {user.name}, whose token this is")
 
     return {"dependencies": [Depends(check)], "openapi_extra": {"x-role": role}}

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from .connections import connection_of, kept_open
 from .fields import WHO, Count, Reason, whole_number
 from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
 from .setup_view import SetupView
@@ -185,9 +186,10 @@ def collect(view: View, body: CollectBody) -> dict[str, Any]:
 
 
 @router.get("/api/collected.zip/{camera}/{region}", response_class=StreamingResponse, responses=ZIP, **ENGINEER)
-def archive(view: View, camera: Name, region: Name) -> Response:
+def archive(view: View, camera: Name, region: Name, request: Request) -> Response:
     """Return the pictures of a place as a ZIP file, for a training on another machine."""
-    return StreamingResponse(view.archive(camera, region), media_type="application/zip")
+    parts = kept_open(connection_of(request.scope), view.archive(camera, region))
+    return StreamingResponse(parts, media_type="application/zip")
 
 
 @router.get("/api/collected/{camera}/{region}/{name}", response_class=Response, responses=JPEG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -26,8 +25,6 @@ try:
     from .regions_file import version_of, write_regions
 except ImportError:
     raise MissingExtraError("tomlkit", "dashboard") from None
-
-MODEL_NAME = re.compile(r"[\w.-]+\.onnx")
 
 
 class SetupView:
@@ -145,14 +142,8 @@ class SetupView:
         """Train a model from a place's pictures, and export it into the folder of the model in use."""
         self._check_place(camera, region)
         active = self._line.active_model.model
-        path = active.path.parent / file
         try:
-            if not MODEL_NAME.fullmatch(file) or file.startswith("."):
-                raise OptionError(f"file: got {file[:60]!r}; expected letters, digits, '_', '-' and '.', and .onnx")
-            if not self._line.active_model.exists and path != active.path:
-                raise OptionError(f"file: got {file}; expected {active.path.name}, the model of the configuration")
-            if path.exists():
-                raise OptionError(f"{file}: there is such a model already; choose another name")
+            path = self._line.model_swap.new_path(file)
             if teacher not in ("imagenet", "procedural"):
                 teacher = str(self._teacher(active.path.parent, teacher))
             data = self._line.collector.folder_of(camera, region).parents[1]

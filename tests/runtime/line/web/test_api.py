@@ -34,6 +34,7 @@ from stfpm_runtime.line.journal.rows import seconds_of
 from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
 from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
+from stfpm_runtime.line.web.model_upload import router as upload_router
 from stfpm_runtime.line.web.routes import router
 from stfpm_runtime.line.web.server import WebServer
 from stfpm_runtime.line.web.setup_routes import router as setup_router
@@ -42,14 +43,14 @@ from stfpm_runtime.shifts import QUARTER_S, Shifts
 from ..conftest import wait_until
 from .conftest import TOKEN, Client
 
-ROUTES = [*router.routes, *setup_router.routes]
+ROUTES = [*router.routes, *setup_router.routes, *upload_router.routes]
 GUARDED = [(route.path, method) for route in ROUTES for method in route.methods]
 
 
 def address(path: str) -> str:
-    return (
-        path.replace("{camera}", "left").replace("{region}", "frame").replace("{seq}", "1").replace("{name}", "a.png")
-    )
+    for name, value in (("camera", "left"), ("region", "frame"), ("seq", "1"), ("name", "a.png"), ("file", "new.onnx")):
+        path = path.replace(f"{{{name}}}", value)
+    return path
 
 
 def test_status_is_what_the_journal_holds(serve):
@@ -136,7 +137,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 31
+    assert len(GUARDED) == 32
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.journal.labels import read_labelled
@@ -193,7 +194,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 33")
+    page.wait("document.querySelectorAll('#operations section').length === 34")
     assert page.errors == []
 
 
@@ -277,6 +278,38 @@ def test_history_shows_counts_places_and_pictures_of_what_is_chosen(serve, page,
     page.wait("document.getElementById('viewer').open")
     assert page.run(text("viewer-title")).startswith("AUSSCHUSS 1,50 · side / cap")
     assert [error for error in page.errors if "401" not in error] == []
+
+
+def test_a_model_is_uploaded(serve, page, make_model, tmp_path):
+    client = serve()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    made = make_model("new.onnx", threshold=0.3)
+    files = [made.rename(elsewhere / made.name), golden_path(made).rename(elsewhere / golden_path(made).name)]
+
+    def choose(*paths: Path) -> None:
+        document = page.call("DOM.getDocument")["root"]["nodeId"]
+        field = page.call("DOM.querySelector", nodeId=document, selector="#files")["nodeId"]
+        page.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=field)
+        page.run("document.getElementById('upload').click()")
+
+    open_page(page, client, "/models")
+    said = "document.getElementById('uploaded').textContent"
+    page.wait("!document.getElementById('upload').disabled")
+    choose(*files)
+    page.wait(f"{said}.includes('name')")
+    page.run("document.getElementById('who').value = 'Ada'")
+    choose(files[0])
+    page.wait(f"{said}.includes('both files')")
+    choose(*files)
+    page.wait(f"{said}.startsWith('new.onnx repeats its golden results')")
+    page.wait("[...document.querySelectorAll('article h2')].some(title => title.textContent === 'new.onnx')")
+    page.screenshot(tmp_path / "upload.png")  # to be looked at
+    page.wait("!document.getElementById('upload').disabled")
+    choose(*files)
+    page.wait(f"{said}.includes('there is such a model already')")
+    assert (tmp_path / "new.onnx").read_bytes() == files[0].read_bytes()
+    assert [error for error in page.errors if "401" not in error and "409" not in error] == []
 
 
 def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, tmp_path):

@@ -22,6 +22,23 @@ export const askJson = async (path) => (await ask(path)).json();
 const send = (method) => async (path, body) =>
   (await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
 export const post = send("POST"), remove = send("DELETE");
+
+// Sends files as a body, and tells again and again which share of it, 0 to 1, is sent.
+export function upload(path, files, tellShare) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch tells nothing of what is sent
+    request.open("PUT", path);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    if (token) request.setRequestHeader("Authorization", `Bearer ${token}`);
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => tellShare(event.loaded / event.total));
+    request.addEventListener("load", () => request.status < 400 ? resolve(request.response) :
+      reject(new Refused(request.status, request.response?.error ?? request.statusText)));
+    request.addEventListener("error", () => reject(new Error(t("The connection was lost; nothing was changed. Try again."))));
+    request.send(new Blob(files));
+  });
+}
+
 export const digits = (value, count = 3) => value === null || value === undefined ? "–" : local(Number(value).toPrecision(count));
 export const joined = (...texts) => texts.filter(Boolean).join(" · ");
 export const named = (place) => place.region === "frame" ? place.camera : `${place.camera} / ${place.region}`;

@@ -1,11 +1,13 @@
 // The model files next to the active one: their states, what they are able to do, and what can be done with them.
-import { $, askJson, badge, fill, keepFresh, personIn, post, reasonIn, show } from "/static/client.js";
+import { $, askJson, badge, fill, keepFresh, personIn, post, reasonIn, show, upload } from "/static/client.js";
 import { counted, local, momentOf, t } from "/static/language.js";
 
 const EVERY_MS = 3000;
 const COLOURS = { active: "pass", approved: "ok", shadow: "warning", refused: "reject" };
 let canChange = false;
 let busy = false;
+let uploading = false;
+let firstName = ""; // the name of the file that a line without a model waits for
 let asked = 0; // the answer to an earlier question is older than what is shown
 
 async function refreshModels() {
@@ -15,7 +17,9 @@ async function refreshModels() {
   canChange = status.can_engineer;
   show();
   badge($("state"), answer.model.file, "ok");
-  $("rollback").disabled = !canChange;
+  $("rollback").disabled = busy || !canChange;
+  $("upload").disabled = busy || uploading || !canChange;
+  firstName = answer.model.sha256 || !answer.model.file.endsWith(".onnx") ? "" : answer.model.file;
   const open = new Set([...document.querySelectorAll("details[open]")].map((details) => details.dataset.file));
   $("models").replaceChildren(...answer.models.map((model) => card(model, open)));
 }
@@ -79,6 +83,39 @@ async function act(action, file = "") {
   await refreshModels().catch(() => {});
 }
 
+// The chosen file that ends like this, if there is one of them.
+function chosen(ending) {
+  const found = [...$("files").files].filter((file) => file.name.toLowerCase().endsWith(ending));
+  return found.length === 1 ? found[0] : null;
+}
+
+async function sendModel() {
+  const who = personIn($("who"), $("uploaded")), golden = chosen(".golden.npz"), model = chosen(".onnx");
+  if (!who) return;
+  if (!golden || !model) { $("uploaded").textContent = t("Choose both files: one that ends in .onnx, and one in .golden.npz."); return; }
+  uploading = true;
+  $("upload").disabled = true;
+  $("sent").hidden = false;
+  $("sent").value = 0;
+  $("uploaded").textContent = t("The files are sent …");
+  try {
+    const query = new URLSearchParams({ golden_bytes: golden.size, who });
+    const answer = await upload(`/model/${encodeURIComponent($("name").value.trim() || model.name)}?${query}`, [golden, model], (share) => {
+      $("sent").value = share;
+      if (share === 1) $("uploaded").textContent = t("The model is tried …");
+    });
+    $("uploaded").textContent = answer.message;
+    $("files").value = $("name").value = "";
+  } catch (error) {
+    $("uploaded").textContent = error.message;
+  }
+  uploading = false;
+  $("sent").hidden = true;
+  await refreshModels().catch(() => {});
+}
+
+$("files").addEventListener("change", () => { $("name").value = firstName || (chosen(".onnx")?.name ?? ""); });
+$("upload").addEventListener("click", sendModel);
 $("who").value = localStorage.getItem("who") ?? "";
 $("rollback").addEventListener("click", () => act("rollback"));
 keepFresh(async () => { if (!busy) await refreshModels(); }, EVERY_MS);

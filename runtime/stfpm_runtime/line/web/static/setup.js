@@ -111,7 +111,7 @@ function showTraining(training) {
     done: state.has_model ? "The model is ready; see the page Models." : "The model is ready: start the line again.", cancelled: "The training was cancelled; begun again, it goes on after its last epoch.",
     failed: "The training failed; its last lines say why." };
   $("training").textContent = training.missing && !runs ?
-    t("{} is not installed here: download the pictures, train on another machine, and copy the model into the folder of the model in use.", training.missing) :
+    t("{} is not installed here: download the pictures, train on another machine, and upload the model on the page Models.", training.missing) :
     `${t(words[training.state])} ${training.epochs ? t("Epoch {} of {}.", training.epoch, training.epochs) : ""}`;
   $("lines").hidden = training.lines.length === 0;
   $("lines").textContent = training.lines.join("\n");
