@@ -98,7 +98,7 @@ class ModelUpload:
             said = str(error).replace(f"{path.parent}{os.sep}", "")
             log_event("model", f"upload of {path.name} refused, by {who}: {said}")
             raise HTTPException(HTTPStatus.CONFLICT, f"{path.name} was not taken: {said}") from None
-        log_event("model", f"{target.name} ({digest[:12]}) was uploaded by {who}")
+        log_event("model", f"{target.name} ({digest[:12]}): none -> uploaded, by {who}")
         following = "check it and put it to use" if self._line.active_model.exists else "start the line again"
         message = f"{target.name} repeats its golden results on this machine; {following}"
         return UploadedModel(file=target.name, sha256=digest, message=message)

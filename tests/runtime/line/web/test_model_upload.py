@@ -63,7 +63,7 @@ def test_an_uploaded_model_is_a_candidate_and_can_be_put_to_use(client, make_fil
     assert answer.json["sha256"] == sha256(path)
     assert (path.read_bytes(), golden_path(path).read_bytes()) == (model, golden)
     assert names(tmp_path) == {"model.onnx", "new.onnx", "new.golden.npz"}
-    said = f"new.onnx ({sha256(path)[:12]}) was uploaded by Ada"
+    said = f"new.onnx ({sha256(path)[:12]}): none -> uploaded, by Ada"
     wait_until(lambda: details(client.running.journal, "model") == [said])
     listed = {row["file"]: row["state"] for row in client.get("/model")["models"]}
     assert listed["new.onnx"] == "new"
