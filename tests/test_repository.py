@@ -137,7 +137,7 @@ def test_map_of_the_readme_names_files_that_exist(row):
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
 SCRIPTS = dict(re.findall(r'"(stfpm-\w+) = ([\w.]+:\w+)"', (ROOT / "setup.py").read_text(encoding="utf-8")))
 PROGRAMS = {
-    "pip", "make", "python", "python3", "curl", "systemctl", "sudo", "scp", "docker", ".venv/bin/pre-commit",
+    "cat", "pip", "make", "python", "python3", "curl", "systemctl", "sudo", "scp", "docker", ".venv/bin/pre-commit",
     ".venv/bin/python", "venv/bin/pip",
 }  # fmt: skip
 GENERATED = ROOT / "docs/reference/commands.md"
