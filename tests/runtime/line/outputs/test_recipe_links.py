@@ -185,11 +185,11 @@ def test_opc_ua_client_calls_the_method(start, journal):  # noqa: F811
     port = free_port()
     running = start(recipe_server=RecipeServerOptions(f"127.0.0.1:{port}", "plc", "a password"))
     wait_until(lambda: listens(port))
-    client = OpcUaClient(f"opc.tcp://127.0.0.1:{port}/")
+    client = OpcUaClient(f"opc.tcp://127.0.0.1:{port}/", timeout=30)
     with pytest.raises(UaError):
         client.connect()  # anonymous
     client.disconnect()
-    client = OpcUaClient(f"opc.tcp://127.0.0.1:{port}/")
+    client = OpcUaClient(f"opc.tcp://127.0.0.1:{port}/", timeout=30)
     client.set_user("plc")
     client.set_password("a password")
     with client:
