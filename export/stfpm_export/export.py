@@ -31,7 +31,7 @@ from .anomalib import read_anomalib
 from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
-from .target import AUTO, PRECISIONS, TARGETS, Target
+from .target import AUTO, EVERYWHERE, PRECISIONS, TARGETS, Target
 
 MOST_IMAGES = 32
 """Images that parity is measured on, at the most, as they are and with synthetic defects."""
@@ -88,8 +88,10 @@ class ExportOptions:
             raise OptionError(f"got precision {self.precision!r}; expected one of {', '.join((*PRECISIONS, AUTO))}")
         if self.target not in TARGETS:
             raise OptionError(f"got target {self.target!r}; expected one of {', '.join(TARGETS)}")
-        if self.precision == "bf16" and self.target != "openvino":
-            raise OptionError(f"got precision bf16 with target {self.target}; expected --target openvino, or fp16")
+        if self.precision not in (*EVERYWHERE, AUTO) and self.target != "openvino":
+            raise OptionError(
+                f"got precision {self.precision} with target {self.target}; expected --target openvino, or fp16"
+            )
         if self.size is not None and min(self.size) < 32:
             raise OptionError(f"got a size of {self.size[1]}x{self.size[0]}; expected 32 pixels or more a side")
         if self.batch is not None and self.batch < 1:
@@ -163,7 +165,7 @@ def _alternatives(target: Target) -> list[tuple[str, Target]]:
         (precision, one)
         for one in targets
         for precision in PRECISIONS
-        if precision != "bf16" or (one == "openvino" and computes_bfloat16())
+        if precision in EVERYWHERE or (one == "openvino" and computes_bfloat16())
     ]
 
 

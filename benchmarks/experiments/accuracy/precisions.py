@@ -71,7 +71,8 @@ def _rows(checkpoint: Path, data: Path) -> list[dict[str, Any]]:
                 "precision": precision, "target": target, "bytes": path.stat().st_size,
             }  # fmt: skip
             rows.append(row | parity.to_dict())
-        times = median_latencies(paths, load_checkpoint(checkpoint).held_out_images[0])
+        loaded = load_checkpoint(checkpoint)
+        times = median_latencies(paths, [*loaded.held_out_images, *loaded.train_images][0])
     return [row | {"median_ms": round(time_ms, 3)} for row, time_ms in zip(rows, times, strict=True)]
 
 
