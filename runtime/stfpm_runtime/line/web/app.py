@@ -147,8 +147,8 @@ class _Guard:
                 address, header = request.client.host if request.client else "", request.headers.get
                 hosts = header("Host", ""), header("Origin", "")
                 scope["user"] = self._authorizer.check(address, *hosts, header("Authorization", ""))
-            is_upload = request.method == "PUT" and scope["path"].startswith(UPLOADS)
-            if request.method not in ("GET", "HEAD") and not is_upload:  # their bodies are not read here
+            # the bodies of GET are not read at all
+            if request.method not in ("GET", "HEAD") and not scope["path"].startswith(UPLOADS):
                 receive = _replay(await _read_body(request), receive)
             if connection := connection_of(scope):
                 connection.answering = True

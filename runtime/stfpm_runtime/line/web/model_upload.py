@@ -176,7 +176,7 @@ def _length(request: Request, golden_bytes: int) -> int:
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/octet-stream")
     if length <= golden_bytes:
         said = f"golden_bytes: got {golden_bytes} of {length} bytes; expected the golden file and then the model"
-        raise HTTPException(HTTPStatus.BAD_REQUEST, said)
+        raise HTTPException(HTTPStatus.CONFLICT, said)
     if length - golden_bytes > MODEL_BYTES:
         raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a model of up to {MODEL_BYTES} bytes")
     return length

@@ -128,7 +128,7 @@ def test_what_is_no_upload_is_refused_before_anything_is_written(client, make_fi
     assert client.ask("/model/new.onnx?golden_bytes=2&who=Ada", "PUT", chunks, **BYTES).status == 411
     assert send(client, files, who="%00").status == 400
     assert client.ask("/model/new.onnx", "PUT", b"ab", **BYTES).status == 400
-    assert client.ask("/model/new.onnx?golden_bytes=2&who=Ada", "PUT", b"ab", **BYTES).status == 400
+    assert client.ask("/model/new.onnx?golden_bytes=2&who=Ada", "PUT", b"ab", **BYTES).status == 409
     assert client.ask("/model/new.onnx?golden_bytes=2&who=Ada&more=1", "PUT", b"abc", **BYTES).status == 400
     monkeypatch.setattr(model_upload, "MODEL_BYTES", len(model) - 1)
     assert send(client, files).status == 413
