@@ -23,10 +23,11 @@ function section(path, method, operation) {
   const element = document.createElement("section");
   const title = document.createElement("h2");
   title.append(Object.assign(document.createElement("code"), { textContent: `${method.toUpperCase()} ${path}` }));
-  const body = resolve(operation.requestBody?.content["application/json"].schema);
+  const contents = operation.requestBody?.content ?? {}, body = resolve(contents["application/json"]?.schema);
   const rows = [
     ...(operation.parameters ?? []).map((p) => [p.name, p.in, p.required ? "yes" : "", limits(p.schema), p.description ?? ""]),
     ...Object.entries(body?.properties ?? {}).map(([name, schema]) => [name, "body", body.required?.includes(name) ? "yes" : "", limits(schema), schema.description ?? ""]),
+    ...Object.keys(contents).filter((kind) => kind !== "application/json").map((kind) => ["", "body", "yes", kind, ""]),
   ];
   const answers = Object.keys(operation.responses).join(", ");
   element.append(title, cell(`${operation.description} Answers ${answers}; ${operation.security ? "a token is needed" : "no token is needed"}.`, "p"));
