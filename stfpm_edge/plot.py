@@ -60,5 +60,6 @@ def _chart(left: int, title: str, rows: dict[str, Sequence[float]], limit: float
         yield f'<text x="{right:.1f}" y="{36 + 14 * number}" text-anchor="end" fill="{colour}">{escape(name)}</text>'
     if limit is not None:
         yield f'<path d="M{left + MARGIN} {height(limit):.1f}H{right:.1f}" stroke="#b00020" stroke-dasharray="6 3"/>'
+        yield f'<text x="{left + MARGIN + 4}" y="{height(limit) - 4:.1f}" fill="#b00020">threshold</text>'
     unit = f"{'epochs' if limit is None else 'pictures'} 1 to {max(map(len, rows.values()))}"
     yield f'<text x="{(left + MARGIN + right) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{unit}</text>'
