@@ -18,6 +18,7 @@ from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.line.journal.writer import Journal
+from stfpm_runtime.line.web.users import add_user, write_users
 
 from ..conftest import wait_until
 from ..test_journal import make_row
@@ -310,6 +311,18 @@ def test_a_model_is_uploaded(serve, page, make_model, tmp_path):
     page.wait(f"{said}.includes('there is such a model already')")
     assert (tmp_path / "new.onnx").read_bytes() == files[0].read_bytes()
     assert [error for error in page.errors if "401" not in error and "409" not in error] == []
+
+
+def test_who_may_not_download_the_pictures_reads_why(serve, page, tmp_path):
+    users, token = add_user([], "Bo", "view")
+    write_users(tmp_path / "users.json", users)
+    client = serve(users=tmp_path / "users.json")
+    open_page(page, client, "/setup")
+    page.run(f"sessionStorage.setItem('token', {token!r})")
+    page.open(f"http://127.0.0.1:{client.port}/setup")
+    page.wait("document.getElementById('collected')?.textContent")
+    page.run("document.getElementById('download').click()")
+    page.wait("document.getElementById('said').textContent.includes('needs the role engineer')")
 
 
 def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, tmp_path):

@@ -146,6 +146,14 @@ async function restart(who) {
   drawing.camera = null;
 }
 
+async function download() {
+  const link = document.createElement("a");
+  link.download = `${$("camera").value}-${$("region").value}.zip`;
+  link.href = URL.createObjectURL(await (await ask(`/api/collected.zip/${place()}`)).blob());
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 $("who").value = localStorage.getItem("who") ?? "";
 drawing.changed = () => { isDrawn = true; };
 $("camera").addEventListener("change", () => {
@@ -166,13 +174,7 @@ $("restart").addEventListener("click", () => act(restart));
 $("collect").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value,
   count: numberIn($("count")), every_ms: numberIn($("every")) ?? 0, who })));
 $("end").addEventListener("click", () => act((who) => post("/api/collected", { camera: $("camera").value, region: $("region").value, count: 0, who })));
-$("download").addEventListener("click", async () => {
-  const link = document.createElement("a");
-  link.download = `${$("camera").value}-${$("region").value}.zip`;
-  link.href = URL.createObjectURL(await (await ask(`/api/collected.zip/${place()}`)).blob());
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-});
+$("download").addEventListener("click", () => download().catch((error) => { $("said").textContent = error.message; }));
 $("train").addEventListener("click", () => act((who) => post("/api/training", { camera: $("camera").value, region: $("region").value,
   file: $("file").value.trim(), teacher: $("teacher").value.trim(), epochs: numberIn($("epochs")), accept_data: $("accept").checked, who })));
 $("cancel").addEventListener("click", () => act((who) => remove("/api/training", { who })));
