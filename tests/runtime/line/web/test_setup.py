@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import io
 import time
 import zipfile
@@ -12,9 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
+from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.inspect import Inspector
 from stfpm_runtime.line.observers import collector as collector_module
 from stfpm_runtime.line.observers.collector import Collected, Collector, Wanted, look_at, warnings_of
+from stfpm_runtime.line.triggers.base import TriggerRequest
+from stfpm_runtime.sources.base import Frame
 
 from ..conftest import wait_until
 from ..test_model_swap import details
@@ -292,18 +298,23 @@ def test_a_large_set_is_read_in_several_calls_each_picture_once(tmp_path, monkey
     assert reads == ["a.png", "b.png", "c.png"]
 
 
-def test_the_frame_of_a_fault_is_not_collected(tmp_path):
-    image = np.zeros((8, 8, 3), np.uint8)
+def test_the_whole_frame_of_a_fault_is_not_collected_as_its_region(tmp_path):
+    camera = CameraOptions("left", "0", region=(RegionOptions("cap", (0, 0, 8, 8)),))
+    frame = TriggeredFrame(camera, Frame("left", 0, np.zeros((16, 16, 3), np.uint8)), TriggerRequest())
+    (fault,) = Inspector(None, 1, lambda *_: 0.5).refuse([frame], "the line stops")
+    assert fault.image.shape == (16, 16, 3)
+    judged = dataclasses.replace(fault, image=fault.image[:8, :8], pictures=1)  # a fault without a model, for example
     collector = Collector(tmp_path)
     collector.begin(Wanted("left", "cap", 10, 0.0))
-    for decision, pictures in (("fault", 1), ("pass", 0), ("pass", 1)):
-        row = SimpleNamespace(camera="left", region="cap", decision=decision, time="2026-01-01T00:00:00", seq=1)
-        collector.observe([(SimpleNamespace(image=image, pictures=pictures), row)])
+    for seq, part in enumerate((fault, judged, fault)):
+        row = SimpleNamespace(camera="left", region="cap", time="2026-01-01T00:00:00", seq=seq)
+        collector.observe([(part, row)])
     collector.start()
-    wait_until(lambda: len(collector.paths("left", "cap")) == 1)
+    wait_until(lambda: collector.paths("left", "cap"))
     time.sleep(0.3)
     collector.stop(time.monotonic() + 5)
-    assert len(collector.paths("left", "cap")) == 1
+    (path,) = collector.paths("left", "cap")
+    assert cv2.imread(str(path)).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(
