@@ -109,8 +109,8 @@ class Collector(Worker, Observer):
             return
         for judged, row in parts:
             is_wanted = (row.camera, row.region) == (wanted.camera, wanted.region)
-            # the engine got no picture of a fault, whose image may be the whole frame
-            if not is_wanted or judged.image is None or judged.pictures == 0 or row.decision == "fault":
+            # a part that was not cut has the whole frame; one that the engine, or a missing one, failed on has its own
+            if not is_wanted or judged.image is None or judged.pictures == 0:
                 continue
             path = self.folder_of(row.camera, row.region) / f"{row.time[:23].replace(':', '-')}-{row.seq}.png"
             try:
