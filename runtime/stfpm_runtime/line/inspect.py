@@ -39,9 +39,9 @@ class JudgedPart:
     taken_ns: int
     """`time.monotonic_ns()` when the loop took the frame."""
     image: Image | None = None
-    """The region's pixels, uint8 [H, W, 3], or the whole frame where the engine got none; None: there are none."""
+    """The region's pixels, uint8 [H, W, 3]; the whole frame where it was not cut, None where there are none."""
     pictures: int = 1
-    """How many pictures the engine got of it, 0 for a fault before that; the score is the highest of theirs."""
+    """How many pictures the engine got of it; the score is the highest of theirs. 0: none, as it was not cut."""
 
 
 class Inspector:
@@ -136,7 +136,7 @@ class Inspector:
     def _fault(self, triggered: TriggeredFrame, region: RegionOptions, reason: str, taken_ns: int) -> JudgedPart:
         threshold = self._threshold_of(triggered.camera.name, region.name)
         verdict = Verdict("fault", None, threshold, reason=reason)
-        return JudgedPart(triggered, region, verdict, taken_ns, triggered.frame.image, pictures=0)
+        return JudgedPart(triggered, region, verdict, taken_ns, triggered.frame.image, 0)
 
 
 def peak_of(verdict: Verdict) -> tuple[float | None, float | None]:

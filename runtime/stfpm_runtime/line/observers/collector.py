@@ -109,7 +109,7 @@ class Collector(Worker, Observer):
             return
         for judged, row in parts:
             is_wanted = (row.camera, row.region) == (wanted.camera, wanted.region)
-            # without a picture for the engine the image is the whole frame; without a model all parts are faults
+            # a part that was not cut has the whole frame; one that the engine, or a missing one, failed on has its own
             if not is_wanted or judged.image is None or judged.pictures == 0:
                 continue
             path = self.folder_of(row.camera, row.region) / f"{row.time[:23].replace(':', '-')}-{row.seq}.png"

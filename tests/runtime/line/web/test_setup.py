@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import io
 import time
 import zipfile
@@ -13,14 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
+from stfpm_runtime.detector import Detector
 from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.models.no_model import NoModelEngine
 from stfpm_runtime.line.observers import collector as collector_module
 from stfpm_runtime.line.observers.collector import Collected, Collector, Wanted, look_at, warnings_of
 from stfpm_runtime.line.triggers.base import TriggerRequest
-from stfpm_runtime.sources.base import Frame
+from stfpm_runtime.sources import Frame
 
 from ..conftest import wait_until
 from ..test_model_swap import details
@@ -298,23 +299,23 @@ def test_a_large_set_is_read_in_several_calls_each_picture_once(tmp_path, monkey
     assert reads == ["a.png", "b.png", "c.png"]
 
 
-def test_the_whole_frame_of_a_fault_is_not_collected_as_its_region(tmp_path):
-    camera = CameraOptions("left", "0", region=(RegionOptions("cap", (0, 0, 8, 8)),))
-    frame = TriggeredFrame(camera, Frame("left", 0, np.zeros((16, 16, 3), np.uint8)), TriggerRequest())
-    (fault,) = Inspector(None, 1, lambda *_: 0.5).refuse([frame], "the line stops")
-    assert fault.image.shape == (16, 16, 3)
-    judged = dataclasses.replace(fault, image=fault.image[:8, :8], pictures=1)  # a fault without a model, for example
+def test_a_part_without_a_model_is_collected_and_a_frame_that_was_not_cut_is_not(tmp_path):
+    camera = CameraOptions("left", "0", region=(RegionOptions("cap", (0, 0, 32, 16)),))
+    inspector = Inspector(Detector(NoModelEngine("cap")), 1, lambda camera, region: 0.5)
+    images = [np.zeros((side, side, 3), np.uint8) for side in (16, 32)]  # the first is smaller than the region
+    frames = [TriggeredFrame(camera, Frame("left", image=image), TriggerRequest()) for image in images]
+    judged = [*inspector.refuse(frames[1:], "the camera is frozen"), *inspector.judge(frames)]
+    assert [part.verdict.decision for part in judged] == ["fault"] * 3
     collector = Collector(tmp_path)
     collector.begin(Wanted("left", "cap", 10, 0.0))
-    for seq, part in enumerate((fault, judged, fault)):
-        row = SimpleNamespace(camera="left", region="cap", time="2026-01-01T00:00:00", seq=seq)
+    for seq, part in enumerate(judged):
+        row = SimpleNamespace(camera="left", region="cap", decision="fault", time="2026-01-01T00:00:00", seq=seq)
         collector.observe([(part, row)])
-    collector.start()
-    wait_until(lambda: collector.paths("left", "cap"))
-    time.sleep(0.3)
-    collector.stop(time.monotonic() + 5)
+    with collector:
+        wait_until(lambda: collector.paths("left", "cap"))
+        time.sleep(0.3)
     (path,) = collector.paths("left", "cap")
-    assert cv2.imread(str(path)).shape == (8, 8, 3)
+    assert cv2.imread(str(path)).shape == (16, 32, 3)
 
 
 @pytest.mark.parametrize(
