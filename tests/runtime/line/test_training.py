@@ -68,14 +68,15 @@ def test_a_process_that_does_not_end_is_killed_with_all_that_it_started(modules,
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_a_training_does_not_outlive_a_line_that_is_killed(modules):
-    (modules / "sleeper.py").write_text(SLEEPER)
+@pytest.mark.parametrize("code", [SLEEPER, STUBBORN])
+def test_a_training_does_not_outlive_a_line_that_is_killed(modules, code):
+    (modules / "sleeper.py").write_text(code)
     with subprocess.Popen([sys.executable, "-c", LINE, str(modules / "pid")]) as line:
         wait_until(lambda: (modules / "pid").exists() and (modules / "pid").read_text())
-        pid = int((modules / "pid").read_text())
-        assert is_running(pid)
+        pids = [int(pid) for pid in (modules / "pid").read_text().split()]
+        assert all(map(is_running, pids))
         line.kill()
-    wait_until(lambda: not is_running(pid))
+    wait_until(lambda: not any(map(is_running, pids)))
 
 
 def test_the_checkpoint_belongs_to_the_pictures(tmp_path):
@@ -96,3 +97,49 @@ def test_the_checkpoint_belongs_to_the_pictures(tmp_path):
     for path in (rest, foreign, task.checkpoint.with_suffix(".unfinished.safetensors")):
         path.touch()
     assert task.unfinished_others() == [rest]
+
+
+TRAIN = """import pathlib, sys
+path = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
+if pathlib.Path(sys.argv[1], "never").exists():
+    path.with_suffix(".unfinished.safetensors").touch()
+    sys.exit("interrupted")
+path.touch()
+print("trained")
+"""
+EXPORT = """import pathlib, sys, time
+print("exporting", flush=True)
+while not (pathlib.Path(sys.argv[3]).parent / "go").exists():
+    time.sleep(0.05)
+pathlib.Path(sys.argv[3]).touch()
+"""
+
+
+def test_a_training_goes_on_with_its_export_and_with_other_pictures_a_new_one_begins(modules, monkeypatch):
+    monkeypatch.chdir(modules)  # its modules come first
+    for package, text in (("stfpm_edge", TRAIN), ("stfpm_export", EXPORT)):
+        (modules / package).mkdir()
+        (modules / package / "__init__.py").touch()
+        (modules / package / "cli.py").write_text(text)
+    good = modules / "set" / "train" / "good"
+    good.mkdir(parents=True)
+    (good / "1.png").write_bytes(b"one")
+    (modules / "set" / "never").touch()
+    task = TrainingTask(modules / "set", modules / "new.onnx", "cap", (64, 64), "imagenet", None, "Ada")
+    with Training(lambda *_: None) as training:
+        training.begin(task)
+        wait_until(lambda: training.state == "failed")
+        (modules / "set" / "never").unlink()
+        (good / "2.png").write_bytes(b"two")
+        training.begin(task)
+        wait_until(lambda: "exporting" in training.lines)
+        assert "new one begins" in training.lines[0]
+        assert not list(modules.glob("*.unfinished.safetensors"))
+        assert training.makes(task.model)
+        training.cancel()
+        wait_until(lambda: training.state == "cancelled")
+        (modules / "go").touch()
+        training.begin(task)
+        wait_until(lambda: training.state == "done")
+        assert list(training.lines) == ["exporting"]
+    assert task.model.exists()
