@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import socket
@@ -181,6 +182,7 @@ def test_message_that_is_not_understood_asks_for_no_recipe(payload, expected):
     assert parse_request(payload, "mqtt") == expected
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncua leaves a refused socket open
 def test_opc_ua_client_calls_the_method(start, journal):  # noqa: F811
     port = free_port()
     running = start(recipe_server=RecipeServerOptions(f"127.0.0.1:{port}", "plc", "a password"))
@@ -189,6 +191,8 @@ def test_opc_ua_client_calls_the_method(start, journal):  # noqa: F811
     with pytest.raises(UaError):
         client.connect()  # anonymous
     client.disconnect()
+    del client
+    gc.collect()
     client = OpcUaClient(f"opc.tcp://127.0.0.1:{port}/", timeout=60)
     client.set_user("plc")
     client.set_password("a password")
