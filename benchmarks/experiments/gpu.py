@@ -31,7 +31,7 @@ from stfpm_edge.checkpoint import save_checkpoint
 from stfpm_edge.model import Stfpm
 from stfpm_export.export import ExportOptions, export_checkpoint
 from stfpm_export.sample import sample_checkpoint
-from stfpm_export.target import EVERYWHERE
+from stfpm_export.target import ANY_ENGINE_PRECISIONS
 from stfpm_runtime.cli import run
 from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.machine import describe_machine
@@ -108,7 +108,7 @@ def _prepare(options: Options, folder: Path) -> Stfpm:
     """Export the sample model in all precisions."""
     checkpoint = sample_checkpoint(options.side)
     save_checkpoint(checkpoint, folder / "sample.safetensors")
-    for precision in EVERYWHERE:
+    for precision in ANY_ENGINE_PRECISIONS:
         export_checkpoint(
             ExportOptions(
                 folder / "sample.safetensors", folder / f"{precision}.onnx", precision=precision, target="tensorrt",

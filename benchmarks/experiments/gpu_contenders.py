@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from stfpm_edge.model import Stfpm
-from stfpm_export.target import EVERYWHERE
+from stfpm_export.target import ANY_ENGINE_PRECISIONS
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.engines.tensorrt.sidecar import PlanOptions, load_sidecar
 from stfpm_runtime.errors import StfpmError
@@ -41,7 +41,7 @@ def contenders(
             yield "PyTorch compile max-autotune", lambda: pytorch(torch.compile(model, mode="max-autotune"), device)
     if device == "cuda":
         yield "PyTorch in a CUDA graph", lambda: _recorded(model)
-    for precision in EVERYWHERE:
+    for precision in ANY_ENGINE_PRECISIONS:
         file = folder / f"{precision}.onnx"
         if device == "cpu":
             yield f"ONNX Runtime CPU {precision}", partial(_engine, stack, "onnxruntime", file)

@@ -31,7 +31,7 @@ from .anomalib import read_anomalib
 from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
-from .target import AUTO, EVERYWHERE, PRECISIONS, TARGETS, Target
+from .target import ANY_ENGINE_PRECISIONS, AUTO, PRECISIONS, TARGETS, Target
 
 MOST_IMAGES = 32
 """Images that parity is measured on, at the most, as they are and with synthetic defects."""
@@ -88,7 +88,7 @@ class ExportOptions:
             raise OptionError(f"got precision {self.precision!r}; expected one of {', '.join((*PRECISIONS, AUTO))}")
         if self.target not in TARGETS:
             raise OptionError(f"got target {self.target!r}; expected one of {', '.join(TARGETS)}")
-        if self.precision not in (*EVERYWHERE, AUTO) and self.target != "openvino":
+        if self.precision not in (*ANY_ENGINE_PRECISIONS, AUTO) and self.target != "openvino":
             raise OptionError(
                 f"got precision {self.precision} with target {self.target}; expected --target openvino, or fp16"
             )
@@ -165,7 +165,7 @@ def _alternatives(target: Target) -> list[tuple[str, Target]]:
         (precision, one)
         for one in targets
         for precision in PRECISIONS
-        if precision in EVERYWHERE or (one == "openvino" and computes_bfloat16())
+        if precision in ANY_ENGINE_PRECISIONS or (one == "openvino" and computes_bfloat16())
     ]
 
 

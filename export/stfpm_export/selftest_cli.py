@@ -15,7 +15,7 @@ from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.files import atomic_path, check_writable
 
 from .selftest import SelftestOptions, run_selftest
-from .target import EVERYWHERE
+from .target import ANY_ENGINE_PRECISIONS
 
 SIDES = (64, 256)
 """Input sides of the sample models, in pixels: a tiny one, and one of real size."""
@@ -79,7 +79,7 @@ def _make_models(folder: Path) -> tuple[Path, ...]:
     for side in SIDES:
         checkpoint = folder / f"sample{side}.safetensors"
         save_checkpoint(sample_checkpoint(side), checkpoint)
-        for precision in EVERYWHERE:
+        for precision in ANY_ENGINE_PRECISIONS:
             output = folder / f"sample{side}_{precision}.onnx"
             options = ExportOptions(checkpoint, output, precision=precision, target="tensorrt", allow_parity_loss=True)
             spec, parity = export_checkpoint(options, _say)

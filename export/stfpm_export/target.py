@@ -16,7 +16,7 @@ Target = Literal["cpu", "openvino", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("cpu", "openvino", "tensorrt")
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-EVERYWHERE = ("fp32", "fp16", "int8")
-"""Those of which every engine runs files; bf16 runs in OpenVINO only."""
+ANY_ENGINE_PRECISIONS = ("fp32", "fp16", "int8")
+"""The precisions whose files every engine runs. A bf16 file runs in OpenVINO only."""
 AUTO = "auto"
 """The fastest of them whose parity holds."""

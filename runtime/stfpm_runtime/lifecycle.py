@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -118,6 +119,11 @@ class Backoff:
     def reset(self) -> None:
         """Begin again with the first wait: the last attempt succeeded."""
         self._attempts = 0
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a Python process of ours, which finds the same packages as this one."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def work_beside_the_line(pid: int = 0) -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 Attribute = int | str | Sequence[int]
 OPSET = 17
 IR_VERSIONS = {17: 8, 22: 10}
-"""What came with an opset: older readers, JetPack's among them, refuse a newer one."""
+"""The ONNX IR version of the file, by its opset: older readers, JetPack's among them, refuse a newer version."""
 
 
 class GraphBuilder:

@@ -2,7 +2,7 @@
 
     fp32  float32 everywhere
     fp16  float16 weights and activations from the frame to the features
-    bf16  bfloat16 instead: float32's range with eight bits of mantissa
+    bf16  bfloat16 weights and activations: float32's range, with eight bits of mantissa
     int8  QuantizeLinear/DequantizeLinear pairs around every convolution (see `int8`)
 
 The head is float32 in all of them: 1 - cos has no digits left in half precision.
@@ -31,6 +31,7 @@ class Float32:
 
     precision = "fp32"
     opset = OPSET
+    """The ONNX opset of the graph."""
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
 
@@ -107,6 +108,7 @@ class Float16(Float32):
     precision = "fp16"
     image_type: npt.DTypeLike = np.float16
     onnx_type: int = FLOAT16
+    """The same type, as ONNX numbers it."""
 
     def image(self, builder: GraphBuilder) -> str:
         """Cast the bytes to 16 bits, in which 0 to 255 are exact."""

@@ -210,6 +210,14 @@ def test_the_first_page_says_what_was_counted_verified_and_labelled(written, key
     assert {row[-1] for row in found["Not judged"]} == {"none kept"}
 
 
+def test_who_set_a_threshold_is_said_on_a_line_with_recipes_too(journal_copy):
+    with contextlib.closing(sqlite3.connect(journal_copy)) as connection, connection:
+        connection.execute("UPDATE thresholds SET model = model || ' recipe 7'")
+    found = cells(report_of(journal_copy, form="csv")[1])
+    by = {tuple(row[:3]): row[-1] for row in found["Thresholds in use"]}
+    assert by["left/frame", "5" * 12, "0.5"].startswith("Ада")
+
+
 @pytest.mark.parametrize("per", ["region", "model", "hour"])
 @pytest.mark.parametrize("limits", [[], ["--camera", "left"], ["--part-prefix", "4711-1"], ["--labelled", "good"],
                                     ["--shift", "early"], ["--model", "66"]])  # fmt: skip

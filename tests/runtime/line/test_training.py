@@ -47,7 +47,8 @@ def is_running(pid: int) -> bool:
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     """Let processes import modules from a folder, and return the folder."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     return tmp_path
 
 

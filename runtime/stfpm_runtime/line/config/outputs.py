@@ -44,7 +44,7 @@ class MqttOptions(Table):
     max_age_s: Age = 0.0
     """Older verdicts are not sent; 0: all are."""
     recipes: bool = False
-    """Whether a message on TOPIC/recipe/set asks for a recipe."""
+    """If true, the line subscribes to TOPIC/recipe/set, and a message there asks for a recipe by its number."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,7 +36,7 @@ class ServerOptions:
     users: Path | None = None
     """A file of further tokens, each of a named person with a role, which `stfpm-users` writes; None: none."""
     require_reason: bool = False
-    """Whether a change of thresholds, regions or models over HTTP must say why."""
+    """If true, a change of thresholds, regions or models over HTTP is refused without a reason in words."""
 
     def __post_init__(self) -> None:
         host, _ = parse_address(self.listen)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.lifecycle import Worker, work_beside_the_line
+from stfpm_runtime.lifecycle import Worker, child_environment, work_beside_the_line
 from stfpm_runtime.line.journal.rows import LogEvent
 from stfpm_runtime.line.observers.collector import finished_pictures
 
@@ -192,6 +192,7 @@ class Training(Worker):
                 process = self._process = subprocess.Popen(
                     [sys.executable, "-c", COMMAND, *argv],
                     stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                    env=child_environment(),
                 )  # fmt: skip
             work_beside_the_line(process.pid)
             place, code = 0, None

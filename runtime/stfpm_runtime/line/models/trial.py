@@ -25,7 +25,7 @@ from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, ImageError, StfpmError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.lifecycle import work_beside_the_line
+from stfpm_runtime.lifecycle import child_environment, work_beside_the_line
 from stfpm_runtime.model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
@@ -91,11 +91,10 @@ def try_model(
         "threshold": threshold, "timeout_s": timeout_s, "pictures": [dataclasses.astuple(one) for one in pictures],
         "against": against and [str(against[0]), against[1]],
     }  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", COMMAND],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace", env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace", env=child_environment(),
         )  # fmt: skip
     except OSError as error:
         reason = f"a process to check it in cannot be started ({error.strerror}); look for free memory"

@@ -39,7 +39,7 @@ LEAST_FREE = 1 << 28
 UPLOAD_S = 1800.0
 """The longest time that the files may take to come, in seconds."""
 LINGER_S = 10.0
-"""How long the rest of a refused upload is read, in seconds: a browser that still sends does not read the answer."""
+"""After a refusal the rest of the upload is read for so many seconds: a browser reads no answer while it sends."""
 PART = 1 << 20
 """Bytes that are written at once."""
 FOLDER = ".upload-"

@@ -20,7 +20,7 @@ class RecipeFields(BaseModel):
     name: str
     model: str
     loaded: bool
-    """Whether its model is in memory, so that it is active within milliseconds."""
+    """True where its model is in memory: a request for the recipe then makes it active within milliseconds."""
     problem: str
     """Why its model may not be used, as far as that was tried."""
 

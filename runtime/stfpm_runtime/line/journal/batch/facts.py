@@ -71,7 +71,7 @@ class Check:
     uncovered: int = 0
     """The number of the interval's last verdict that an earlier version wrote, without a hash; 0: there is none."""
     is_signed: bool = False
-    """Whether the newest head of the interval carries a signature."""
+    """True where the newest head (the signed end of the chain) that belongs to the interval has a signature."""
 
 
 class BatchReader(History):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Literal
 
 from stfpm_runtime.cli import one_line
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
-from stfpm_runtime.lifecycle import work_beside_the_line
+from stfpm_runtime.lifecycle import child_environment, work_beside_the_line
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.shifts import Shifts
 
@@ -55,11 +54,10 @@ def make_apart(task: ReportTask, timeout_s: float) -> bytes:
     Python runs one thread at a time: in this process the verification would delay the line's verdicts.
     """
     fields = {**dataclasses.asdict(task), "timeout_s": timeout_s}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             [sys.executable, "-c", COMMAND], input=json.dumps(fields, default=str).encode(), capture_output=True,
-            timeout=timeout_s, env=environment, check=False,
+            timeout=timeout_s, env=child_environment(), check=False,
         )  # fmt: skip
     except OSError as error:
         raise JournalError(f"a process for the report cannot be started ({error.strerror})") from None

@@ -32,7 +32,7 @@ FILTERS = {"camera": "--camera", "region": "--region", "part": "--part", "part_p
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How a report is made."""
+    """What a person chooses about a report beside its interval: title, language, pictures, keys."""
 
     order: str = ""
     """What the report is about, as its reader calls it: an order, a batch, a shift."""
@@ -50,7 +50,7 @@ class Report:
     title: str
     language: str
     conclusion: str
-    """Whether the rows are those that the line wrote, in one sentence."""
+    """One sentence that says if the rows are those that the line wrote."""
     is_sound: bool
     total: Count
     first: Sequence[Section]

@@ -89,7 +89,8 @@ class Tables:
     def _set_by(self, use: Use, changes: Sequence[ThresholdChange]) -> str:
         place = use.camera, use.region, use.model, use.threshold
         for change in reversed(changes):
-            if (change.camera, change.region, change.model, change.threshold) == place and change.time <= use.until:
+            sha256 = str(change.model).partition(" ")[0]  # the recipe follows, where there are some
+            if (change.camera, change.region, sha256, change.threshold) == place and change.time <= use.until:
                 return f"{change.who}, {local_time(change.time)}"
         return self._say("model or configuration")
 

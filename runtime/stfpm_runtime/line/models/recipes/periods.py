@@ -11,7 +11,7 @@ from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.models.active_model import ActiveModel
 
 KEPT_S = 60.0
-"""How long parts that were triggered before a change may be judged by the recipe before, in seconds."""
+"""For so many seconds after a change, parts that were triggered before it are judged by the earlier recipe."""
 MOST = 64
 """The most periods that are kept."""
 TOO_LATE = "its recipe is not loaded any more: the part waited for {:.0f} s or more, or through too many changes"

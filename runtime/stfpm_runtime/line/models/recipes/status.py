@@ -35,7 +35,7 @@ class RecipeStatus:
     reason: str = ""
     """Why every part is a fault; empty while a recipe is active."""
     who: str = ""
-    """Who asked, and how."""
+    """The name of the person or PLC that asked for the recipe, and by which connection: `Ada by HTTP`."""
 
 
 @dataclass(frozen=True)
