@@ -23,6 +23,11 @@ OPACITY = 0.55
 """Opacity of the hottest colour, so that the defect shows through; the coldest is transparent."""
 HOTTEST = 225
 """The colour scale's last entry in use: a bright red. Its very end, 255, is nearly black."""
+_LEVELS = np.arange(256, dtype=np.uint8)[:, None]
+_OPACITY = OPACITY * np.minimum(_LEVELS / HOTTEST, 1)[..., None]
+COLOUR_SHARE = np.rint(_OPACITY * cv2.applyColorMap(_LEVELS, cv2.COLORMAP_TURBO)).astype(np.uint8)
+TRANSPARENCY = np.rint(255 * (1 - _OPACITY)).astype(np.uint8).repeat(3, axis=2)
+"""What each level of heat adds to a picture, and what it leaves of it: uint8 [256, 1, 3]."""
 CAPTION_WIDTH_PX = 200
 """A frame narrower than this is enlarged: a caption does not fit."""
 CAPTION_HEIGHT_PX = 40
@@ -58,7 +63,8 @@ def draw_overlay(
     if reason:  # the decision does not follow from this frame alone
         picture = _caption(picture, reason, colour, not at_top)
     above = anomaly_map > np.float64(threshold)  # a plain float would be rounded to float32 first
-    picture[contour(above, *picture.shape[:2])] = WHITE
+    if above.any():
+        picture[contour(above, *picture.shape[:2])] = WHITE
     return picture
 
 
@@ -109,16 +115,16 @@ def _enlarge(image: Image) -> Image:
     height, width = image.shape[:2]
     wanted = max(math.ceil(CAPTION_WIDTH_PX / width), math.ceil(CAPTION_HEIGHT_PX / height))
     factor = max(1, min(wanted, ENLARGED_PX // max(height, width)))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    return image.copy() if factor == 1 else image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
     """Lay colours over the image uint8 [H, W, 3], as opaque as the heat map [h, w] is hot."""
+    levels = (heat_map * HOTTEST).astype(np.uint8)
     size = image.shape[1], image.shape[0]
-    smooth = cv2.resize(heat_map, size, interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((smooth * HOTTEST).astype(np.uint8), cv2.COLORMAP_TURBO)
-    opacity = OPACITY * smooth
-    return cv2.blendLinear(colours, image, opacity, 1 - opacity)  # type: ignore[return-value]
+    added, left = (cv2.resize(cv2.applyColorMap(levels, table), size) for table in (COLOUR_SHARE, TRANSPARENCY))
+    cv2.multiply(image, left, dst=left, scale=1 / 255)
+    return cv2.add(added, left, dst=left)  # type: ignore[return-value]
 
 
 def _caption(image: Image, text: str, colour: tuple[int, int, int], at_top: bool) -> Image:
