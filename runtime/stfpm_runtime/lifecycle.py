@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 EACH_S = 5.0
 """The longest wait for the end of one worker, in seconds."""
@@ -34,10 +34,13 @@ class Worker:
     for something other than `self.stopping`. Methods may be called from any thread except the worker's own.
     """
 
+    in_real_time: ClassVar[bool] = True
+    """Whether the thread keeps the real-time priority that the process may have: verdicts or outputs wait for it."""
+
     def __init__(self, name: str) -> None:
         """Store the thread's name, which the log shows."""
         self.stopping = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     @property
     def is_alive(self) -> bool:
@@ -65,6 +68,12 @@ class Worker:
         self.request_stop()
         if self.is_alive:
             self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
+
+    def _main(self) -> None:
+        if sys.platform == "linux" and not self.in_real_time:  # elsewhere a thread cannot be scheduled by itself
+            if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+                leave_real_time()  # of this thread
+        self.run()
 
     def __enter__(self: Self) -> Self:
         """Start the thread."""
@@ -126,15 +135,21 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def work_beside_the_line(pid: int = 0) -> None:
-    """Let the process `pid`, or this one, use any core at a low priority.
+def leave_real_time(pid: int = 0) -> None:
+    """Let the process or thread `pid`, or this one, use any core, and schedule it as usual.
 
     A line may be pinned to cores and scheduled in real time, and what it starts inherits both.
     """
-    with contextlib.suppress(OSError):  # it has ended already
-        if hasattr(os, "sched_setscheduler"):
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(OSError):  # it has ended already
             os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
+
+
+def work_beside_the_line(pid: int = 0) -> None:
+    """Let the process `pid`, or this one, use any core at a low priority."""
+    leave_real_time(pid)
+    with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
 
 

@@ -83,3 +83,37 @@ def test_what_a_line_starts_gives_up_its_cores_and_its_priority():
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == NICENESS
         child.communicate(b"\n")
     work_beside_the_line(child.pid)  # it has ended: nothing happens
+
+
+def _may_schedule_in_real_time() -> bool:
+    before = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, before, os.sched_param(0))
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules single threads")
+@pytest.mark.parametrize("in_real_time", [True, False])
+def test_only_threads_that_verdicts_wait_for_stay_in_real_time(in_real_time):
+    if not _may_schedule_in_real_time():
+        pytest.skip("real-time scheduling needs a right to it")
+
+    class Looks(Worker):
+        def run(self):
+            self.found = os.sched_getscheduler(0), os.sched_getaffinity(0)
+
+    Looks.in_real_time = in_real_time
+    cores = os.sched_getaffinity(0)
+    pinned = {min(cores)}
+    os.sched_setaffinity(0, pinned)
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        with Looks("looks") as worker:
+            worker.stop(time.monotonic() + 5)
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, cores)
+    assert worker.found == ((os.SCHED_RR, pinned) if in_real_time else (os.SCHED_OTHER, cores))

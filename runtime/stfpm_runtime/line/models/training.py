@@ -92,6 +92,8 @@ class TrainingTask:
 class Training(Worker):
     """Runs one training at a time. All methods but `run` are for any thread."""
 
+    in_real_time = False
+
     def __init__(self, log_event: LogEvent) -> None:
         super().__init__("training")
         self.state: State = "idle"

@@ -67,6 +67,8 @@ class Wanted:
 class Collector(Worker, Observer):
     """Writes pictures while it is told to. `observe` belongs to the loop's thread, all else is for any."""
 
+    in_real_time = False
+
     name = "collector"
 
     def __init__(self, folder: Path) -> None:

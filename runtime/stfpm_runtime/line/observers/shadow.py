@@ -39,6 +39,8 @@ TAKEN_S = 10.0
 class Shadow(Worker, Observer):
     """Judges what the line judged, and compares; without a model it does nothing."""
 
+    in_real_time = False
+
     name = "shadow"
 
     def __init__(self, model: Model | None, batch: int, journal: Path, log_event: LogEvent) -> None:

@@ -59,11 +59,9 @@ class Job:
 
 
 class Pictures(Output):
-    """Gives a verdict the names of its pictures if there is room in the queue, and writes them later.
+    """Names a verdict's pictures if the queue has room, and writes them; the loop calls `prepare`, `take` by turns."""
 
-    `prepare` and `take` belong to the loop's thread, in turns.
-    """
-
+    in_real_time = False
     name = "pictures"
 
     def __init__(
