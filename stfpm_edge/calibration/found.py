@@ -10,6 +10,7 @@ import numpy as np
 from stfpm_edge.model import Stfpm
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.score import relative_score
 
 from .synthetic_defects import EACH, KINDS, SIZES, draw_defects
 from .threshold import score_images
@@ -20,10 +21,19 @@ LEAST_FOUND = 0.5
 
 @dataclass(frozen=True)
 class FoundDefects:
-    """The numbers of synthetic defects that were drawn and that a detector rejected, by kind and size."""
+    """The scores of pictures with a synthetic defect, by its kind and size: those above the threshold are found."""
 
-    counts: dict[str, dict[float, tuple[int, int]]]
-    """kind -> size as a share of the long side -> (found, drawn)."""
+    scores: dict[str, dict[float, list[float]]]
+    """kind -> size as a share of the long side -> a score for each defect that was drawn."""
+    threshold: float
+
+    @property
+    def counts(self) -> dict[str, dict[float, tuple[int, int]]]:
+        """Return kind -> size -> (found, drawn)."""
+        return {
+            kind: {size: (sum(score > self.threshold for score in scores), len(scores)) for size, scores in row.items()}
+            for kind, row in self.scores.items()
+        }
 
     @property
     def found(self) -> int:
@@ -52,12 +62,16 @@ class FoundDefects:
         return [head, *rows]
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
+        """Return plain values for JSON, the scores relative to the threshold where it is above 0."""
         rows = [
-            {"kind": kind, "size": size, "found": found, "drawn": drawn}
+            {"kind": kind, "size": size, "found": found, "drawn": drawn, "relative_scores": self._relative(kind, size)}
             for kind, sizes in self.counts.items() for size, (found, drawn) in sizes.items()
         ]  # fmt: skip
         return {"found": self.found, "drawn": self.drawn, "too_hard": self.is_too_hard, "by_kind_and_size": rows}
+
+    def _relative(self, kind: str, size: float) -> list[float]:
+        relative = (relative_score(score, self.threshold) for score in sorted(self.scores[kind][size]))
+        return [float(f"{score:.6g}") for score in relative if score is not None]
 
 
 def find_synthetic_defects(
@@ -70,13 +84,11 @@ def find_synthetic_defects(
     defects = draw_defects(good, SIZES, EACH, seed)
     pictures = np.stack([defect.image for defect in defects])
     scores = score_images(model, pictures, lambda done: report(done, len(defects)))
-    counts: dict[str, dict[float, tuple[int, int]]] = {kind: dict.fromkeys(SIZES, (0, 0)) for kind in KINDS}
+    by_kind: dict[str, dict[float, list[float]]] = {kind: {size: [] for size in SIZES} for kind in KINDS}
     for defect, score in zip(defects, scores, strict=True):
-        if not defect.mask.any():
-            continue
-        found, drawn = counts[defect.kind][defect.size]
-        counts[defect.kind][defect.size] = (found + int(score > threshold), drawn + 1)
-    return FoundDefects(counts)
+        if defect.mask.any():
+            by_kind[defect.kind][defect.size].append(float(score))
+    return FoundDefects(by_kind, threshold)
 
 
 def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) -> None:

@@ -127,11 +127,11 @@ def test_found_defects_are_counted_by_kind_and_size(known):
 
 def test_a_product_that_is_too_hard_is_called_so():
     spec, said = make_checkpoint(false_alarm_rate=0.02).spec, []
-    report_found(FoundDefects({"patch": {0.03: (0, 10), 0.12: (4, 10)}}), spec, said.append)
+    report_found(FoundDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 4 + [0.5] * 6}}, 0.5), spec, said.append)
     assert "4 of 20 synthetic defects would be found" in said[0]
     assert "TOO HARD" in said[-1]
     said.clear()
-    report_found(FoundDefects({"patch": {0.03: (0, 10), 0.12: (6, 10)}}), spec, said.append)
+    report_found(FoundDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 6 + [0.5] * 4}}, 0.5), spec, said.append)
     assert not any("TOO HARD" in line for line in said)
 
 
@@ -149,6 +149,16 @@ def test_the_head_is_kept_in_the_checkpoint(tmp_path):
     save_checkpoint(replace(tiny, place_scale=torch.zeros(64, 64)), tmp_path / "m.safetensors")
     with pytest.raises(ArtifactError, match=r"head.place_scale does not fit its input size or is not positive"):
         load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_scores_of_synthetic_defects_are_kept_relative_to_the_threshold():
+    found = FoundDefects({"patch": {0.03: [0.5, 0.2]}, "texture": {0.03: [0.75]}}, 0.5)
+    rows = found.to_dict()["by_kind_and_size"]
+    assert rows == [
+        {"kind": "patch", "size": 0.03, "found": 0, "drawn": 2, "relative_scores": [0.4, 1.0]},
+        {"kind": "texture", "size": 0.03, "found": 1, "drawn": 1, "relative_scores": [1.5]},
+    ]
+    assert FoundDefects({"patch": {0.03: [0.5]}}, 0.0).to_dict()["by_kind_and_size"][0]["relative_scores"] == []
 
 
 def test_a_defect_that_changes_nothing_does_not_count(known):

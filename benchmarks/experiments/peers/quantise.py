@@ -1,9 +1,11 @@
-"""Our float32 graph, quantised by others' tools: ONNX Runtime's static quantiser, or NNCF through OpenVINO.
+"""Our float32 graph, quantised by others' tools: ONNX Runtime's quantiser, NNCF through OpenVINO, or NVIDIA's ModelOpt.
 
     python quantise.py onnxruntime model.onnx IMAGES out.onnx
     python quantise.py nncf model.onnx IMAGES out.xml
+    python quantise.py modelopt model.onnx IMAGES out.onnx
 
-What `stfpm_export.graph.int8` has to beat. IMAGES is a folder of good pictures; NNCF comes with setup_anomalib.sh.
+What `stfpm_export.graph.int8` has to beat. IMAGES is a folder of good pictures. NNCF comes with setup_anomalib.sh, and
+ModelOpt is `pip install nvidia-modelopt[onnx]`, in an environment of its own.
 """
 
 from __future__ import annotations
@@ -67,6 +69,27 @@ def by_nncf(model: Path, folder: Path, output: Path) -> None:
     openvino.save_model(quantised, output)
 
 
+def by_modelopt(model: Path, folder: Path, output: Path) -> None:
+    """Quantise to symmetric int8 as TensorRT takes it, calibrated by entropy, ModelOpt's default; without the head.
+
+    The file keeps the metadata of ours.
+    """
+    import onnx
+    from modelopt.onnx.quantization import quantize
+
+    ours = onnx.load(model)
+    head = [node.name for node in ours.graph.node if node.name.startswith(("head/", "anomaly", "score"))]
+    images = np.concatenate(list(frames(folder)))
+    quantize(
+        str(model), quantize_mode="int8", calibration_data={"image": images}, nodes_to_exclude=head,
+        high_precision_dtype="fp32", output_path=str(output),
+    )  # fmt: skip
+    quantised = onnx.load(output)
+    del quantised.metadata_props[:]
+    quantised.metadata_props.extend(ours.metadata_props)
+    onnx.save(quantised, output)
+
+
 if __name__ == "__main__":
     tool, *paths = sys.argv[1:]
-    {"onnxruntime": by_onnxruntime, "nncf": by_nncf}[tool](*map(Path, paths))
+    {"onnxruntime": by_onnxruntime, "nncf": by_nncf, "modelopt": by_modelopt}[tool](*map(Path, paths))

@@ -22,10 +22,12 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions, mistakes_in, read_config
+from stfpm_runtime.line.config.server import RecipeServerOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.journal.reader import opened
-from stfpm_runtime.line.models.active_model import ActiveModel, ChosenModel, first_model, load_recipe
+from stfpm_runtime.line.models.active_model import ActiveModel, ChosenModel, first_model, load_recipe, no_model
 from stfpm_runtime.line.models.promotion import shadow_model
+from stfpm_runtime.line.models.recipes.recipes import Recipes
 from stfpm_runtime.line.outputs import make_drivers
 from stfpm_runtime.line.service import open_camera, open_signer
 from stfpm_runtime.line.triggers.base import TriggerRequest
@@ -85,6 +87,8 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
         _try_model(options.with_recipe(recipe), load_recipe, preview and preview / recipe.name, say, fail)
     if not options.recipe and not _try_model(options, first_model, preview, say, fail):
         raise StfpmError(f"{config}: the model cannot be used, so that no camera was tried")
+    if options.recipe_server:
+        _try_recipe_server(options, options.recipe_server, say, fail)
     for driver in make_drivers(options, lambda kind, detail: say(f"note   {kind} {detail}")):
         try:
             driver.open()
@@ -95,6 +99,21 @@ def check_line(config: Path, preview: Path | None, say: Callable[[str], None]) -
             driver.close()
     if failures:
         raise StfpmError(f"{config}: {_count(len(failures), 'thing')} of this line would not work, see above")
+
+
+def _try_recipe_server(
+    options: LineOptions, server: RecipeServerOptions, say: Callable[[str], None], fail: Callable[[str], None]
+) -> None:
+    """Open the server of `[recipe_server]` and close it again."""
+    try:
+        from stfpm_runtime.line.models.recipes.opcua import OpcUaRecipes  # needs the extra `opcua`
+
+        recipes = Recipes(options, ActiveModel(no_model(options), options), lambda *event: None)
+        with contextlib.closing(OpcUaRecipes(server, recipes, lambda *event: None)) as link:
+            link.open()
+        say(f"works  recipe server on {server.listen}")
+    except StfpmError as error:
+        fail(f"recipe_server: {error}")
 
 
 def _try_model(

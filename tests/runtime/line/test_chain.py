@@ -86,6 +86,7 @@ def fill(folder: Path, key: Path | None, parts: int = 120) -> Path:
         recorder.write_threshold_changes([change], [])
         recorder.write_threshold_changes([dataclasses.replace(change, threshold=0.7)], [])
         recorder.use_model(dataclasses.replace(active, sha256="66" * 32))
+        request_threshold(path, new_threshold_change(0.5, "Ada", reason="the new lamp"))
         write_label(path, new_label(30, "defect", "Ada", "scratch"))
         write_label(path, new_label(31, "good", "Ada"))
         recorder._journal.delete_oldest(None, 0, 10)
@@ -232,6 +233,7 @@ def test_changed_verdict_is_named_and_ends_the_command_with_1(journal_copy, key,
         ("UPDATE labels SET label = 'good' WHERE verdict = 30", ["label 1 was changed"]),
         ("DELETE FROM labels WHERE verdict = 30", ["label 1 is missing"]),
         ("UPDATE thresholds SET state = 'holds' WHERE seq = 1", ["state of threshold change 1 was changed"]),
+        ("UPDATE threshold_reasons SET reason = 'none'", ["reason of threshold change 3 was changed"]),
         ("UPDATE active_model SET highest = 9", ["active model 1 was changed"]),
         ("UPDATE meta SET id = '00'", ["the start of the chain, or the journal's id"]),
         ("DELETE FROM chain_start", ["the start of the chain, or the journal's id", "the start of the chain is not"]),

@@ -104,6 +104,28 @@ def test_the_journal_the_dashboard_and_the_shadow_are_tried(check, tmp_path):
     assert "works  dashboard on 127.0.0.1:0" in lines
 
 
+def test_the_recipe_server_is_tried(check, model):
+    pytest.importorskip("asyncua")
+    recipe = """
+    [[recipe]]
+    id = 1
+    name = "whole"
+    model = "model.onnx"
+    [[recipe.camera]]
+    name = "top"
+    region = [{name = "all"}]
+    """
+    text = LINE.replace('model = "model.onnx"', "") + recipe + '[recipe_server]\nlisten = "127.0.0.1:PORT"\n'
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, lines, _ = check(text.replace("PORT", str(port)))
+    assert code == 1
+    assert f"FAILS  recipe_server: 127.0.0.1:{port}: cannot listen there" in "\n".join(lines)
+    code, lines, _ = check(text.replace("PORT", str(port)))
+    assert code == 0
+    assert f"works  recipe server on 127.0.0.1:{port}" in lines
+
+
 def test_a_model_that_may_not_judge_is_named_and_no_camera_is_tried(check, tmp_path):
     (tmp_path / "model.golden.npz").unlink()
     code, lines, error = check()

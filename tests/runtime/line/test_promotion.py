@@ -167,7 +167,10 @@ def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_m
     line = start()
     make_model("new.onnx", threshold=0.3)
     path = str(journal.path)
-    assert main(["activate", path, "new.onnx", "--by", "Ada"]) == 0
+    with sqlite3.connect(path) as connection:  # as an earlier version has made it
+        connection.execute("ALTER TABLE model_orders DROP COLUMN reason")
+    assert main(["activate", path, "new.onnx", "--by", "Ada", "--reason", "the new lamp"]) == 0
+    wait_until(lambda: any(text.endswith("by Ada: the new lamp") for text in details(journal, "model")))
     assert "new.onnx (bottle, fp32, " in capsys.readouterr().out
     assert line.line.active_model.model.path.name == "new.onnx"
     assert main(["activate", path, "none.onnx", "--by", "Ada"]) == 1

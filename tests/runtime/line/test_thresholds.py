@@ -175,9 +175,11 @@ def test_command_tries_and_sets_a_threshold(line, journal, capsys):
     effect = json.loads(capsys.readouterr().out)["effect"]
     assert effect["would_reject"] == 0 < effect["rejected"]
     assert line.line.active_model.thresholds.of("left", "frame") == 0.5
-    assert main([path, "--threshold", "0.95", "--by", "Ada"]) == 0
+    assert main([path, "--threshold", "0.95", "--by", "Ada", "--reason", "the new lamp"]) == 0
     assert capsys.readouterr().out.endswith("it holds now\n")
     assert line.line.active_model.thresholds.of("left", "frame") == 0.95
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT reason FROM threshold_reasons").fetchall() == [("the new lamp",)]
     assert main([path, "--threshold", "configured", "--by", "Ada", "--camera", "left", "--region", "frame"]) == 0
     assert line.line.active_model.thresholds.of("left", "frame") == 0.5
     capsys.readouterr()
@@ -186,7 +188,8 @@ def test_command_tries_and_sets_a_threshold(line, journal, capsys):
 
 
 @pytest.mark.parametrize("flags", [["--by", "Ada"], ["--threshold", "x"], ["--threshold", "nan"],
-                                   ["--threshold", "configured"], ["--threshold", "1", "--rejects"]])  # fmt: skip
+                                   ["--threshold", "configured"], ["--threshold", "1", "--rejects"],
+                                   ["--threshold", "1", "--reason", "a lamp"]])  # fmt: skip
 def test_bad_usage(flags, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["line.sqlite", *flags])

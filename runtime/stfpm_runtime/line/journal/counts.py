@@ -6,7 +6,9 @@ its verdicts. The index `verdicts_rejects` holds where in the picture rejects li
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections import Counter, defaultdict
 
 from stfpm_runtime.shifts import QUARTER_S
 
@@ -16,6 +18,13 @@ QUARTER = f"coalesce(CAST(strftime('%s', {{}}time) AS INTEGER) / {QUARTER_S}, 0)
 SUMS = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
 NEW = "NEW.decision = 'pass', NEW.decision = 'reject', NEW.decision = 'fault', NEW.seq, NEW.seq"
 OLD = f"quarter = {QUARTER.format('OLD.')} AND camera = OLD.camera AND region = OLD.region AND model = OLD.model"
+DECISIONS = ("pass", "reject", "fault")
+COUNTED = f"""SELECT CAST(json_array(
+    substr(time, 1, 13), substr(time, 15, 2) * 60 / {QUARTER_S}, camera, region, model, decision) AS BLOB)
+    FROM verdicts"""
+"""The hour, the quarter of it, and what else is counted of each verdict: one value is quicker to read than six."""
+FIRST_QUARTER = f"SELECT CAST(strftime('%s', ? || ':00') AS INTEGER) / {QUARTER_S}"
+KEPT = "SELECT quarter, camera, region, model, passed, rejected, faults FROM verdict_counts"
 TABLE = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE verdict_counts (
@@ -59,14 +68,16 @@ def wrong_quarters(connection: sqlite3.Connection) -> int:
     """Return the number of quarter hours whose counts are not those of the verdicts; reads all verdicts."""
     if not has_table(connection, "verdict_counts"):
         return 0
-    kept = "SELECT quarter, camera, region, model, passed, rejected, faults FROM verdict_counts"
-    counted = f"SELECT {QUARTER.format('')} AS quarter, camera, region, model, {SUMS} FROM verdicts GROUP BY 1, 2, 3, 4"
-    differing = " UNION ALL ".join(
-        f"SELECT * FROM (SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other}))"
-        for one, other in ((kept, counted), (counted, kept))
-    )
-    (number,) = connection.execute(f"SELECT count(DISTINCT quarter) FROM ({differing})").fetchone()
-    return int(number)
+    counted: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    # counted here: SQLite would sort all verdicts, which takes four times as long
+    for (text,), number in Counter(connection.execute(COUNTED)).items():
+        hour, part, *place, decision = json.loads(text.decode("utf-8", "backslashreplace"))
+        (first,) = connection.execute(FIRST_QUARTER, (hour,)).fetchone()
+        quarter = 0 if first is None else first + part  # 0 as in QUARTER: the time is none
+        counted[(quarter, *place)][decision] += number
+    kept = {row[:4]: row[4:] for row in connection.execute(KEPT)}
+    found = {key: tuple(counts[decision] for decision in DECISIONS) for key, counts in counted.items()}
+    return len({key[0] for key, _ in kept.items() ^ found.items()})
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:

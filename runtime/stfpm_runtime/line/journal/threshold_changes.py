@@ -137,7 +137,8 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
         number = _insert(connection, change)
         if change.reason:
             connection.execute(REASONS)
-            connection.execute("INSERT OR REPLACE INTO threshold_reasons VALUES (?, ?)", (number, change.reason))
+            connection.execute("INSERT INTO threshold_reasons VALUES (?, ?)", (number, change.reason))
+            record(connection, "threshold_reasons", number)
         connection.execute("COMMIT")
     return number
 

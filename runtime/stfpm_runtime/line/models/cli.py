@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name != "rollback":
             added.add_argument("model", help="the name of a file in the folder of the active model")
         added.add_argument("--by", required=True, metavar="NAME", help="who wants it, for the journal")
+        if name != "check":
+            added.add_argument("--reason", default="", metavar="TEXT", help="why it is done, for the journal")
         if name in ("approve", "activate"):
             added.add_argument("--override", default="", metavar="REASON",
                 help="why it is done although the gate or a missing approval speaks against it")  # fmt: skip
@@ -187,8 +189,8 @@ def _states(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    file, override = getattr(arguments, "model", ""), getattr(arguments, "override", "")
-    order = new_order(arguments.by, arguments.verb, Path(file).name, override)
+    file, override, reason = (getattr(arguments, name, "") for name in ("model", "override", "reason"))
+    order = new_order(arguments.by, arguments.verb, Path(file).name, override, reason)
     print(printable(send_order(arguments.journal, order, ANSWER_S)))
     return 0
 

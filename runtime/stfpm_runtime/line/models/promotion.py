@@ -61,20 +61,17 @@ class Promotion(Worker):
                     LOG.error("orders about models cannot be read: %s", error)
                 failure = str(error)
 
-    def act(self, order: ModelOrder, reason: str = "") -> str:
-        """Do what a person wants for this reason, and return in words what was done.
-
-        Raises StfpmError where nothing was changed.
-        """
-        for text in (order.override, reason):
+    def act(self, order: ModelOrder) -> str:
+        """Do what a person wants, and return in words what was done. Raises StfpmError where nothing was changed."""
+        for text in (order.override, order.reason):
             check_texts(order.who, reason=text)
         if order.action == "rollback":
-            model = self._model_swap.roll_back(order.who, reason)
+            model = self._model_swap.roll_back(order.who, order.reason)
             return f"{model.describe()} is active again"
         path = self._model_swap.path_of(order.file)
         actions = {"check": self._check, "shadow": self._use_as_shadow, "approve": self._approve,
                    "activate": self._activate, "retire": self._retire}  # fmt: skip
-        return actions[order.action](path, order, reason)
+        return actions[order.action](path, order)
 
     def _carry_out(self, order: ModelOrder) -> None:
         try:
@@ -86,7 +83,7 @@ class Promotion(Worker):
             text, is_done = f"internal error: {type(error).__name__}: {error}", False
         answer_order(self._journal, order.seq, text, is_done=is_done)
 
-    def _check(self, path: Path, order: ModelOrder, reason: str) -> str:
+    def _check(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
             trial = self._model_swap.try_candidate(path)
             self._model_swap.write_ability(path, trial, order.who)
@@ -95,7 +92,7 @@ class Promotion(Worker):
         found = "; ".join(trial.failures) or "it decides about the known pictures no worse than the active model"
         return f"{path.name}: {found}"
 
-    def _use_as_shadow(self, path: Path, order: ModelOrder, reason: str) -> str:
+    def _use_as_shadow(self, path: Path, order: ModelOrder) -> str:
         swap, before = self._model_swap, self._shadow.model
         with swap.exclusively(order.who):
             self._digest_of_another(path)
@@ -104,10 +101,10 @@ class Promotion(Worker):
             was = newest_by_model(read_states(self._journal)).get(before.sha256) if before else None
             if before and was and was.state == "shadow" and before.sha256 != trial.sha256:
                 swap.write_state(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
-            swap.write_state(path, trial.sha256, order.who, "shadow", reason, trial)
+            swap.write_state(path, trial.sha256, order.who, "shadow", order.reason, trial)
         return f"{path.name} judges the same parts as the active model from now on, as its shadow"
 
-    def _approve(self, path: Path, order: ModelOrder, reason: str) -> str:
+    def _approve(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
             digest = self._digest_of_another(path)
             counts = self._counts(digest)
@@ -120,25 +117,25 @@ class Promotion(Worker):
                         "before it is approved, or a reason to do without"
                     )
                 note = f"{order.override} ({note})"
-            elif reason:
-                note = f"{reason} ({note})"
+            elif order.reason:
+                note = f"{order.reason} ({note})"
             self._model_swap.write_state(path, digest, order.who, "approved", note)
         return f"{path.name} is approved {note}"
 
-    def _activate(self, path: Path, order: ModelOrder, reason: str) -> str:
-        model = self._model_swap.load_and_swap(path, order.who, override=order.override, reason=reason)
+    def _activate(self, path: Path, order: ModelOrder) -> str:
+        model = self._model_swap.load_and_swap(path, order.who, override=order.override, reason=order.reason)
         if order.override:
             self._log_event("model", f"{path.name} is used by {order.who} for this reason: {storable(order.override)}")
         if self._shadow.model is not None and self._shadow.model.sha256 == model.sha256:
             self._shadow.replace_model(None)
         return f"{model.describe()} is active"
 
-    def _retire(self, path: Path, order: ModelOrder, reason: str) -> str:
+    def _retire(self, path: Path, order: ModelOrder) -> str:
         with self._model_swap.exclusively(order.who):
             digest = self._digest_of_another(path)
             if self._shadow.model is not None and self._shadow.model.sha256 == digest:
                 self._shadow.replace_model(None)
-            self._model_swap.write_state(path, digest, order.who, "retired", reason or order.override)
+            self._model_swap.write_state(path, digest, order.who, "retired", order.reason or order.override)
         return f"{path.name} is retired"
 
     def _digest_of_another(self, path: Path) -> str:

@@ -91,6 +91,35 @@ class Models(ModelInUse):
     models: list[ModelFile]
 
 
+class DefectsFound(BaseModel):
+    """What the training found of synthetic defects of one kind and size, a share of the picture's long side.
+
+    Of a model of an earlier version the scores are not known.
+    """
+
+    kind: str
+    size: float
+    found: Count
+    drawn: Count
+    relative_scores: list[float]
+
+
+class ModelCalibration(BaseModel):
+    """Where a model's own threshold comes from: scores of good pictures held out, and of synthetic defects.
+
+    All scores are relative to that threshold, and rise. `folds`: other students made those of the good pictures.
+    """
+
+    file: str
+    threshold: float | None
+    threshold_set_by: str
+    false_alarm_rate: float | None
+    folds: Count
+    held_out: list[float]
+    synthetic_defects: list[DefectsFound]
+    too_hard: bool
+
+
 class ReviewedVerdict(VerdictFields):
     """A verdict with the reason why it is worth a look."""
 

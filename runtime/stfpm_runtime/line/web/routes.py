@@ -35,7 +35,7 @@ from .fields import (
 from .history_fields import HistoryPage, Summary, filter_of
 from .history_view import FROM_NOW
 from .metrics import MEDIA_TYPE, metrics_text
-from .model_fields import ModelBody, ModelResult, Models, Review
+from .model_fields import ModelBody, ModelCalibration, ModelResult, Models, Review
 from .recipe_fields import RecipeBody, RecipeList, recipe_list
 from .users import Role, User
 from .view import LineView
@@ -246,7 +246,7 @@ def report(
 @router.get("/model", response_model=Models)
 def model(view: View) -> dict[str, Any]:
     """Return the model in use, and the files in its folder with their states."""
-    return view.models()
+    return view.models.describe()
 
 
 @router.post("/model", response_model=ModelResult, **ENGINEER)
@@ -254,7 +254,15 @@ def set_model(view: View, body: ModelBody, request: Request) -> dict[str, Any]:
     """Check a model, use it as the shadow, approve it, use it from the next frame on, roll back, or retire it."""
     if body.action != "check":
         check_reason(request, body.reason or body.override)
-    return view.act_on_model(body.action, body.file, body.who, body.override, body.reason)
+    return view.models.act(body.action, body.file, body.who, body.override, body.reason)
+
+
+@router.get("/model/{file}", response_model=ModelCalibration)
+def model_calibration(
+    view: View, file: Annotated[str, Path(min_length=6, max_length=255, description="a .onnx file next to it")]
+) -> dict[str, Any]:
+    """Return where a model's own threshold comes from, and the scores behind it."""
+    return view.models.calibration(file)
 
 
 @router.get("/api/recipe", response_model=RecipeList)

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from fastapi import HTTPException
 
-from stfpm_runtime.errors import OptionError, StfpmError
+from stfpm_runtime.errors import OptionError
 from stfpm_runtime.files import file_below
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.labels import Value, count_confusion, new_label, read_labelled, write_label
-from stfpm_runtime.line.journal.models.states import Action, new_order
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
@@ -41,7 +40,7 @@ from stfpm_runtime.score import format_score
 from .faults import FaultCards
 from .history_view import HistoryView
 from .jpeg_cache import JpegCache
-from .model_files import ModelFiles
+from .model_view import ModelView
 from .recipe_fields import recipe_state
 
 LOOP_LIMIT_S = 30.0
@@ -71,7 +70,7 @@ class LineView:
         self._options = options
         self._jpeg_cache = JpegCache()
         self._fault_cards = FaultCards()
-        self._model_files = ModelFiles(options.journal.path)
+        self.models = ModelView(line, options.journal.path)
         self.history = HistoryView(options)
 
     def health(self) -> tuple[list[str], list[str]]:
@@ -218,29 +217,6 @@ class LineView:
             for row, label in rows
         ]
         return {"verdicts": verdicts, "next": next_before}
-
-    def models(self) -> dict[str, Any]:
-        """Return the model in use, and the files that could replace it with their states."""
-        files = self.line.model_swap.candidates()
-        active = self.line.active_model.model
-        models = self._model_files.rows(active.path.parent, files)
-        return {"model": fields_of(active), "candidates": files, "models": models}
-
-    def act_on_model(self, action: Action, file: str, who: str, override: str, reason: str) -> dict[str, Any]:
-        """Do something with a model, and return the fields of the one in use and what was done."""
-        if (action == "rollback") == bool(file):
-            expected = "no file" if action == "rollback" else "a file in the folder of the model in use"
-            raise HTTPException(HTTPStatus.CONFLICT, f"file: got {file[:60]!r}; {action} takes {expected}")
-        try:
-            if file:
-                self.line.model_swap.path_of(file)
-        except OptionError as error:
-            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from None
-        try:
-            message = self.line.promotion.act(new_order(who, action, file, override), reason)
-        except StfpmError as error:
-            raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
-        return {"model": fields_of(self.line.active_model.model), "message": message}
 
     def _place_fields(self, camera: str, region: str, place: PlaceStatus) -> dict[str, Any]:
         counts, newest, pictured = place.decisions, place.newest, place.pictured

@@ -137,7 +137,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
     monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
-    assert len(GUARDED) == 32
+    assert len(GUARDED) == 33
     for path, method in GUARDED:
         for given in WRONG:
             headers = {} if given is None else {"Authorization": given}
@@ -295,6 +295,20 @@ def test_regions_and_cameras_each_have_a_place(serve):
     assert [(p["camera"], p["region"], p["threshold"]) for p in places] == [
         ("left", "cap", 0.5), ("left", "label", 0.9), ("right", "frame", 0.5),
     ]  # fmt: skip
+
+
+def test_the_scores_behind_a_threshold_are_told(api, make_model, tmp_path):
+    rows = [{"kind": "patch", "size": 0.03, "found": 1, "drawn": 2}]  # as earlier versions wrote them
+    training = {"synthetic_defects": {"found": 1, "drawn": 2, "too_hard": True, "by_kind_and_size": rows}}
+    make_model("new.onnx", threshold=0.4, held_out_scores=(0.3, 0.1), training=training)
+    answer = api.get("/model/new.onnx")
+    assert (answer["threshold"], answer["held_out"], answer["too_hard"]) == (0.4, pytest.approx([0.25, 0.75]), True)
+    assert answer["synthetic_defects"] == [rows[0] | {"relative_scores": []}]
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    for file, status, words in (("other.onnx", 404, "expected one that lies next to"), ("broken.onnx", 409, "damaged")):
+        refused = api.ask(f"/model/{file}")
+        assert refused.status == status
+        assert words in refused.json["error"]
 
 
 @pytest.mark.parametrize(("action", "file"), [("activate", ""), ("rollback", "model.onnx")])

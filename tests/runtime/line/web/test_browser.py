@@ -195,7 +195,7 @@ def test_names_from_outside_are_text_and_nothing_else(serve, page):
 def test_the_page_of_the_api(serve, page):
     client = serve()
     page.open(f"http://127.0.0.1:{client.port}/api")
-    page.wait("document.querySelectorAll('#operations section').length === 34")
+    page.wait("document.querySelectorAll('#operations section').length === 35")
     assert page.errors == []
 
 
@@ -365,6 +365,47 @@ def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, t
     wait_until(lambda: any("the lamp before" in text for text in details(client.running.journal, "model")))
     swaps = [text for text in details(client.running.journal, "model") if " -> " in text and ", by Ada: " in text]
     assert [text.rpartition(": ")[2] for text in swaps] == ["the new lamp", "the third lamp", "the lamp before"]
+
+
+def test_a_limit_is_tried_on_the_scores_of_the_training_and_used(serve, page, make_model, tmp_path):
+    rows = [{"kind": "patch", "size": 0.03, "found": 1, "drawn": 3, "relative_scores": [0.5, 0.8, 1.2]},
+            {"kind": "texture", "size": 0.12, "found": 2, "drawn": 2, "relative_scores": [1.6, 7.0]}]  # fmt: skip
+    calibrated = {
+        "held_out_scores": (0.2, 0.35, 0.4), "false_alarm_rate": 0.25, "threshold_set_by": "3 good pictures",
+        "training": {"synthetic_defects": {"found": 3, "drawn": 5, "too_hard": False, "by_kind_and_size": rows}},
+    }  # fmt: skip
+    client = serve()
+    make_model()  # the engine of this line is a fake, and its file none
+    make_model("first.onnx", threshold=0.4, **calibrated)
+    open_page(page, client, "/models")
+
+    def choose(file: str) -> None:
+        page.wait("document.querySelectorAll('#calibrated option').length === 2")
+        page.run(f"document.getElementById('calibrated').value = {file!r}")
+        page.run("document.getElementById('calibrated').dispatchEvent(new Event('change'))")
+
+    choose("first.onnx")
+    tried, limit = "document.getElementById('tried').textContent", "document.getElementById('limit')"
+    page.wait(f"{tried}.startsWith('limit 1.00 (threshold 0.4000)')")
+    assert "0 of 3 good pictures held out are rejected" in page.run(tried)
+    assert "at most 25.0 % are expected; 3 of 5 synthetic defects are found" in page.run(tried)
+    assert page.run("document.getElementById('origin').textContent") == "threshold 0.4000: 3 good pictures"
+    page.run(f"{limit}.value = 0.75; {limit}.dispatchEvent(new Event('input'))")
+    page.wait(f"{tried}.startsWith('limit 0.75 (threshold 0.3000); 2 of 3 good pictures')")
+    assert "4 of 5 synthetic defects" in page.run(tried)
+    page.run("document.getElementById('calibration-title').scrollIntoView()")
+    page.screenshot(tmp_path / "calibration.png")  # to be looked at
+    page.wait("document.getElementById('use').disabled")  # another model judges
+    choose("model.onnx")
+    page.wait(f"{tried}.startsWith('limit 1.00 (threshold 0.5000)')")
+    page.run(f"{limit}.value = 0.6; {limit}.dispatchEvent(new Event('input'))")
+    page.wait("!document.getElementById('use').disabled")
+    page.run("document.getElementById('who').value = 'Ada'; document.getElementById('use').click()")
+    page.wait("document.getElementById('used').textContent.includes('reason')")
+    page.run("document.getElementById('reason').value = 'misses'; document.getElementById('use').click()")
+    page.wait("document.getElementById('used').textContent.startsWith('Every place')")
+    assert client.running.line.active_model.thresholds.of("left", "frame") == pytest.approx(0.3)
+    assert [error for error in page.errors if "401" not in error] == []
 
 
 def test_the_operator_reads_the_verdict_from_afar_with_its_own_picture(serve, page, tmp_path):

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from stfpm_edge.calibration.synthetic_defects import KINDS
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.models.states import State
 from stfpm_runtime.line.models.recipes import status as recipes
@@ -67,7 +68,7 @@ def test_a_language_has_every_text_and_no_other(name):
     catalogue = json.loads((STATIC / name).read_text())
     words = (Decision, State, recipes.State, Value)
     dynamic = {*(word for one in words for word in get_args(one)), *CAMERA_STATES, "new", OTHER_ADVICE}
-    dynamic |= {advice for _, advice in ADVICE}
+    dynamic |= {advice for _, advice in ADVICE} | set(KINDS)
     pages = texts_of_pages()
     assert sorted((pages | dynamic) - NOT_SHOWN - set(catalogue)) == []
     assert sorted(set(catalogue) - pages - dynamic) == []

@@ -27,6 +27,7 @@ SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "thresholds": ("thresholds", "seq", ("state",)),
     "threshold_states": ("thresholds", "seq",
         ("time", "who", "camera", "region", "threshold", "old", "configured", "model")),
+    "threshold_reasons": ("threshold_reasons", "seq", ()),
     "model_states": ("model_states", "seq", ()),
     "active_model": ("active_model", "id", ()),
 }  # fmt: skip

@@ -23,7 +23,8 @@ BEFORE = "SELECT seq, hash FROM {} WHERE seq > ? AND seq < ? ORDER BY seq DESC L
 """The row before a range."""
 NAMES = {"verdicts": "verdict", "events": "event", "pictures": "picture record", "digests": "digest", "heads": "head",
          "runs": "run", "debounces": "debounce", "labels": "label", "thresholds": "threshold change",
-         "threshold_states": "state of threshold change", "model_states": "model state",
+         "threshold_states": "state of threshold change", "threshold_reasons": "reason of threshold change",
+         "model_states": "model state",
          "active_model": "active model"}  # fmt: skip
 """What a row of each table and source is called."""
 
@@ -117,10 +118,11 @@ class Verification:
         pack = struct.Struct(f">{listed.count('ifnull(')}d").pack
         for (seq,) in connection.execute(f"SELECT seq FROM {table} WHERE seq <= 0"):
             yield f"{name} {seq} was inserted before the start of the chain"
+        count = 0
         select = f"SELECT seq, hash, {listed} FROM {table} WHERE seq <= {high} AND"
         for row in _rows(connection, select, table, max(uncovered, low - 1)):
             seq, found = row[0], row[1]
-            self.rows += 1
+            count += 1
             if seq != last + 1:
                 if seq <= last:
                     yield f"{name} {seq} was inserted before the start of the chain"
@@ -138,6 +140,7 @@ class Verification:
                 before = found
             else:
                 yield f"{name} {seq} has no hash: another program has written or changed it"
+        self.rows += count
         given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         number = int(given[0]) if given else 0
         is_end = not connection.execute(f"SELECT 1 FROM {table} WHERE seq > ?", (high,)).fetchone()

@@ -66,6 +66,7 @@ class JournalCliOptions:
     """The number of a verdict, and what its part was."""
     kind: str = ""
     note: str = ""
+    """A remark on a label, or the reason for a threshold."""
     per: Per = "region"
     """What the counts are divided by."""
     csv: bool = False
@@ -134,10 +135,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="the folder of the pictures; show their whole paths"
     )
-    effect = (
-        "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now on; "
-    )
-    effect += "X can be configured, which means the threshold of configuration or model"
+    effect = "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now "
+    effect += "on; X can be configured, which means the threshold of configuration or model"
     parser.add_argument("--threshold", type=threshold_of, default=NOT_GIVEN, metavar="X", help=effect)
     parser.add_argument(
         "--by",
@@ -148,10 +147,10 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     parser.add_argument("--label", nargs=2, metavar=("SEQ", "LABEL"),
         help="say that the part of verdict SEQ was good, defect or unclear; the verdict stays as it is")  # fmt: skip
     parser.add_argument("--kind", default="", metavar="NAME", help="with --label: the kind of defect")
-    parser.add_argument("--note", default="", metavar="TEXT", help="with --label: a remark")
-    parser.add_argument(
-        "--resend", default="", metavar="OUTPUT", help="send the verdicts again that this output refused"
-    )
+    parser.add_argument("--note", "--reason", dest="note", default="", metavar="TEXT",
+        help="with --label: a remark; with --threshold and --by: why it is changed")  # fmt: skip
+    parser.add_argument("--resend", default="", metavar="OUTPUT",
+        help="send the verdicts again that this output refused")  # fmt: skip
     what.add_argument("--verify", dest="show", action="store_const", const="verify",
         help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE",
@@ -208,8 +207,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         parser.error("--label goes with --by, --kind and --note alone")
     if args.label and not args.by:
         parser.error("--label without --by: expected who says so")
-    if not args.label and (args.kind or args.note):
-        parser.error("--kind and --note go with --label")
+    if (args.kind and not args.label) or (args.note and not (args.label or (has_threshold and args.by))):
+        parser.error("--kind and --note go with --label, --reason with --threshold and --by")
     if args.by and not has_threshold and not args.label:
         parser.error("--by goes with --threshold or --label")
     if args.label and not (args.label[0].isdecimal() and args.label[1] in VALUES):
@@ -242,7 +241,8 @@ def change_threshold(options: JournalCliOptions) -> int:
     effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
     answer: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
-        number = request_threshold(options.journal, new_threshold_change(options.threshold, options.who, *place))
+        change = new_threshold_change(options.threshold, options.who, *place, options.note)
+        number = request_threshold(options.journal, change)
         answer |= {"order": number, "taken": wait_for_result(options.journal, number, ANSWER_S) == "taken"}
     if options.json:
         print(json.dumps(answer, indent=1))

@@ -80,18 +80,22 @@ class ModelOrder:
     """The name of a file in the folder of the active model; empty for a rollback."""
     override: str = ""
     """Why a model that its ability or its state keeps from being used is used all the same; empty: it is not."""
+    reason: str = ""
+    """Why it is done."""
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(ModelState))
 INSERT = f"INSERT INTO model_states ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
 ORDER_FIELDS = tuple(field.name for field in dataclasses.fields(ModelOrder))
-INSERT_ORDER = f"INSERT INTO model_orders ({', '.join(ORDER_FIELDS[1:])}) VALUES ({', '.join('?' * 5)})"
+INSERT_ORDER = f"INSERT INTO model_orders ({', '.join(ORDER_FIELDS[1:])}) VALUES ({', '.join('?' * 6)})"
 
 
 def insert_states(connection: sqlite3.Connection, states: list[ModelState]) -> None:
     """Write rows within the caller's transaction."""
     for table in TABLES:
         connection.execute(table)
+    if "reason" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(model_orders)")}:
+        connection.execute("ALTER TABLE model_orders ADD COLUMN reason TEXT NOT NULL DEFAULT ''")
     for state in states:
         record(connection, "model_states", connection.execute(INSERT, dataclasses.astuple(state)).lastrowid)
 
@@ -143,7 +147,8 @@ def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
     Raises OptionError where the line refuses it, JournalError where no line takes it within `TAKEN_S`, and it is
     withdrawn, or where the line does not carry it out in time.
     """
-    check_texts(order.who, reason=order.override)
+    for text in (order.override, order.reason):
+        check_texts(order.who, reason=text)
     with opened(journal, writing=True) as connection:
         connection.execute("BEGIN IMMEDIATE")
         insert_states(connection, [])
@@ -206,9 +211,9 @@ def answer_order(journal: Path, number: int, text: str, *, is_done: bool) -> Non
         connection.execute(sql, (json.dumps([is_done, text]), number))
 
 
-def new_order(who: str, action: Action, file: str = "", override: str = "") -> ModelOrder:
+def new_order(who: str, action: Action, file: str = "", override: str = "", reason: str = "") -> ModelOrder:
     """Return an order of this moment."""
-    return ModelOrder(0, utc(), who, action, file, override)
+    return ModelOrder(0, utc(), who, action, file, override, reason)
 
 
 def _rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
