@@ -164,7 +164,7 @@ setup(
             "stfpm-models = stfpm_runtime.line.models.cli:main",
             "stfpm-journal = stfpm_runtime.line.journal.command.cli:main",
             "stfpm-study = stfpm_runtime.study.cli:main",
-            "stfpm-users = stfpm_runtime.line.web.users_cli:main",
+            "stfpm-users = stfpm_runtime.line.web.http.users_cli:main",
             "stfpm-eval = stfpm_eval.cli:main",
             "stfpm-bench = stfpm_bench.cli:main",
         ]

@@ -61,7 +61,7 @@ GROUPS = {
             "stfpm study line.sqlite --reference parts.csv --html study.html",
         ),
         "users": (
-            "stfpm_runtime.line.web.users_cli",
+            "stfpm_runtime.line.web.http.users_cli",
             "say who may do what on a line's dashboard and API",
             "stfpm users users.json add Ada --role engineer",
         ),

@@ -23,7 +23,7 @@ IMAGES = 24
 
 def frames(folder: Path, side: int = 256) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield uint8 [1, side, side, 3] of up to IMAGES pictures."""
-    for path in sorted(folder.glob("*.png"))[:IMAGES]:
+    for path in sorted(folder.iterdir())[:IMAGES]:
         image = cv2.imread(str(path))
         assert image is not None, f"{path} is a picture"
         yield np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)[np.newaxis]

@@ -26,9 +26,9 @@ from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.journal.rows import record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.http import make_trigger_router
-from stfpm_runtime.line.web.app import make_app
-from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
-from stfpm_runtime.line.web.server import WebServer
+from stfpm_runtime.line.web.http.app import make_app
+from stfpm_runtime.line.web.http.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.http.server import WebServer
 
 from .conftest import wait_until
 
@@ -235,13 +235,13 @@ def test_silent_connections_leave_room_for_a_trigger(serve, start):
 
 @pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
 def test_a_request_that_does_not_end_is_closed(serve, monkeypatch, request_):
-    monkeypatch.setattr("stfpm_runtime.line.web.connections.HEADERS_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.http.connections.HEADERS_S", 0.5)
     port, _ = serve()
     assert drips(port, request_) < 15.0
 
 
 def test_a_body_that_does_not_end_is_closed(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.app.BODY_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.http.app.BODY_S", 0.5)
     port, trigger = serve()
     head = (
         b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
@@ -348,7 +348,7 @@ def test_answer_does_not_wait_for_the_acknowledgement_of_its_headers(start, port
 
 def test_missing_extra_is_named_with_the_command_that_installs_it(start, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "stfpm_runtime.line.web.app")
+    monkeypatch.delitem(sys.modules, "stfpm_runtime.line.web.http.app")
     with pytest.raises(MissingExtraError, match=r"pip install 'stfpm-edge\[dashboard\]'"):
         start()
 

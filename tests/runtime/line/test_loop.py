@@ -390,7 +390,7 @@ def test_damage_in_the_middle_of_the_journal_is_found(run_line, make_options, jo
         file.write(b"\xff" * 4096)
     running = run_line(make_options(dashboard=ServerOptions("127.0.0.1:0")))
     wait_until(lambda: running.line.integrity.problem)
-    from stfpm_runtime.line.web.view import LineView
+    from stfpm_runtime.line.web.views.view import LineView
 
     assert any("is damaged inside" in problem for problem in LineView(running.line, make_options()).health()[0])
     wait_until(lambda: any("is damaged inside" in event.detail for event in running.journal.events()))

@@ -361,7 +361,7 @@ def test_an_address_on_the_command_line_keeps_the_users_of_the_configuration(
     configure, start, parts, journal, tmp_path, capsys
 ):
     pytest.importorskip("fastapi")
-    from stfpm_runtime.line.web.users_cli import main
+    from stfpm_runtime.line.web.http.users_cli import main
 
     assert main([str(tmp_path / "users.json"), "add", "Ada", "--role", "view"]) == 0
     token = capsys.readouterr().out.strip()

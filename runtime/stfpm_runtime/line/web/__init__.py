@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from stfpm_runtime.line.config.server import ServerOptions
     from stfpm_runtime.line.loop import Line
 
-    from .server import WebServer
+    from .http.server import WebServer
 
 
 def check_server(server: ServerOptions) -> None:
     """Raise StfpmError where the extra `dashboard` is missing, the users cannot be read or the port cannot be used."""
-    from . import app  # noqa: F401 (it reports a missing package)
-    from .server import listen
-    from .users import read_users
+    from .http import app  # noqa: F401 (it reports a missing package)
+    from .http.server import listen
+    from .http.users import read_users
 
     if server.users:
         read_users(server.users)
@@ -29,18 +29,20 @@ def open_server(server: ServerOptions, line: Line, options: LineOptions, config:
 
     Raises MissingExtraError without the extra `dashboard`, and OutputError where the port cannot be used.
     """
-    from .app import make_app  # here, as a line without a server needs none of these packages; it reports a missing one
+    from .http.app import (
+        make_app,  # here, as a line without a server needs none of these packages; it reports a missing one
+    )
 
     from stfpm_runtime.line.triggers.base import QueuedTrigger  # isort: skip
     from stfpm_runtime.line.triggers.http import answer_limit_s, make_trigger_router  # isort: skip
 
-    from .model_upload import ModelUpload
-    from .model_upload import router as upload_router
-    from .routes import needs, open_router, router
-    from .server import WebServer
-    from .setup_routes import router as setup_router
-    from .setup_view import SetupView
-    from .view import LineView
+    from .api.model_upload import ModelUpload
+    from .api.model_upload import router as upload_router
+    from .api.routes import needs, open_router, router
+    from .api.setup_routes import router as setup_router
+    from .http.server import WebServer
+    from .views.setup_view import SetupView
+    from .views.view import LineView
 
     triggers = {
         worker.camera.name: worker.trigger

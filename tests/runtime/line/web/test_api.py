@@ -32,12 +32,12 @@ from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.rows import seconds_of
 from stfpm_runtime.line.observers.status import LatestVerdict
-from stfpm_runtime.line.web.connections import MOST_CONNECTIONS
-from stfpm_runtime.line.web.jpeg_cache import QUALITY, JpegCache
-from stfpm_runtime.line.web.model_upload import router as upload_router
-from stfpm_runtime.line.web.routes import router
-from stfpm_runtime.line.web.server import WebServer
-from stfpm_runtime.line.web.setup_routes import router as setup_router
+from stfpm_runtime.line.web.api.model_upload import router as upload_router
+from stfpm_runtime.line.web.api.routes import router
+from stfpm_runtime.line.web.api.setup_routes import router as setup_router
+from stfpm_runtime.line.web.http.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.http.server import WebServer
+from stfpm_runtime.line.web.views.jpeg_cache import QUALITY, JpegCache
 from stfpm_runtime.shifts import QUARTER_S, Shifts
 
 from ..conftest import wait_until
@@ -135,7 +135,7 @@ WRONG = (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {
 
 
 def test_wrong_token_is_refused_everywhere(api, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.authorizer.LONGEST_DELAY_S", 0.001)
+    monkeypatch.setattr("stfpm_runtime.line.web.http.authorizer.LONGEST_DELAY_S", 0.001)
     api.token = None
     assert len(GUARDED) == 33
     for path, method in GUARDED:
@@ -374,8 +374,8 @@ def test_history_is_paged_summed_up_and_written_as_csv(api):
 def test_csv_goes_on_over_pages_and_ends_at_its_limit(api, monkeypatch):
     wait_until(lambda: len(api.running.journal.rows()) > 10)
     rows = api.running.finish()
-    monkeypatch.setattr("stfpm_runtime.line.web.history_view.CSV_PAGE", 2)
-    monkeypatch.setattr("stfpm_runtime.line.web.history_view.CSV_ROWS", 6)
+    monkeypatch.setattr("stfpm_runtime.line.web.views.history_view.CSV_PAGE", 2)
+    monkeypatch.setattr("stfpm_runtime.line.web.views.history_view.CSV_ROWS", 6)
     lines = api.ask("/api/history.csv").body.decode().splitlines()
     assert [int(line.partition(",")[0]) for line in lines[1:]] == [row.seq for row in rows[::-1]][:6]
     assert lines[0].startswith("seq,time,")
@@ -413,7 +413,7 @@ def test_the_report_is_that_of_the_command(serve, tmp_path, capsys):
 
 
 def test_one_report_is_made_at_a_time_and_delays_no_question(api, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.history_view.LIMIT_S", 0.01)
+    monkeypatch.setattr("stfpm_runtime.line.web.views.history_view.LIMIT_S", 0.01)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(api.ask, "/api/report") for _ in range(3)]
         time.sleep(0.1)
@@ -425,7 +425,7 @@ def test_one_report_is_made_at_a_time_and_delays_no_question(api, monkeypatch):
 
 
 def test_a_question_that_takes_too_long_is_refused_and_delays_no_other(api, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.history_view.LIMIT_S", 0.0)
+    monkeypatch.setattr("stfpm_runtime.line.web.views.history_view.LIMIT_S", 0.0)
     monkeypatch.setattr("stfpm_runtime.line.journal.history.PROGRESS_STEPS", 1)
     answer = api.ask("/api/history/summary")
     assert answer.status == 503
@@ -454,7 +454,7 @@ def test_silent_connections_leave_room_for_health(serve):
 
 
 def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.connections.HEADERS_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.http.connections.HEADERS_S", 0.5)
     client = serve()
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as silent:
         assert silent.recv(1) == b""
@@ -464,7 +464,7 @@ def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):
 
 
 def test_a_body_that_does_not_end_is_answered(serve, monkeypatch):
-    monkeypatch.setattr("stfpm_runtime.line.web.app.BODY_S", 0.5)
+    monkeypatch.setattr("stfpm_runtime.line.web.http.app.BODY_S", 0.5)
     client = serve()
     headers = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as slow:
@@ -481,7 +481,7 @@ def test_health_does_not_wait_for_pictures_that_are_drawn(serve, monkeypatch):
         return cv2.imencode(".jpg", image)[1].tobytes()
 
     client = serve()
-    monkeypatch.setattr("stfpm_runtime.line.web.jpeg_cache._jpeg", draw)
+    monkeypatch.setattr("stfpm_runtime.line.web.views.jpeg_cache._jpeg", draw)
     with concurrent.futures.ThreadPoolExecutor(60) as pool:  # the server has 40 threads
         pictures = [pool.submit(client.ask, f"/api/live/left/frame?width={64 + number}") for number in range(60)]
         try:

@@ -18,7 +18,7 @@ from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.line.journal.writer import Journal
-from stfpm_runtime.line.web.users import add_user, write_users
+from stfpm_runtime.line.web.http.users import add_user, write_users
 
 from ..conftest import wait_until
 from ..test_journal import make_row

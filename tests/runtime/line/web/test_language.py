@@ -14,8 +14,8 @@ from stfpm_edge.calibration.synthetic_defects import KINDS
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.models.states import State
 from stfpm_runtime.line.models.recipes import status as recipes
-from stfpm_runtime.line.web.faults import ADVICE, OTHER_ADVICE
-from stfpm_runtime.line.web.fields import Decision
+from stfpm_runtime.line.web.api.fields import Decision
+from stfpm_runtime.line.web.views.faults import ADVICE, OTHER_ADVICE
 
 STATIC = resources.files("stfpm_runtime.line.web") / "static"
 LANGUAGES = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".json"))

@@ -15,8 +15,8 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.models.active_model import ActiveModel, no_model
 from stfpm_runtime.line.models.swap import ModelSwap
 from stfpm_runtime.line.models.training import TrainingTask
-from stfpm_runtime.line.web import model_upload
-from stfpm_runtime.line.web.users import add_user, write_users
+from stfpm_runtime.line.web.api import model_upload
+from stfpm_runtime.line.web.http.users import add_user, write_users
 
 from ..conftest import wait_until
 from ..test_model_swap import details, make_proven  # noqa: F401 (a fixture)

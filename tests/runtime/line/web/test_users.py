@@ -8,8 +8,8 @@ from stfpm_runtime.errors import ConfigError
 from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.web import check_server
-from stfpm_runtime.line.web.users import ROLES, hash_of, read_users
-from stfpm_runtime.line.web.users_cli import main
+from stfpm_runtime.line.web.http.users import ROLES, hash_of, read_users
+from stfpm_runtime.line.web.http.users_cli import main
 
 from ..conftest import wait_until
 from ..test_model_swap import details

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stfpm_runtime.line.config.recipe import LARGEST_ID
-from stfpm_runtime.line.models.recipes.recipes import Recipes
 
 from .fields import WHO, RecipeState, whole_number
 
@@ -37,22 +35,3 @@ class RecipeBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     id: Annotated[int, Field(ge=0, le=LARGEST_ID), BeforeValidator(whole_number)]
     who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
-
-
-def recipe_state(recipes: Recipes) -> dict[str, Any] | None:
-    """Return the fields of `RecipeState`; None on a line without recipes."""
-    if not recipes.exist:
-        return None
-    status = recipes.status
-    found = recipes.options.get(status.requested)
-    return {**dataclasses.asdict(status), "name": found[0].name if found else ""}
-
-
-def recipe_list(recipes: Recipes) -> dict[str, Any]:
-    """Return the fields of `RecipeList`."""
-    rows = [
-        {"id": number, "name": recipe.name, "model": recipe.model.name, "loaded": number in recipes.loaded,
-         "problem": recipes.problems.get(number, "")}
-        for number, (recipe, _) in recipes.options.items()
-    ]  # fmt: skip
-    return {**dataclasses.asdict(recipes.status), "name": "", **(recipe_state(recipes) or {}), "recipes": rows}

@@ -104,7 +104,7 @@ def _pages() -> dict[str, tuple[bytes, str]]:
 
     Languages are the files `CODE.json`; `/static/languages.js` lists them.
     """
-    files = {file.name: file.read_bytes() for file in (resources.files(__package__) / "static").iterdir()}
+    files = {file.name: file.read_bytes() for file in (resources.files("stfpm_runtime.line.web") / "static").iterdir()}
     shared = {f"<!-- {name} -->\n".encode(): files.pop(f"{name}.html") for name in SHARED}
     codes = sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
     files["languages.js"] = f"export default {json.dumps(codes)};\n".encode()

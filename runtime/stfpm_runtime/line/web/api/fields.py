@@ -11,8 +11,7 @@ from stfpm_runtime.line.journal.rows import EventRow
 from stfpm_runtime.line.journal.what_if import WhatIf
 from stfpm_runtime.line.models.recipes.status import State
 from stfpm_runtime.line.observers.drift import Drift
-
-from .faults import LONGEST
+from stfpm_runtime.line.web.views.faults import LONGEST
 
 WHO = r"^[\w.,'@ -]*\w[\w.,'@ -]*$"
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .connections import connection_of, kept_open
+from stfpm_runtime.line.web.http.connections import connection_of, kept_open
+from stfpm_runtime.line.web.views.setup_view import SetupView
+
 from .fields import WHO, Count, Reason, whole_number
 from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
-from .setup_view import SetupView
 
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
 Who = Annotated[str, Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")]

@@ -41,7 +41,7 @@ from .faults import FaultCards
 from .history_view import HistoryView
 from .jpeg_cache import JpegCache
 from .model_view import ModelView
-from .recipe_fields import recipe_state
+from .recipe_view import recipe_state
 
 LOOP_LIMIT_S = 30.0
 """A loop that has not run for so long is not healthy."""

@@ -1,7 +1,8 @@
 """The routes of the dashboard's API. FastAPI checks their values, and writes /openapi.json from them.
 
 Routes that are plain functions run in the server's thread pool: reading a file or drawing a picture delays no other
-request. `stfpm_runtime.line.web.app` is imported first, and reports a missing package as the command that installs it.
+request. `stfpm_runtime.line.web.http.app` is imported first, and reports a missing package as the command that
+installs it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from stfpm_runtime.line.journal.batch.making import Form
 from stfpm_runtime.line.journal.batch.words import languages
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.line.journal.what_if import WhatIf
+from stfpm_runtime.line.web.http.users import Role, User
+from stfpm_runtime.line.web.views.history_view import FROM_NOW
+from stfpm_runtime.line.web.views.recipe_view import recipe_list
+from stfpm_runtime.line.web.views.view import LineView
 
 from .fields import (
     AcknowledgeBody,
@@ -33,12 +38,9 @@ from .fields import (
     ThresholdResult,
 )
 from .history_fields import HistoryPage, Summary, filter_of
-from .history_view import FROM_NOW
 from .metrics import MEDIA_TYPE, metrics_text
 from .model_fields import ModelBody, ModelCalibration, ModelResult, Models, Review
-from .recipe_fields import RecipeBody, RecipeList, recipe_list
-from .users import Role, User
-from .view import LineView
+from .recipe_fields import RecipeBody, RecipeList
 
 
 async def view_of(request: Request) -> LineView:

@@ -27,8 +27,8 @@ from stfpm_runtime.artifact.golden import MOST_BYTES, golden_path
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.trial import answer_s
+from stfpm_runtime.line.web.http.connections import BODY_S, connection_of
 
-from .connections import BODY_S, connection_of
 from .fields import WHO
 from .routes import REFUSED, needs, refuse_unknown
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from stfpm_runtime.errors import MissingExtraError
 from stfpm_runtime.line.outputs.worker import OutputWorker
-
-from .authorizer import Authorizer
-from .view import LineView
+from stfpm_runtime.line.web.http.authorizer import Authorizer
+from stfpm_runtime.line.web.views.view import LineView
 
 try:
     from prometheus_client import CollectorRegistry

@@ -1,0 +1,1 @@
+"""What the routes read of a running line, and what they change in it."""
