@@ -222,6 +222,9 @@ def test_pictures_are_collected_looked_at_removed_and_downloaded(client, tmp_pat
     at = "/api/collected/left/frame"
     wait_until(lambda: len(client.get(at)["pictures"]) == 5)
     found = client.get(at)
+    newest = client.get(f"{at}?last=2")
+    assert (newest["count"], newest["pictures"]) == (5, found["pictures"][:2])
+    assert found["doubtful"] == sum(picture["warning"] != "" for picture in found["pictures"])
     assert {picture["warning"] for picture in found["pictures"]} <= {"", "like an earlier one"}
     assert client.get("/api/setup")["collecting"] is None
     files = sorted((tmp_path / "collected/left/frame/train/good").glob("*.png"))

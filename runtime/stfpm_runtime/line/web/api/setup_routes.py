@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stfpm_runtime.line.web.http.connections import connection_of, kept_open
-from stfpm_runtime.line.web.views.setup_view import SetupView
+from stfpm_runtime.line.web.views.setup_view import SHOWN, SetupView
 
 from .fields import WHO, Count, Reason, whole_number
 from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
@@ -88,9 +88,14 @@ class CollectedPicture(BaseModel):
 
 
 class CollectedSet(BaseModel):
-    """The pictures of a place, the newest first, and their folder on the line's machine."""
+    """The newest pictures of a place, the newest first, their folder on the line's machine, and how many there are.
+
+    `doubtful` is the number of all those with a warning.
+    """
 
     folder: str
+    count: Count
+    doubtful: Count
     pictures: list[CollectedPicture]
 
 
@@ -171,9 +176,14 @@ def restart(view: View, body: Change) -> dict[str, Any]:
 
 
 @router.get("/api/collected/{camera}/{region}", response_model=CollectedSet)
-def collected(view: View, camera: Name, region: Name) -> dict[str, Any]:
-    """Return the pictures that were collected of a place."""
-    return view.pictures(camera, region)
+def collected(
+    view: View,
+    camera: Name,
+    region: Name,
+    last: Annotated[int, Query(ge=1, le=10_000, description="the most entries")] = SHOWN,
+) -> dict[str, Any]:
+    """Return the newest pictures that were collected of a place."""
+    return view.pictures(camera, region, last)
 
 
 @router.post("/api/collected", response_model=Setup, **ENGINEER)

@@ -4,7 +4,6 @@ import { changeZoom, choose, drawing, setFrame, setRegions } from "/static/regio
 import { t } from "/static/language.js";
 
 const EVERY_MS = 1000;
-const SHOWN = 48;
 let state = null;
 let asked = 0, listed = 0; // the answer to an earlier question is older than what is shown
 let shownPlace = null, shownPictures = "", isDrawn = false;
@@ -74,9 +73,8 @@ async function refreshPictures() {
   showPlace();
   const number = ++listed, found = await askJson(`/api/collected/${shownPlace}`);
   if (number !== listed) return;
-  const doubtful = found.pictures.filter((picture) => picture.warning).length;
-  const words = [t("{} pictures in {}", found.pictures.length, found.folder)];
-  if (doubtful) words.push(t("{} of them blurred or like an earlier one", doubtful));
+  const words = [t("{} pictures in {}", found.count, found.folder)];
+  if (found.doubtful) words.push(t("{} of them blurred or like an earlier one", found.doubtful));
   if (state.collecting) words.push(t("more are being collected"));
   if (state.left_out) words.push(t("{} were left out, as the disk was too slow", state.left_out));
   $("collected").textContent = state.failure || words.join("; ");
@@ -88,7 +86,7 @@ function showPictures(pictures) {
   if (shown === shownPictures) return;
   shownPictures = shown;
   for (const image of $("pictures").querySelectorAll("img")) clearPicture(image);
-  $("pictures").replaceChildren(...pictures.slice(0, SHOWN).map(thumbnail));
+  $("pictures").replaceChildren(...pictures.map(thumbnail));
 }
 
 function thumbnail(picture) {

@@ -27,6 +27,10 @@ except ImportError:
     raise MissingExtraError("tomlkit", "dashboard") from None
 
 
+SHOWN = 48
+"""Collected pictures that the page shows; there may be thousands, and it asks each second."""
+
+
 class SetupView:
     """Reads and changes a line for the page Setup. Called by the server's threads.
 
@@ -113,13 +117,16 @@ class SetupView:
             self._line.collector.end()
         return self.describe()
 
-    def pictures(self, camera: str, region: str) -> dict[str, Any]:
-        """Return the pictures that were collected of a place, the newest first, each with a warning or none."""
+    def pictures(self, camera: str, region: str, last: int = SHOWN) -> dict[str, Any]:
+        """Return the last pictures that were collected of a place, the newest first, each with a warning or none."""
         self._check_place(camera, region)
         found = self._line.collector.pictures(camera, region)
-        rows = [{"name": one.name, "warning": text} for one, text in zip(found, warnings_of(found), strict=True)]
-        folder = self._line.collector.folder_of(camera, region).parents[1]
-        return {"folder": str(folder), "pictures": rows[::-1]}
+        warnings = warnings_of(found)
+        rows = [{"name": one.name, "warning": text} for one, text in zip(found[-last:], warnings[-last:], strict=True)]
+        return {
+            "folder": str(self._line.collector.folder_of(camera, region).parents[1]),
+            "count": len(found), "doubtful": len(found) - warnings.count(""), "pictures": rows[::-1],
+        }  # fmt: skip
 
     def picture(self, camera: str, region: str, name: str, width: int) -> bytes:
         """Return a collected picture as JPEG."""
