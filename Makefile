@@ -38,7 +38,7 @@ peers: $(READY)  ## measure MODELS and anomalib's methods, trained on DATA (an M
 	@test -n "$(DATA)" -a -n "$(MODELS)" || { echo "expected: make peers DATA=data/bottle MODELS='a.onnx b.onnx'" >&2; exit 1; }
 	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/python -m benchmarks.experiments.peers.peers $(MODELS) --data $(DATA) \
 	  $(if $(TEACHER),--teacher $(TEACHER)) --work $(WORK) --results $(RESULTS)
-	$(BIN)/python -m benchmarks.experiments.recorded
+	$(BIN)/python -m benchmarks.experiments.line.recorded
 
 clean:  ## remove the environment, the demo and caches
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

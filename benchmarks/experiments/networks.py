@@ -38,7 +38,7 @@ from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.machine import describe_machine
 from stfpm_runtime.timing import time_by_turns
 
-from .loop import show_result
+from .line.loop import show_result
 
 FULL = "resnet18"
 NETWORKS = (FULL, HALF, *SMALL_STUDENTS)

@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.experiments.endurance import main
-from benchmarks.experiments.endurance_audit import audit
-from benchmarks.experiments.endurance_plant import Part
+from benchmarks.experiments.line.endurance import main
+from benchmarks.experiments.line.endurance_audit import audit
+from benchmarks.experiments.line.endurance_plant import Part
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.files import sha256

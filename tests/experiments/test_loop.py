@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from benchmarks.experiments.loop import main
+from benchmarks.experiments.line.loop import main
 from stfpm_runtime.artifact.golden import Golden, golden_path, save_golden
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.files import sha256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.experiments.loop_versions import compare, run_turn
+from benchmarks.experiments.line.loop_versions import compare, run_turn
 from stfpm_runtime.errors import OptionError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.experiments.line.recorded import BENCHMARKS
 from benchmarks.experiments.peers import peers, prepare
-from benchmarks.experiments.recorded import BENCHMARKS
 from known_answers import write
 from stfpm_edge.recipes import PAPER
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from benchmarks.experiments.plant import main
+from benchmarks.experiments.line.plant import main
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchmarks.experiments.recorded import BENCHMARKS, PEER, PEER_FP32, render
+from benchmarks.experiments.line.recorded import BENCHMARKS, PEER, PEER_FP32, render
 from made_up_runs import latency, model, report
 from stfpm_bench.results import ColdStart, load_report
 from stfpm_runtime.errors import DataError
 
-REMEDY = "python -m benchmarks.experiments.recorded writes it"
+REMEDY = "python -m benchmarks.experiments.line.recorded writes it"
 
 
 def words_of(svg: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Measure the inspection loop: latency, load, overhead, cold start, and a long run.
 
-    python -m benchmarks.experiments.loop bottle_int8.onnx --json benchmarks/results/loop.json
+    python -m benchmarks.experiments.line.loop bottle_int8.onnx --json benchmarks/results/loop.json
 
 Latency is from the frame's arrival to the row in the journal, on the disk (synchronous = full). The camera is a fake
 of 1280x720 pixels, which costs no copying; regions, pictures and triggers are not in it, JSON lines are.
@@ -78,7 +78,7 @@ class Stopwatch(Summary):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.loop", description="How fast the inspection loop is."
+        prog="python -m benchmarks.experiments.line.loop", description="How fast the inspection loop is."
     )
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote; int8 for the recorded results")
     parser.add_argument("--verdicts", type=int, default=1000, metavar="N", help="for each latency (1000)")
@@ -93,7 +93,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         result: dict[str, object] = {
             "schema": 1,
-            "command": "python -m benchmarks.experiments.loop MODEL --json FILE",
+            "command": "python -m benchmarks.experiments.line.loop MODEL --json FILE",
             "machine": dataclasses.asdict(describe_machine()),
             "cold_start": cold_start(arguments.model, folder / "cold"),
             **latency(arguments.model, arguments.verdicts, folder / "latency"),

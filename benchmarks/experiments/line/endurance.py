@@ -1,6 +1,6 @@
 """Check in one run that no part is passed by mistake and no verdict is lost while everything around the line fails.
 
-    python -m benchmarks.experiments.endurance demo/gear.onnx demo/gear --kills 100 --json FILE
+    python -m benchmarks.experiments.line.endurance demo/gear.onnx demo/gear --kills 100 --json FILE
 
 A real `stfpm-inspect --config` with five outputs (MQTT, webhook, Modbus TCP, OPC UA, JSON lines), two cameras and
 triggers by HTTP and MQTT is killed again and again, at random times. Meanwhile frames are torn and damaged, triggers
@@ -58,7 +58,7 @@ SETTLE_S = 180.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.endurance", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.line.endurance", description=(__doc__ or "").split("\n")[0]
     )
     add = parser.add_argument
     add("model", type=Path, help="a .onnx file that stfpm-export wrote, with its golden file in the same folder")
@@ -82,7 +82,7 @@ def _endure(arguments: argparse.Namespace) -> int:
         tail = line.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
     result = {
         "schema": 1,
-        "command": "python -m benchmarks.experiments.endurance MODEL DATA "
+        "command": "python -m benchmarks.experiments.line.endurance MODEL DATA "
         f"--kills {arguments.kills} --seed {arguments.seed}",
         "machine": dataclasses.asdict(describe_machine()),
         "seconds": round(time.monotonic() - started, 1),

@@ -1,6 +1,6 @@
 """Measure how fast a journal of millions of verdicts answers questions, and what its tables of counts cost a verdict.
 
-    python -m benchmarks.experiments.history --verdicts 10000000 --folder DIR --json FILE
+    python -m benchmarks.experiments.line.history --verdicts 10000000 --folder DIR --json FILE
 
 The journal is written as an earlier version wrote it, of four places and a verdict each 1.5 s, and then opened by the
 writer as a line opens it, which adds the counts. The time of a question includes opening the journal. Each question is
@@ -48,7 +48,7 @@ LABELS = 500
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.history", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.line.history", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--verdicts", type=int, default=10_000_000, metavar="N", help="in the journal (10000000)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the journal is made, 5 GB (a temporary one)")
@@ -61,7 +61,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         result = {
             "schema": 1,
-            "command": f"python -m benchmarks.experiments.history --verdicts {arguments.verdicts} --json FILE",
+            "command": f"python -m benchmarks.experiments.line.history --verdicts {arguments.verdicts} --json FILE",
             "machine": dataclasses.asdict(describe_machine()),
             **measure(Path(name) / "line.sqlite", arguments.verdicts),
         }  # fmt: skip

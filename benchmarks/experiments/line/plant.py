@@ -1,6 +1,6 @@
 """Measure how much an open dashboard and four outputs slow the loop down, from a frame to its journalled verdict.
 
-    python -m benchmarks.experiments.plant bottle_int8.onnx --json benchmarks/results/plant.json
+    python -m benchmarks.experiments.line.plant bottle_int8.onnx --json benchmarks/results/plant.json
 
 Runs take turns: one is the loop alone, the next is the same loop with MQTT, webhook, Modbus TCP, OPC UA, a dashboard
 and a client that requests what the dashboard's page requests. One part in fifty is a reject; its pictures are kept.
@@ -52,7 +52,7 @@ REJECT_EVERY = 50
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.plant", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.line.plant", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote")
     parser.add_argument("--verdicts", type=int, default=1200, metavar="N", help="of each kind (1200)")
@@ -67,7 +67,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         result = {
             "schema": 1,
-            "command": "python -m benchmarks.experiments.plant MODEL --json FILE",
+            "command": "python -m benchmarks.experiments.line.plant MODEL --json FILE",
             "machine": dataclasses.asdict(describe_machine()),
             **compare(arguments.model, arguments.verdicts, Path(name)),
         }

@@ -1,6 +1,6 @@
 """Measure what the chain of the journal costs a verdict, and how many rows a second `stfpm-journal --verify` reads.
 
-    python -m benchmarks.experiments.chain --json FILE
+    python -m benchmarks.experiments.line.chain --json FILE
 
 Verdicts are written by turns into two journals on the same disk, with and without their link, each in a transaction of
 its own. A larger journal, with a signed head each 600 verdicts (one a minute at 10 parts a second), is verified then.
@@ -36,7 +36,7 @@ BLOCK = 600
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.chain", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.line.chain", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="verdicts that are verified (2000000)")
     parser.add_argument("--turns", type=int, default=3000, metavar="N", help="verdicts of each kind (3000)")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         result = {
-            "schema": 1, "command": "python -m benchmarks.experiments.chain --json FILE",
+            "schema": 1, "command": "python -m benchmarks.experiments.line.chain --json FILE",
             "machine": dataclasses.asdict(describe_machine()),
             "cost": {mode: measure_cost(Path(name), mode, arguments.turns) for mode in ("normal", "full")},
             "verify": measure_rate(Path(name), arguments.rows),

@@ -1,4 +1,4 @@
-"""The recorded results as a page: `python -m benchmarks.experiments.recorded` writes benchmarks/README.md.
+"""The recorded results as a page: `python -m benchmarks.experiments.line.recorded` writes benchmarks/README.md.
 
     benchmarks/results/<machine>/bench.json       stfpm-bench --json, of our exports
     benchmarks/results/<machine>/peers.json       make peers: ours and anomalib's, in one run
@@ -24,7 +24,7 @@ from stfpm_bench.results import BenchReport, ModelResult, load_report
 from stfpm_runtime.cli import run
 from stfpm_runtime.errors import DataError
 
-BENCHMARKS = Path(__file__).resolve().parents[1]
+BENCHMARKS = Path(__file__).resolve().parents[2]
 OURS = "ours, "
 PEER = "anomalib Stfpm OpenVINO int8"
 PEER_FP32 = "anomalib Stfpm OpenVINO"
@@ -33,7 +33,7 @@ PEER_HELD = "anomalib Stfpm OpenVINO held to fp32"
 OPENING = """# Benchmarks
 
 Measured by `stfpm-bench` and `make peers`; what they measure and how: [docs/benchmarking.md](../docs/benchmarking.md).
-This page is made from `results/` by `python -m benchmarks.experiments.recorded`: to change it, measure again.
+This page is made from `results/` by `python -m benchmarks.experiments.line.recorded`: to change it, measure again.
 """
 
 
@@ -72,7 +72,7 @@ INSTALL_LIMIT = 0.1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.recorded", description="Write benchmarks/README.md."
+        prog="python -m benchmarks.experiments.line.recorded", description="Write benchmarks/README.md."
     )
     parser.parse_args(argv)
     return run("recorded", _write)

@@ -1,6 +1,6 @@
 """Measure how long a change of the recipe takes on a line that judges frames without a pause.
 
-    python -m benchmarks.experiments.recipes FIRST.onnx SECOND.onnx --json FILE
+    python -m benchmarks.experiments.line.recipes FIRST.onnx SECOND.onnx --json FILE
 
 Two recipes, whose models are loaded, are asked for by turns. A fake camera gives frames of
 1280x720 pixels faster than they can be judged.
@@ -38,7 +38,7 @@ from stfpm_runtime.sources.fake import FakeCamera
 
 from .loop import picture, show_result
 
-MODULE = "benchmarks.experiments.recipes"
+MODULE = "benchmarks.experiments.line.recipes"
 PAUSE_S = 0.05
 """Between an active recipe and the next request, so that frames are judged by it, in seconds."""
 BAR_MS = 5.0

@@ -1,6 +1,6 @@
 """The loop's latency in two versions of the source code, measured by turns on one machine.
 
-    python -m benchmarks.experiments.loop_versions OLD NEW MODEL --json FILE
+    python -m benchmarks.experiments.line.loop_versions OLD NEW MODEL --json FILE
 
 OLD and NEW are checkouts of this repository. Each turn is a process of its own that runs one version's own
 `experiments.loop`: with the model, below and above the rate that it sustains, and with an engine that costs nothing, so
@@ -29,14 +29,17 @@ from .loop import show_result
 TURN = """
 import json, sys, tempfile, time
 from pathlib import Path
-try:
-    from experiments.loop import WARM_UP, _answer, _loop, picture
-except ModuleNotFoundError:  # a version before the experiments had a folder
-    from stfpm_bench.loop import WARM_UP, _answer, _loop, picture
+from importlib import import_module
+for module in ("experiments.line.loop", "experiments.loop", "stfpm_bench.loop"):  # the newest place, and earlier ones
+    try:
+        loop = import_module(module)
+        break
+    except ModuleNotFoundError:
+        continue
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.engines.fake import FakeEngine
 model, verdicts = Path(sys.argv[1]), int(sys.argv[2])
-engine, frame = open_engine(model), picture()
+engine, frame = open_engine(model), loop.picture()
 image = frame[None, : engine.spec.height, : engine.spec.width].copy()
 started = time.perf_counter()
 for _ in range(10):
@@ -44,8 +47,8 @@ for _ in range(10):
 rate = 10 / (time.perf_counter() - started)
 with tempfile.TemporaryDirectory() as folder:
     loads = {"unloaded": (engine, rate / 3), "overloaded": (engine, rate * 3),
-             "fake engine": (FakeEngine(engine.spec, _answer), 100.0)}
-    print(json.dumps({name: _loop(model, found, frame, fps, verdicts, Path(folder) / name).latencies_ms[WARM_UP:]
+             "fake engine": (FakeEngine(engine.spec, loop._answer), 100.0)}
+    print(json.dumps({name: loop._loop(model, found, frame, fps, verdicts, Path(folder) / name).latencies_ms[loop.WARM_UP:]
                       for name, (found, fps) in loads.items()}))
 """
 """The program of one turn: prints the latencies in ms, a list for each load."""
@@ -55,7 +58,9 @@ FOLDERS = (".", "export", "runtime", "benchmarks")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     description = "The latency of two versions of the loop, by turns."
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.loop_versions", description=description)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.line.loop_versions", description=description
+    )
     parser.add_argument("old", type=Path, help="a checkout of the version before the change")
     parser.add_argument("new", type=Path, help="a checkout of the version after it")
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote")
@@ -76,7 +81,7 @@ def _measure(arguments: argparse.Namespace) -> int:
                 pooled[version].setdefault(load, []).extend(latencies)
     result = {
         "schema": 1,
-        "command": "python -m benchmarks.experiments.loop_versions OLD NEW MODEL --json FILE",
+        "command": "python -m benchmarks.experiments.line.loop_versions OLD NEW MODEL --json FILE",
         "machine": dataclasses.asdict(describe_machine()),
         "verdicts": arguments.turns * arguments.verdicts,
         "loads": {load: compare(pooled["old"][load], pooled["new"][load]) for load in pooled["old"]},

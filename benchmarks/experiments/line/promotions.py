@@ -1,6 +1,6 @@
 """Measure what verdicts pay while models are tried, judged by the gate and swapped: latency, and lost verdicts.
 
-    python -m benchmarks.experiments.promotions MODEL --json FILE
+    python -m benchmarks.experiments.line.promotions MODEL --json FILE
 
 One line runs with a fake camera of 1280x720 pixels at a third of the rate that it sustains. Quiet times and times in
 which one swap follows the other take turns. The gate replays the newest pictures that the line has kept.
@@ -52,7 +52,7 @@ REPLAY = 50
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.promotions", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.experiments.line.promotions", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("model", type=Path, help="a .onnx file that stfpm-export wrote")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the line's engine (1)")
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         result = {
-            "schema": 1, "command": "python -m benchmarks.experiments.promotions MODEL --json FILE",
+            "schema": 1, "command": "python -m benchmarks.experiments.line.promotions MODEL --json FILE",
             "machine": dataclasses.asdict(describe_machine()), "threads": arguments.threads,
             **measure(arguments.model, arguments.threads, Path(name)),
         }  # fmt: skip

@@ -1,6 +1,6 @@
 """Measure the time from a trigger to its answer: beside an open dashboard, beside other load, in real time.
 
-    python -m benchmarks.experiments.deadline MODEL --triggers 100000 --json FILE
+    python -m benchmarks.experiments.line.deadline MODEL --triggers 100000 --json FILE
 
 A clock triggers one camera, and the time counts from the moment when the trigger was due until the verdict is in the
 journal and answered. The dashboard is served; the camera is a fake of 1280x720 pixels, which costs no copying.
@@ -52,7 +52,7 @@ from stfpm_runtime.sources.fake import FakeCamera
 
 from .loop import picture, show_result
 
-MODULE = "benchmarks.experiments.deadline"
+MODULE = "benchmarks.experiments.line.deadline"
 REAL_TIME = ("chrt", "--rr", "40", "taskset", "--cpu-list", "1")
 CONDITIONS = (
     ("usual", ""), ("usual", "viewed"), ("usual", "loaded"), ("real time", ""), ("real time", "viewed"),
