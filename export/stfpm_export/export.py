@@ -204,8 +204,11 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
         report(f"the smallest area of a defect becomes {min_area} pixels of the {width}x{height} map")
         spec = dataclasses.replace(spec, min_area=min_area)
     spec = dataclasses.replace(
-        spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None, held_out_scores=()
-    )
+        spec, height=height, width=width, threshold=None, threshold_set_by="", false_alarm_rate=None,
+        held_out_scores=(),
+        # what was found of synthetic defects was found with another map
+        training={key: value for key, value in spec.training.items() if key != "synthetic_defects"},
+    )  # fmt: skip
     resized = dataclasses.replace(
         checkpoint, spec=spec, train_images=train, held_out_images=held_out,
         place_scale=checkpoint.head.resized(height, width).place_scale,

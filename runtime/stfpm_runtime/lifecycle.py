@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
@@ -25,6 +26,7 @@ NICENESS = 15
 """The priority of a process that works beside a line: the line's frames go first."""
 
 Self = TypeVar("Self", bound="Worker")
+Result = TypeVar("Result")
 
 
 class Worker:
@@ -70,9 +72,8 @@ class Worker:
             self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
 
     def _main(self) -> None:
-        if sys.platform == "linux" and not self.in_real_time:  # elsewhere a thread cannot be scheduled by itself
-            if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
-                leave_real_time()  # of this thread
+        if not self.in_real_time:
+            _leave_real_time_as_a_thread()
         self.run()
 
     def __enter__(self: Self) -> Self:
@@ -144,6 +145,20 @@ def leave_real_time(pid: int = 0) -> None:
         with contextlib.suppress(OSError):  # it has ended already
             os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
+
+
+def outside_real_time(function: Callable[[], Result]) -> Result:
+    """Call a function in a thread without real time, and return its result: an engine's threads inherit that."""
+    with ThreadPoolExecutor(1, initializer=_leave_real_time_as_a_thread) as pool:
+        return pool.submit(function).result()
+
+
+def _leave_real_time_as_a_thread() -> None:
+    """Schedule this thread alone as usual, where it is in real time; only Linux schedules single threads."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a container may forbid to ask
+            if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+                leave_real_time()
 
 
 def work_beside_the_line(pid: int = 0) -> None:

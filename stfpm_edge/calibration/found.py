@@ -10,7 +10,7 @@ import numpy as np
 from stfpm_edge.model import Stfpm
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.score import relative_score
+from stfpm_runtime.score import LEAST_ABOVE, relative_score
 
 from .synthetic_defects import EACH, KINDS, SIZES, draw_defects
 from .threshold import score_images
@@ -71,7 +71,8 @@ class FoundDefects:
 
     def _relative(self, kind: str, size: float) -> list[float]:
         relative = (relative_score(score, self.threshold) for score in sorted(self.scores[kind][size]))
-        return [float(f"{score:.6g}") for score in relative if score is not None]
+        rounded = ((score, float(f"{score:.6g}")) for score in relative if score is not None)
+        return [max(short, LEAST_ABOVE) if score > 1 else short for score, short in rounded]
 
 
 def find_synthetic_defects(

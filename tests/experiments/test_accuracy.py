@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.experiments.accuracy import heads, precisions, recipes, strips
+from benchmarks.experiments.accuracy import heads, precisions, quantisers, recipes, strips
 from stfpm_eval.data import read_category
 from tiny_model import make_images
 
@@ -59,6 +59,15 @@ def test_recipes_are_compared_once_and_their_heads(product, tmp_path, monkeypatc
     assert [(row["precision"], row["target"]) for row in rows] == list(precisions.EXPORTS)
     assert [row["failures"] for row in rows[:1]] == [[]]
     assert all(0 <= row["accuracy"]["file"]["image_auroc"] <= 1 for row in rows)
+
+    (exported,) = keep.glob("cap-plus-*.onnx")
+    (keep / "other.onnx").write_bytes(exported.read_bytes())
+    for _ in range(2):  # the second time rows are added
+        files = [str(exported), str(keep / "other.onnx")]
+        assert quantisers.main([str(product), *files, "--json", str(tmp_path / "quantisers.json")]) == 0
+    rows = json.loads((tmp_path / "quantisers.json").read_text())["rows"]
+    assert [row["file"] for row in rows] == [exported.name, "other.onnx"] * 2
+    assert all(row["score_error"] == row["large_errors"] == 0 and row["pro"] == rows[0]["pro"] for row in rows)
 
 
 def test_strips_have_at_most_one_defective_part(product, tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stfpm_runtime.lifecycle import NICENESS, Backoff, Worker, stop_all, work_beside_the_line
+from stfpm_runtime.lifecycle import NICENESS, Backoff, Worker, outside_real_time, stop_all, work_beside_the_line
 
 
 class Counter(Worker):
@@ -113,6 +113,8 @@ def test_only_threads_that_verdicts_wait_for_stay_in_real_time(in_real_time):
     try:
         with Looks("looks") as worker:
             worker.stop(time.monotonic() + 5)
+        assert outside_real_time(lambda: os.sched_getscheduler(0)) == os.SCHED_OTHER
+        assert os.sched_getscheduler(0) == os.SCHED_RR
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.sched_setaffinity(0, cores)

@@ -48,8 +48,9 @@ rate = 10 / (time.perf_counter() - started)
 with tempfile.TemporaryDirectory() as folder:
     loads = {"unloaded": (engine, rate / 3), "overloaded": (engine, rate * 3),
              "fake engine": (FakeEngine(engine.spec, loop._answer), 100.0)}
-    print(json.dumps({name: loop._loop(model, found, frame, fps, verdicts, Path(folder) / name).latencies_ms[loop.WARM_UP:]
-                      for name, (found, fps) in loads.items()}))
+    reports = {name: loop._loop(model, found, frame, fps, verdicts, Path(folder) / name)
+               for name, (found, fps) in loads.items()}
+print(json.dumps({name: report.latencies_ms[loop.WARM_UP:] for name, report in reports.items()}))
 """
 """The program of one turn: prints the latencies in ms, a list for each load."""
 FOLDERS = (".", "export", "runtime", "benchmarks")

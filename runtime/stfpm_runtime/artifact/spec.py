@@ -168,7 +168,7 @@ class Spec:
         data = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         try:
             return cls(**data)
-        except (TypeError, ValueError) as error:  # TypeError: a required key is missing
+        except (TypeError, ValueError, OverflowError) as error:  # TypeError: a required key is missing
             raise ArtifactError(f"{source}: its metadata is damaged ({error}); export the model again") from None
 
 

@@ -100,7 +100,9 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
         spec = dataclasses.replace(before, min_area=area, top_share=None, score_scale=1.0)
     spec = calibrated(spec, scores, options.false_alarm_rate, say, [path.name for path in files.paths])
     origin = {"sha256": model.sha256, "engine": model.engine.provider, "images": [path.name for path in files.paths]}
-    spec = dataclasses.replace(spec, training=spec.training | {"calibrated_from": origin}, parity=_parity(before, spec))
+    # what was found of synthetic defects was found at the threshold before
+    training = {key: value for key, value in spec.training.items() if key != "synthetic_defects"}
+    spec = dataclasses.replace(spec, training=training | {"calibrated_from": origin}, parity=_parity(before, spec))
     _write(spec, model, options.output)
     was = "none" if before.threshold is None else f"{before.threshold:.4g}"
     say(

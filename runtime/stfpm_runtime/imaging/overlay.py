@@ -120,9 +120,8 @@ def _enlarge(image: Image) -> Image:
 
 def _blend(image: Image, heat_map: npt.NDArray[np.float32]) -> Image:
     """Lay colours over the image uint8 [H, W, 3], as opaque as the heat map [h, w] is hot."""
-    levels = (heat_map * HOTTEST).astype(np.uint8)
-    size = image.shape[1], image.shape[0]
-    added, left = (cv2.resize(cv2.applyColorMap(levels, table), size) for table in (COLOUR_SHARE, TRANSPARENCY))
+    levels = cv2.resize((heat_map * HOTTEST).astype(np.uint8), (image.shape[1], image.shape[0]))
+    added, left = (cv2.applyColorMap(levels, table) for table in (COLOUR_SHARE, TRANSPARENCY))
     cv2.multiply(image, left, dst=left, scale=1 / 255)
     return cv2.add(added, left, dst=left)  # type: ignore[return-value]
 

@@ -14,7 +14,7 @@ from typing import Any
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.lifecycle import Worker, stop_all
+from stfpm_runtime.lifecycle import Worker, outside_real_time, stop_all
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
@@ -182,7 +182,8 @@ def _make_line(
     drift.use_model(active_model.model)
     recipes = Recipes(options, active_model, log_event, mailbox.wake, load)
     model_swap = ModelSwap(active_model, options, recorder)
-    shadow = Shadow(shadow_model(options, active_model, log_event), options.batch, options.journal.path, log_event)
+    in_shadow = outside_real_time(lambda: shadow_model(options, active_model, log_event))
+    shadow = Shadow(in_shadow, options.batch, options.journal.path, log_event)
     return Line(
         cameras=cameras,
         mailbox=mailbox,

@@ -22,6 +22,7 @@ from stfpm_runtime.line.journal.chain.links import CHAINED, SOURCES, link, write
 from stfpm_runtime.line.journal.chain.signing import KeyPair, read_public_key, write_new_key
 from stfpm_runtime.line.journal.chain.verify import Verification
 from stfpm_runtime.line.journal.command.cli import main
+from stfpm_runtime.line.journal.counts import wrong_quarters
 from stfpm_runtime.line.journal.cursor import Position
 from stfpm_runtime.line.journal.labels import new_label, write_label
 from stfpm_runtime.line.journal.models.active import ActiveModelRow
@@ -119,7 +120,8 @@ class Tamperer:
         self.random = random.Random(seed)
         self.client = sqlite3.connect(path, isolation_level=None)
         self.client.execute("PRAGMA ignore_check_constraints = 1")
-        self.tables = sorted({*TABLES, "chain_start", "meta"})
+        there = {name for (name,) in self.client.execute("SELECT name FROM sqlite_master")}
+        self.tables = sorted({*TABLES, "chain_start", "meta"} & there)
 
     def change(self) -> str:
         """Change one thing, and return in words which."""
@@ -243,6 +245,25 @@ def test_change_is_named(journal_copy, key, sql, expected):
     execute(journal_copy, sql)
     findings = found(journal_copy, public_of(key))
     assert [any(finding.startswith(start) for finding in findings) for start in expected] == [True] * len(expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["time = 'never'", "time = '2026-11-24T12:30:00+02:00'", "time = ''", "camera = x'ff'",
+     "model = CAST(x'ff' AS TEXT)", "camera = 'it''s \"one\"'"],
+)  # fmt: skip
+def test_counts_of_rows_that_no_line_would_write_are_right(journal_copy, values):
+    """The triggers count whatever is written."""
+    with contextlib.closing(sqlite3.connect(journal_copy)) as connection:
+        connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+        copied = connection.execute("SELECT max(seq) FROM verdicts").fetchone()
+        connection.execute("CREATE TEMP TABLE one AS SELECT * FROM verdicts WHERE seq = ?", copied)
+        connection.execute("DELETE FROM verdicts WHERE seq = ?", copied)
+        connection.execute(f"UPDATE one SET {values}")
+        connection.execute("INSERT INTO verdicts SELECT * FROM one")
+        assert wrong_quarters(connection) == 0
+        connection.execute("UPDATE verdict_counts SET passed = passed + 1")
+        assert wrong_quarters(connection) > 0
 
 
 def test_counts_that_somebody_has_changed_are_found(journal_copy, key):

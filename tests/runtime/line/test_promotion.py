@@ -25,6 +25,7 @@ from stfpm_runtime.line.journal.models.states import (
 )
 from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.line.models.cli import main
+from stfpm_runtime.line.models.promotion import Promotion
 
 from .conftest import wait_until
 from .test_model_swap import details
@@ -161,6 +162,17 @@ def test_a_shadow_is_used_again_after_a_restart(start, make_model, journal):
     third = start()
     assert third.line.shadow.model is None
     wait_until(lambda: any("is not used again" in text for text in details(journal, "model")))
+
+
+def test_what_a_page_asks_for_is_done_by_the_promotions_own_thread(start, monkeypatch):
+    """The threads of the model's engine inherit its real-time priority, which the server's threads do not have."""
+    line, seen = start(), []
+    monkeypatch.setattr(Promotion, "act", lambda self, order: seen.append(threading.current_thread().name) or "done")
+    assert line.line.promotion.ask(new_order("Ada", "check", "new.onnx")) == "done"
+    assert seen == ["promotion"]
+    line.finish()
+    with pytest.raises(OptionError, match="the line stops; nothing was changed"):
+        line.line.promotion.ask(new_order("Ada", "check", "new.onnx"))
 
 
 def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_model, journal, capsys, monkeypatch):

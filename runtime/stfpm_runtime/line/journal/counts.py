@@ -66,18 +66,32 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 def wrong_quarters(connection: sqlite3.Connection) -> int:
     """Return the number of quarter hours whose counts are not those of the verdicts; reads all verdicts."""
-    if not has_table(connection, "verdict_counts"):
+    if not has_table(connection, "verdict_counts") or _are_as_counted(connection):
         return 0
+    counted = f"SELECT {QUARTER.format('')} AS quarter, camera, region, model, {SUMS} FROM verdicts GROUP BY 1, 2, 3, 4"
+    differing = " UNION ALL ".join(
+        f"SELECT * FROM (SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other}))"
+        for one, other in ((KEPT, counted), (counted, KEPT))
+    )
+    (number,) = connection.execute(f"SELECT count(DISTINCT quarter) FROM ({differing})").fetchone()
+    return int(number)
+
+
+def _are_as_counted(connection: sqlite3.Connection) -> bool:
+    """Return whether the counts are those of the verdicts, as far as all their values are such as a line writes.
+
+    It is four times as fast as the comparison in SQL, which sorts all verdicts.
+    """
     counted: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
-    # counted here: SQLite would sort all verdicts, which takes four times as long
-    for (text,), number in Counter(connection.execute(COUNTED)).items():
-        hour, part, *place, decision = json.loads(text.decode("utf-8", "backslashreplace"))
-        (first,) = connection.execute(FIRST_QUARTER, (hour,)).fetchone()
-        quarter = 0 if first is None else first + part  # 0 as in QUARTER: the time is none
-        counted[(quarter, *place)][decision] += number
-    kept = {row[:4]: row[4:] for row in connection.execute(KEPT)}
+    try:
+        for (text,), number in Counter(connection.execute(COUNTED)).items():
+            hour, part, *place, decision = json.loads(text)
+            (first,) = connection.execute(FIRST_QUARTER, (hour,)).fetchone()
+            counted[(first + part, *place)][decision] += number
+    except (ValueError, TypeError, sqlite3.OperationalError):  # no UTF-8; no time; a BLOB
+        return False
     found = {key: tuple(counts[decision] for decision in DECISIONS) for key, counts in counted.items()}
-    return len({key[0] for key, _ in kept.items() ^ found.items()})
+    return {row[:4]: row[4:] for row in connection.execute(KEPT)} == found
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:

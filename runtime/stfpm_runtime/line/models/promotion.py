@@ -1,17 +1,21 @@
 """What people do with models while a line runs: check, shadow, approve, activate, roll back, retire.
 
-The dashboard calls `act`; `stfpm-models` writes orders into the journal, which this worker's thread carries out.
+The dashboard calls `ask`, and `stfpm-models` writes orders into the journal; this worker's thread carries out both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+import queue
+from concurrent.futures import Future, wait
 from pathlib import Path
+from queue import SimpleQueue
 
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.lifecycle import Worker, outside_real_time
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.models.shadow import ShadowCounts, read_shadow_counts
 from stfpm_runtime.line.journal.models.states import (
@@ -35,7 +39,10 @@ POLL_S = 0.5
 
 
 class Promotion(Worker):
-    """Carries out what people want to do with models, one thing at a time. `act` may be called from any thread."""
+    """Carries out what people want to do with models, one thing at a time. `act` may be called from any thread.
+
+    A model that its own thread loads has the real-time priority of the line: an engine's threads inherit it.
+    """
 
     def __init__(self, model_swap: ModelSwap, shadow: Shadow, log_event: LogEvent) -> None:
         super().__init__("promotion")
@@ -43,6 +50,20 @@ class Promotion(Worker):
         self._shadow = shadow
         self._journal = model_swap.options.journal.path
         self._log_event = log_event
+        self._asked: SimpleQueue[tuple[ModelOrder, Future[str]] | None] = SimpleQueue()
+
+    def wake(self) -> None:
+        """Let `run` look whether it has to stop."""
+        self._asked.put(None)
+
+    def ask(self, order: ModelOrder) -> str:
+        """Have this worker's thread do what a person wants, as `act` does, and wait for it. For any other thread."""
+        answer: Future[str] = Future()
+        self._asked.put((order, answer))
+        while not wait([answer], POLL_S).done:
+            if not self.is_alive:
+                self._answer_asked()
+        return answer.result()
 
     def run(self) -> None:
         """Carry out the orders in the journal until the stop."""
@@ -51,7 +72,8 @@ class Promotion(Worker):
             withdraw_orders(self._journal)
         except JournalError as error:
             LOG.error("old orders about models cannot be withdrawn: %s", error)
-        while not self.stopping.wait(POLL_S):
+        while not self.stopping.is_set():
+            self._answer_asked(POLL_S)
             try:
                 while order := take_order(self._journal):
                     self._carry_out(order)
@@ -60,6 +82,20 @@ class Promotion(Worker):
                 if str(error) != failure:
                     LOG.error("orders about models cannot be read: %s", error)
                 failure = str(error)
+        self._answer_asked()
+
+    def _answer_asked(self, wait_s: float = 0.0) -> None:
+        """Act for those who wait, once one has come within `wait_s` seconds; at the stop refuse them."""
+        with contextlib.suppress(queue.Empty):
+            while asked := self._asked.get(timeout=wait_s):
+                order, answer = asked
+                try:
+                    if self.stopping.is_set():
+                        raise OptionError("the line stops; nothing was changed")
+                    answer.set_result(self.act(order))
+                except BaseException as error:
+                    answer.set_exception(error)
+                wait_s = 0.0
 
     def act(self, order: ModelOrder) -> str:
         """Do what a person wants, and return in words what was done. Raises StfpmError where nothing was changed."""
@@ -97,7 +133,7 @@ class Promotion(Worker):
         with swap.exclusively(order.who):
             self._digest_of_another(path)
             trial = swap.try_candidate(path)
-            self._shadow.replace_model(swap.load(path, trial.sha256))
+            self._shadow.replace_model(outside_real_time(lambda: swap.load(path, trial.sha256)))
             was = newest_by_model(read_states(self._journal)).get(before.sha256) if before else None
             if before and was and was.state == "shadow" and before.sha256 != trial.sha256:
                 swap.write_state(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
@@ -110,15 +146,13 @@ class Promotion(Worker):
             counts = self._counts(digest)
             note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
             expected = self._model_swap.options.review.shadow_parts
-            if counts.compared < expected:
-                if not order.override:
-                    raise OptionError(
-                        f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
-                        "before it is approved, or a reason to do without"
-                    )
-                note = f"{order.override} ({note})"
-            elif order.reason:
-                note = f"{order.reason} ({note})"
+            if counts.compared < expected and not order.override:
+                raise OptionError(
+                    f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
+                    "before it is approved, or a reason to do without"
+                )
+            if why := "; ".join(filter(None, dict.fromkeys((order.override, order.reason)))):
+                note = f"{why} ({note})"
             self._model_swap.write_state(path, digest, order.who, "approved", note)
         return f"{path.name} is approved {note}"
 

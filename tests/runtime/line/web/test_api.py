@@ -305,7 +305,12 @@ def test_the_scores_behind_a_threshold_are_told(api, make_model, tmp_path):
     assert (answer["threshold"], answer["held_out"], answer["too_hard"]) == (0.4, pytest.approx([0.25, 0.75]), True)
     assert answer["synthetic_defects"] == [rows[0] | {"relative_scores": []}]
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    for file, status, words in (("other.onnx", 404, "expected one that lies next to"), ("broken.onnx", 409, "damaged")):
+    wrong = ([], None, {"by_kind_and_size": None}, {"by_kind_and_size": [7]}, {"by_kind_and_size": [{"found": -1}]},
+             {"by_kind_and_size": [rows[0] | {"relative_scores": ["high"]}]})  # fmt: skip
+    for number, found in enumerate(wrong):
+        make_model(f"wrong{number}.onnx", training={"synthetic_defects": found})
+    damaged = [("broken.onnx", 409, "damaged"), *((f"wrong{number}.onnx", 409, "damaged") for number in range(6))]
+    for file, status, words in (("other.onnx", 404, "expected one that lies next to"), *damaged):
         refused = api.ask(f"/model/{file}")
         assert refused.status == status
         assert words in refused.json["error"]

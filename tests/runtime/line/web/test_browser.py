@@ -14,6 +14,7 @@ import pytest
 from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import read_config
+from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.journal.labels import read_labelled
 from stfpm_runtime.line.journal.reader import Period
 from stfpm_runtime.line.journal.rows import utc
@@ -367,15 +368,16 @@ def test_models_are_checked_activated_and_rolled_back(serve, page, make_model, t
     assert [text.rpartition(": ")[2] for text in swaps] == ["the new lamp", "the third lamp", "the lamp before"]
 
 
-def test_a_limit_is_tried_on_the_scores_of_the_training_and_used(serve, page, make_model, tmp_path):
+def test_a_limit_is_tried_on_the_scores_of_the_training_and_used(serve, page, make_model, make_options, tmp_path):
     rows = [{"kind": "patch", "size": 0.03, "found": 1, "drawn": 3, "relative_scores": [0.5, 0.8, 1.2]},
             {"kind": "texture", "size": 0.12, "found": 2, "drawn": 2, "relative_scores": [1.6, 7.0]}]  # fmt: skip
     calibrated = {
         "held_out_scores": (0.2, 0.35, 0.4), "false_alarm_rate": 0.25, "threshold_set_by": "3 good pictures",
         "training": {"synthetic_defects": {"found": 3, "drawn": 5, "too_hard": False, "by_kind_and_size": rows}},
     }  # fmt: skip
-    client = serve()
-    make_model()  # the engine of this line is a fake, and its file none
+    options = make_options(dashboard=ServerOptions("127.0.0.1:0", TOKEN))
+    make_model()  # a real file in the place of that of the options
+    client = serve(options=options)
     make_model("first.onnx", threshold=0.4, **calibrated)
     open_page(page, client, "/models")
 
@@ -388,7 +390,7 @@ def test_a_limit_is_tried_on_the_scores_of_the_training_and_used(serve, page, ma
     tried, limit = "document.getElementById('tried').textContent", "document.getElementById('limit')"
     page.wait(f"{tried}.startsWith('limit 1.00 (threshold 0.4000)')")
     assert "0 of 3 good pictures held out are rejected" in page.run(tried)
-    assert "at most 25.0 % are expected; 3 of 5 synthetic defects are found" in page.run(tried)
+    assert "at most 25.0 % of good parts would be rejected on average; 3 of 5 synthetic" in page.run(tried)
     assert page.run("document.getElementById('origin').textContent") == "threshold 0.4000: 3 good pictures"
     page.run(f"{limit}.value = 0.75; {limit}.dispatchEvent(new Event('input'))")
     page.wait(f"{tried}.startsWith('limit 0.75 (threshold 0.3000); 2 of 3 good pictures')")
@@ -405,6 +407,9 @@ def test_a_limit_is_tried_on_the_scores_of_the_training_and_used(serve, page, ma
     page.run("document.getElementById('reason').value = 'misses'; document.getElementById('use').click()")
     page.wait("document.getElementById('used').textContent.startsWith('Every place')")
     assert client.running.line.active_model.thresholds.of("left", "frame") == pytest.approx(0.3)
+    make_model(threshold=0.9)  # under the name of the model in use, which is in memory
+    page.wait(f"{tried}.startsWith('limit 1.00 (threshold 0.9000)')")
+    assert page.run("document.getElementById('use').disabled")
     assert [error for error in page.errors if "401" not in error] == []
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from stfpm_runtime.line.journal.models.states import Action
 
 from .fields import PRINTABLE, WHO, Count, Decision, Model, Reason, VerdictFields
+
+Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ModelInUse(BaseModel):
@@ -101,7 +103,7 @@ class DefectsFound(BaseModel):
     size: float
     found: Count
     drawn: Count
-    relative_scores: list[float]
+    relative_scores: list[Score]
 
 
 class ModelCalibration(BaseModel):
@@ -111,11 +113,12 @@ class ModelCalibration(BaseModel):
     """
 
     file: str
+    sha256: str
     threshold: float | None
     threshold_set_by: str
     false_alarm_rate: float | None
     folds: Count
-    held_out: list[float]
+    held_out: list[Score]
     synthetic_defects: list[DefectsFound]
     too_hard: bool
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 
 from stfpm_runtime.line.journal.batch.making import Form
 from stfpm_runtime.line.journal.batch.words import languages
@@ -264,7 +264,10 @@ def model_calibration(
     view: View, file: Annotated[str, Path(min_length=6, max_length=255, description="a .onnx file next to it")]
 ) -> dict[str, Any]:
     """Return where a model's own threshold comes from, and the scores behind it."""
-    return view.models.calibration(file)
+    try:
+        return ModelCalibration(**view.models.calibration(file)).model_dump()
+    except ValidationError as error:
+        raise HTTPException(409, f"{file}: its description is damaged ({error.error_count()} values)") from None
 
 
 @router.get("/api/recipe", response_model=RecipeList)

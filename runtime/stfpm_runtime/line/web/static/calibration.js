@@ -6,31 +6,41 @@ import { shape } from "/static/yields.js";
 const BINS = 48;
 const MARGIN = 4;
 let found = null; // what the API says of the chosen model
+let inUse = ""; // the SHA-256 of the model in use, where this person may change its threshold
+let shownDigest = ""; // that of the model that is shown, or asked for
 let asked = 0; // the answer about an earlier choice is not shown
 
 const share = (count, total) => local((100 * count / total).toFixed(1));
 const above = (scores, limit) => scores.filter((score) => score > limit).length;
 const defects = () => found.synthetic_defects.flatMap((one) => one.relative_scores);
 
-// Offers the files that can be chosen, and keeps the choice where it is still there.
-export function offer(files, active) {
-  const select = $("calibrated"), before = select.value;
-  if ([...select.options].map((option) => option.value).join() === files.join()) return;
-  select.replaceChildren(...files.map((file) => new Option(file)));
-  select.value = files.includes(before) ? before : files.includes(active) ? active : files[0] ?? "";
-  if (select.value !== before) choose();
+// Offers the files that can be chosen, and keeps the choice. A limit can be used only for the model in use.
+export function offer(models, active, canChange) {
+  const select = $("calibrated"), before = select.value, files = models.map((model) => model.file);
+  inUse = canChange ? active.sha256 : "";
+  if ([...select.options].map((option) => option.value).join() !== files.join()) {
+    select.replaceChildren(...files.map((file) => new Option(file)));
+    select.value = files.includes(before) ? before : files.includes(active.file) ? active.file : files[0] ?? "";
+  }
+  const chosen = models.find((model) => model.file === select.value);
+  if (chosen && chosen.sha256 !== shownDigest) choose(chosen.sha256); // also where the file was overwritten
+  allow();
 }
 
-// Lets the limit be used only for the model in use, and by those who may.
-export function allow(active, canChange) {
-  $("use").disabled = !canChange || !found || found.file !== active || !(found.threshold > 0);
+function allow() {
+  $("use").disabled = !found || !inUse || found.sha256 !== inUse || !(found.threshold > 0);
 }
 
-async function choose() {
+async function choose(digest = "") {
   const file = $("calibrated").value, number = ++asked;
+  found = null;
+  shownDigest = digest;
+  allow();
   const answer = await askJson(`/model/${encodeURIComponent(file)}`).catch((error) => ({ error }));
   if (number !== asked) return;
   found = answer.error ? null : answer;
+  shownDigest = found?.sha256 ?? digest;
+  allow();
   $("calibration").hidden = !found;
   $("origin").textContent = answer.error?.message ?? joinedOrigin();
   if (!found) return;
@@ -52,8 +62,9 @@ function tryLimit() {
   draw($("scores"), limit);
   const parts = [t("limit {} (threshold {})", local(limit.toFixed(2)), digits(limit * found.threshold, 4))];
   if (found.held_out.length) {
-    parts.push(t("{} of {} good pictures held out are rejected; of good parts at most {} % are expected",
-      rejected, found.held_out.length, share(rejected + 1, found.held_out.length + 1)));
+    const expected = share(rejected + 1, found.held_out.length + 1);
+    parts.push(t("{} of {} good pictures held out are rejected", rejected, found.held_out.length),
+      found.folds ? t("about {} % of good parts would be rejected", expected) : t("at most {} % of good parts would be rejected on average", expected));
   }
   if (all.length) parts.push(t("{} of {} synthetic defects are found", above(all, limit), all.length));
   $("tried").textContent = `${parts.join("; ")}.`;
@@ -82,6 +93,7 @@ function draw(svg, limit) {
 async function use() {
   const who = personIn($("who"), $("used")), reason = who && reasonIn($("reason"), $("used"));
   if (!who || !reason) return;
+  if ($("use").disabled) return;
   const threshold = Number($("limit").value) * found.threshold;
   $("used").textContent = await post("/api/threshold", { threshold, who, reason }).then(
     (answer) => answer.taken ? t("Every place has this threshold now.") : t("The threshold is not in force yet; look at the dashboard."),
@@ -89,7 +101,7 @@ async function use() {
   );
 }
 
-$("calibrated").addEventListener("change", choose);
+$("calibrated").addEventListener("change", () => choose());
 $("limit").addEventListener("input", tryLimit);
 $("use").addEventListener("click", use);
 addEventListener("resize", () => { if (found) tryLimit(); });

@@ -1,6 +1,6 @@
 // The model files next to the active one: their states, what they are able to do, and what can be done with them.
 import { $, askJson, badge, fill, keepFresh, personIn, post, reasonIn, show, upload } from "/static/client.js";
-import { allow, offer } from "/static/calibration.js";
+import { offer } from "/static/calibration.js";
 import { counted, local, momentOf, t } from "/static/language.js";
 
 const EVERY_MS = 3000;
@@ -20,8 +20,7 @@ async function refreshModels() {
   badge($("state"), answer.model.file, "ok");
   $("rollback").disabled = busy || !canChange;
   $("upload").disabled = busy || uploading || !canChange;
-  offer(answer.models.filter((model) => model.is_present && model.file.endsWith(".onnx")).map((model) => model.file), answer.model.file);
-  allow(answer.model.file, canChange);
+  offer(answer.models.filter((model) => model.is_present && model.file.endsWith(".onnx")), answer.model, canChange);
   firstName = answer.model.sha256 || !answer.model.file.endsWith(".onnx") ? "" : answer.model.file;
   const open = new Set([...document.querySelectorAll("details[open]")].map((details) => details.dataset.file));
   $("models").replaceChildren(...answer.models.map((model) => card(model, open)));

@@ -42,9 +42,9 @@ class ModelView:
         """Return where the threshold of a .onnx file next to the model in use comes from, and the scores behind it."""
         path = self._path_of(file)
         try:
-            return calibration_fields(file, read_spec(path))
-        except ArtifactError as error:
-            raise HTTPException(HTTPStatus.CONFLICT, str(error)) from None
+            return {"file": file, "sha256": self._digest(path), **calibration_fields(read_spec(path))}
+        except (ArtifactError, TypeError, AttributeError) as error:  # values of another program
+            raise HTTPException(HTTPStatus.CONFLICT, f"{file}: its description is damaged ({error})") from None
 
     def act(self, action: Action, file: str, who: str, override: str, reason: str) -> dict[str, Any]:
         """Do something with a model, and return the fields of the one in use and what was done."""
@@ -54,7 +54,7 @@ class ModelView:
         if file:
             self._path_of(file)
         try:
-            message = self._line.promotion.act(new_order(who, action, file, override, reason))
+            message = self._line.promotion.ask(new_order(who, action, file, override, reason))
         except StfpmError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
         return {"model": fields_of(self._line.active_model.model), "message": message}
@@ -99,12 +99,12 @@ class ModelView:
         return ""
 
 
-def calibration_fields(file: str, spec: Spec) -> dict[str, Any]:
+def calibration_fields(spec: Spec) -> dict[str, Any]:
     """Return where the threshold of a model file comes from, as the API gives it."""
     relative = (relative_score(score, spec.threshold) for score in sorted(spec.held_out_scores))
     found = spec.training.get("synthetic_defects", {})
     return {
-        "file": file, "threshold": spec.threshold, "threshold_set_by": spec.threshold_set_by,
+        "threshold": spec.threshold, "threshold_set_by": spec.threshold_set_by,
         "false_alarm_rate": spec.false_alarm_rate, "folds": spec.folds,
         "held_out": [score for score in relative if score is not None],
         "synthetic_defects": [{"relative_scores": []} | row for row in found.get("by_kind_and_size", [])],
