@@ -45,7 +45,7 @@ def _compare(data: Path, files: Sequence[Path], record: Path) -> int:
     rows = json.loads(record.read_text(encoding="utf-8"))["rows"] if record.is_file() else []
     reference = None
     for file in files:
-        with contextlib.closing(open_engine(file, "onnxruntime-cpu")) as engine:
+        with contextlib.closing(open_engine(file, "onnxruntime")) as engine:
             figures = evaluate(engine, read_category(data))
         scores = np.array([*figures.good_scores, *figures.defect_scores])
         reference = scores if reference is None else reference
