@@ -206,6 +206,7 @@ class Answers:
             "refused": self._refused,
             "later_than_the_deadline": len(late),
             "passed_later_than_the_deadline": late.count("pass"),
+            "latest_pass_ms": round(max((ms for ms, one in self._times if one == "pass"), default=0.0), 3),
         }
 
     def _put(self, trigger: QueuedTrigger, due_ns: int) -> None:
