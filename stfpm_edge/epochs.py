@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from stfpm_runtime.imaging.preprocessing import Image
@@ -17,6 +18,7 @@ from .model import distance, hard_loss, loss, normalise_images, unit
 from .networks import Pyramid
 from .options import TrainOptions
 from .pictures.data import Split, batches
+from .pictures.synthetic_defects import draw_into
 from .recipes import Recipe
 
 EVAL_BATCH = 16
@@ -112,10 +114,12 @@ def train_epoch(
     total, recipe = 0.0, options.recipe
     order = batches(indices, recipe.batch_size, options.seed, epoch)
     steps = len(order) * recipe.epochs_for(len(indices))
+    random = np.random.default_rng([options.seed, epoch])
     for number, batch in enumerate(order):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(((epoch - 1) * len(order) + number) / steps)
-        distances = _distances(student, features, images, batch, options)
+        seen = draw_into(images[batch], recipe.defect_share, random) if recipe.defect_share else images[batch]
+        distances = _distances(student, features, seen, batch, options)
         value = loss(distances, options.weights)
         if recipe.hard_weight:
             value = value + recipe.hard_weight * hard_loss(distances, options.weights, recipe.hard_share)
@@ -138,19 +142,19 @@ def validation_error(
     total = 0.0
     for start in range(0, len(indices), EVAL_BATCH):
         batch = indices[start : start + EVAL_BATCH]
-        total += loss(_distances(student, features, images, batch, options), options.weights).item() * len(batch)
+        total += loss(_distances(student, features, images[batch], batch, options), options.weights).item() * len(batch)
     return total / len(indices)
 
 
 def _distances(
-    student: Pyramid, features: TeacherFeatures, images: Image, batch: Sequence[int], options: TrainOptions
+    student: Pyramid, features: TeacherFeatures, seen: Image, batch: Sequence[int], options: TrainOptions
 ) -> list[torch.Tensor]:
-    """Compute each block's distances [N, h, w] between the teacher's features and the student's."""
+    """Compute each block's distances [N, h, w] of the student's features of `seen` from the teacher's of the batch."""
     device = next(student.parameters()).device
-    x = normalise_images(torch.from_numpy(images[batch]).to(device))
+    x = normalise_images(torch.from_numpy(seen).to(device))
     if options.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
-        seen = student(x)
-    pairs = zip(features.batch(batch, device), seen, strict=True)  # compared in float32 all the same
+        own_features = student(x)
+    pairs = zip(features.batch(batch, device), own_features, strict=True)  # compared in float32 all the same
     return [distance(teacher, unit(own.float())) for teacher, own in pairs]

@@ -24,12 +24,12 @@ from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
 from .calibration.head import COMMON, auroc, usual_values
-from .calibration.synthetic_defects import KINDS, draw_defects
 from .calibration.threshold import subsample_evenly
 from .epochs import Reporter
 from .model import Head, Stfpm, anomaly_map, normalise_images, unit
 from .networks import Pyramid, new_student
 from .options import TrainOptions
+from .pictures.synthetic_defects import KINDS, draw_defects
 
 SHORT_SIDES = (256, 320, 384, 512)
 """Short sides of the candidates, in pixels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
@@ -30,6 +30,12 @@ class Recipe:
     """The weight, in the loss of a block, of the mean over the positions with the largest distances."""
     hard_share: float = 0.01
     """The share of a block's positions that count as hard, 0 to 1 (after EfficientAD, Batzner et al. 2024)."""
+    defect_share: float = 0.0
+    """The share of the pictures, 0 to 1, that the student sees with synthetic defects in them.
+
+    It has to give the teacher's features of the picture without them (a denoising student, as in DeSTSeg, Zhang et al.,
+    CVPR 2023), so that it does not imitate the teacher on defects as well.
+    """
     blur: float = 0.0
     """The blur of the map, see `stfpm_edge.model.Head`."""
     selects_epoch: bool = False
@@ -43,6 +49,8 @@ class Recipe:
                 raise OptionError(f"got {name.replace('_', ' ')} {getattr(self, name)}; expected {least} or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise OptionError(f"got a learning rate of {self.lr}; expected one above 0, say 0.4")
+        if not 0 <= self.defect_share <= 1:
+            raise OptionError(f"got a share of pictures with defects of {self.defect_share}; expected 0 to 1")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and 0 <= self.momentum < 1):
             raise OptionError(
                 f"got a momentum of {self.momentum} and a weight decay of {self.weight_decay}; "
@@ -77,4 +85,6 @@ PLUS = Recipe(
     blur=1 / 128, selects_head=True
 )  # fmt: skip
 """Chosen by trials on MVTec AD pill and magnetic tile, measured in `benchmarks/results/recipes.json`."""
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PLUS, OFFICIAL)}
+DENOISING = replace(PLUS, name="denoising", defect_share=0.5)
+"""`plus` with a denoising student, see docs/training.md for what has been measured."""
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PLUS, OFFICIAL, DENOISING)}

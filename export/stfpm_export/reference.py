@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stfpm_edge.calibration.synthetic_defects import EACH, SIZES, draw_defects
 from stfpm_edge.calibration.threshold import score_images, subsample_evenly
 from stfpm_edge.checkpoint import Checkpoint
+from stfpm_edge.pictures.synthetic_defects import EACH, SIZES, draw_defects
 from stfpm_runtime.engines.base import Maps, Scores
 from stfpm_runtime.imaging.preprocessing import Image
 

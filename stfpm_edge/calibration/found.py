@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from stfpm_edge.model import Stfpm
+from stfpm_edge.pictures.synthetic_defects import EACH, KINDS, SIZES, draw_defects
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.score import LEAST_ABOVE, relative_score
 
-from .synthetic_defects import EACH, KINDS, SIZES, draw_defects
 from .threshold import score_images
 
 LEAST_FOUND = 0.5

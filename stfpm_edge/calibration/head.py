@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from stfpm_edge.model import Head, Stfpm
+from stfpm_edge.pictures.synthetic_defects import EACH, SIZES, draw_defects
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .synthetic_defects import EACH, SIZES, draw_defects
 from .threshold import BATCH, subsample_evenly
 
 SIGMA = 1 / 32

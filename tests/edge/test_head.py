@@ -8,9 +8,9 @@ import torch
 
 from stfpm_edge.calibration.found import FoundDefects, find_synthetic_defects, report_found
 from stfpm_edge.calibration.head import HeadChoice, auroc, choose_head, usual_values
-from stfpm_edge.calibration.synthetic_defects import KINDS, SIZES
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_edge.model import Head, Stfpm
+from stfpm_edge.pictures.synthetic_defects import KINDS, SIZES
 from stfpm_runtime.artifact.map_score import map_score
 from stfpm_runtime.errors import ArtifactError
 from tiny_model import make_checkpoint, make_images

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_edge.calibration.synthetic_defects import KINDS, draw_defect, draw_defects, find_product
+from stfpm_edge.pictures.synthetic_defects import KINDS, draw_defect, draw_defects, draw_into, find_product
 
 
 def part(seed: int = 0) -> np.ndarray:
@@ -64,3 +64,16 @@ def test_a_black_picture_of_few_pixels_does_no_harm():
     for kind in KINDS:
         drawn = draw_defect(np.zeros((32, 40, 3), np.uint8), kind, 0.03, np.random.default_rng(0))
         assert drawn.image.shape == (32, 40, 3)
+
+
+def test_pictures_to_learn_from_have_defects_in_a_share_of_them():
+    images = np.full((200, 64, 64, 3), 60, np.uint8)
+    images[:, 10:54, 10:54] = np.random.default_rng(0).integers(90, 200, (44, 44, 3), np.uint8)
+    before = images.copy()
+    drawn = draw_into(images, 0.5, np.random.default_rng(1))
+    changed = (drawn != images).any(axis=(1, 2, 3))
+    assert 0.4 < changed.mean() < 0.6
+    assert (images == before).all()
+    assert (draw_into(images, 0.5, np.random.default_rng(1)) == drawn).all()
+    assert (draw_into(images, 0.0, np.random.default_rng(1)) == images).all()
+    assert (drawn[changed] != images[changed]).any(axis=3).mean(axis=(1, 2)).max() < 0.3

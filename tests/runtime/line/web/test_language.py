@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from stfpm_edge.calibration.synthetic_defects import KINDS
+from stfpm_edge.pictures.synthetic_defects import KINDS
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.models.states import State
 from stfpm_runtime.line.models.recipes import status as recipes

@@ -24,6 +24,10 @@ Colour = npt.NDArray[Any]
 
 SIZES = (0.03, 0.06, 0.12)
 """Sizes that heads and models are tried on, as shares of the picture's long side."""
+SIZES_LEARNT = (*SIZES, 0.2)
+"""Sizes of the defects that a denoising student learns from."""
+MOST_DEFECTS = 2
+"""In one picture that it learns from."""
 EACH = 12
 """The number of defects of each kind and size that they are tried on."""
 LEAST_CONTRAST = 8.0
@@ -62,6 +66,16 @@ def draw_defects(
                 key = [seed, KINDS.index(kind), round(size * 1e6), number]
                 image = images[len(drawn) % len(images)]
                 drawn.append(draw_defect(image, kind, size, np.random.default_rng(key)))
+    return drawn
+
+
+def draw_into(images: Image, share: float, random: np.random.Generator) -> Image:
+    """Return pictures uint8 [N, H, W, 3] with one or two defects of any kind in about this share of them, 0 to 1."""
+    drawn = images.copy()
+    for number in np.flatnonzero(random.random(len(images)) < share):
+        for _ in range(random.integers(1, MOST_DEFECTS + 1)):
+            kind, size = KINDS[random.integers(len(KINDS))], float(random.choice(SIZES_LEARNT))
+            drawn[number] = draw_defect(drawn[number], kind, size, random).image
     return drawn
 
 
