@@ -49,6 +49,13 @@ class Client(paho.Client):
             self.connect_error = str(error)
             raise OSError(self.connect_error) from error
 
+    def loop_stop(self) -> MQTTErrorCode:
+        """Stop the thread, and close the connection, which paho leaves open where the thread was about to connect."""
+        code = super().loop_stop()
+        if connection := self.socket():
+            connection.close()
+        return code
+
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         """Run paho's loop until the client is stopped."""
         while True:

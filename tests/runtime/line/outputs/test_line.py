@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import random
 import subprocess
@@ -23,6 +24,16 @@ from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.mqtt_client import IN_FLIGHT
 from stfpm_runtime.line.triggers.base import NOT_TAKEN, WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.mqtt import HELD_BACK_S, LATE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect_sockets():
+    """Collect what paho leaves open where it connects while it is stopped: it belongs to this test and no later one."""
+    yield
+    gc.collect()
+
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
 CONFIG = """
