@@ -37,7 +37,7 @@ class Worker:
     """
 
     in_real_time: ClassVar[bool] = True
-    """Whether the thread keeps the real-time priority that the process may have: verdicts or outputs wait for it."""
+    """False: where the process has real-time priority, this thread gives it up, because no verdict waits for it."""
 
     def __init__(self, name: str) -> None:
         """Store the thread's name, which the log shows."""
