@@ -104,18 +104,20 @@ def test_the_journal_the_dashboard_and_the_shadow_are_tried(check, tmp_path):
     assert "works  dashboard on 127.0.0.1:0" in lines
 
 
+RECIPE = """
+[[recipe]]
+id = 1
+name = "whole"
+model = "model.onnx"
+[[recipe.camera]]
+name = "top"
+region = [{name = "all"}]
+"""
+
+
 def test_the_recipe_server_is_tried(check, model):
     pytest.importorskip("asyncua")
-    recipe = """
-    [[recipe]]
-    id = 1
-    name = "whole"
-    model = "model.onnx"
-    [[recipe.camera]]
-    name = "top"
-    region = [{name = "all"}]
-    """
-    text = LINE.replace('model = "model.onnx"', "") + recipe + '[recipe_server]\nlisten = "127.0.0.1:PORT"\n'
+    text = LINE.replace('model = "model.onnx"', "") + RECIPE + '[recipe_server]\nlisten = "127.0.0.1:PORT"\n'
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, lines, _ = check(text.replace("PORT", str(port)))
@@ -156,19 +158,15 @@ def test_flags_that_do_not_go_together_are_wrong_usage(argv):
 
 def test_each_recipe_is_tried_with_its_own_regions(check, tmp_path, model):
     model.with_name("broken.onnx").write_bytes(b"no model")
-    recipes = """
-    [[recipe]]
-    id = 1
-    name = "whole"
-    model = "model.onnx"
-    [[recipe.camera]]
-    name = "top"
-    region = [{name = "all"}]
+    recipes = (
+        RECIPE
+        + """
     [[recipe]]
     id = 2
     name = "broken"
     model = "broken.onnx"
     """
+    )
     code, lines, error = check(LINE.replace('model = "model.onnx"', "") + recipes)
     assert code == 1
     assert "1 thing of this line would not work" in error
