@@ -7,7 +7,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from stfpm_runtime.timing import time_by_turns
 
 from .graph.backbones import build_graph
 from .graph.equalisation import equalise_stem
-from .graph.int8 import Int8
-from .graph.precision import BFloat16, Float16, Float32
-from .graph.ranges import first_overflow, measure_pixels, measure_ranges
+from .graph.int8 import Int8, Range
+from .graph.precision import BFloat16, Factors, Float16, Float32
+from .graph.ranges import first_overflow, measure_inputs, measure_ranges
+from .graph.rounding import Rounder
 from .parity import Accuracy, ParityReport, certify
 from .reference import Reference
 from .target import Target
@@ -50,6 +51,13 @@ class ExportInputs:
     """The number of frames that the file takes at a time; None leaves it free."""
     measure_accuracy: MeasureAccuracy | None = None
     pytorch_accuracy: Accuracy | None = None
+
+    @cached_property
+    def measured_for_int8(self) -> tuple[dict[str, Range], Factors, Rounder]:
+        """What int8 is calibrated with, measured once for the files of all targets: see `Int8`."""
+        images = self.calibration
+        ranges, factors = equalise_stem(self.checkpoint, measure_ranges(self.checkpoint, images))
+        return ranges, factors, Rounder(measure_inputs(self.checkpoint, images, factors))
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,8 @@ def median_latencies(paths: Sequence[Path], image: Image, device: str = "cpu") -
 
 def _arithmetic(inputs: ExportInputs, precision: str, target: Target) -> Float32:
     if precision == "int8":
-        ranges, factors = equalise_stem(inputs.checkpoint, measure_ranges(inputs.checkpoint, inputs.calibration))
-        return Int8(ranges, target, factors, measure_pixels(inputs.calibration))
+        ranges, factors, rounder = inputs.measured_for_int8
+        return Int8(ranges, target, factors, rounder)
     return {"fp32": Float32, "fp16": Float16, "bf16": BFloat16}[precision]()
 
 

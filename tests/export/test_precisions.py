@@ -21,9 +21,10 @@ from stfpm_export.export import ExportOptions, _alternatives, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
 from stfpm_export.graph.builder import BFLOAT16
 from stfpm_export.graph.equalisation import equalise_stem
-from stfpm_export.graph.int8 import Int8, quantise_weight
+from stfpm_export.graph.int8 import Int8
 from stfpm_export.graph.precision import Float16
-from stfpm_export.graph.ranges import measure_pixels, measure_ranges
+from stfpm_export.graph.ranges import measure_ranges
+from stfpm_export.graph.rounding import largest_pair, quantise_weight
 from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, certify, loss_of_auroc
 from stfpm_export.reference import Reference, make_reference
 from stfpm_export.target import TARGETS
@@ -52,13 +53,33 @@ def saturated(left, right):
     return int(products.sum(axis=1).clip(-(2**15), 2**15 - 1).sum())
 
 
-def test_int8_sums_of_bright_pictures_are_exact_on_every_cpu():
-    """Pairs of 255 x 127 do not fit 16 bits; ONNX Runtime's fastest products clip them on CPUs without VNNI."""
+def test_int8_sums_of_bright_pictures_are_exact_on_every_cpu(tiny):
+    """Pairs of 255 x 127 do not fit 16 bits; the fastest products clip them on CPUs without VNNI."""
     rng = np.random.default_rng(0)
     image = rng.integers(200, 256, (1, 64, 1, 1), dtype=np.uint8)
     weight = rng.integers(90, 128, (8, 64, 1, 1), dtype=np.int8)
     exact = (weight[:, :, 0, 0].astype(np.int64) @ image[0, :, 0, 0].astype(np.int64)).tolist()
     assert all(saturated(image.ravel(), row.ravel()) < 0.8 * total for row, total in zip(weight, exact, strict=True))
+    spec = dataclasses.replace(tiny.spec, precision="int8")
+    result, step = sums_of_products(image, weight, exact, session_options(spec))
+    np.testing.assert_allclose(result, np.asarray(exact), atol=0.501 * step)
+
+
+def test_the_sums_of_int8_files_fit_16_bits_in_whatever_order_an_engine_adds(tiny):
+    """The weights of a file are right also in the fastest products of a CPU without VNNI."""
+    rng = np.random.default_rng(0)
+    weight, *_ = quantise_weight(rng.uniform(0.5, 1, (8, 64, 1, 1)).astype(np.float32))
+    image = np.full((1, 64, 1, 1), 255, np.uint8)
+    exact = (weight[:, :, 0, 0].astype(np.int64).sum(axis=1) * 255).tolist()
+    for row, total in zip(weight, exact, strict=True):
+        assert saturated(image.ravel(), np.sort(row.ravel())) == saturated(image.ravel(), row.ravel()) == total
+    spec = dataclasses.replace(tiny.spec, precision="int8", pairs_fit_int16=True)
+    result, step = sums_of_products(image, weight, exact, session_options(spec))
+    np.testing.assert_allclose(result, np.asarray(exact), atol=0.501 * step)
+
+
+def sums_of_products(image, weight, exact, options):
+    """ONNX Runtime's result of an int8 convolution of one pixel, and the step that its results are rounded to."""
     float_type, step = onnx.TensorProto.FLOAT, np.float32(max(exact) / 250)
     constants = {
         "one": np.float32(1), "zero": np.uint8(0), "weight": weight, "step": step,
@@ -79,9 +100,19 @@ def test_int8_sums_of_bright_pictures_are_exact_on_every_cpu():
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
-    result = session.run(["result"], {"image": image})[0].ravel()
-    np.testing.assert_allclose(result, np.asarray(exact), atol=0.501 * step)
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(["result"], {"image": image})[0].ravel(), step
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_every_weight_of_an_int8_file_keeps_to_16_bits(tiny, target):
+    model = int8(tiny, target)
+    weights = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    weights = {name: value for name, value in weights.items() if name.endswith("weight/integers")}
+    assert len(weights) == 31
+    for name, value in weights.items():
+        assert 255 * largest_pair(value).max() < 2**15, name
+        assert 255 * largest_pair(value).max() > 0.9 * 2**15, name  # and no digit is given away
 
 
 def run(model, images):
@@ -90,9 +121,10 @@ def run(model, images):
 
 
 def int8(checkpoint, target="cpu", images=None):
+    """An int8 graph whose weights are rounded to the nearest integers."""
     images = images or [*checkpoint.train_images, *checkpoint.held_out_images]
     ranges, factors = equalise_stem(checkpoint, measure_ranges(checkpoint, images))
-    return build_graph(checkpoint, Int8(ranges, target, factors, measure_pixels(images)), target)
+    return build_graph(checkpoint, Int8(ranges, target, factors), target)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -194,11 +226,14 @@ def test_weights_are_quantised_by_output_channel():
         5, 1, 1, 1
     ).astype(np.float32)
     weight[2] = 0
-    values, scale = quantise_weight(weight)
+    values, scale, _ = quantise_weight(weight)
     assert values.dtype == np.int8
     error = np.abs(values * scale.reshape(-1, 1, 1, 1) - weight).max(axis=(1, 2, 3))
     assert (error <= scale / 2 * 1.001).all()
-    assert np.abs(values[[0, 1, 3, 4]]).max(axis=(1, 2, 3)).tolist() == [127] * 4
+    assert (largest_pair(values)[[0, 1, 3, 4]] >= 127).all()
+    wide, wide_scale, _ = quantise_weight(weight, pairs_fit=False)
+    assert np.abs(wide[[0, 1, 3, 4]]).max(axis=(1, 2, 3)).tolist() == [127] * 4
+    assert (wide_scale < scale)[[0, 1, 3, 4]].all()
 
 
 def test_ranges_are_the_extremes_of_all_images(tiny):

@@ -102,15 +102,13 @@ def test_wrong_suffix_is_refused(tmp_path, name):
 def test_truncated_file_is_refused(model, share):
     data = model.read_bytes()
     model.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(
-        ArtifactError, match=r"model.onnx: (ONNX Runtime cannot load it|an ONNX file, but not|its meta)"
-    ):
+    with pytest.raises(ArtifactError, match=r"model.onnx: (damaged, or no ONNX file|an ONNX file, but not|its meta)"):
         open_engine(model)
 
 
 def test_file_that_is_no_model_is_refused_in_one_line(tmp_path):
     (tmp_path / "model.onnx").write_text("hello\nworld\n")
-    with pytest.raises(ArtifactError, match=r"ONNX Runtime cannot load it .*export it again") as caught:
+    with pytest.raises(ArtifactError, match=r"damaged, or no ONNX file; export it again") as caught:
         open_engine(tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
 

@@ -17,7 +17,7 @@ from stfpm_runtime.engines.onnx_runtime import session_options
     ],
 )
 def test_the_instruction_sets_decide_about_int8_sums_and_bfloat16(
-    tmp_path, monkeypatch, architecture, flags, saturates, has_bfloat16
+    tmp_path, monkeypatch, make_spec, architecture, flags, saturates, has_bfloat16
 ):
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
@@ -28,7 +28,11 @@ def test_the_instruction_sets_decide_about_int8_sums_and_bfloat16(
         assert machine.may_saturate_int8() == saturates
         assert machine.computes_bfloat16() == has_bfloat16
         if saturates:
-            assert session_options().get_session_config_entry("session.x64quantprecision") == "1"
+            exact = session_options(make_spec(precision="int8"))
+            assert exact.get_session_config_entry("session.x64quantprecision") == "1"
+        for fast in (make_spec(precision="fp32"), make_spec(precision="int8", pairs_fit_int16=True)):
+            with pytest.raises(RuntimeError):
+                session_options(fast).get_session_config_entry("session.x64quantprecision")
     finally:
         machine.may_saturate_int8.cache_clear()
         machine.computes_bfloat16.cache_clear()

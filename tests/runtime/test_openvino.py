@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import onnx
 import pytest
 
 from stfpm_export.export import ExportOptions, export_checkpoint
-from stfpm_runtime import engines, open_engine
+from stfpm_runtime import open_engine
+from stfpm_runtime.artifact.onnx_metadata import read_spec, replace_spec
 from stfpm_runtime.batch.cli import main
 from stfpm_runtime.errors import ArtifactError, EngineError
 from tiny_model import make_images
 
 pytest.importorskip("openvino")
-from stfpm_runtime.engines import openvino
+from stfpm_runtime.engines import base
+from stfpm_runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from stfpm_runtime.engines.openvino import OpenVinoEngine
 
 
@@ -49,9 +53,14 @@ def test_it_refuses_what_onnx_runtime_refuses(tmp_path, written_for_it):
     with pytest.raises(ArtifactError, match="no such file"):
         OpenVinoEngine(tmp_path / "no.onnx")
     (tmp_path / "cut.onnx").write_bytes(written_for_it.read_bytes()[:1000])
-    with pytest.raises(ArtifactError, match="OpenVINO cannot load it"):
+    with pytest.raises(ArtifactError, match="damaged, or no ONNX file; export it again"):
         OpenVinoEngine(tmp_path / "cut.onnx")
     model = onnx.load(written_for_it)
+    model.graph.node[-1].op_type = "Unknown"
+    onnx.save(model, tmp_path / "unknown.onnx")
+    for engine, name in ((OpenVinoEngine, "OpenVINO"), (OnnxRuntimeEngine, "ONNX Runtime")):
+        with pytest.raises(ArtifactError, match=rf"unknown.onnx: {name} cannot load it \(.*\); export it again"):
+            engine(tmp_path / "unknown.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(ArtifactError, match="not one of ours"):
@@ -73,15 +82,15 @@ def test_a_user_may_choose_the_engine(written_for_it, tmp_path, capsys):
 
 
 def test_int8_that_it_would_clip_runs_in_onnx_runtime(tiny_checkpoint, tmp_path, monkeypatch):
-    path = tmp_path / "int8.onnx"
+    path, older = tmp_path / "int8.onnx", tmp_path / "older.onnx"
     export_checkpoint(
         ExportOptions(tiny_checkpoint, path, precision="int8", target="openvino", allow_parity_loss=True), print
     )
-    for module in (engines, openvino):
-        monkeypatch.setattr(module, "may_saturate_int8", lambda: True)
-    assert open_engine(path).provider == "CPUExecutionProvider"
-    with pytest.raises(EngineError, match="clips int8 sums on this processor"):
-        open_engine(path, device="openvino")
-    for module in (engines, openvino):
-        monkeypatch.setattr(module, "may_saturate_int8", lambda: False)
+    older.write_bytes(replace_spec(path, dataclasses.replace(read_spec(path), pairs_fit_int16=False)))
+    monkeypatch.setattr(base, "may_saturate_int8", lambda: True)
     assert open_engine(path).provider == "OpenVINO CPU"
+    assert open_engine(older).provider == "CPUExecutionProvider"
+    with pytest.raises(EngineError, match="clips int8 sums on this processor"):
+        open_engine(older, device="openvino")
+    monkeypatch.setattr(base, "may_saturate_int8", lambda: False)
+    assert open_engine(older).provider == "OpenVINO CPU"

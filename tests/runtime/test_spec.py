@@ -28,28 +28,29 @@ def test_round_trip_keeps_everything(make_spec):
     assert Spec.from_json(spec.to_json(), "model.onnx") == spec
 
 
+NEW_IN_SCHEMA_4 = ("pairs_fit_int16",)
 NEW_IN_SCHEMA_3 = ("recipe", "blur", "top_share", "score_scale", "min_area", "folds")
 
 
-def test_keys_of_schema_3_are_these(text):
+def test_keys_of_schema_4_are_these(text):
     assert sorted(json.loads(text)) == sorted(
         ["schema", "name", "height", "width", "backbone", "blocks", "teacher", "teacher_sha256", "channel_order",
          "bits", "resize", "precision", "target", "batch", "threshold", "threshold_set_by", "false_alarm_rate",
-         "held_out_scores", "training", "parity", *NEW_IN_SCHEMA_3]
+         "held_out_scores", "training", "parity", *NEW_IN_SCHEMA_3, *NEW_IN_SCHEMA_4]
     )  # fmt: skip
-    assert json.loads(text)["schema"] == SCHEMA == 3
+    assert json.loads(text)["schema"] == SCHEMA == 4
 
 
 def test_files_of_schema_1_stay_readable(text):
     older = json.loads(text) | {"schema": 1}
-    for key in ("bits", *NEW_IN_SCHEMA_3):
+    for key in ("bits", *NEW_IN_SCHEMA_3, *NEW_IN_SCHEMA_4):
         del older[key]
     assert Spec.from_json(json.dumps(older), "m.onnx").bits is None
 
 
 def test_files_of_schema_2_have_the_papers_head(text):
     older = json.loads(text) | {"schema": 2}
-    for key in NEW_IN_SCHEMA_3:
+    for key in (*NEW_IN_SCHEMA_3, *NEW_IN_SCHEMA_4):
         del older[key]
     spec = Spec.from_json(json.dumps(older), "m.onnx")
     assert (spec.recipe, spec.blur, spec.top_share, spec.score_scale, spec.min_area) == ("paper", 0.0, None, 1.0, 1)
@@ -72,8 +73,8 @@ def test_input_shape_is_height_width_channels(make_spec):
 
 
 def test_newer_schema_is_refused_by_name(text):
-    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 4, this stfpm-edge reads up to 3; upgra"):
-        Spec.from_json(damaged(text, schema=4, something_new=1), "m.onnx")
+    with pytest.raises(ArtifactError, match=r"m.onnx: its metadata has schema 5, this stfpm-edge reads up to 4; upgra"):
+        Spec.from_json(damaged(text, schema=5, something_new=1), "m.onnx")
 
 
 @pytest.mark.parametrize("schema", [None, "1", 1.5, True])
@@ -117,6 +118,7 @@ def test_unknown_keys_are_refused_by_name(text):
         ("channel_order", "GBR"),
         ("channel_order", ["BGR"]),
         ("resize", None),
+        ("pairs_fit_int16", 1),
         ("threshold", "high"),
         ("threshold", True),
         ("threshold", float("nan")),

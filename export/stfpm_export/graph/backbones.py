@@ -50,7 +50,9 @@ def build_graph(
     widths = [checkpoint.teacher.width(block) for block in spec.blocks]
     HeadWriter(builder, spec, checkpoint.head, target).write(teacher, student, widths)
     height, width, n = spec.height, spec.width, BATCH if batch is None else batch
-    spec = dataclasses.replace(spec, precision=arithmetic.precision, target=target, batch=batch)
+    spec = dataclasses.replace(
+        spec, precision=arithmetic.precision, pairs_fit_int16=arithmetic.pairs_fit_int16, target=target, batch=batch
+    )
     return builder.model(
         [value_info("image", UINT8, [n, height, width, 3])],
         [value_info("anomaly_map", FLOAT, [n, height, width]), value_info("score", FLOAT, [n])],

@@ -21,9 +21,7 @@ from stfpm_export.target import Target
 from .builder import GraphBuilder
 from .folding import ConvWeights
 from .precision import VALUES, Factors, Float32
-
-DAMPING = 0.01
-"""This share of the mean variance is added to each input's: pictures of a product may hardly vary in some place."""
+from .rounding import Rounder
 
 
 class Range(NamedTuple):
@@ -31,13 +29,6 @@ class Range(NamedTuple):
 
     low: npt.NDArray[np.float32]
     high: npt.NDArray[np.float32]
-
-
-class InputStatistics(NamedTuple):
-    """Mean [K] and covariance [K, K], float64, of what a convolution's weight [C_out, K] is multiplied with."""
-
-    mean: npt.NDArray[np.float64]
-    covariance: npt.NDArray[np.float64]
 
 
 class Scale(NamedTuple):
@@ -57,17 +48,18 @@ class Int8(Float32):
         ranges: Mapping[str, Range],
         target: Target,
         factors: Factors | None = None,
-        pixels: InputStatistics | None = None,
+        rounder: Rounder | None = None,
     ) -> None:
         """Take the range of every activation of the float graph, as a calibration measured it.
 
-        `pixels` is what the first convolution reads, see `round_weight`; None rounds its weights to the nearest.
+        Without a `rounder` weights are rounded to the nearest integers.
         """
         super().__init__(factors)
         self._ranges = ranges
-        self._pixels = pixels
+        self._rounder = rounder or Rounder({})
         self._target = target
         self._scales: dict[str, Scale] = {}
+        self.pairs_fit_int16 = target != "tensorrt"  # a GPU adds in 32 bits
         self.image_type = np.dtype(np.float32 if target == "tensorrt" else np.uint8)
 
     def image(self, builder: GraphBuilder) -> str:
@@ -87,15 +79,14 @@ class Int8(Float32):
         if x not in self._scales:  # TensorRT's conv1
             return super().convolution(builder, x, weights, name, stride, padding)
         weights = self._equalised(weights, x, name)
-        values, scale = quantise_weight(weights.weight)
-        if self._pixels and x == "planes" + VALUES:
-            values, weights = round_weight(weights, scale, self._pixels)
+        values, scale, shift = self._rounder.round(name, weights.weight, self.pairs_fit_int16)
+        exact_bias = weights.bias + shift
         weight = self._dequantised_constant(builder, f"{name}/weight", values, scale)
         if self._target == "tensorrt":  # its parser takes no int32 here, and it folds a float bias by itself
-            bias = builder.constant(f"{name}/bias", weights.bias)
+            bias = builder.constant(f"{name}/bias", exact_bias.astype(np.float32))
         else:
             unit = scale * self._scales[x].scale
-            rounded = np.rint(weights.bias.astype(np.float64) / unit).clip(-(2**31), 2**31 - 1).astype(np.int32)
+            rounded = np.rint(exact_bias / unit).clip(-(2**31), 2**31 - 1).astype(np.int32)
             bias = self._dequantised_constant(builder, f"{name}/bias", rounded, unit)
         return builder.convolution([x, weight, bias], name, weights.weight.shape[2], stride, padding)
 
@@ -146,33 +137,3 @@ class Int8(Float32):
             builder.constant(f"{name}/zero_point", np.zeros(len(scale), values.dtype)),
         ]
         return builder.node("DequantizeLinear", constants, name, axis=0)
-
-
-def quantise_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return int8 [C_out, C_in, k, k], -127 to 127, and float32 [C_out]: their product is nearest to the weight."""
-    largest = np.abs(weight).max(axis=(1, 2, 3))
-    scale = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
-    return np.rint(weight / scale.reshape(-1, 1, 1, 1)).clip(-127, 127).astype(np.int8), scale
-
-
-def round_weight(
-    weights: ConvWeights, scale: npt.NDArray[np.float32], inputs: InputStatistics
-) -> tuple[npt.NDArray[np.int8], ConvWeights]:
-    """Round a weight so that the convolution's result changes least for such inputs.
-
-    Returns the integers, -127 to 127, and the weights with a bias that makes up for the change of the mean result.
-    After GPTQ (Frantar et al., ICLR 2023): one input after the other is rounded, and the weights of those that are left
-    make up for its error as far as the inputs are correlated.
-    """
-    exact = weights.weight.reshape(len(scale), -1).astype(np.float64) / scale[:, None]
-    damped = inputs.covariance + DAMPING * np.trace(inputs.covariance) / len(inputs.mean) * np.eye(len(inputs.mean))
-    order = np.argsort(-np.diag(damped), kind="stable")
-    inverse = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
-    left, rounded = exact[:, order], np.zeros_like(exact)
-    for number, position in enumerate(order):
-        rounded[:, position] = np.rint(left[:, number]).clip(-127, 127)
-        error = (left[:, number] - rounded[:, position]) / inverse[number, number]
-        left[:, number:] -= np.outer(error, inverse[number, number:])
-    bias = weights.bias + scale * ((exact - rounded) @ inputs.mean)
-    values = rounded.astype(np.int8).reshape(weights.weight.shape)
-    return values, ConvWeights(weights.weight, bias.astype(np.float32))

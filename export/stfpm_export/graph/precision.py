@@ -32,6 +32,8 @@ class Float32:
     precision = "fp32"
     opset = OPSET
     """The ONNX opset of the graph."""
+    pairs_fit_int16 = False
+    """See `stfpm_runtime.artifact.spec.Spec`."""
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
 

@@ -1,10 +1,12 @@
-"""Calibration of int8: the range of each activation on good images."""
+"""Calibration of int8 on good images: the range of each activation, and what each convolution reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
@@ -14,8 +16,13 @@ from stfpm_edge.checkpoint import Checkpoint
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .backbones import build_graph
-from .int8 import InputStatistics, Range
-from .precision import Float32
+from .builder import FLOAT, FLOAT16
+from .int8 import Range
+from .precision import Factors, Float32
+from .rounding import InputStatistics
+
+PLACES = 1024
+"""The number of places of a convolution's input that are measured of each image, drawn at random."""
 
 
 def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str, Range]:
@@ -29,39 +36,72 @@ def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str,
     assert images, "a calibration needs at least one image"
     arithmetic = Float32()
     model = build_graph(checkpoint, arithmetic)
-    names = arithmetic.activations
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ranges: dict[str, Range] = {}
-    for image in images:
-        for name, value in zip(names, session.run(names, {"image": image[np.newaxis]}), strict=True):
+    for values in _activations(model, arithmetic.activations, images):
+        for name, value in values.items():
             low, high = value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))
             before = ranges.get(name, Range(low, high))
             ranges[name] = Range(np.minimum(before.low, low), np.maximum(before.high, high))
     return ranges
 
 
-def measure_pixels(images: Sequence[Image]) -> InputStatistics:
-    """Return mean and covariance of what the first convolution reads of good images uint8 [H, W, 3].
+def measure_inputs(checkpoint: Checkpoint, images: Sequence[Image], factors: Factors) -> dict[str, InputStatistics]:
+    """Return mean and covariance of what each convolution of the float32 graph reads of good images, by its name.
 
-    These are the squares of 7x7 pixels of the frame's planes and a white one, see `folding.fold_normalisation`.
+    Images are uint8 [H, W, 3]. The graph's channels are divided by `factors`, see `equalisation.equalise_stem`.
     """
-    count, total, products = 0, np.zeros(1), np.zeros((1, 1))
-    for image in images:
-        white = torch.full((1, *image.shape[:2]), 255.0)
-        planes = torch.cat([torch.from_numpy(image).permute(2, 0, 1).float(), white])
-        squares = F.unfold(planes[None], 7, padding=3, stride=2)[0].double().numpy()
-        count, total, products = count + squares.shape[1], total + squares.sum(axis=1), products + squares @ squares.T
-    mean = total / count
-    return InputStatistics(mean, products / count - np.outer(mean, mean))
+    model = build_graph(checkpoint, Float32(factors))
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    random = np.random.default_rng(0)
+    sums = {node.name: _Sums() for node in convolutions}
+    for values in _activations(model, sorted({node.input[0] for node in convolutions}), images):
+        for node in convolutions:
+            sums[node.name].add(_read(node, values[node.input[0]], random))
+    return {name: one.statistics() for name, one in sums.items()}
+
+
+class _Sums:
+    """Sums of columns of numbers and of their products."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._total: npt.NDArray[np.float64] = np.zeros(1)
+        self._products: npt.NDArray[np.float64] = np.zeros((1, 1))
+
+    def add(self, columns: npt.NDArray[np.float32]) -> None:
+        self._count += columns.shape[1]
+        self._total = self._total + columns.sum(axis=1, dtype=np.float64)
+        self._products = self._products + columns @ columns.T
+
+    def statistics(self) -> InputStatistics:
+        mean = self._total / self._count
+        covariance = self._products / self._count - np.outer(mean, mean)
+        return InputStatistics(mean, covariance.astype(np.float32))
+
+
+def _read(node: onnx.NodeProto, x: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return what a convolution reads of its input [1, C, H, W] at up to `PLACES` places, one in each column."""
+    attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+    kernel, padding, stride = attributes["kernel_shape"], attributes["pads"][:2], attributes["strides"]
+    columns = F.unfold(torch.from_numpy(x), kernel, padding=padding, stride=stride)[0].numpy()
+    if columns.shape[1] <= PLACES:
+        return columns
+    return columns[:, random.choice(columns.shape[1], PLACES, replace=False)]
 
 
 def first_overflow(model: onnx.ModelProto, names: Sequence[str], image: Image) -> str | None:
     """Return the first of these tensors of a float16 graph that is not finite on an image; None where all are."""
+    values = next(_activations(model, names, [image], FLOAT16))
+    return next((name for name, value in values.items() if not np.isfinite(value).all()), None)
+
+
+def _activations(
+    model: onnx.ModelProto, names: Sequence[str], images: Sequence[Image], kind: int = FLOAT
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield these tensors of a graph, in ONNX Runtime, for each image."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    half = onnx.TensorProto.FLOAT16
-    watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, half, None) for name in names)
+    watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name in names)
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = session.run(list(names), {"image": image[np.newaxis]})
-    return next((name for name, value in zip(names, values, strict=True) if not np.isfinite(value).all()), None)
+    for image in images:
+        yield dict(zip(names, session.run(list(names), {"image": image[np.newaxis]}), strict=True))

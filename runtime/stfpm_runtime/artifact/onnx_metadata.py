@@ -23,6 +23,8 @@ def read_spec(path: Path) -> Spec:
     """Read the Spec of a model.onnx. Raises ArtifactError for a file that is missing, damaged or not one of ours."""
     try:
         data = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote") from None
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected a model.onnx") from None
     try:

@@ -16,8 +16,9 @@ from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.imaging.preprocessing import RESIZE
 
 METADATA_KEY = "stfpm"
-SCHEMA = 3
-"""Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`, 3 the recipe and the score."""
+SCHEMA = 4
+"""Version of the JSON. A reader refuses a higher one by name. Version 2 added `bits`, 3 the recipe and the score,
+4 `pairs_fit_int16`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Spec:
     """Precision of the backbones' arithmetic; the head is always float32."""
     target: str = "cpu"
     """Which engine the graph was written for: `cpu` (ONNX Runtime), `openvino` or `tensorrt`. All can run it."""
+    pairs_fit_int16: bool = False
+    """In an int8 file: no sum of two products of a uint8 activation and an int8 weight exceeds 16 bits.
+
+    x86 CPUs without VNNI clip such sums to 16 bits in their fastest int8 products, so that these are exact then.
+    """
     batch: int | None = None
     """Number of frames that the graph takes at a time; None is any number."""
     recipe: str = "paper"
@@ -127,6 +133,7 @@ class Spec:
             self.bits is None or (_is_integer(self.bits) and 9 <= self.bits <= 16),
             "bits", self.bits, "9 to 16, or null",
         )  # fmt: skip
+        _expect(isinstance(self.pairs_fit_int16, bool), "pairs_fit_int16", self.pairs_fit_int16, "true or false")
         for name in ("training", "parity"):
             _expect(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
 

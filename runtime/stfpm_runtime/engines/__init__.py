@@ -7,11 +7,13 @@ from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, OptionError
-from stfpm_runtime.machine import is_x86, may_saturate_int8
+from stfpm_runtime.machine import is_x86
 from stfpm_runtime.options import DEVICES
 
-from .base import Engine
+from .base import Engine, clips_int8
 
 __all__ = ["Engine", "open_engine"]
 
@@ -45,8 +47,8 @@ def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | 
             f"{path}: got a file ending in {path.suffix!r}; expected a .onnx file, "
             "which stfpm-export makes from a .safetensors checkpoint"
         )
-    content = _content(path)
-    if b'"precision": "bf16"' in content:
+    spec = read_spec(path)
+    if spec.precision == "bf16":
         if device not in ("auto", "cpu", "openvino"):
             raise OptionError(
                 f"got device {device!r} for {path.name}, a bf16 file; expected openvino, cpu or auto: no other runs it"
@@ -56,7 +58,7 @@ def open_engine(path: str | PathLike[str], device: str = "auto", threads: int | 
         return _open_on_gpu(path, device)
     if device == "auto" and (engine := _try_gpu(path)) is not None:
         return engine
-    if device == "openvino" or (device != "onnxruntime" and _suits_openvino(content)):
+    if device == "openvino" or (device != "onnxruntime" and _suits_openvino(spec)):
         from .openvino import OpenVinoEngine
 
         return OpenVinoEngine(path, threads)
@@ -105,24 +107,11 @@ def _open_on_gpu(path: Path, device: str) -> Engine:
     return OnnxRuntimeGpuEngine(path, "TensorRT" if device == "tensorrt" else "CUDA")
 
 
-def _content(path: Path) -> bytes:
-    """Return the file's bytes; none where it cannot be read: the engine that tries to says why.
-
-    The metadata is at the end of an ONNX file, as plain text: no need to parse 20 MB of weights to look into it.
-    """
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _suits_openvino(content: bytes) -> bool:
-    """Return whether OpenVINO is installed, computes rightly on this CPU, and the file was written for it.
+def _suits_openvino(spec: Spec) -> bool:
+    """Return whether OpenVINO is installed, the file was written for it, and it computes it exactly on this CPU.
 
     int8 sums that it would clip are left to ONNX Runtime, where that is installed.
     """
-    if not is_x86() or find_spec("openvino") is None:
+    if spec.target != "openvino" or not is_x86() or find_spec("openvino") is None:
         return False
-    if b'"precision": "int8"' in content and may_saturate_int8() and find_spec("onnxruntime") is not None:
-        return False
-    return b'"target": "openvino"' in content
+    return not clips_int8(spec) or find_spec("onnxruntime") is None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError
+from stfpm_runtime.machine import may_saturate_int8
 
 Maps = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
@@ -100,6 +101,11 @@ class BaseEngine(Closing):
 
     def _free(self) -> None:
         pass
+
+
+def clips_int8(spec: Spec) -> bool:
+    """Return whether the fastest int8 products of this CPU would be wrong for a file: they clip sums to 16 bits."""
+    return spec.precision == "int8" and not spec.pairs_fit_int16 and may_saturate_int8()
 
 
 def check_images(images: npt.NDArray[Any], spec: Spec) -> None:

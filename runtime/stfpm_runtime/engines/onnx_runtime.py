@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
+from stfpm_runtime.artifact.onnx_metadata import read_spec
+from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
-from stfpm_runtime.machine import may_saturate_int8
 
-from .base import BaseEngine, Maps, Scores, check_graph
+from .base import BaseEngine, Maps, Scores, check_graph, clips_int8
 
 try:
     import onnxruntime as ort
@@ -30,11 +30,12 @@ class OnnxRuntimeEngine(BaseEngine):
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        options = session_options()
+        spec = read_spec(path)
+        options = session_options(spec)
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session: ort.InferenceSession | None = open_session(path, options, [CPU])
-        spec = read_and_check_spec(self._session, path)
+        check_session(self._session, spec, path)
         super().__init__(spec, self._session.get_providers()[0], spec.batch)
 
     def _run(self, images: npt.NDArray[np.uint8]) -> tuple[Maps, Scores]:
@@ -49,15 +50,14 @@ class OnnxRuntimeEngine(BaseEngine):
         self._session = None
 
 
-def session_options() -> ort.SessionOptions:
+def session_options(spec: Spec) -> ort.SessionOptions:
     """Return ONNX Runtime's options, without its warnings: they are about graphs, and its errors are raised too.
 
-    On x86 CPUs without VNNI its fastest int8 products add pairs in 16 bits, which saturate; the exact ones are taken
-    there. They are slower, also on CPUs with VNNI, which do not need them.
+    Where its fastest int8 products would clip sums, the exact ones are taken, which are slower.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if may_saturate_int8():
+    if clips_int8(spec):
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
@@ -68,27 +68,17 @@ def providers() -> list[str]:
 
 
 def open_session(path: Path, options: ort.SessionOptions, providers: Sequence[Any]) -> ort.InferenceSession:
-    """Return a session. Raises ArtifactError for a file that is missing or that ONNX Runtime cannot load."""
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
+    """Return a session. Raises ArtifactError for a file that ONNX Runtime cannot load."""
     try:
         return ort.InferenceSession(path, options, providers=list(providers), enable_fallback=False)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again") from error
 
 
-def read_and_check_spec(session: ort.InferenceSession, path: Path) -> Spec:
-    """Return the file's Spec. Raises ArtifactError unless it is one of ours and its graph keeps the contract."""
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
-    spec = Spec.from_json(text, str(path))
-    check_graph(_inputs_and_outputs(session), spec, path)
-    return spec
-
-
-def _inputs_and_outputs(session: ort.InferenceSession) -> list[tuple[str, str, list[int]]]:
-    return [(value.name, value.type, value.shape[1:]) for value in (*session.get_inputs(), *session.get_outputs())]
+def check_session(session: ort.InferenceSession, spec: Spec, path: Path) -> None:
+    """Raise ArtifactError unless the graph has the inputs and outputs that its Spec describes."""
+    values = (*session.get_inputs(), *session.get_outputs())
+    check_graph([(value.name, value.type, value.shape[1:]) for value in values], spec, path)
 
 
 def first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
 from stfpm_runtime.files import user_cache_folder
 
 from .base import BaseEngine, Maps, Scores
-from .onnx_runtime import first_line, open_session, read_and_check_spec, session_options
+from .onnx_runtime import check_session, first_line, open_session, session_options
 
 try:
     import onnxruntime as ort
@@ -59,9 +59,10 @@ class OnnxRuntimeGpuEngine(BaseEngine):
         self._require_provider()
         self._graphs = graphs
         self._on_cpu = ""
+        self.spec = read_spec(path)
         self._session: ort.InferenceSession | None = self._open(path)
-        spec = read_and_check_spec(self._session, path)
-        super().__init__(spec, self._name + self._on_cpu, spec.batch)
+        check_session(self._session, self.spec, path)
+        super().__init__(self.spec, self._name + self._on_cpu, self.spec.batch)
         self._bindings: dict[int, Binding] = {}
         self._graph_ids = itertools.count(1)
 
@@ -89,7 +90,7 @@ class OnnxRuntimeGpuEngine(BaseEngine):
 
     def _tolerant_session(self, path: Path) -> ort.InferenceSession:
         try:
-            return open_session(path, session_options(), self._providers(path))
+            return open_session(path, session_options(self.spec), self._providers(path))
         except ArtifactError as error:
             if path.is_file() and self._name == "TensorrtExecutionProvider":
                 raise EngineError(f"{self._name} was asked for: {error.__cause__}. {HINT}") from error
@@ -97,7 +98,7 @@ class OnnxRuntimeGpuEngine(BaseEngine):
 
     def _strict_session(self, path: Path) -> ort.InferenceSession | None:
         """Return a session without the CPU; None where the GPU cannot run an operator, which `provider` then says."""
-        options = session_options()
+        options = session_options(self.spec)
         options.add_session_config_entry(*NO_FALLBACK)
         try:
             session = open_session(path, options, self._providers(path))
@@ -111,7 +112,7 @@ class OnnxRuntimeGpuEngine(BaseEngine):
         cuda = ("CUDAExecutionProvider", {**shared, "cudnn_conv_algo_search": "EXHAUSTIVE"})
         if self._name == cuda[0]:
             return [cuda]
-        precision, cache = read_spec(path).precision, str(user_cache_folder() / "onnxruntime-tensorrt")
+        precision, cache = self.spec.precision, str(user_cache_folder() / "onnxruntime-tensorrt")
         options = {
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": cache,

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stfpm_runtime.artifact.spec import METADATA_KEY, Spec
+from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
-from stfpm_runtime.machine import may_saturate_int8
 
-from .base import BaseEngine, Maps, Scores, check_graph
+from .base import BaseEngine, Maps, Scores, check_graph, clips_int8
 
 try:
     import openvino
@@ -32,22 +31,17 @@ class OpenVinoEngine(BaseEngine):
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        if not path.is_file():
-            raise ArtifactError(f"{path}: no such file; expected a model.onnx that stfpm-export wrote")
+        spec = read_spec(path)
         try:
             core = openvino.Core()
             model = core.read_model(path)
-            text = _metadata(model)
         except Exception as error:  # OpenVINO raises RuntimeError, and bare types of its own
             raise ArtifactError(f"{path}: OpenVINO cannot load it ({_first_line(error)}); export it again") from error
-        if text is None:
-            raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
-        spec = Spec.from_json(text, str(path))
         check_graph(_inputs_and_outputs(model), spec, path)
-        if spec.precision == "int8" and may_saturate_int8():
+        if clips_int8(spec):
             raise EngineError(
                 f"{path}: OpenVINO clips int8 sums on this processor, an x86 one without VNNI, and its scores would be "
-                "wrong; run the file in ONNX Runtime (install the extra cpu), or export it in fp32"
+                "wrong; export the file again, or run it in ONNX Runtime (install the extra cpu)"
             )
         if spec.batch is None:
             model.reshape({"image": [1, *spec.input_shape]})  # a free dimension costs it speed
@@ -67,12 +61,6 @@ class OpenVinoEngine(BaseEngine):
 
     def _free(self) -> None:
         self._request = None
-
-
-def _metadata(model: openvino.Model) -> str | None:
-    """Return our metadata of the ONNX file: OpenVINO keeps it in the framework's part of its run-time information."""
-    path = ["framework", METADATA_KEY]
-    return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
 
 
 def _inputs_and_outputs(model: openvino.Model) -> list[tuple[str, str, list[int]]]:
