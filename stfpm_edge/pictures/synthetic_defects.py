@@ -90,15 +90,15 @@ def draw_defect(image: Image, kind: str, size: float, random: np.random.Generato
     best, best_contrast = image, -1.0
     for _ in range(ATTEMPTS):
         row, column = places[random.integers(len(places))]
-        changed, cover = _DRAW[kind](image, (int(row), int(column)), extent, background, random)
+        changed, cover = _DRAW[kind](image, (int(row), int(column)), extent, places, background, random)
         mixed = np.clip(np.rint(image + cover[..., None] * (changed - image)), 0, 255).astype(np.uint8)
-        changes = np.abs(mixed.astype(np.float32) - image).max(axis=2)
+        changes = _largest_channel(np.abs(mixed.astype(np.float32) - image))
         contrast = float((changes * cover).sum() / max(cover.sum(), 1e-6))
         if contrast > best_contrast:
             best, best_contrast = mixed, contrast
         if contrast >= LEAST_CONTRAST:
             break
-    return SyntheticDefect(kind, size, best, np.any(best != image, axis=2))
+    return SyntheticDefect(kind, size, best, _largest_channel(best != image))
 
 
 def find_product(image: Image) -> tuple[npt.NDArray[np.bool_], Colour | None]:
@@ -109,24 +109,24 @@ def find_product(image: Image) -> tuple[npt.NDArray[np.bool_], Colour | None]:
     """
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     colour = np.median(border, axis=0).astype(np.float32)
-    product = np.abs(image - colour).max(axis=2) > BACKGROUND_DISTANCE
+    product = _largest_channel(np.abs(image - colour)) > BACKGROUND_DISTANCE
     product = cv2.morphologyEx(product.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
     if LEAST_PRODUCT <= product.mean() <= MOST_PRODUCT:
         return product, colour
     return np.ones(product.shape, np.bool_), None
 
 
+Places = npt.NDArray[np.int64]
+"""Row and column of each pixel of the product, [N, 2]."""
 Drawing = tuple[npt.NDArray[Any], Plane]
 """The picture as it is inside the defect, float32 [H, W, 3], and what the defect covers."""
 
 
 def _patch(
-    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    image: Image, place: tuple[int, int], extent: float, places: Places, background: Colour | None,
     random: np.random.Generator,
 ) -> Drawing:  # fmt: skip
     """Turn a piece of the picture and move it from another place of the product."""
-    product, _ = find_product(image)
-    places = np.argwhere(product)
     source = places[random.integers(len(places))]
     moved = _affine(image, source[::-1], place[::-1], random.uniform(0, 360))
     cover = _ellipse_or_box(image.shape, place, extent, random)
@@ -134,7 +134,7 @@ def _patch(
 
 
 def _texture(
-    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    image: Image, place: tuple[int, int], extent: float, places: Places, background: Colour | None,
     random: np.random.Generator,
 ) -> Drawing:  # fmt: skip
     """Mix the picture with a stain of another colour, whose outline and surface are smooth noise."""
@@ -149,7 +149,7 @@ def _texture(
 
 
 def _scratch(
-    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    image: Image, place: tuple[int, int], extent: float, places: Places, background: Colour | None,
     random: np.random.Generator,
 ) -> Drawing:  # fmt: skip
     """Draw a curved line, lighter or darker than what it crosses."""
@@ -167,7 +167,7 @@ def _scratch(
 
 
 def _missing(
-    image: Image, place: tuple[int, int], extent: float, background: Colour | None,
+    image: Image, place: tuple[int, int], extent: float, places: Places, background: Colour | None,
     random: np.random.Generator,
 ) -> Drawing:  # fmt: skip
     """Show the background, or a colour of the picture, in place of a piece with a ragged outline."""
@@ -183,6 +183,11 @@ _DRAW: dict[str, Callable[..., Drawing]] = {
     "patch": _patch, "texture": _texture, "scratch": _scratch, "missing": _missing,
 }  # fmt: skip
 KINDS = tuple(_DRAW)
+
+
+def _largest_channel(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the largest of the three channels, [H, W]: many times as fast as NumPy's maximum along the last axis."""
+    return np.asarray(np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2]))
 
 
 def _affine(
