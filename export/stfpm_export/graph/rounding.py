@@ -21,7 +21,7 @@ LARGEST_PAIR = 128
 
 Which weights make a pair depends on the engine, so that the limit holds for any two.
 """
-DAMPING = 0.01
+DAMPING = 0.1
 """This share of the mean variance is added to each input's: good parts may hardly vary in some place."""
 LEAST_VARIANCE = 1e-9
 BLOCK = 64
