@@ -131,6 +131,8 @@ def test_the_metadata_is_read_without_an_onnx_library(full, tmp_path):
         with pytest.raises(ArtifactError, match=message):
             read_spec(tmp_path / name)
     with pytest.raises(ArtifactError, match="cannot be read"):
+        read_spec(tmp_path)
+    with pytest.raises(ArtifactError, match="no such file"):
         read_spec(tmp_path / "none.onnx")
 
 
