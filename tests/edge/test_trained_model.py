@@ -160,9 +160,9 @@ def striped(trained, tmp_path_factory):
     detector, rng = Detector(open_engine(folder / "striped.onnx")), np.random.default_rng(3)
     for kind, stained, expected in (("good", False, "pass"), ("stained", True, "reject")):
         (folder / kind).mkdir()
-        pictures = [picture for picture in (draw_striped(rng, stained) for _ in range(60))
-                    if detector.inspect(picture).decision == expected]  # fmt: skip
-        assert len(pictures) >= 40
+        drawn = (draw_striped(rng, stained) for _ in range(120))
+        pictures = [picture for picture in drawn if detector.inspect(picture).decision == expected][:50]
+        assert len(pictures) == 50
         for number, picture in enumerate(pictures):
             cv2.imwrite(str(folder / kind / f"{number}.png"), picture)
     return folder
