@@ -65,7 +65,8 @@ def test_inputs_that_never_vary_are_rounded_to_the_nearest():
     np.testing.assert_array_equal(rounded.values, quantise_weight(weight).values)
 
 
-def test_the_inputs_are_those_that_the_convolutions_read(tiny):
+def test_the_inputs_are_those_that_the_convolutions_read(tiny, monkeypatch):
+    monkeypatch.setattr("stfpm_export.graph.ranges.PLACES", 1024)  # all of the first convolution's
     images = make_images(2)
     _, factors = equalise_stem(tiny, measure_ranges(tiny, list(images)))
     measured = measure_inputs(tiny, list(images), factors)

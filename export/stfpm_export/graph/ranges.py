@@ -21,8 +21,11 @@ from .int8 import Range
 from .precision import Factors, Float32
 from .rounding import InputStatistics
 
-PLACES = 1024
+PLACES = 256
 """The number of places of a convolution's input that are measured of each image, drawn at random."""
+
+TOGETHER = 8
+"""The number of images whose products are summed at once, which only saves time."""
 
 
 def measure_ranges(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str, Range]:
@@ -64,19 +67,29 @@ class _Sums:
     """Sums of columns of numbers and of their products."""
 
     def __init__(self) -> None:
+        self._waiting: list[npt.NDArray[np.float32]] = []
         self._count = 0
         self._total: npt.NDArray[np.float64] = np.zeros(1)
         self._products: npt.NDArray[np.float64] = np.zeros((1, 1))
 
     def add(self, columns: npt.NDArray[np.float32]) -> None:
-        self._count += columns.shape[1]
-        self._total = self._total + columns.sum(axis=1, dtype=np.float64)
-        self._products = self._products + columns @ columns.T
+        self._waiting.append(columns)
+        if len(self._waiting) == TOGETHER:
+            self._sum()
 
     def statistics(self) -> InputStatistics:
+        self._sum()
         mean = self._total / self._count
         covariance = self._products / self._count - np.outer(mean, mean)
         return InputStatistics(mean, covariance.astype(np.float32))
+
+    def _sum(self) -> None:
+        if self._waiting:
+            columns = np.concatenate(self._waiting, axis=1)
+            self._count += columns.shape[1]
+            self._total = self._total + columns.sum(axis=1, dtype=np.float64)
+            self._products = self._products + columns @ columns.T
+            self._waiting = []
 
 
 def _read(node: onnx.NodeProto, x: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
