@@ -28,7 +28,7 @@ PART = "gear"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The size of the demo; the defaults take two to four minutes on two cores."""
+    """The size of the demo; the defaults take two to six minutes on two cores."""
 
     output: Path = Path("demo")
     """The folder for all of it; what an earlier demo left there is replaced."""

@@ -108,7 +108,6 @@ def test_a_file_is_nearer_to_the_float_one(tiny, measured, target):
     nearest = tensor(build_graph(tiny, Int8(ranges, target, factors), target), f"{name}/values", images)
     arithmetic = Int8(ranges, target, factors, rounder)
     better = tensor(build_graph(tiny, arithmetic, target), f"{name}/values", images)
-    print(target, np.abs(better - exact).mean() / np.abs(nearest - exact).mean())
     assert np.abs(better - exact).mean() < 0.95 * np.abs(nearest - exact).mean()
 
 

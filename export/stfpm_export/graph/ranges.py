@@ -22,8 +22,7 @@ from .precision import Factors, Float32
 from .rounding import InputStatistics
 
 PLACES = 256
-"""The number of places of a convolution's input that are measured of each image, drawn at random."""
-
+"""Of each image so many places that a convolution reads are measured, drawn at random."""
 TOGETHER = 8
 """The number of images whose products are summed at once, which only saves time."""
 
@@ -64,7 +63,7 @@ def measure_inputs(checkpoint: Checkpoint, images: Sequence[Image], factors: Fac
 
 
 class _Sums:
-    """Sums of columns of numbers and of their products."""
+    """The sums from which the statistics of what one convolution reads are computed; each column is one place."""
 
     def __init__(self) -> None:
         self._waiting: list[npt.NDArray[np.float32]] = []
