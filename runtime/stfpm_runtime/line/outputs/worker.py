@@ -171,7 +171,7 @@ class OutputWorker(Output):
                 batch = list(itertools.takewhile(lambda record: not self._is_too_old(record), offered))
                 refusals = self._tell(batch)
                 for record, refusal in zip(batch, refusals, strict=False):
-                    if refusal and (reason := self._offer_again(record, refusal)):
+                    if refusal and (reason := self._offer_again(record, refusal, is_alone=len(batch) == 1)):
                         self._dead_letters.add(record, reason)
                         self.refused.add(record["seq"], record["seq"], detail=reason)
                     elif not refusal:
@@ -189,9 +189,10 @@ class OutputWorker(Output):
             raise RuntimeError(f"the driver dealt with {len(refusals)} of {len(batch)} verdicts")
         return refusals
 
-    def _offer_again(self, record: Record, refusal: str) -> str:
+    def _offer_again(self, record: Record, refusal: str, is_alone: bool) -> str:
         """Offer a refused verdict again; return an empty text once it is taken, else the reason.
 
+        Where it was not alone, another verdict of its batch may be the reason, and it is offered alone without a wait.
         Raises UnavailableError where the line stops before that.
         """
         self._is_refused = True
@@ -200,7 +201,8 @@ class OutputWorker(Output):
         self._refusals = record["seq"], attempts
         while attempts < ATTEMPTS:
             self._problem = f"verdict {record['seq']} is refused ({refusal})"
-            until_s = time.monotonic() + self._backoff.next_s()
+            until_s = time.monotonic() + (self._backoff.next_s() if is_alone else 0)
+            is_alone = True
             while (left_s := until_s - time.monotonic()) > 0:
                 if self.stopping.wait(min(left_s, self._beat())):
                     raise UnavailableError(self._problem)
