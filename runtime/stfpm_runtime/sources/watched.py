@@ -170,12 +170,12 @@ class WatchedFolder(Worker):
                 self._skipped[path, TAKEN_AWAY] += 1
 
     def _update_file(self, path: str, stamp: Stamp, known: WatchedFile | None, given: bool, old: str | None) -> None:
-        """Take in a new or changed file; `old` is its name before, where it was renamed."""
+        """Take in a new or changed file; `old` is that of a file that is gone and had its time, size and inode."""
         tail = b"" if given else tail_of_file(path)
         lost = known is not None and known.is_lost(stamp, tail)
         if lost:
             self._skipped[path, OVERWRITTEN] += 1
-        if old is not None:
+        if old is not None and self._files[old].is_renamed(path, tail):
             self._files[path] = self._files.pop(old)
             self._files[path].stamp, self._files[path].seen_s = stamp, time.monotonic()
         else:

@@ -43,11 +43,21 @@ class WatchedFile:
         if stamp == self.stamp:
             return True
         if self.checksum is not None and stamp[:2] == self.stamp[:2]:
-            try:
-                return zlib.crc32(Path(path).read_bytes()) == self.checksum
-            except OSError:
-                return False
+            return self._has_contents_of(path)
         return not self.given and self.tail != b"" and (self.stamp[1], self.tail) == (stamp[1], tail_of_file(path))
+
+    def is_renamed(self, path: str, tail: bytes) -> bool:
+        """Return whether the file of this path and tail, which has the same time, size and inode, is the same picture.
+
+        A file system gives the inode of a file that was removed to the next one. One that was not read is no proof.
+        """
+        return self._has_contents_of(path) if self.given else self.tail == tail
+
+    def _has_contents_of(self, path: str) -> bool:
+        try:
+            return zlib.crc32(Path(path).read_bytes()) == self.checksum
+        except OSError:
+            return False
 
     def is_lost(self, stamp: Stamp, tail: bytes) -> bool:
         """Return whether a picture that was not given was overwritten when the file got the new stamp and tail.

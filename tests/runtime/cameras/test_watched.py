@@ -209,6 +209,18 @@ def test_other_rights_another_name_or_another_link_make_no_new_picture(watch, fo
     assert events.kinds() == ["opened"]
 
 
+def test_new_picture_with_time_size_and_inode_of_one_that_was_removed_is_judged(watch, folder):
+    (folder / "before.bmp").write_bytes(encoded(5, ".bmp"))
+    os.utime(folder / "before.bmp", (1000, 1000))
+    source = watch(poll_s=0.5)
+    for level in (10, 20, 30):  # ext4 gives the inode to the next file; here the old one is written anew and renamed
+        old = next(folder.iterdir())
+        old.write_bytes(encoded(level, ".bmp"))
+        os.utime(old, (1000, 1000))
+        old.rename(folder / f"{level}.bmp")
+        assert levels(source, 1) == [level]
+
+
 def test_picture_that_is_renamed_while_it_settles_is_judged_once_and_not_missed(watch, folder, events):
     source = watch(settle_s=0.5)
     (folder / "upload.bmp").write_bytes(encoded(10, ".bmp"))
