@@ -18,6 +18,7 @@ from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal import recorder as recording
+from stfpm_runtime.line.journal.chain.cuts import cut
 from stfpm_runtime.line.journal.chain.links import CHAINED, SOURCES, link, write_head
 from stfpm_runtime.line.journal.chain.signing import KeyPair, read_public_key, write_new_key
 from stfpm_runtime.line.journal.chain.verify import Verification
@@ -90,7 +91,8 @@ def fill(folder: Path, key: Path | None, parts: int = 120) -> Path:
         request_threshold(path, new_threshold_change(0.5, "Ada", reason="the new lamp"))
         write_label(path, new_label(30, "defect", "Ada", "scratch"))
         write_label(path, new_label(31, "good", "Ada"))
-        recorder._journal.delete_oldest(None, 0, 10)
+        with recorder._journal.transaction() as connection:
+            cut(connection, {"verdicts": 11}, signer)
     return path
 
 

@@ -20,7 +20,7 @@ from stfpm_runtime.line.journal.models.active import ActiveModelRow, read_active
 from stfpm_runtime.line.journal.reader import SCHEMA
 from stfpm_runtime.line.journal.recorder import Recorder
 from stfpm_runtime.line.journal.retention import Clock
-from stfpm_runtime.line.journal.rows import VerdictRow, utc
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, utc
 from stfpm_runtime.line.journal.writer import DamagedJournalError, Journal
 
 MODEL = "5" * 64
@@ -314,6 +314,21 @@ def test_journal_is_kept_below_its_size(open_recorder, journal, monkeypatch):
     assert 500 < len(seqs) < 3000
 
 
+def test_below_its_size_the_journal_keeps_the_newest_verdicts_and_events(open_recorder, journal, monkeypatch):
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
+    recorder = open_recorder(keep_days=30, max_mb=1, synchronous="normal")
+    now_s = time.time()
+    for number in range(4000):
+        moment = utc(now_s - (100 - number / 40) * 86400)
+        recorder._journal.write_events([EventRow(0, moment, 1, 1, "left", "", "shadow", "x" * 200)])
+        if number >= 3600:  # the verdicts are from the last ten days
+            recorder.keep(make_row(time=moment))
+    for _ in range(20):
+        recorder.do_maintenance()
+    assert len(journal.rows()) == 400, "no verdict is older than the events that are left"
+    assert 1000 < len(journal.events()) < 3500
+
+
 class Clocks:
     """Two clocks that the test sets."""
 
@@ -386,6 +401,19 @@ def test_clock_that_is_ahead_at_the_start_deletes_nothing(filled, open_recorder,
     details = [event.detail for event in filled.events()]
     assert any(f"is {days}.0 days ahead of what was last written" in detail for detail in details)
     assert sum("nothing is deleted for its age" in detail for detail in details) == 2
+
+
+def test_clock_that_is_set_after_the_start_deletes_old_verdicts(filled, open_recorder, monkeypatch):
+    monkeypatch.setattr(recording, "MAINTENANCE_S", 0)
+    clocks = Clocks()
+    now_s, clocks.wall = clocks.wall, 60.0
+    recorder = open_recorder(keep_days=30, clock=Clock(lambda: clocks.wall, lambda: clocks.steady))
+    recorder.do_maintenance()
+    clocks.wall = now_s
+    judge_for(recorder, clocks, 23)
+    assert len(filled.rows()) == 60 * 24 + 23
+    judge_for(recorder, clocks, 25)
+    assert 30 * 24 - 2 <= len(filled.rows()) <= 30 * 24 + 2
 
 
 def test_old_verdicts_are_deleted_when_the_verdicts_after_a_gap_cover_keep_days(filled, open_recorder, monkeypatch):

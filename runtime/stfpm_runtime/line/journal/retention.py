@@ -50,10 +50,13 @@ class Clock:
         return self._steady() - self._steady_since_s
 
     def trusted_s(self) -> float:
-        """Return seconds since 1970 as the wall clock would say if it had not jumped forward since the start.
+        """Return seconds since 1970 as the wall clock would say if it had not jumped forward within the last day.
 
-        A deleted verdict is lost for good: a clock that jumps to 2099 must not cost the whole journal.
+        A deleted verdict is lost for good: a clock that jumps to 2099 must not cost the whole journal. One that has no
+        battery begins in 1970 and is set later.
         """
+        if self.steady_for_s() > DAY_S:
+            return self._wall()
         return min(self._wall(), self._steady() + self._first_offset_s)
 
 

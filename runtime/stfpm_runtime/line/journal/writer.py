@@ -22,7 +22,7 @@ from typing import Literal, TextIO
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
-from .chain.cuts import aged_rows, cut, oldest_verdicts
+from .chain.cuts import aged_rows, cut, oldest_rows
 from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, record, write_head
 from .counts import prepare
 from .reader import APPLICATION_ID, SCHEMA, check_version
@@ -173,17 +173,17 @@ class Journal:
     def delete_oldest(
         self, before: str | None, max_bytes: float | None, limit: int = 500, now: str | None = None
     ) -> int:
-        """Delete up to `limit` of the oldest verdicts that are older than `before`, or too many for `max_bytes`.
+        """Delete up to `limit` of the oldest verdicts and events: those before a time, or too many for `max_bytes`.
 
-        Returns how many were deleted. The step is so small that it does not delay the line. Events are deleted for
-        their age alone. The file keeps its size: what is free in it is used again. `now` is the present time.
+        Returns how many were deleted. The step is so small that it does not delay the line. The file keeps its size:
+        what is free in it is used again. `now` is the present time.
         """
         with self.transaction() as connection:
             deleted = 0
             if before is not None:
                 deleted = cut(connection, aged_rows(connection, before, now or utc(), limit), self._signer)
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                deleted += cut(connection, oldest_verdicts(connection, limit), self._signer)
+                deleted += cut(connection, oldest_rows(connection, limit), self._signer)
         return deleted
 
     def write_head(self) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import sqlite3
+from operator import itemgetter
 
 from .links import CHAINED, Signer, read_start, start_of, write_start
 
@@ -25,16 +28,20 @@ def aged_rows(connection: sqlite3.Connection, before: str, now: str, limit: int)
     return first
 
 
-def oldest_verdicts(connection: sqlite3.Connection, limit: int) -> dict[str, int]:
-    """Return the first number that is kept where the `limit` oldest verdicts are deleted."""
-    rows = connection.execute(OLDEST.format("verdicts"), (limit,)).fetchall()
-    return {"verdicts": rows[-1][0] + 1} if rows else {}
+def oldest_rows(connection: sqlite3.Connection, limit: int) -> dict[str, int]:
+    """Return the first number that is kept of verdicts and events where the `limit` oldest of them are deleted."""
+    tables = (
+        [(moment, table, seq + 1) for seq, moment in connection.execute(OLDEST.format(table), (limit,))]
+        for table in ("events", "verdicts")
+    )
+    oldest = itertools.islice(heapq.merge(*tables, key=itemgetter(0)), limit)
+    return {table: kept for _, table, kept in oldest}
 
 
 def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | None) -> int:
     """Delete the rows of each table before that number, and let the chain start with the rest.
 
-    Returns how many verdicts were deleted. What the chain keeps of pictures and heads goes with them. Within the
+    Returns how many verdicts and events were deleted. What the chain keeps of pictures and heads goes with them. Within the
     caller's transaction. A start that does not fit to the rows, or that this key has not signed, stays as it is: rows
     that somebody else has deleted are then still found to be missing.
     """
@@ -54,7 +61,7 @@ def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | 
         deleted[table] = connection.execute(f"DELETE FROM {table} WHERE seq < ?", (kept,)).rowcount
     if body and (signer is None or signer.has_signed(text, signature)):
         write_start(connection, body, start, signer)
-    return deleted.get("verdicts", 0)
+    return deleted.get("verdicts", 0) + deleted.get("events", 0)
 
 
 def _first_after(connection: sqlite3.Connection, table: str, verdict: int) -> int:

@@ -56,6 +56,7 @@ def write_shadow_results(journal: Path, model: str, counts: ShadowCounts, found:
         connection.execute(sql, (model, *dataclasses.astuple(counts)))
         sql = "INSERT OR REPLACE INTO disagreements VALUES (?, ?, ?, ?, ?)"
         connection.executemany(sql, map(dataclasses.astuple, found))
+        connection.execute("DELETE FROM disagreements WHERE verdict < (SELECT min(seq) FROM verdicts)")
         connection.execute("COMMIT")
 
 
