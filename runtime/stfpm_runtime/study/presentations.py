@@ -19,6 +19,8 @@ from stfpm_runtime.errors import DataError
 DECISIONS = ("pass", "reject", "fault")
 REFERENCES = ("good", "defect")
 COLUMNS = ("part", "appraiser", "trial", "decision", "score", "reference")
+LARGEST = 1e100
+"""Squares of larger numbers could not be computed."""
 NAMED = 5
 """So many parts are named in a message; the others are counted."""
 
@@ -71,8 +73,10 @@ def new_study(
     """Return a study of presentations; `given` holds references by part, `notes` those of the readers.
 
     `only_complete` leaves out the parts that lack presentations.
-    Raises DataError where a presentation is there twice or lacking, or where two references of a part differ.
+    Raises DataError where a presentation is there twice or lacking, where two references of a part differ, or where
+    an appraiser made only some decisions.
     """
+    deciding = {one.appraiser for one in found if one.decision}
     by_key: dict[tuple[str, str, int], Presentation] = {}
     references: dict[str, str] = {}
     for one in found:
@@ -81,6 +85,9 @@ def new_study(
             raise DataError(f"{one.place}: part {one.part}, appraiser {one.appraiser}, trial {one.trial} was at "
                             f"{by_key[key].place} already; expected each presentation once")  # fmt: skip
         by_key[key] = one
+        if one.appraiser in deciding and not one.decision:
+            raise DataError(f"{one.place}: part {one.part}, appraiser {one.appraiser}, trial {one.trial} has no "
+                            "decision; expected one, as in this appraiser's other lines")  # fmt: skip
         known = references.get(one.part, "") or (given or {}).get(one.part, "")
         if one.reference and known and one.reference != known:
             raise DataError(f"{one.place}: part {one.part} is {one.reference} here and {known} elsewhere; "
@@ -184,19 +191,19 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
 
 
 def _number(text: str, place: str, what: str) -> float:
-    """Return a finite number. Raises DataError."""
+    """Return a number of usual size. Raises DataError."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{place}: got the {what} {text!r}; expected a number")
+    if not abs(value) <= LARGEST:
+        raise DataError(f"{place}: got the {what} {text!r:.80}; expected a number")
     return value
 
 
 def _natural_order(name: str) -> list[tuple[str, int]]:
     """Return a key by which S2 is before S10."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d{0,18})", name)]
 
 
 def name_some(parts: Iterable[str]) -> str:

@@ -363,9 +363,11 @@ def test_a_picture_outside_its_folder_is_not_read(tmp_path):
 
 
 def test_gap_missing_chain_and_missing_signature_are_on_the_first_page(journal_copy, key, tmp_path):
-    with contextlib.closing(Recorder(journal_copy, MODELS[0], "normal", signer=KeyPair(key))) as recorder:
-        with recorder._journal.transaction() as connection:
-            cut(connection, {"verdicts": 71}, KeyPair(key))
+    with (
+        contextlib.closing(Recorder(journal_copy, MODELS[0], "normal", signer=KeyPair(key))) as recorder,
+        recorder._journal.transaction() as connection,
+    ):
+        cut(connection, {"verdicts": 71}, KeyPair(key))
     report, page = report_of(journal_copy, public_keys=public_of(key))
     assert report.is_sound
     assert "verdicts before number 71 were deleted by retention; some may have been of this interval" in page

@@ -128,6 +128,21 @@ def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
     assert journal.path.exists()
 
 
+def test_another_file_is_no_journal_and_stays_as_it_is(journal, open_recorder):
+    journal.path.write_bytes(b"a model")
+    with pytest.raises(JournalError, match="is no journal; expected one that stfpm-inspect wrote"):
+        open_recorder()
+    assert journal.path.read_bytes() == b"a model"
+    assert [path.name for path in journal.path.parent.iterdir()] == [journal.path.name]
+
+
+def test_link_to_a_journal_has_its_lock(journal):
+    link = journal.path.with_name("link.sqlite")
+    link.symlink_to(journal.path)
+    with contextlib.closing(Journal(journal.path)), pytest.raises(JournalError, match="another stfpm-inspect writes"):
+        Journal(link)
+
+
 @pytest.mark.parametrize("damage", ["header", "tables"])
 def test_damaged_journal_is_set_aside_and_is_an_event(journal, open_recorder, caplog, damage):
     with contextlib.closing(Journal(journal.path)) as writer:
@@ -147,7 +162,11 @@ def test_damaged_journal_is_set_aside_and_is_an_event(journal, open_recorder, ca
     (aside,) = journal.path.parent.glob("line.sqlite.damaged-*")
     assert aside.read_bytes() == data
     assert len(journal.rows()) == 1
-    assert journal.events()[0].detail == f"a damaged one was set aside as {aside.name}"
+    (event,) = journal.events()
+    assert (
+        event.detail
+        == f"a damaged one was set aside as {aside.name}, with the thresholds set by hand and the chosen model"
+    )
     assert "is damaged" in caplog.text
 
 

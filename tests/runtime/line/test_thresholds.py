@@ -78,6 +78,26 @@ def test_change_is_in_force_after_a_restart_unless_the_configuration_changed(lin
     assert plain.finish()[-1].threshold == 0.5
 
 
+def test_change_is_in_force_after_a_restart_with_a_journal_that_was_begun_meanwhile(line, journal, run_line):
+    for threshold in (0.4, 0.3):
+        number = request_threshold(journal.path, new_threshold_change(threshold, "Ada"))
+        wait_until(lambda number=number: is_taken(journal.path, number))
+    for path in journal.path.parent.glob("line.sqlite*"):
+        if path.suffix != ".lock":
+            path.rename(path.with_name(f"moved-{path.name}"))
+
+    def has_rows() -> bool:
+        with contextlib.suppress(JournalError):
+            return len(journal.rows()) > 0
+        return False
+
+    wait_until(has_rows, 20)
+    line.finish()
+    again = run_line()
+    wait_until(lambda: again.line.summary.total > 0)
+    assert again.finish()[-1].threshold == 0.3
+
+
 def test_start_that_fails_ends_no_change(line, journal, run_line, make_options, monkeypatch):
     number = request_threshold(journal.path, new_threshold_change(0.3, "Ada"))
     wait_until(lambda: is_taken(journal.path, number))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import os
 import sqlite3
 import time
 from collections import deque
@@ -14,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stfpm_runtime.errors import JournalError
-from stfpm_runtime.files import keep_access, private_opener
 
 from .chain.links import PictureRow, Signer
+from .file import set_aside
 from .models.active import ActiveModelRow, write_active_model
 from .retention import Clock, Retention, last_written_s
 from .rows import EventRow, VerdictRow, fault_of, storable, utc
-from .threshold_changes import State, ThresholdChange, write_changes
+from .threshold_changes import State, ThresholdChange, updated, write_changes
 from .writer import DamagedJournalError, Journal, Synchronous
 
 LOG = logging.getLogger("stfpm.journal")
@@ -58,8 +56,7 @@ class Recorder:
         """Open the journal for a run with the model of this SHA-256. Raises JournalError.
 
         A damaged journal is set aside and a new one begun, which is an event. `keep_days` and `max_mb` limit what is
-        kept; None: no limit. `debounces` are N and M by camera. `signer` signs heads of the
-        chain; None: they are not signed.
+        kept; None: no limit. `debounces` are N and M by camera. `signer` signs heads of the chain; None: nobody does.
         """
         self.run = 0
         """The number of this run of the loop."""
@@ -76,6 +73,8 @@ class Recorder:
         self._begun_in = ""
         self._active: ActiveModelRow | None = None
         self._active_is_written = True
+        self._thresholds: list[ThresholdChange] = []
+        """Those set by hand, for a journal that is begun later."""
         self._read_error = ""
         self._journal: Journal | None = self._open()
 
@@ -117,7 +116,7 @@ class Recorder:
     def log_picture(self, name: str, sha256: str) -> None:
         """Store the SHA-256 of a picture that was written; an empty one where it was deleted. For any thread.
 
-        Its name holds the journal's id and the number of its verdict; nothing is stored of another journal's picture.
+        Nothing is stored of another journal's picture: its name holds the journal's id and the number of its verdict.
         """
         journal, number = (*name.rpartition("/")[2].split("-"), "", "")[:2]
         if journal == self._begun_in and number.isdecimal():
@@ -153,7 +152,10 @@ class Recorder:
         That they cannot be read is one event, and does not stop the journal.
         """
         try:
-            return self._journal.threshold_changes(state) if self._journal else []
+            changes = self._journal.threshold_changes(state) if self._journal else []
+            if state == "holds" and self._journal:
+                self._thresholds = changes
+            return changes
         except (JournalError, sqlite3.Error) as error:
             if str(error) != self._read_error:
                 self._read_error = str(error)
@@ -164,8 +166,10 @@ class Recorder:
     def write_threshold_changes(self, in_force: Sequence[ThresholdChange], ended: Sequence[int]) -> None:
         """Write which changes are in force, and the numbers of those that ended.
 
-        While the journal does not work they are in force all the same, until the line stops.
+        While the journal does not work they are in force all the same, until the line stops. A journal that is begun
+        later gets those that are in force.
         """
+        self._thresholds = updated(self._thresholds, in_force, ended)
         try:
             with self._working().transaction() as connection:
                 write_changes(connection, in_force, ended)
@@ -208,15 +212,17 @@ class Recorder:
         except DamagedJournalError as error:
             aside = set_aside(self._path)
             LOG.error("%s; it was set aside as %s, and a new one is begun", error, aside.name)
-            self.log_event("journal", f"a damaged one was set aside as {aside.name}")
+            lost = "" if self._begun_in else ", with the thresholds set by hand and the chosen model"
+            self.log_event("journal", f"a damaged one was set aside as {aside.name}{lost}")
             journal = Journal(self._path, self._synchronous, self._signer)
         if journal.id != self._begun_in:
             self._retention.compare_clock(journal, written_s)
             self.run = journal.begin_run(self._model, self._debounces)
-            self._begun_in = journal.id
-            if self._active:
-                with journal.transaction() as connection:
+            with journal.transaction() as connection:
+                write_changes(connection, self._thresholds, [])
+                if self._active:
                     write_active_model(connection, self._active)
+            self._begun_in = journal.id
         return journal
 
     def _working(self) -> Journal:
@@ -265,13 +271,11 @@ class Recorder:
         waiting = [self._events[number] for number in range(len(self._events))]
         pictures = [self._pictures[number] for number in range(len(self._pictures))]
         try:
-            journal.write_events(
-                [
-                    EventRow(0, moment, monotonic_ns, self.run, camera, storable(source), kind, storable(detail))
-                    for moment, monotonic_ns, camera, source, kind, detail in waiting
-                ],
-                pictures,
-            )
+            rows = [
+                EventRow(0, moment, monotonic_ns, self.run, camera, storable(source), kind, storable(detail))
+                for moment, monotonic_ns, camera, source, kind, detail in waiting
+            ]
+            journal.write_events(rows, pictures)
         except (JournalError, sqlite3.OperationalError):
             raise
         except Exception:  # one of them cannot be written, and would keep the others from being written
@@ -281,18 +285,3 @@ class Recorder:
             self._events.popleft()
         for _ in pictures:
             self._pictures.popleft()
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged journal and its files -wal and -shm, and return its new name.
-
-    An empty file with its mode is left in its place, for a new journal.
-    """
-    aside = path.with_name(f"{path.name}.damaged-{utc().replace(':', '').replace('.', '-')}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    with contextlib.suppress(OSError):  # a new journal says itself why it cannot be written
-        os.close(private_opener(str(path), os.O_RDWR | os.O_CREAT))
-        keep_access(path, aside.stat())
-    return aside

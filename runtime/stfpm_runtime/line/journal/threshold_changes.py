@@ -102,6 +102,18 @@ def write_changes(connection: sqlite3.Connection, in_force: Sequence[ThresholdCh
         _insert(connection, change)
 
 
+def updated(
+    known: Sequence[ThresholdChange], in_force: Sequence[ThresholdChange], ended: Sequence[int]
+) -> list[ThresholdChange]:
+    """Return which changes are in force after some came and those of these numbers ended; new ones have no number."""
+    places = {(change.camera, change.region, change.model) for change in in_force}
+    kept = [
+        change for change in known
+        if change.seq not in ended and (change.camera, change.region, change.model) not in places
+    ]  # fmt: skip
+    return kept + [dataclasses.replace(change, seq=0) for change in in_force if change.state == "holds"]
+
+
 def problem_of(change: ThresholdChange, bounds: ThresholdBounds | None = None) -> str:
     """Return why a change is refused, in one line without control characters; an empty text where it is not."""
     for key in ("time", "who", "camera", "region", "model", "reason"):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TextIO
+from typing import Literal
 
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
@@ -25,6 +24,7 @@ from stfpm_runtime.files import file_identity, private_opener
 from .chain.cuts import aged_rows, cut, oldest_rows
 from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, record, write_head
 from .counts import prepare
+from .file import lock
 from .reader import APPLICATION_ID, SCHEMA, check_version
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow, event_values_of, utc, values_of
 from .threshold_changes import TABLE as THRESHOLDS
@@ -79,7 +79,7 @@ class Journal:
 
     def __init__(self, path: Path, synchronous: Synchronous = "full", signer: Signer | None = None) -> None:
         self.path, self._signer = path, signer
-        self._lock = _lock(path)
+        self._lock = lock(path)
         try:
             with _translated_errors(path):
                 self._connection = _connect(path, synchronous)
@@ -274,27 +274,3 @@ def _translated_errors(path: Path) -> Iterator[None]:
             raise  # a bug
         expected = "expected one that stfpm-inspect wrote"
         raise DamagedJournalError(f"{path}: the journal is damaged ({error}); {expected}") from None
-
-
-def _lock(path: Path) -> TextIO:
-    """Lock FILE.lock, so that two processes never give out the same number. The kernel unlocks it with the process."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock_path = path.with_name(path.name + ".lock")
-        lock = open(lock_path, "a+", encoding="ascii", opener=private_opener)  # noqa: SIM115 (kept open)
-    except OSError as error:
-        raise JournalError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        raise JournalError(
-            f"{path}: another stfpm-inspect writes this journal (process {owner}); stop it, or choose another file"
-        ) from None
-    with contextlib.suppress(OSError):  # the number is only for the message: a full disk has no room for it
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-    return lock

@@ -41,9 +41,9 @@ def oldest_rows(connection: sqlite3.Connection, limit: int) -> dict[str, int]:
 def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | None) -> int:
     """Delete the rows of each table before that number, and let the chain start with the rest.
 
-    Returns how many verdicts and events were deleted. What the chain keeps of pictures and heads goes with them. Within the
-    caller's transaction. A start that does not fit to the rows, or that this key has not signed, stays as it is: rows
-    that somebody else has deleted are then still found to be missing.
+    Returns how many verdicts and events were deleted. What the chain keeps of pictures and heads goes with them. Within
+    the caller's transaction. A start that does not fit to the rows, or that this key has not signed, stays as it is:
+    rows that somebody else has deleted are then still found to be missing.
     """
     if not first:
         return 0
