@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -10,6 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from .errors import StfpmError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Errors of what stdout is written to."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -20,10 +24,15 @@ def run(command: str, action: Callable[[], int]) -> int:
     """Run a command's action and return its exit code.
 
     It is 0 well, 1 what a user can mend, 130 for Ctrl-C, 143 for SIGTERM. A line has its own way to handle signals.
+    OpenCV's own log stays off stderr.
     """
+    _silence_opencv()
     try:
         with _terminable():
-            return action()
+            code = action()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
     except StfpmError as error:
         print(f"{command}: error: {one_line(str(error))}", file=sys.stderr)
         _settle_stdout()
@@ -31,9 +40,26 @@ def run(command: str, action: Callable[[], int]) -> int:
     except KeyboardInterrupt as signalled:
         print(f"{command}: interrupted", file=sys.stderr)
         return 143 if isinstance(signalled, Terminated) else 130
+    except UnicodeEncodeError as error:  # an argument whose bytes are no UTF-8
+        print(f"{command}: error: got {error.object!a:.80}; expected text in UTF-8", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `| head` closed our stdout
         _settle_stdout()
         return 1
+    except OSError as error:
+        if not error.filename and error.errno not in FULL:
+            raise
+        place, what = (error.filename, "used") if error.filename else ("stdout", "written")
+        print(f"{command}: error: {one_line(f'{place}: cannot be {what} ({error.strerror})')}", file=sys.stderr)
+        _settle_stdout()
+        return 1
+
+
+def _silence_opencv() -> None:
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if (cv2 := sys.modules.get("cv2")) is not None:  # it has read the environment already
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @contextlib.contextmanager
@@ -69,6 +95,7 @@ def printable(text: str) -> str:
 def _settle_stdout() -> None:
     """Drop what stdout cannot take (a closed pipe, a full disk): Python would report it at exit, with status 120."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

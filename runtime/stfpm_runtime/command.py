@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from . import cli
+
 COMMAND = "stfpm"
 GROUPS = {
     "make a model": {
@@ -91,16 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help", "help"):
-        print(help_text())
-        return 0
+        return _answer(help_text())
     if verb in ("-V", "--version"):
-        print(f"stfpm-edge {version('stfpm-edge')}")
-        return 0
+        return _answer(f"stfpm-edge {version('stfpm-edge')}")
     if verb == "--completion":
         shell = arguments[1] if len(arguments) > 1 else ""
         if shell in COMPLETIONS:
-            print(COMPLETIONS[shell].format(verbs=" ".join(verbs())))
-            return 0
+            return _answer(COMPLETIONS[shell].format(verbs=" ".join(verbs())))
         return _refuse(f"--completion {shell}".strip(), "--completion with one of " + ", ".join(COMPLETIONS))
     if verb not in verbs():
         return _refuse(verb, f"one of {', '.join(verbs())}")
@@ -134,6 +133,16 @@ def help_text() -> str:
         for verb, (_, text, example) in group.items():
             lines += [f"  {verb:10} {text}", f"  {'':10} {example}"]
     return "\n".join(lines)
+
+
+def _answer(text: str) -> int:
+    """Print a text as a command does whose stdout may be closed."""
+
+    def answer() -> int:
+        print(text)
+        return 0
+
+    return cli.run(COMMAND, answer)
 
 
 def _refuse(got: str, expected: str) -> int:

@@ -27,11 +27,11 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 
     A file there may be replaced, unless it is a picture or one of the `inputs`: that name is most likely a mistake.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; expected the name of a file to write")
-    if path.is_file() and (_is_picture(path) or any(other.exists() and path.samefile(other) for other in inputs)):
-        raise OutputError(f"{path}: is a picture or another input, which would be overwritten; choose another name")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; expected the name of a file to write")
+        if path.is_file() and (_is_picture(path) or any(other.exists() and path.samefile(other) for other in inputs)):
+            raise OutputError(f"{path}: is a picture or another input, which would be overwritten; choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = _unfinished_path(path)
         probe.touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
+LOG = logging.getLogger("stfpm")
 EACH_S = 5.0
 """The longest wait for the end of one worker, in seconds."""
 STOP_S = 20.0
@@ -22,6 +24,8 @@ STOP_S = 20.0
 It is shorter than TimeoutStopSec of the systemd unit, so that engine and journal are still closed in time.
 """
 
+AGAIN_S = 1.0
+"""Before a thread whose work has raised an error begins again, in seconds."""
 NICENESS = 15
 """The priority of a process that works beside a line: the line's frames go first."""
 
@@ -38,6 +42,8 @@ class Worker:
 
     in_real_time: ClassVar[bool] = True
     """False: where the process has real-time priority, this thread gives it up, because no verdict waits for it."""
+    begins_again: ClassVar[bool] = False
+    """True: where `run` raises, which is a bug, it is called again until the stop; else the thread ends."""
 
     def __init__(self, name: str) -> None:
         """Store the thread's name, which the log shows."""
@@ -74,7 +80,15 @@ class Worker:
     def _main(self) -> None:
         if not self.in_real_time:
             _leave_real_time_as_a_thread()
-        self.run()
+        while True:
+            try:
+                return self.run()
+            except Exception:
+                if not self.begins_again:
+                    raise
+                LOG.exception("internal error: the thread %s begins again", self._thread.name)
+            if self.stopping.wait(AGAIN_S):
+                return None
 
     def __enter__(self: Self) -> Self:
         """Start the thread."""

@@ -6,6 +6,7 @@ It is computed here alone, and `format_score` alone writes it for people.
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 LEAST_ABOVE = 1 + 2.0**-23
 """The least relative score of a reject: the 32-bit float after 1, so that a PLC reads a number above 1, too."""
@@ -15,9 +16,9 @@ FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 def relative_score(score: float | None, threshold: float | None) -> float | None:
     """Return score / threshold: above 1 exactly where the score is above the threshold, as a 32-bit float, too.
 
-    None without a score, and for a threshold that is not above 0.
+    None without a score, for a threshold that is not above 0, and where another program wrote no number into a journal.
     """
-    if score is None or threshold is None or not (math.isfinite(score) and threshold > 0):
+    if not isinstance(score, Real) or not isinstance(threshold, Real) or not (math.isfinite(score) and threshold > 0):
         return None
     relative = min(score / threshold, FLOAT32_MAX)
     return max(relative, LEAST_ABOVE) if score > threshold else relative
@@ -30,7 +31,7 @@ def format_score(score: float | None, threshold: float | None) -> str:
     """
     relative = relative_score(score, threshold)
     if relative is None:
-        return "" if score is None else f"score {score:.4g}"
+        return _raw("score", score, ".4g")
     return f"{max(relative, 1.01) if relative > 1 else relative:.2f}"
 
 
@@ -41,5 +42,9 @@ def describe_score(score: float | None, threshold: float) -> str:
     """
     if score is None:
         return ""
-    parts = f"score {score:.6g}, threshold {threshold:.6g}"
+    parts = f"{_raw('score', score, '.6g')}, {_raw('threshold', threshold, '.6g')}"
     return parts if relative_score(score, threshold) is None else f"{format_score(score, threshold)} ({parts})"
+
+
+def _raw(name: str, value: object, form: str) -> str:
+    return "" if value is None else f"{name} {value:{form}}" if isinstance(value, Real) else f"{name} {value}"

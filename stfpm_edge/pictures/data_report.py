@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stfpm_runtime.dataset.folder_names import NOT_GOOD_WORDS, suspect_folders, words_of
 from stfpm_runtime.errors import DataError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.imaging.images import SUFFIXES, survey_folder, why_left_out
@@ -34,13 +35,6 @@ MOST_SIZES = 0.5
 """With more sizes than this share of the pictures they are taken for crops, whose sizes differ by their nature."""
 ASPECT_FACTOR = 1.5
 """A warning is given where the input's aspect ratio differs from the pictures' by more than this factor."""
-DEFECT_WORDS = {
-    "abnormal", "anomalies", "anomalous", "anomaly", "ausschuss", "bad", "broken", "defect", "defective", "defects",
-    "defekt", "fail", "failed", "fault", "faults", "faulty", "fehler", "ko", "ng", "nio", "nok", "notgood", "notok",
-    "reject", "rejected", "rejects", "schlecht",
-}  # fmt: skip
-MASK_WORDS = {"annotation", "annotations", "groundtruth", "gt", "mask", "masks", "segmentation", "segmentations"}
-GOOD_WORDS = {"gut", "good", "io", "normal", "ok", "pass", "passed"}
 UNREAD_SUFFIXES = {
     ".apng", ".arw", ".avif", ".avi", ".cr2", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".j2k", ".jfif",
     ".jp2", ".jpe", ".jxl", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mpo", ".nef", ".npy", ".npz", ".pbm",
@@ -172,26 +166,14 @@ def _rows(found: DataReport) -> list[tuple[str, str]]:
 
 def _layout(found: DataReport) -> Iterable[str]:
     remedy = "give the folder that holds good pictures alone as DATA"
-    defects = DEFECT_WORDS | MASK_WORDS
     own_name = found.folder.resolve().name
-    if own_name.casefold() in defects:
+    if own_name.casefold() in NOT_GOOD_WORDS:
         yield f"the folder is named {own_name}, like defects or masks; {remedy}"
-    parts = {name: Path(name).parts for name in found.folders}
-    suspects = {name for name, parents in parts.items() if any(_words(parent) & defects for parent in parents)}
-    good_parents = {
-        parents[:depth]
-        for parents in parts.values()
-        for depth, parent in enumerate(parents)
-        if _words(parent) & GOOD_WORDS
-    }
-    for name, parents in parts.items():
-        for depth, parent in enumerate(parents):
-            if parents[:depth] in good_parents and not _words(parent) & GOOD_WORDS:
-                suspects.add(name)
+    suspects = suspect_folders(found.folders)
     if suspects:
         listed = _counts({name: count for name, count in sorted(found.folders.items()) if name in suspects})
         yield f"folders named like defects or masks, or next to a folder of good pictures: {listed}; {remedy}"
-    if named := [p.path for p in found.pictures if _words(Path(p.path).stem) & defects]:
+    if named := [p.path for p in found.pictures if words_of(Path(p.path).stem) & NOT_GOOD_WORDS]:
         yield f"pictures with file names like defects or masks: {_names(named)}; move them out of the folder"
     if masks := found.named("has_two_levels"):
         yield f"pictures of two grey levels only, like masks: {_names(masks)}; move them out of the folder"
@@ -242,12 +224,6 @@ def _contents(found: DataReport) -> Iterable[str]:
     for fact, words in (("is_near_black", "near-black"), ("is_constant", "constant")):
         if names := found.named(fact):
             yield f"{words} pictures: {_names(names)}; look at them, and remove them where they show no part"
-
-
-def _words(name: str) -> set[str]:
-    """Return the words of a file's or folder's name in lower case, and their concatenation: `NG-2024_b` has ng."""
-    words = "".join(c if c.isalnum() else " " for c in name.casefold()).split()
-    return {*words, "".join(words)}
 
 
 def _names(names: Sequence[str]) -> str:

@@ -42,6 +42,27 @@ def test_the_threshold_follows_from_the_files_own_scores(make_model, good, tmp_p
     checked.engine.close()
 
 
+def test_a_picture_that_repeats_another_one_does_not_count(make_model, good, tmp_path, capsys):
+    for number in range(40):
+        (good / f"copy-{number}.png").write_bytes((good / "01.png").read_bytes())
+    output = tmp_path / "model2.onnx"
+    assert main([str(make_model()), str(good), "-o", str(output), "--false-alarm-rate", "0.02"]) == 0
+    assert "40 of 59 pictures repeat another one, and do not count" in capsys.readouterr().err
+    spec = read_spec(output)
+    assert (len(spec.held_out_scores), spec.false_alarm_rate) == (19, 0.05)
+
+
+def test_folders_that_seem_to_hold_defects_are_refused_unless_they_are_accepted(make_model, good, tmp_path, capsys):
+    defects = good.with_name("scratch")
+    defects.mkdir()
+    cv2.imwrite(str(defects / "a.png"), np.full((8, 16, 3), 200, np.uint8))
+    command = [str(make_model(name="model")), str(good), str(defects), "-o", str(tmp_path / "new.onnx")]
+    assert main(command) == 1
+    assert "scratch: named like defects or masks, or beside a folder of good pictures" in capsys.readouterr().err
+    assert not (tmp_path / "new.onnx").exists()
+    assert main([*command, "--accept-data"]) == 0
+
+
 def test_nothing_else_in_the_file_changes(make_model, good, tmp_path):
     model, output = make_model(), tmp_path / "model2.onnx"
     assert main([str(model), str(good), "-o", str(output)]) == 0

@@ -40,6 +40,27 @@ def test_bug_keeps_its_traceback():
         run("stfpm", raising(ZeroDivisionError()))
 
 
+def test_file_that_the_system_refuses_is_one_line_with_its_name(capsys):
+    assert run("stfpm", raising(PermissionError(13, "Permission denied", "/root/a.sqlite"))) == 1
+    assert capsys.readouterr().err == "stfpm: error: /root/a.sqlite: cannot be used (Permission denied)\n"
+    with pytest.raises(ConnectionError):
+        run("stfpm", raising(ConnectionError(104, "Connection reset")))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+@pytest.mark.parametrize("arguments", [["-V"], ["--completion", "bash"]])
+def test_full_disk_and_closed_pipe_of_stdout(arguments):
+    command = [sys.executable, "-c", "import sys; from stfpm_runtime.command import main; sys.exit(main())", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
+    assert (done.returncode, done.stderr) == (1, "stfpm: error: stdout: cannot be written (No space left on device)\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_output_that_a_full_disk_refuses_does_not_change_the_status():
     code = """

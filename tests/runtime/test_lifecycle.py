@@ -34,6 +34,28 @@ def test_worker_runs_between_start_and_stop_which_may_be_called_twice():
     Counter().stop(0.0)  # never started
 
 
+def test_worker_whose_work_fails_begins_again(monkeypatch, caplog):
+    monkeypatch.setattr("stfpm_runtime.lifecycle.AGAIN_S", 0.01)
+
+    class Failing(Counter):
+        begins_again = True
+        begun = 0
+
+        def run(self) -> None:
+            self.begun += 1
+            if self.begun < 3:
+                raise RuntimeError("a bug")
+            super().run()
+
+    with Failing() as worker:
+        until_s = time.monotonic() + 10
+        while worker.begun < 3 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert worker.is_alive
+    assert worker.ended_s
+    assert caplog.text.count("the thread counter begins again") == 2
+
+
 def test_workers_stop_together_within_one_budget():
     workers = [Counter(0.1), Counter(5.0), Counter(0.1)]
     for worker in workers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from stfpm_runtime.artifact.min_area import area_scores
 from stfpm_runtime.artifact.onnx_metadata import read_spec, replace_spec
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.cli import run
+from stfpm_runtime.dataset.folder_names import suspect_folders
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import DataError, OptionError
@@ -34,9 +36,9 @@ from stfpm_runtime.imaging.preprocessing import check_bits
 from stfpm_runtime.model_check import Model, ModelRules, load_checked
 from stfpm_runtime.options import DEVICES
 from stfpm_runtime.sources import find_files, read_frames
-from stfpm_runtime.sources.files import summarise
+from stfpm_runtime.sources.files import Files, absolute, summarise
 
-from .inspect import judge, silence_opencv
+from .inspect import judge
 
 COMMAND = "stfpm-calibrate"
 
@@ -59,6 +61,8 @@ class CalibrateOptions:
     """The engine's device, see `open_engine`."""
     bits: int | None = None
     """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
+    accept_data: bool = False
+    """Take pictures from folders that seem to hold defects or masks."""
 
     def __post_init__(self) -> None:
         check_false_alarm_rate(self.false_alarm_rate)
@@ -73,11 +77,12 @@ class CalibrateOptions:
 def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     """Write the model with a new threshold, and its golden file; returns the new Spec. `say` gets lines for a person.
 
-    Raises StfpmError, and writes nothing, for a model that may not judge on this machine, and for a picture that cannot
-    be read or judged.
+    A picture that repeats another one pixel by pixel counts once. Raises StfpmError, and writes nothing, for a model
+    that may not judge on this machine, and for a picture that cannot be read or judged.
     """
-    silence_opencv()
     files = find_files(options.good)
+    if not options.accept_data:
+        _check_folders(files)
     if files.left_out:
         say(summarise(files.left_out))
     check_writable(options.output, (*files.paths, options.model))
@@ -89,7 +94,8 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     any_threshold = None if before.threshold is not None else 1.0  # a model without one may get its first here
     model = load_checked(options.model, lambda path: open_engine(path, options.device), ModelRules(), any_threshold)
     with contextlib.closing(model.engine):
-        scores = _scores(model.detector, files.paths, area, options.bits or before.bits)
+        scored = _scores(model.detector, files.paths, area, options.bits or before.bits, say)
+    names, scores = [name for name, _ in scored], [score for _, score in scored]
     if before.threshold is not None and area == before.min_area and median(scores) > before.threshold:
         say(
             f"warning: a typical one of these pictures scores {median(scores):.4g}, and the model's threshold is "
@@ -98,8 +104,8 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     spec = before
     if area != before.min_area:
         spec = dataclasses.replace(before, min_area=area, top_share=None, score_scale=1.0)
-    spec = calibrated(spec, scores, options.false_alarm_rate, say, [path.name for path in files.paths])
-    origin = {"sha256": model.sha256, "engine": model.engine.provider, "images": [path.name for path in files.paths]}
+    spec = calibrated(spec, scores, options.false_alarm_rate, say, names)
+    origin = {"sha256": model.sha256, "engine": model.engine.provider, "images": names}
     # what was found of synthetic defects was found at the threshold before
     training = {key: value for key, value in spec.training.items() if key != "synthetic_defects"}
     spec = dataclasses.replace(spec, training=training | {"calibrated_from": origin}, parity=_parity(before, spec))
@@ -112,15 +118,33 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     return spec
 
 
-def _scores(detector: Detector, paths: Sequence[Path], min_area: int, bits: int | None) -> list[float]:
-    """Return the score of each picture. Raises DataError for one that cannot be read or judged."""
-    scores = []
+def _check_folders(files: Files) -> None:
+    """Raise DataError where pictures lie in folders that seem to hold defects or masks."""
+    folders = {str(absolute(path).parent.relative_to(files.root.parent)) for path in files.paths}
+    if suspects := sorted(suspect_folders(folders)):
+        raise DataError(
+            f"{', '.join(suspects)}: named like defects or masks, or beside a folder of good pictures; expected "
+            "pictures of good parts alone: name their folders, or accept these by --accept-data"
+        )
+
+
+def _scores(
+    detector: Detector, paths: Sequence[Path], min_area: int, bits: int | None, say: Callable[[str], None]
+) -> list[tuple[str, float]]:
+    """Return file name and score of each different picture. Raises DataError for one that cannot be read or judged."""
+    scores: dict[bytes, tuple[str, float]] = {}
+    total = 0
     for frame, verdict in judge(detector, read_frames(paths, bits)):
-        if verdict.score is None or verdict.anomaly_map is None:
-            raise DataError(f"{frame.source}: {verdict.reason}; remove it, or give another picture")
+        if frame.image is None or verdict.score is None or verdict.anomaly_map is None:
+            place = "" if verdict.reason.startswith(frame.source) else f"{frame.source}: "
+            raise DataError(f"{place}{verdict.reason}; remove it, or give another picture")
         is_own = min_area == detector.engine.spec.min_area
-        scores.append(verdict.score if is_own else float(area_scores(verdict.anomaly_map[np.newaxis], min_area)[0]))
-    return scores
+        score = verdict.score if is_own else float(area_scores(verdict.anomaly_map[np.newaxis], min_area)[0])
+        scores[hashlib.sha256(frame.image.tobytes()).digest()] = Path(frame.source).name, score
+        total += 1
+    if len(scores) < total:
+        say(f"{total - len(scores)} of {total} pictures repeat another one, and do not count")
+    return list(scores.values())
 
 
 def _parity(before: Spec, after: Spec) -> dict[str, Any]:
@@ -159,6 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--min-area", type=int, metavar="PIXELS",
         help="reject only for so many connected pixels of the map (default: as in the model)")  # fmt: skip
     add("--device", default="auto", choices=DEVICES, help="the engine that runs the model (default: auto)")
+    add("--accept-data", action="store_true", help="take pictures from folders that seem to hold defects or masks")
     add("--bits", type=int, metavar="N", help="the number of bits that 16-bit pictures use (default: as in the model)")
     return run(COMMAND, partial(_calibrate, parser.parse_args(argv)))
 

@@ -20,7 +20,7 @@ from stfpm_runtime.cli import printable, run
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.options import DEVICES, MAX_MEGAPIXELS, SaveOnly
 
-from .inspect import InspectOptions, inspect, silence_opencv
+from .inspect import InspectOptions, inspect
 
 if TYPE_CHECKING:
     from stfpm_runtime.line.config.server import ServerOptions
@@ -158,7 +158,6 @@ def _run_line(args: argparse.Namespace) -> int:
     from stfpm_runtime.line.observers.logs import log_to_stderr
     from stfpm_runtime.line.service import RESTART, serve
 
-    silence_opencv()
     log_to_stderr(args.json_logs)
     if args.config:
         line = read_config(args.config)
@@ -187,7 +186,6 @@ def _write_config(path: Path) -> int:
 def _check_line(config: Path, preview: Path | None) -> int:
     from stfpm_runtime.commissioning.check import check_line
 
-    silence_opencv()
     check_line(config, preview, lambda line: print(printable(line), flush=True))
     return 0
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import cv2
-
+from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.detector import Detector, Verdict
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.tensorrt.sidecar import onnx_path
@@ -70,7 +68,6 @@ def inspect(options: InspectOptions) -> int:
     Raises StfpmError before the first frame for what is wrong with the model, the sources or the places to write to,
     and after the last one if a frame could not be judged or an overlay not be written.
     """
-    silence_opencv()
     check_bits(options.bits)
     files = find_files(options.sources)
     _check_outputs(options, files)
@@ -129,7 +126,7 @@ def _open(options: InspectOptions) -> Engine:
 def _check_outputs(options: InspectOptions, files: Files) -> None:
     """Raise OutputError or OptionError unless the results can be written, and lie outside the sources."""
     if options.json and options.json != STDOUT:
-        check_writable(options.json, (*files.paths, options.model))
+        check_writable(options.json, (*files.paths, options.model, golden_path(options.model)))
     if options.save:
         check_writable(options.save / "overlay")
         folder = absolute(options.save)
@@ -144,6 +141,8 @@ def _check_outputs(options: InspectOptions, files: Files) -> None:
 @contextlib.contextmanager
 def _json_file(path: Path | None) -> Iterator[TextIO]:
     if path in (None, STDOUT):
+        if sys.stdout is None:
+            raise OutputError("stdout is closed; expected --json FILE, or a stdout for the verdicts")
         yield sys.stdout
         return
     try:
@@ -170,12 +169,6 @@ def _raise_if_incomplete(tally: Tally, lost_overlays: int) -> None:
         failures.append(f"{lost_overlays} overlays could not be written; free space or choose another --save")
     if failures:
         raise StfpmError("; ".join(failures))
-
-
-def silence_opencv() -> None:
-    """Keep OpenCV's own log off stderr: a file that it cannot read has a verdict that says so."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _print(text: str) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stfpm_runtime.errors import DataError
-from stfpm_runtime.line.journal.history import check_camera
 from stfpm_runtime.line.journal.labels import read_labelled
-from stfpm_runtime.line.journal.reader import JournalReader, Period
+from stfpm_runtime.line.journal.reader import JournalReader, Period, check_journals
 from stfpm_runtime.line.journal.rows import WORST_FIRST, VerdictRow
 
 from .presentations import Presentation
@@ -38,8 +37,7 @@ def read_journal(
     often, where labels differ, or where model or threshold have changed during the study.
     """
     with contextlib.closing(JournalReader(path)) as journal:
-        if period.camera:
-            check_camera([journal], period.camera)
+        check_journals([journal], period.camera)
         kept, left_out = [], 0
         for row in journal.rows(period):
             if row.part and (references is None or row.part in references):

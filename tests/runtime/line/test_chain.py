@@ -241,6 +241,16 @@ def test_changed_verdict_is_named_and_ends_the_command_with_1(journal_copy, key,
         ("UPDATE active_model SET highest = 9", ["active model 1 was changed"]),
         ("UPDATE meta SET id = '00'", ["the start of the chain, or the journal's id"]),
         ("DELETE FROM chain_start", ["the start of the chain, or the journal's id", "the start of the chain is not"]),
+        ("UPDATE heads SET body = replace(body, '\"verdicts\": [', '\"verdicts\": [9999999999999999999')", ["head "]),
+        ("UPDATE heads SET body = replace(body, '\"verdicts\": [', '\"verdicts\": [Infinity, 1, ')", ["head "]),
+        (
+            "UPDATE chain_start SET body = json_set(body, '$.uncovered', json('{\"verdicts\": \"x\"}'))",
+            ["the start of the chain"],
+        ),
+        (
+            "UPDATE chain_start SET body = json_set(body, '$.uncovered.verdicts', 1e30)",
+            ["the start of the chain"],
+        ),
     ],
 )  # fmt: skip
 def test_change_is_named(journal_copy, key, sql, expected):

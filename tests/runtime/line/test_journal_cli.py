@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -122,6 +123,22 @@ def test_several_journals_are_counted_and_listed_together(show, tmp_path):
     assert json.loads("\n".join(show(str(other), "--per", "day", "--json")))["all"]["total"] == 8
 
 
+def test_a_journal_that_is_named_twice_is_an_error(show, journal, tmp_path, capsys):
+    copy = tmp_path / "copy.sqlite"
+    copy.write_bytes(journal.path.read_bytes())
+    for other in (journal.path, copy):
+        assert main([str(journal.path), str(other)]) == 1
+        assert "is named twice" in capsys.readouterr().err
+
+
+def test_a_score_that_another_program_wrote_as_text_is_shown(show, journal):
+    with contextlib.closing(sqlite3.connect(journal.path)) as client, client:
+        client.execute("UPDATE verdicts SET score = 'abc' WHERE seq = 2")
+    assert show("--rejects")[0].endswith("A-1 score abc, threshold 0.5 day/1.png day/1.overlay.jpg")
+    assert json.loads(show("--rejects", "--json")[0])["relative_score"] is None
+    assert "abc" in show("--csv")[2]
+
+
 def test_one_part_and_moments_in_words(show):
     assert show("--part", "A-1")[-1].split()[-5] == "6"
     assert show("--part", "A-2") == ["no verdicts in this period"]
@@ -233,6 +250,10 @@ def test_file_that_is_no_journal_is_an_error(tmp_path, capsys, content, message)
     "argv",
     [
         ["--since", "monday"],
+        ["--since", "99999999999999999999d"],
+        ["--since", "9999-12-31T23:59"],
+        ["--shift", "9999-12-31/night"],
+        ["--label", "99999999999999999999", "good", "--by", "Ada"],
         ["--per", "hour", "--csv"],
         ["--part", "A-1", "--events"],
         ["--csv", "--json"],

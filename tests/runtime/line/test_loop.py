@@ -179,7 +179,7 @@ def test_outputs_that_hang_do_not_delay_the_loop(run_line, make_options, tmp_pat
     def hang(*arguments):
         assert go_on.wait(120)
 
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", hang)
+    monkeypatch.setattr("stfpm_runtime.line.outputs.picture_folder.PictureFolder.write", hang)
     from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 
     tell = JsonLinesOutput.tell
@@ -365,7 +365,9 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
     """Pictures and JSON lines hang: together they delay the stop for its budget, not each for its own."""
     monkeypatch.setattr("stfpm_runtime.lifecycle.STOP_S", 1.0)
     go_on = threading.Event()
-    monkeypatch.setattr("stfpm_runtime.line.outputs.pictures.PictureFolder.write", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr(
+        "stfpm_runtime.line.outputs.picture_folder.PictureFolder.write", lambda *arguments: go_on.wait(30)
+    )
     monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.tell", lambda *arguments: go_on.wait(30))
     options = make_options(
         journal_options={"json_lines": tmp_path / "line.jsonl"},

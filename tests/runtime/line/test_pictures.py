@@ -18,7 +18,8 @@ from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.inspect import JudgedPart
 from stfpm_runtime.line.outputs import pictures as pictures_module
-from stfpm_runtime.line.outputs.pictures import PictureFolder, Pictures
+from stfpm_runtime.line.outputs.picture_folder import PictureFolder
+from stfpm_runtime.line.outputs.pictures import Pictures
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
@@ -165,6 +166,16 @@ def test_oldest_pictures_are_deleted_for_the_quota(keep, folder):
         assert keep(name)
     assert files(folder) == names[5:]
     assert not (folder / "2026-11-09").exists()
+
+
+def test_pictures_that_another_program_removes_make_room(keep, folder):
+    for seq in range(10):
+        assert keep(f"{DAY}/{seq:012}.png")
+    for seq in range(2, 9):
+        (folder / DAY / f"{seq:012}.png").unlink()
+    for seq in range(10, 17):
+        assert keep(f"{DAY}/{seq:012}.png")
+    assert files(folder) == [f"{DAY}/{seq:012}.png" for seq in (0, 1, *range(9, 17))]
 
 
 def test_earlier_pictures_count_and_other_files_stay(folder, keep, events):

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from stfpm_runtime.errors import JournalError, OptionError
+from stfpm_runtime.errors import JournalError
 from stfpm_runtime.shifts import QUARTER_S, Shifts
 
 from .counts import QUARTER, has_table
@@ -281,13 +281,6 @@ def count_all(journals: Sequence[History], asked: Filter, per: Per) -> list[Coun
             count.passed, count.rejected, count.faults
         )
     return list(sums.values()) if per == "model" else sorted(sums.values(), key=lambda count: count.key)
-
-
-def check_camera(journals: Sequence[JournalReader], camera: str) -> None:
-    """Raise OptionError where none of the journals holds a verdict or an event of this camera."""
-    if not any(journal.knows_camera(camera) for journal in journals):
-        known = ", ".join(sorted({name for journal in journals for name in journal.cameras()}))
-        raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")
 
 
 def _where_counts(asked: Filter, begin: int | None, end: int | None, *also: str) -> tuple[str, list[Any]]:

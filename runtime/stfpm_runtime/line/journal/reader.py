@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stfpm_runtime.errors import JournalError
+from stfpm_runtime.errors import JournalError, OptionError
 
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow
 
@@ -50,8 +50,7 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         """Open the journal. Raises JournalError where it cannot be read, or has a newer version."""
-        if not path.is_file():
-            raise JournalError(f"{path}: no such file; expected a journal that stfpm-inspect wrote")
+        _require_file(path)
         self.path = path
         try:
             self._connection = open_for_reading(path)
@@ -141,11 +140,19 @@ def _complete_columns(connection: sqlite3.Connection) -> None:
         connection.execute(f"CREATE TEMP VIEW verdicts AS SELECT *, {', '.join(missing)} FROM main.verdicts")
 
 
+def _require_file(path: Path) -> None:
+    try:
+        is_there, why = path.is_file(), "no such file"
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        is_there, why = False, f"cannot be read ({error.strerror})"
+    if not is_there:
+        raise JournalError(f"{path}: {why}; expected a journal that stfpm-inspect wrote")
+
+
 @contextlib.contextmanager
 def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a journal that exists. Raises JournalError, also for what SQLite raises while it is used."""
-    if not journal.is_file():
-        raise JournalError(f"{journal}: no such file; expected a journal that stfpm-inspect wrote")
+    _require_file(journal)
     try:
         with contextlib.closing(open_for_reading(journal)) as connection:
             check_version(connection, journal)
@@ -186,3 +193,12 @@ def read_debounces(connection: sqlite3.Connection) -> dict[tuple[int, str], tupl
         return {}
     rows = connection.execute("SELECT run, camera, wanted, window FROM debounces")
     return {(run, camera): (wanted, window) for run, camera, wanted, window in rows}
+
+
+def check_journals(journals: Sequence[JournalReader], camera: str = "") -> None:
+    """Raise OptionError where one is there twice, or where none holds a verdict or an event of this camera."""
+    if len({journal.id for journal in journals}) < len(journals):
+        raise OptionError("a journal, or a copy of it, is named twice; expected each once, or its verdicts count twice")
+    if camera and not any(journal.knows_camera(camera) for journal in journals):
+        known = ", ".join(sorted({name for journal in journals for name in journal.cameras()}))
+        raise OptionError(f"got camera {camera!r}; expected one that the journal knows: {known or 'none yet'}")

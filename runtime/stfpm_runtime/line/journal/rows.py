@@ -10,7 +10,7 @@ import operator
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import MAXYEAR, datetime, timezone
 from typing import Any
 from unicodedata import category
 
@@ -189,6 +189,17 @@ def utc(seconds: float | None = None) -> str:
     """Return a moment, in seconds since 1970, or now, as the journal writes it: it sorts as text."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> str:
+    """Return a moment in ISO 8601, of local time where it names no zone, as the journal writes it. Raises ValueError.
+
+    The last year of the calendar is refused: a quarter of an hour later might not exist.
+    """
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.year == MAXYEAR:
+        raise ValueError(f"got the year {MAXYEAR}")
+    return utc(moment.timestamp())
 
 
 def local_time(moment: str) -> str:

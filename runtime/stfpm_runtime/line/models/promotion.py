@@ -44,6 +44,8 @@ class Promotion(Worker):
     A model that its own thread loads has the real-time priority of the line: an engine's threads inherit it.
     """
 
+    begins_again = True
+
     def __init__(self, model_swap: ModelSwap, shadow: Shadow, log_event: LogEvent) -> None:
         super().__init__("promotion")
         self._model_swap = model_swap

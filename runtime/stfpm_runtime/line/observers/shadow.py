@@ -40,6 +40,7 @@ class Shadow(Worker, Observer):
     """Judges what the line judged, and compares; without a model it does nothing."""
 
     in_real_time = False
+    begins_again = True
 
     name = "shadow"
 

@@ -15,10 +15,11 @@ from stfpm_runtime.line.journal.chain.links import read_start
 from stfpm_runtime.line.journal.chain.stretch import Range, Stretch
 from stfpm_runtime.line.journal.chain.verify import Key, Verification
 from stfpm_runtime.line.journal.counts import SUMS, has_table
-from stfpm_runtime.line.journal.history import Count, Filter, History, check_camera
+from stfpm_runtime.line.journal.history import Count, Filter, History
 from stfpm_runtime.line.journal.labels import FIELDS, Label
 from stfpm_runtime.line.journal.models.states import FIELDS as STATE_FIELDS
 from stfpm_runtime.line.journal.models.states import ModelState
+from stfpm_runtime.line.journal.reader import check_journals
 from stfpm_runtime.line.journal.rows import COLUMNS, EVENT_COLUMNS, MISSED_DEADLINE, WORST_FIRST, EventRow, VerdictRow
 from stfpm_runtime.line.journal.threshold_changes import FIELDS as CHANGE_FIELDS
 from stfpm_runtime.line.journal.threshold_changes import ThresholdChange
@@ -91,8 +92,7 @@ class BatchReader(History):
         """The interval, without the other filters."""
         sql = "SELECT min(seq), max(seq), min(time), max(time) FROM verdicts "
         try:
-            if asked.camera:
-                check_camera([self], asked.camera)
+            check_journals([self], asked.camera)
             where, values = self._where(self.asked)
             first, last, self.since, self.until = next(self._rows(sql + where, values))
             if first is None:

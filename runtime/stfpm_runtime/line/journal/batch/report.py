@@ -16,10 +16,11 @@ from stfpm_runtime.line.journal.history import Count
 from stfpm_runtime.line.journal.labels import count_confusion
 from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
+from stfpm_runtime.score import format_score
 
 from .facts import SHADOW, BatchReader, Check
 from .pictures import PICTURES, WRONG, KeptPicture, read_pictures
-from .tables import NUMBERS, Tables, place_of, score_of, sum_up
+from .tables import NUMBERS, Tables, place_of, sum_up
 from .words import Words
 
 FORMAT = 1
@@ -168,7 +169,8 @@ def _notes(reader: BatchReader, options: ReportOptions, check: Check, pictures: 
 
 def _caption(picture: KeptPicture, say: Words) -> str:
     row, digest = picture.row, picture.sha256[:16]
-    what = [str(row.seq), local_time(row.time), place_of(row), row.part, say(row.decision), score_of(row)]
+    score = format_score(row.score, row.threshold)
+    what = [str(row.seq), local_time(row.time), place_of(row), row.part, say(row.decision), score]
     return " · ".join([*filter(None, what), f"{say(picture.state)} {digest}".strip()])
 
 

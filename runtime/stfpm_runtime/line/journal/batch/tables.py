@@ -126,8 +126,9 @@ class Tables:
     ) -> Section:  # fmt: skip
         """Return verdicts of one kind, of which there are `count`."""
         cells = [
-            [str(row.seq), local_time(row.time), place_of(row), row.part, score_of(row), row.reason, row.model[:12],
-             self._say(labels[row.seq].label) if row.seq in labels else "", self._picture(row, pictures)]
+            [str(row.seq), local_time(row.time), place_of(row), row.part, format_score(row.score, row.threshold),
+             row.reason, row.model[:12], self._say(labels[row.seq].label) if row.seq in labels else "",
+             self._picture(row, pictures)]
             for row in rows
         ]  # fmt: skip
         headings = ("verdict", "time", "place", "part", "score", "reason", "model", "label", "picture")
@@ -156,14 +157,6 @@ def sum_up(uses: Iterable[Use], key_of: Callable[[Use], tuple[str, ...]]) -> dic
 def place_of(row: VerdictRow) -> str:
     """Return camera and region of a verdict."""
     return f"{row.camera}/{row.region}"
-
-
-def score_of(row: VerdictRow) -> str:
-    """Return the relative score of a verdict, also where another program wrote no number."""
-    try:
-        return format_score(row.score, row.threshold)
-    except (TypeError, ValueError):
-        return str(row.score)
 
 
 def _number(value: object) -> str:

@@ -201,7 +201,8 @@ def read_start(connection: sqlite3.Connection) -> tuple[dict[str, Any], str, str
     text, signature = connection.execute("SELECT body, signature FROM chain_start WHERE id = 1").fetchone() or ("", "")
     try:
         body = json.loads(text)
-        is_valid = all(start_of(body, table) for table in CHAINED) and isinstance(body["uncovered"], dict)
+        is_valid = all(start_of(body, table) for table in CHAINED)
+        body["uncovered"] = {table: row_number(seq) for table, seq in body["uncovered"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         is_valid = False
     return (body if is_valid else {}), str(text), str(signature)
@@ -212,7 +213,14 @@ def start_of(body: dict[str, Any], table: str) -> Link:
     if not body:
         return 0, b""
     seq, digest = body["start"][table]
-    return int(seq), bytes.fromhex(digest)
+    return row_number(seq), bytes.fromhex(digest)
+
+
+def row_number(value: object) -> int:
+    """Return a number of a row as it was read from JSON. Raises ValueError for one that no row can have."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"got {value!r:.40}; expected the number of a row")
+    return value
 
 
 def write_start(

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .links import row_number
+
 Range = tuple[int, int]
 """The numbers of a first and a last row."""
 NEWEST = 2**62
@@ -55,7 +57,7 @@ class Stretch:
 def _links(head: Sequence[object]) -> dict[str, int]:
     """Return the newest number of each table at a head, and its own; empty where the head makes no sense."""
     try:
-        links = {table: int(seq) for table, (seq, _) in json.loads(str(head[1]))["heads"].items()}
+        links = {table: row_number(seq) for table, (seq, _) in json.loads(str(head[1]))["heads"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     return links | {"heads": int(str(head[0]))}

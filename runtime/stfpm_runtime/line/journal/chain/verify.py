@@ -16,7 +16,7 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.journal.counts import has_table, wrong_quarters
 from stfpm_runtime.line.journal.reader import opened
 
-from .links import CHAINED, SOURCES, Link, digest_of, fields, read_start, start_of
+from .links import CHAINED, SOURCES, Link, digest_of, fields, read_start, row_number, start_of
 from .stretch import WHOLE, Range, Stretch
 
 BEFORE = "SELECT seq, hash FROM {} WHERE seq > ? AND seq < ? ORDER BY seq DESC LIMIT 1"
@@ -264,7 +264,10 @@ def _rows(connection: sqlite3.Connection, select: str, table: str, after: int) -
 def _contradictions(connection: sqlite3.Connection, text: str, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each table whose rows contradict a head, and how. What retention has deleted since contradicts nothing."""
     try:
-        heads = [(table, int(seq), bytes.fromhex(digest)) for table, (seq, digest) in json.loads(text)["heads"].items()]
+        heads = [
+            (table, row_number(seq), bytes.fromhex(digest))
+            for table, (seq, digest) in json.loads(text)["heads"].items()
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         yield "", "makes no sense"
         return

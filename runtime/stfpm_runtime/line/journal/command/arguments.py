@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from datetime import time as time_of_day
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.line.journal.rows import seconds_of, utc
+from stfpm_runtime.line.journal.rows import parse_moment, seconds_of, utc
 from stfpm_runtime.shifts import Shifts, parse_shifts
 
 AGO = re.compile(r"(\d+)([mhd])")
@@ -64,17 +64,17 @@ def threshold_of(text: str) -> float | None:
 
 def moment_of(text: str) -> str:
     """Return a moment of the command line as the journal writes it."""
-    if match := AGO.fullmatch(text):
-        return utc(time.time() - int(match[1]) * AGO_S[match[2]])
     now = datetime.now()
     today = datetime.combine(now.date(), time_of_day())
     if text in DAYS_AGO:
         return utc((today - timedelta(days=DAYS_AGO[text])).astimezone().timestamp())
     try:
+        if match := AGO.fullmatch(text):
+            return utc(time.time() - int(match[1]) * AGO_S[match[2]])
         if CLOCK.fullmatch(text):
             clock = datetime.combine(now.date(), time_of_day.fromisoformat(text))
             return utc((clock if clock <= now else clock - timedelta(days=1)).astimezone().timestamp())
-        return utc(datetime.fromisoformat(text).astimezone().timestamp())
-    except ValueError:
+        return parse_moment(text)
+    except (ValueError, OverflowError, OSError):  # the last two: the calendar does not reach so far
         expected = "expected 2026-11-24, 2026-11-24T06:00, 06:00, today, yesterday, 30m, 8h or 7d"
         raise argparse.ArgumentTypeError(f"got {text!r}, {expected}") from None

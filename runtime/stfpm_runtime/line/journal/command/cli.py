@@ -19,8 +19,9 @@ from stfpm_runtime.detector import Decision
 from stfpm_runtime.line.journal.batch.report import ReportOptions
 from stfpm_runtime.line.journal.batch.words import languages
 from stfpm_runtime.line.journal.dead_letters import mark_for_resending
-from stfpm_runtime.line.journal.history import Filter, History, Per, check_camera, count_all
+from stfpm_runtime.line.journal.history import Filter, History, Per, count_all
 from stfpm_runtime.line.journal.labels import VALUES, Value, new_label, write_label
+from stfpm_runtime.line.journal.reader import check_journals
 from stfpm_runtime.line.journal.rows import local_time
 from stfpm_runtime.line.journal.threshold_changes import (
     check_place,
@@ -211,7 +212,7 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         parser.error("--kind and --note go with --label, --reason with --threshold and --by")
     if args.by and not has_threshold and not args.label:
         parser.error("--by goes with --threshold or --label")
-    if args.label and not (args.label[0].isdecimal() and args.label[1] in VALUES):
+    if args.label and not (args.label[0].isdecimal() and len(args.label[0]) < 19 and args.label[1] in VALUES):
         parser.error(f"got --label {' '.join(args.label)}; expected a verdict's number, and one of {', '.join(VALUES)}")
     if args.json and args.csv:
         parser.error("--csv with --json: expected one of them")
@@ -283,8 +284,7 @@ def show(options: JournalCliOptions) -> int:
     """Print what is asked for, and return 0. Raises JournalError for a journal that cannot be read."""
     with contextlib.ExitStack() as stack:
         journals = [stack.enter_context(contextlib.closing(History(path, options.shifts))) for path in options.journals]
-        if options.period.camera:
-            check_camera(journals, options.period.camera)
+        check_journals(journals, options.period.camera)
         if options.csv:
             print_csv(row for one in journals for row in one.rows(options.period, options.action == "rejects"))
         elif options.action == "counts":

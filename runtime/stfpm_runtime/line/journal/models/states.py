@@ -175,7 +175,10 @@ def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: flo
     while time.monotonic() < until_s:
         time.sleep(POLL_S)
         sql = "SELECT taken, answer FROM model_orders WHERE seq = ?"
-        taken, answer = connection.execute(sql, (number,)).fetchone()
+        row = connection.execute(sql, (number,)).fetchone()
+        if row is None:
+            raise JournalError("the line has begun anew and withdrawn the order; nothing was changed, give it again")
+        taken, answer = row
         if answer is not None:
             return str(answer)
         if taken and not is_taken:

@@ -84,7 +84,10 @@ class LoadedModels:
 
 
 def _file_mb(path: Path) -> float:
-    return path.stat().st_size / 1e6 if path.is_file() else 0.0
+    try:
+        return path.stat().st_size / 1e6
+    except OSError:  # loading it says what is wrong
+        return 0.0
 
 
 def _resident_mb() -> float:

@@ -38,6 +38,8 @@ EVICT_S = 1.0
 class Recipes(Worker):
     """Owns the periods, the loaded models, and the thread that loads them. A line without recipes has one period."""
 
+    begins_again = True
+
     def __init__(
         self,
         options: LineOptions,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from fastapi import HTTPException, Query
 from pydantic import BaseModel, Field
 
 from stfpm_runtime.line.journal.history import Filter, HeatMap
-from stfpm_runtime.line.journal.rows import utc
+from stfpm_runtime.line.journal.rows import parse_moment
 
 from .fields import Count, VerdictFields
 
@@ -43,7 +42,7 @@ def filter_of(
 def _moment(text: str) -> str:
     """Return a moment as the journal writes it."""
     try:
-        return utc(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) if text else ""
+        return parse_moment(text) if text else ""
     except ValueError:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"{text}: there is no such day") from None
 

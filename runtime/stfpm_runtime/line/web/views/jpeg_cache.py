@@ -16,7 +16,7 @@ QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]
 KEPT = 32
 """The most pictures in the cache; the oldest is dropped first."""
 Key = tuple[str, str, int, bool, int]
-"""Camera, region, the verdict's number, whether the map is drawn, width."""
+"""Camera, region, when the frame was judged in ns, whether the map is drawn, width."""
 
 
 class JpegCache:
@@ -29,7 +29,13 @@ class JpegCache:
     def draw(self, latest: LatestVerdict, with_map: bool, width: int) -> bytes:
         """Return the picture of a verdict as JPEG, at most `width` pixels wide, with its anomaly map or without."""
         entry = latest.row
-        key = entry.camera, entry.region, entry.seq, with_map, width
+        key = (
+            entry.camera,
+            entry.region,
+            entry.monotonic_ns,
+            with_map,
+            width,
+        )  # without a journal no verdict has a number
         with self._lock:
             if key not in self._drawn:
                 self._drawn[key] = _draw(latest, with_map, width)
