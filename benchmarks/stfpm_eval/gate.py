@@ -19,7 +19,7 @@ from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.overlay import draw_overlay
 from stfpm_runtime.sources import find_files
-from stfpm_runtime.sources.files import summarise
+from stfpm_runtime.sources.files import check_save, summarise
 
 from .models import open_model
 
@@ -57,7 +57,7 @@ def pass_gate(options: GateOptions) -> Ability:
         models = [path for path in (options.model, options.against) if path]
         check_writable(options.json, (*(path for path, _ in pictures), *models))
     if options.save:
-        check_writable(options.save / "difference.png")
+        check_save(options.save, [path for path, _ in pictures])
     with contextlib.ExitStack() as stack:
 
         def opened(path: Path) -> Detector:

@@ -217,7 +217,7 @@ def _place_on(metal: Mask, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m gears.parts", description="Draw the demo's pictures.")
+    parser = argparse.ArgumentParser(prog="python -m examples.gears.parts", description="Draw the demo's pictures.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the data set goes")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")
     parser.add_argument("--train", type=int, default=Counts.train, metavar="N", help="good pictures to train on")

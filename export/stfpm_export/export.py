@@ -111,6 +111,8 @@ def export_checkpoint(
     for given in (options.images, options.calibration):
         if given is not None and not given.exists():
             raise DataError(f"{given}: no such file or folder; expected real images of the product")
+    if options.calibration is not None:
+        find_good_images(options.calibration)  # an empty folder is reported before any work
     checkpoint = _resized(_read(options, report), options, report)
     images = _images(options, checkpoint, report)
     inputs = ExportInputs(

@@ -61,8 +61,8 @@ class ModelRules:
     """The lowest and the highest threshold that may be set, as multiples of the model's own."""
     thresholds: tuple[tuple[str, float], ...] = ()
     """Configured thresholds, each with its place in words."""
-    input_size: tuple[int, int] | None = None
-    """(height, width) in pixels; None: any."""
+    pictures: tuple[int, int, int | None] | None = None
+    """Width and height of the input and the pictures' bits, see `Spec`; None: any."""
     batch: int = 1
     """Images in one run of the engine, at most: it is tried with one, and with so many."""
 
@@ -130,9 +130,10 @@ def check_spec(spec: Spec, rules: ModelRules, name: str) -> None:
     """Raise ArtifactError unless the spec is the one asked for and its figures make sense; `name` is the file's."""
     if rules.product and spec.name != rules.product:
         raise ArtifactError(f"{name}: is for the product {spec.name!r}; expected one for {rules.product!r}")
-    if rules.input_size is not None and (spec.height, spec.width) != rules.input_size:
-        expected = f"{rules.input_size[1]}x{rules.input_size[0]}"
-        raise ArtifactError(f"{name}: takes pictures of {spec.width}x{spec.height}; expected {expected}")
+    found = spec.width, spec.height, spec.bits
+    if rules.pictures not in (None, found):
+        got, expected = ("{}x{}, bits: {}".format(*one) for one in (found, rules.pictures or ()))
+        raise ArtifactError(f"{name}: takes pictures of {got}; expected {expected}, as the model in use")
     parity = spec.parity
     if not parity:
         raise ArtifactError(f"{name}: carries no parity report; expected a file that stfpm-export wrote")
@@ -220,6 +221,6 @@ def _digest(path: Path) -> str:
 
 
 def for_swap(rules: ModelRules, current: Spec) -> ModelRules:
-    """Return the rules for a model that takes another's place: of the same product and input size."""
-    size = (current.height, current.width)
-    return dataclasses.replace(rules, product=rules.product or current.name, input_size=size)
+    """Return the rules for a model that takes another's place: of the same product, input size and bits."""
+    pictures = current.width, current.height, current.bits
+    return dataclasses.replace(rules, product=rules.product or current.name, pictures=pictures)

@@ -88,6 +88,14 @@ def test_no_model_is_overwritten_by_the_figures(make_model, make_category, capsy
     assert old.read_bytes() == before
 
 
+def test_differences_are_not_saved_among_the_known_defects(make_model, make_category, capsys):
+    dent = make_category() / "test/dent"
+    before = sorted(dent.iterdir())
+    assert main([str(make_model()), "--must-reject", str(dent), "--save", str(dent)]) == 1
+    assert "lies in it; choose a folder that holds no source" in capsys.readouterr().err
+    assert sorted(dent.iterdir()) == before
+
+
 def test_a_picture_is_either_a_defect_or_good(make_model, make_category, capsys):
     dent = str(make_category() / "test/dent")
     assert main([str(make_model()), "--must-reject", dent, "--must-pass", dent]) == 1

@@ -239,10 +239,12 @@ def test_bad_input_is_one_line(line, tmp_path, capsys):
         ([data, line[0]], "expected both"),
         ([data, tmp_path / "none.sqlite", "--pictures", line[1]], "no such file"),
         ([data, line[0], "--pictures", line[1], "--bits", "99"], "bits"),
+        ([data, line[0], "--pictures", tmp_path / "picturse"], "is no folder; expected that of the line's pictures"),
     ):
         assert main([str(one) for one in arguments]) == 1
         (said,) = capsys.readouterr().err.splitlines()
         assert message in said
+        assert not data.exists()
     data.mkdir(exist_ok=True)
     (data / MANIFEST).write_text('{"path": 1}\n')
     assert main([str(data), str(line[0]), "--pictures", str(line[1])]) == 1

@@ -242,7 +242,7 @@ def test_sources_within_the_folder_for_overlays_are_refused(inspect, model, part
     for folder in (parts, parts.parent, parts / "good" / ".." / "good"):
         result = inspect(model, "--source", parts, "--save", folder)
         assert (result.code, result.records) == (1, [])
-        assert "choose a folder for the overlays that holds no source" in result.errors[-1]
+        assert "choose a folder that holds no source" in result.errors[-1]
     assert overlays(parts) == before
 
 

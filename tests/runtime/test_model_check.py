@@ -15,11 +15,12 @@ import onnx
 import pytest
 
 from stfpm_runtime.artifact.golden import Golden, golden_path, load_golden, save_golden
+from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.model_check import ModelRules, load_checked
+from stfpm_runtime.model_check import ModelRules, check_spec, for_swap, load_checked
 from tiny_model import make_images
 
 COMMAND = (sys.executable, "-c", "import sys; from stfpm_runtime.batch.cli import main; sys.exit(main())")
@@ -77,6 +78,14 @@ def test_a_spec_that_makes_no_sense_is_refused(begin, make_model, case):
 )
 def test_a_threshold_that_follows_from_held_out_scores_is_accepted(begin, make_model, changes):
     assert begin(make_model(**changes))[0] == 0
+
+
+@pytest.mark.parametrize("changes", [{"bits": 12}, {"width": 64}])
+def test_a_model_that_takes_another_s_place_reads_the_same_pictures(make_model, changes):
+    current = read_spec(make_model("current.onnx"))
+    check_spec(current, for_swap(ModelRules(), current), "current.onnx")
+    with pytest.raises(StfpmError, match=r"takes pictures of .* expected 16x8, bits: None, as the model in use"):
+        check_spec(dataclasses.replace(current, **changes), for_swap(ModelRules(), current), "new.onnx")
 
 
 def test_a_missing_golden_file_needs_permission(begin, model):

@@ -14,13 +14,13 @@ from stfpm_runtime.artifact.golden import golden_path
 from stfpm_runtime.detector import Detector, Verdict
 from stfpm_runtime.engines import Engine, open_engine
 from stfpm_runtime.engines.tensorrt.sidecar import onnx_path
-from stfpm_runtime.errors import ArtifactError, OptionError, OutputError, StfpmError
+from stfpm_runtime.errors import ArtifactError, OutputError, StfpmError
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.imaging.preprocessing import check_bits
 from stfpm_runtime.model_check import ModelRules, load_checked
 from stfpm_runtime.options import MAX_MEGAPIXELS, SaveOnly
-from stfpm_runtime.sources import Files, Frame, absolute, find_files, read_frames
-from stfpm_runtime.sources.files import summarise
+from stfpm_runtime.sources import Files, Frame, find_files, read_frames
+from stfpm_runtime.sources.files import check_save, summarise
 
 from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally, VerdictLines
 
@@ -128,14 +128,7 @@ def _check_outputs(options: InspectOptions, files: Files) -> None:
     if options.json and options.json != STDOUT:
         check_writable(options.json, (*files.paths, options.model, golden_path(options.model)))
     if options.save:
-        check_writable(options.save / "overlay")
-        folder = absolute(options.save)
-        for path in files.paths:
-            if absolute(path).is_relative_to(folder):
-                raise OptionError(
-                    f"--save {options.save}: {path}, which is to be inspected, lies in it; "
-                    "choose a folder for the overlays that holds no source"
-                )
+        check_save(options.save, files.paths)
 
 
 @contextlib.contextmanager

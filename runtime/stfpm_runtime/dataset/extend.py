@@ -103,6 +103,12 @@ def extend(options: ExtendOptions) -> Extension:
     """
     if options.journal is None and not options.data.is_dir():
         raise DataError(f"{options.data}: no such folder; expected a data set, or a journal to make one from")
+    if options.pictures is not None and not options.pictures.is_dir():
+        raise DataError(f"{options.pictures}: is no folder; expected that of the line's pictures")
+    journal_id = ""
+    if options.journal is not None:
+        with contextlib.closing(JournalReader(options.journal)) as reader:
+            journal_id = reader.id
     manifest = options.data / MANIFEST
     with _locked(manifest):
         entries = {entry.path: entry for entry in (read_manifest(manifest) if manifest.exists() else [])}
@@ -115,7 +121,7 @@ def extend(options: ExtendOptions) -> Extension:
                 looks = perceptual_hash(read_image(file, bits=options.bits))
                 entries[path] = Entry(path, sha256(file), looks, journal, seq)
                 done.entered += 1
-        sources = _plan(options, entries, done) if options.journal else {}
+        sources = _plan(options, journal_id, entries, done) if journal_id else {}
         kept = {path: one for path, one in entries.items() if path in sources or (options.data / path).is_file()}
         done.gone, done.entries = len(entries) - len(kept), list(kept.values())
         check_sets(options.data, done.entries)
@@ -134,12 +140,13 @@ def extend(options: ExtendOptions) -> Extension:
     return done
 
 
-def _plan(options: ExtendOptions, entries: dict[str, Entry], done: Extension) -> dict[str, Path]:
-    """Bring the entries up to date with the labels; return the sources of the pictures that are not in place."""
+def _plan(options: ExtendOptions, journal: str, entries: dict[str, Entry], done: Extension) -> dict[str, Path]:
+    """Bring the entries up to date with the labels; return the sources of the pictures that are not in place.
+
+    `journal` is the journal's id.
+    """
     assert options.journal is not None, "asked by the caller"
     assert options.pictures is not None, "checked with the options"
-    with contextlib.closing(JournalReader(options.journal)) as reader:
-        journal = reader.id
     by_part = {(entry.journal, entry.seq): entry for entry in entries.values() if entry.journal}
     sources: dict[str, Path] = {}
     for row, label in read_labelled(options.journal, Period(camera=options.camera)):

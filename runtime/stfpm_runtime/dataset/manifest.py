@@ -64,7 +64,8 @@ def read_manifest(path: Path) -> list[Entry]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected a manifest that stfpm-dataset wrote") from None
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise DataError(f"{path}: cannot be read ({why}); expected a manifest that stfpm-dataset wrote") from None
     entries = []
     for number, line in enumerate(lines, start=1):
         try:

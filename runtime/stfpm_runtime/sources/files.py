@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stfpm_runtime.errors import DataError, ImageError
+from stfpm_runtime.errors import DataError, ImageError, OptionError
+from stfpm_runtime.files import check_writable
 from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, why_left_out
 from stfpm_runtime.options import MAX_MEGAPIXELS
 
@@ -102,6 +103,16 @@ def find_files(sources: Sequence[str]) -> Files:
     once = {absolute(file): file for file in reversed(files)}
     left_out = {path: reason for path, reason in left_out.items() if absolute(path) not in once}
     return Files(tuple(reversed(once.values())), Path(os.path.commonpath(folders)), left_out)
+
+
+def check_save(folder: Path, sources: Iterable[Path]) -> None:
+    """Raise OutputError or OptionError unless pictures can be written into a folder that holds no source."""
+    check_writable(folder / "overlay")
+    for path in sources:
+        if absolute(path).is_relative_to(absolute(folder)) or path.resolve().is_relative_to(folder.resolve()):
+            raise OptionError(
+                f"--save {folder}: {path}, which is to be judged, lies in it; choose a folder that holds no source"
+            )
 
 
 def summarise(left_out: Mapping[Path, str]) -> str:

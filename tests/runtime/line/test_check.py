@@ -68,6 +68,13 @@ def test_all_mistakes_are_named_at_once_with_their_lines(check):
     assert "3 mistakes, see above; nothing else was tried" in error
 
 
+def test_mistakes_of_one_table_do_not_hide_each_other(check):
+    code, lines, error = check(LINE.replace('name = "top"', 'name = "t p"\nbits = 40\ntrigger = "http post"\nfps = -4'))
+    assert code == 1
+    assert "4 mistakes" in error
+    assert [line.split(": ")[1] for line in lines] == [f"camera.{key}" for key in ("name", "bits", "trigger", "fps")]
+
+
 def test_everything_that_would_not_work_is_named(check, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from stfpm_runtime.options import MAX_MEGAPIXELS, MIN_SIDE, PART_LENGTH
 
-from .checks import Name, Table, Threshold, at_least, check_unique, number, refuse_if
+from .checks import Name, Table, Threshold, at_least, check_bits, check_unique, number, refuse_if
 
 ADDRESS = re.compile(r"\d+|[A-Za-z][A-Za-z0-9+.-]*:.*|.* ! .*", re.DOTALL)
 """A source that is not a path: a camera's number, scheme:something, a pipeline."""
@@ -99,7 +99,7 @@ class CameraOptions(Table):
     """The pixel format of a V4L2 camera: with `MJPG` many USB cameras reach their full rate."""
     features: str = ""
     """GenICam features of a GigE or USB3 Vision camera."""
-    bits: int | None = None
+    bits: Annotated[int | None, check_bits] = None
     """Bits that the values of 16-bit pictures use, 9 to 16; None: as the model's training pictures."""
     max_megapixels: Annotated[float, number(0.001)] = MAX_MEGAPIXELS
     """A larger picture, in millions of pixels, is a fault; it is not decoded."""
@@ -113,8 +113,6 @@ class CameraOptions(Table):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_if(not self.source, "source", "is empty; expected a camera, a stream, a file, a folder or a pattern")
-        is_outside = self.bits is not None and not 9 <= self.bits <= 16
-        refuse_if(is_outside, "bits", f"got {self.bits}; expected 9 to 16")
         expected = "expected four letters, such as MJPG"
         refuse_if(self.fourcc and len(self.fourcc) != 4, "fourcc", f"got {self.fourcc!r}; {expected}")
         self._check_trigger()

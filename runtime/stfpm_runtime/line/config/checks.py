@@ -103,6 +103,11 @@ def check_port(key: str, port: int | None) -> None:
     refuse_if(port is not None and not 0 < port < 65536, key, f"got {port}; expected 1 to 65535")
 
 
+def check_bits(key: str, bits: int | None) -> None:
+    """Raise unless it is a number of bits that a 16-bit picture can use, or None."""
+    refuse_if(bits is not None and not 9 <= bits <= 16, key, f"got {bits}; expected 9 to 16")
+
+
 def check_url(url: str, schemes: tuple[str, ...], expected: str) -> None:
     """Raise, without showing the address, unless it is one that a request can hold."""
     try:

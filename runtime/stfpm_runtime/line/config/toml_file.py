@@ -94,7 +94,7 @@ class _LocatedError(Exception):
 def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
     """Return the table as a `schema`. Raises _LocatedError with all mistakes in it."""
     assert dataclasses.is_dataclass(schema), "a schema"
-    hints = typing.get_type_hints(schema)
+    hints, annotated = typing.get_type_hints(schema), typing.get_type_hints(schema, include_extras=True)
     missing = dataclasses.MISSING
     is_optional = {
         field.name: not (field.default is missing and field.default_factory is missing)
@@ -113,8 +113,12 @@ def _build(schema: type[T], table: Table, keys: KeyPath, folder: Path) -> T:
             continue
         try:
             values[key] = _value(hints[key], value, (*keys, key), folder)
+            for check in getattr(annotated[key], "__metadata__", ()):  # here too, so that no mistake hides another
+                check(key, values[key])
         except _LocatedError as error:
             mistakes += error.mistakes
+        except MistakeError as mistake:
+            mistakes.append(((*keys, mistake.key), str(mistake)))
     for name in names:
         if not is_optional[name] and name not in table and name not in misspelt:
             mistakes.append((keys, f"the key {name} is missing; expected {_expected(hints[name])}"))

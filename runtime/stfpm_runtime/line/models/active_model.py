@@ -186,9 +186,15 @@ def no_model(options: LineOptions, event: str = "") -> ChosenModel:
 
 
 def load_recipe(options: LineOptions) -> ChosenModel:
-    """Load the model of `LineOptions.with_recipe`, checked in a process of its own first. Raises StfpmError."""
+    """Load the model of `LineOptions.with_recipe`, checked in a process of its own first. Raises StfpmError.
+
+    The cameras read with the bits of the first model; one that needs others is refused unless they are configured.
+    """
     (path,), rules = options.models, model_rules(options)
     model = load_tried(path, options, rules)
+    if (bits := model.spec.bits) and any(camera.bits is None for camera in options.camera):
+        model.engine.close()
+        raise ArtifactError(f"{path}: is for {bits}-bit pictures; with recipes set bits = {bits} for each camera")
     return ChosenModel(model, rules, FileIdentity(absolute(path), model.sha256))
 
 
