@@ -50,6 +50,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from .export import export_checkpoint
 
     options = _options(arguments)
+    if arguments.engine:
+        import stfpm_runtime.engines.tensorrt.build  # noqa: F401 (raises before any work where TensorRT is missing)
     if arguments.engine and options.precision == AUTO:
         build_fastest(options, arguments, _say)
         return 0

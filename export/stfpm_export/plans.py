@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -48,10 +47,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_plan_options(arguments: argparse.Namespace) -> None:
-    """Raise OptionError for what does not go together, and MissingExtraError where no plan can be built here."""
+    """Raise OptionError for what does not go together."""
     if arguments.engine:
         plan_options(arguments)  # raises for what makes no sense, before anything is exported
-        importlib.import_module("stfpm_runtime.engines.tensorrt.build")  # raises where TensorRT is not installed
         return
     if arguments.model.suffix.lower() == ".onnx":
         raise OptionError(f"got {arguments.model}, which is exported already; expected a checkpoint, or --engine")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+Matrix = npt.NDArray[np.float32]
 
 LARGEST = 127
 """The largest integer; -128 is left out, so that the integers are symmetric."""
@@ -25,7 +25,7 @@ DAMPING = 0.1
 """This share of the mean variance is added to each input's: good parts may hardly vary in some place."""
 LEAST_VARIANCE = 1e-9
 BLOCK = 64
-"""So many inputs are rounded before the others are corrected for them: it only saves time."""
+"""For so many inputs at once the errors of those before are made up for: it only saves time."""
 
 
 class InputStatistics(NamedTuple):
@@ -87,39 +87,42 @@ def round_weight(weight: npt.NDArray[np.float32], inputs: InputStatistics, pairs
     make up for its error as far as the inputs are correlated. The scale of a channel grows until its integers fit.
     """
     scale = quantise_weight(weight, pairs_fit).scale
-    rows = torch.from_numpy(weight.reshape(len(scale), -1))
-    covariance = torch.from_numpy(inputs.covariance.copy())
-    covariance.diagonal().add_(max(DAMPING * float(covariance.diagonal().mean()), LEAST_VARIANCE))
-    order = torch.argsort(covariance.diagonal(), descending=True, stable=True)
-    inverse = _inverse_factor(covariance[order][:, order])
-    rounded, too_large = torch.zeros_like(rows), np.ones(len(scale), np.bool_)
+    rows, covariance = weight.reshape(len(scale), -1), inputs.covariance.copy()
+    variances = np.einsum("ii->i", covariance)  # a view of the diagonal
+    variances += max(DAMPING * float(variances.mean()), LEAST_VARIANCE)
+    order = np.argsort(-variances, kind="stable")
+    feedback = _feedback(covariance[np.ix_(order, order)])
+    rounded, too_large = np.zeros_like(rows), np.ones(len(scale), np.bool_)
     while too_large.any():
-        exact = rows[too_large] / torch.from_numpy(scale[too_large])[:, None]
-        rounded[torch.from_numpy(too_large)] = _round_rows(exact.T[order], inverse)[order.argsort()].T
-        excess = largest_pair(rounded.numpy()) / LARGEST_PAIR
+        exact = rows[too_large] / scale[too_large, np.newaxis]
+        rounded[np.ix_(too_large, order)] = _round_inputs(np.ascontiguousarray(exact.T[order]), feedback).T
+        excess = largest_pair(rounded) / LARGEST_PAIR
         too_large = (excess > 1) & pairs_fit
         scale[too_large] *= excess[too_large].astype(np.float32)
-    lost = rows.numpy() / scale[:, None] - rounded.numpy()
-    return RoundedWeight(rounded.numpy().astype(np.int8).reshape(weight.shape), scale, scale * (lost @ inputs.mean))
+    lost = rows / scale[:, np.newaxis] - rounded
+    return RoundedWeight(rounded.astype(np.int8).reshape(weight.shape), scale, scale * (lost @ inputs.mean))
 
 
-def _inverse_factor(matrix: Tensor) -> Tensor:
-    """Return the upper triangular U with U^T U = the inverse of a positive definite matrix."""
-    lower = torch.linalg.cholesky(matrix.flip(0, 1))
-    upper: Tensor = torch.linalg.solve_triangular(lower, torch.eye(len(matrix)), upper=False).flip(0, 1)
-    return upper
+def _feedback(covariance: Matrix) -> Matrix:
+    """Return U of covariance = U D U^T, [K, K]: upper triangular, with ones on its diagonal.
+
+    For errors e of the weights, the result's is the sum over k of D_k (e_k + sum over j < k of e_j U_jk)^2. So the
+    k-th weight is rounded with what U gives of the errors before it (Chee et al., QuIP, NeurIPS 2023, who show that it
+    is GPTQ's result, without an inverse).
+    """
+    lower = np.linalg.cholesky(covariance[::-1, ::-1])
+    return np.ascontiguousarray((lower / np.diagonal(lower))[::-1, ::-1])
 
 
-def _round_rows(exact: Tensor, inverse: Tensor) -> Tensor:
-    """Round rows [K, C_out] one after the other; those that are left make up for its errors, see `round_weight`."""
-    left, rounded = exact.clone(), torch.zeros_like(exact)
-    errors = torch.zeros(BLOCK, exact.shape[1])
+def _round_inputs(exact: Matrix, feedback: Matrix) -> Matrix:
+    """Round the weights [K, C_out] of one input after the other, see `_feedback`."""
+    rounded, errors = np.zeros_like(exact), np.zeros_like(exact)
     for start in range(0, len(exact), BLOCK):
-        stop = min(start + BLOCK, len(exact))
-        for number in range(start, stop):
-            torch.clip(left[number].round(), -LARGEST, LARGEST, out=rounded[number])
-            error = (left[number] - rounded[number]) / inverse[number, number]
-            left[number:stop].addr_(inverse[number, number:stop], error, alpha=-1)
-            errors[number - start] = error
-        left[stop:] -= inverse[start:stop, stop:].T @ errors[: stop - start]
+        block = slice(start, min(start + BLOCK, len(exact)))
+        corrected = exact[block] + feedback[:start, block].T @ errors[:start]
+        for number, row in enumerate(corrected, start=start):
+            row += feedback[start:number, number] @ errors[start:number]
+            np.rint(row, out=rounded[number])
+            np.minimum(np.maximum(rounded[number], -LARGEST, out=rounded[number]), LARGEST, out=rounded[number])
+            np.subtract(exact[number], rounded[number], out=errors[number])
     return rounded
