@@ -14,6 +14,11 @@ PACKAGES = {
     "stfpm_bench": "benchmarks/stfpm_bench",
 }
 
+VERBS = (
+    "train", "pretrain", "export", "selftest", "inspect", "calibrate", "dataset", "models", "journal", "study", "users",
+    "eval", "bench",
+)  # fmt: skip
+
 # Every dependency has a lowest version and a purpose. A bare install is for the device: no PyTorch, and no engine.
 BASE = [
     "numpy>=1.26",  # arrays: frames, maps, scores
@@ -154,19 +159,7 @@ setup(
     entry_points={
         "console_scripts": [
             "stfpm = stfpm_runtime.command:main",
-            "stfpm-train = stfpm_edge.cli:main",
-            "stfpm-pretrain = stfpm_edge.pretrain.cli:main",
-            "stfpm-export = stfpm_export.cli:main",
-            "stfpm-selftest = stfpm_export.selftest_cli:main",
-            "stfpm-inspect = stfpm_runtime.batch.cli:main",
-            "stfpm-calibrate = stfpm_runtime.batch.calibrate:main",
-            "stfpm-dataset = stfpm_runtime.dataset.cli:main",
-            "stfpm-models = stfpm_runtime.line.models.cli:main",
-            "stfpm-journal = stfpm_runtime.line.journal.command.cli:main",
-            "stfpm-study = stfpm_runtime.study.cli:main",
-            "stfpm-users = stfpm_runtime.line.web.http.users_cli:main",
-            "stfpm-eval = stfpm_eval.cli:main",
-            "stfpm-bench = stfpm_bench.cli:main",
+            *(f"stfpm-{verb} = stfpm_runtime.command:script" for verb in VERBS),
         ]
     },
 )

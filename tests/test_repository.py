@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stfpm_runtime import command
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "runtime/stfpm_runtime", "stfpm_edge", "export/stfpm_export", "benchmarks/stfpm_eval", "benchmarks/stfpm_bench",
@@ -135,7 +137,7 @@ def test_map_of_the_readme_names_files_that_exist(row):
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
-SCRIPTS = dict(re.findall(r'"(stfpm-\w+) = ([\w.]+:\w+)"', (ROOT / "setup.py").read_text(encoding="utf-8")))
+SCRIPTS = {f"stfpm-{verb}": command.module_of(verb) for verb in command.verbs()}
 PROGRAMS = {
     "cat", "pip", "make", "python", "python3", "curl", "systemctl", "sudo", "scp", "docker", ".venv/bin/pre-commit",
     ".venv/bin/python", "venv/bin/pip",
@@ -164,10 +166,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     yield page.name, words
 
 
-@pytest.mark.parametrize(("script", "target"), SCRIPTS.items())
-def test_entry_points_exist(script, target):
-    name, _, function = target.partition(":")
-    assert f"\ndef {function}(" in module_file(name).read_text(encoding="utf-8"), script
+@pytest.mark.parametrize(("script", "module"), SCRIPTS.items())
+def test_entry_points_exist(script, module):
+    assert "\ndef main(" in module_file(module).read_text(encoding="utf-8"), script
 
 
 def test_commands_of_the_pages_exist():

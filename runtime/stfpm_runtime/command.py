@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+from pathlib import Path
 
 from . import cli
 
@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb in ("-h", "--help", "help"):
         return _answer(help_text())
     if verb in ("-V", "--version"):
+        from importlib.metadata import version
+
         return _answer(f"stfpm-edge {version('stfpm-edge')}")
     if verb == "--completion":
         shell = arguments[1] if len(arguments) > 1 else ""
@@ -108,11 +110,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0].startswith("stfpm"):
             raise
-        print(f"{COMMAND}: error: {verb} needs the package {error.name}, which is not installed; "
+        print(f"{COMMAND}-{verb}: error: needs the package {error.name}, which is not installed; "
               "the README says which extra has it", file=sys.stderr)  # fmt: skip
         return 1
+    except KeyboardInterrupt:  # while the packages are imported, which takes seconds
+        print(f"{COMMAND}-{verb}: interrupted", file=sys.stderr)
+        return 130
     code: int = run(arguments[1:])
     return code
+
+
+def script() -> int:
+    """Run the command whose name the program was started by, `stfpm-train` for example."""
+    return main([Path(sys.argv[0]).stem.removeprefix(f"{COMMAND}-"), *sys.argv[1:]])
 
 
 def verbs() -> list[str]:

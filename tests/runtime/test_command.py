@@ -12,8 +12,23 @@ from stfpm_runtime import command
 
 def test_every_installed_command_is_a_verb():
     setup = (Path(__file__).parents[2] / "setup.py").read_text(encoding="utf-8")
-    installed = dict(re.findall(r'"stfpm-(\w+) = ([\w.]+):main"', setup))
-    assert {verb: command.module_of(verb) for verb in command.verbs()} == installed
+    installed = re.search(r"VERBS = \((.*?)\)", setup, re.DOTALL)
+    assert sorted(re.findall(r'"(\w+)"', installed[1])) == sorted(command.verbs())
+
+
+def test_a_program_runs_the_verb_of_its_name(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/stfpm-inspect", str(tmp_path / "none.onnx"), str(tmp_path)])
+    assert command.script() == 1
+    assert capsys.readouterr().err.startswith("stfpm-inspect: error: ")
+
+
+def test_an_interruption_of_the_imports_is_one_line(monkeypatch, capsys):
+    def interrupted(module: str):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "import_module", interrupted)
+    assert command.main(["train"]) == 130
+    assert capsys.readouterr().err == "stfpm-train: interrupted\n"
 
 
 @pytest.mark.parametrize("verb", command.verbs())
@@ -53,4 +68,4 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 
     monkeypatch.setattr(command, "import_module", broken)
     assert command.main(["train"]) == 1
-    assert "train needs the package torch, which is not installed" in capsys.readouterr().err
+    assert "stfpm-train: error: needs the package torch, which is not installed" in capsys.readouterr().err
