@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from .errors import StfpmError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""Errors of what stdout is written to."""
+"""No space left, quota exceeded, input/output error: of the disk that stdout is written to."""
 
 
 class Terminated(KeyboardInterrupt):

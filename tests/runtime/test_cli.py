@@ -41,8 +41,8 @@ def test_bug_keeps_its_traceback():
 
 
 def test_file_that_the_system_refuses_is_one_line_with_its_name(capsys):
-    assert run("stfpm", raising(PermissionError(13, "Permission denied", "/root/a.sqlite"))) == 1
-    assert capsys.readouterr().err == "stfpm: error: /root/a.sqlite: cannot be used (Permission denied)\n"
+    assert run("stfpm", raising(PermissionError(13, "Permission denied", "/data/a.sqlite"))) == 1
+    assert capsys.readouterr().err == "stfpm: error: /data/a.sqlite: cannot be used (Permission denied)\n"
     with pytest.raises(ConnectionError):
         run("stfpm", raising(ConnectionError(104, "Connection reset")))
 

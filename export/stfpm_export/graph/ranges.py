@@ -79,9 +79,9 @@ class _Sums:
     def statistics(self) -> InputStatistics:
         self._sum()
         mean = self._total / self._count
-        self._products /= self._count
-        self._products -= np.outer(mean, mean)
-        return InputStatistics(mean, self._products.astype(np.float32))
+        covariance = self._products / self._count
+        covariance -= np.outer(mean, mean)
+        return InputStatistics(mean, covariance.astype(np.float32))
 
     def _sum(self) -> None:
         if self._waiting:

@@ -25,7 +25,7 @@ DAMPING = 0.1
 """This share of the mean variance is added to each input's: good parts may hardly vary in some place."""
 LEAST_VARIANCE = 1e-9
 BLOCK = 64
-"""For so many inputs at once the errors of those before are made up for: it only saves time."""
+"""So many inputs are corrected together for the errors of those before them, which only saves time."""
 
 
 class InputStatistics(NamedTuple):
@@ -106,9 +106,9 @@ def round_weight(weight: npt.NDArray[np.float32], inputs: InputStatistics, pairs
 def _feedback(covariance: Matrix) -> Matrix:
     """Return U of covariance = U D U^T, [K, K]: upper triangular, with ones on its diagonal.
 
-    For errors e of the weights, the result's is the sum over k of D_k (e_k + sum over j < k of e_j U_jk)^2. So the
-    k-th weight is rounded with what U gives of the errors before it (Chee et al., QuIP, NeurIPS 2023, who show that it
-    is GPTQ's result, without an inverse).
+    For errors e of the weights, the squared error of the result is the sum over k of
+    D_k (e_k + sum over j < k of e_j U_jk)^2. So each weight is corrected by what U gives of the errors before it, and
+    then rounded. Chee et al. (QuIP, NeurIPS 2023) show that this is GPTQ's result; it needs no inverse.
     """
     lower = np.linalg.cholesky(covariance[::-1, ::-1])
     return np.ascontiguousarray((lower / np.diagonal(lower))[::-1, ::-1])

@@ -191,13 +191,13 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
 
 
 def _number(text: str, place: str, what: str) -> float:
-    """Return a number of usual size. Raises DataError."""
+    """Return a number from -LARGEST to LARGEST. Raises DataError."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not abs(value) <= LARGEST:
-        raise DataError(f"{place}: got the {what} {text!r:.80}; expected a number")
+        raise DataError(f"{place}: got the {what} {text!r:.80}; expected a number, at most {LARGEST:g}")
     return value
 
 

@@ -218,6 +218,7 @@ class Recorder:
         if journal.id != self._begun_in:
             self._retention.compare_clock(journal, written_s)
             self.run = journal.begin_run(self._model, self._debounces)
+            self._thresholds = updated([], self._thresholds, [])  # their numbers were those of the journal before
             with journal.transaction() as connection:
                 write_changes(connection, self._thresholds, [])
                 if self._active:

@@ -177,7 +177,9 @@ def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: flo
         sql = "SELECT taken, answer FROM model_orders WHERE seq = ?"
         row = connection.execute(sql, (number,)).fetchone()
         if row is None:
-            raise JournalError("the line has begun anew and withdrawn the order; nothing was changed, give it again")
+            raise JournalError(
+                "the line was started again and has withdrawn the order; nothing was changed, give it again"
+            )
         taken, answer = row
         if answer is not None:
             return str(answer)
