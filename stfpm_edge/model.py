@@ -73,13 +73,19 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: floa
     return result.squeeze(1)
 
 
+LEAST_WEIGHT = 1e-9
+"""Of a Gaussian whose highest value is 1. A float32 sum does not change by less; far lower weights are subnormal, and a
+product with subnormal numbers takes a CPU many times as long."""
+
+
 def blur_matrix(side: int, sigma: float) -> Tensor:
     """Return the matrix [side, side] that blurs a column by a Gaussian of `sigma` pixels, float32.
 
-    At the border the weights that lie outside are left out, and the others sum to 1.
+    At the border the weights that lie outside are left out, and the others sum to 1. Those below `LEAST_WEIGHT` are 0.
     """
     places = torch.arange(side, dtype=torch.float64)
     weights = torch.exp(-0.5 * ((places[:, None] - places[None]) / sigma) ** 2)
+    weights[weights < LEAST_WEIGHT] = 0
     return (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32)
 
 

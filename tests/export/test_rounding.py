@@ -103,7 +103,7 @@ def test_the_stem_is_nearer_to_the_float_one(tiny, measured, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_file_is_nearer_to_the_float_one(tiny, measured, target):
     images, ranges, factors, rounder = measured
-    name = "student/conv4_2/relu"
+    name = "student/conv4_1/relu"
     exact = tensor(build_graph(tiny), name, images)
     nearest = tensor(build_graph(tiny, Int8(ranges, target, factors), target), f"{name}/values", images)
     arithmetic = Int8(ranges, target, factors, rounder)

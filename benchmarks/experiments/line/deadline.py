@@ -75,7 +75,7 @@ for number in itertools.count():
     if number % 2 == 0:
         paths += ["status", "scores/fake/frame?last=200", "rejects?last=12", "events?last=30"]
     for path in paths:
-        with contextlib.suppress(urllib.error.HTTPError):  # there is no verdict yet
+        with contextlib.suppress(urllib.error.URLError):  # there is no verdict yet, or no server
             urllib.request.urlopen(f"http://127.0.0.1:{port.read_text()}/api/{path}", timeout=60).read()
     time.sleep(0.5)
 """

@@ -48,7 +48,7 @@ def build_graph(
     backbones = Backbones(builder, arithmetic, target, spec.height, spec.width)
     teacher, student = backbones.pyramids(checkpoint)
     widths = [checkpoint.teacher.width(block) for block in spec.blocks]
-    HeadWriter(builder, spec, checkpoint.head, target).write(teacher, student, widths)
+    HeadWriter(builder, spec, checkpoint.head, target, arithmetic.features_are_integers).write(teacher, student, widths)
     height, width, n = spec.height, spec.width, BATCH if batch is None else batch
     spec = dataclasses.replace(
         spec, precision=arithmetic.precision, pairs_fit_int16=arithmetic.pairs_fit_int16, target=target, batch=batch

@@ -72,8 +72,18 @@ class GraphBuilder:
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], metadata: dict[str, str]
     ) -> onnx.ModelProto:
-        """Return the checked model. Raise onnx's own errors for an invalid graph: that would be a bug of ours."""
-        graph = helper.make_graph(self._nodes, "stfpm", inputs, outputs, list(self._constants.values()))
+        """Return the checked model, without what no output depends on.
+
+        Raise onnx's own errors for an invalid graph: that would be a bug of ours.
+        """
+        needed = {output.name for output in outputs}
+        nodes: list[onnx.NodeProto] = []
+        for node in reversed(self._nodes):
+            if needed.intersection(node.output):
+                nodes.insert(0, node)
+                needed.update(node.input)
+        constants = [constant for name, constant in self._constants.items() if name in needed]
+        graph = helper.make_graph(nodes, "stfpm", inputs, outputs, constants)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", self._opset)],

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from stfpm_export.target import Target
 
-from .builder import GraphBuilder
+from .builder import FLOAT, GraphBuilder
 from .folding import ConvWeights
 from .precision import VALUES, Factors, Float32
 from .rounding import Rounder
@@ -59,6 +59,7 @@ class Int8(Float32):
         self._rounder = rounder or Rounder({})
         self._target = target
         self._scales: dict[str, Scale] = {}
+        self.features_are_integers = target == "cpu"
         self.pairs_fit_int16 = target != "tensorrt"  # a GPU adds in 32 bits
         self.image_type = np.dtype(np.float32 if target == "tensorrt" else np.uint8)
 
@@ -104,9 +105,16 @@ class Int8(Float32):
         """Quantise the branch where the target wants that, see `Target`."""
         return self.activation(builder, x) if self._target == "cpu" else x
 
+    def features(self, builder: GraphBuilder, x: str) -> str:
+        """Return the integers of an activation for ONNX Runtime, which would dequantise it again for each use."""
+        if not self.features_are_integers:
+            return x
+        assert self._scales[x].zero_point == 0, "features are behind a ReLU"
+        return builder.node("Cast", [_integers(x)], f"{x}/integers", to=FLOAT)
+
     def _requantise(self, builder: GraphBuilder, x: str, name: str, scale: Scale) -> str:
         constants = self._constants(builder, f"{name}/quantise", scale)
-        quantised = builder.node("QuantizeLinear", [x, *constants], f"{name}/quantised")
+        quantised = builder.node("QuantizeLinear", [x, *constants], _integers(name))
         return self._dequantise(builder, quantised, name + VALUES, scale)
 
     def _scale(self, values: Range) -> Scale:
@@ -137,3 +145,8 @@ class Int8(Float32):
             builder.constant(f"{name}/zero_point", np.zeros(len(scale), values.dtype)),
         ]
         return builder.node("DequantizeLinear", constants, name, axis=0)
+
+
+def _integers(name: str) -> str:
+    """Return the name of the integers of an activation."""
+    return name.removesuffix(VALUES) + "/quantised"

@@ -36,6 +36,8 @@ class Float32:
     """See `stfpm_runtime.artifact.spec.Spec`."""
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
+    features_are_integers = False
+    """Whether `features` are integers, whose scale the head must not depend on."""
 
     def __init__(self, factors: Factors | None = None) -> None:
         """Take what the channels of tensors are divided by, see `equalisation`; None leaves them as they are."""

@@ -13,13 +13,16 @@ import pytest
 
 from stfpm_runtime.engines.fake import failing, first_channel, not_a_number
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal.writer import Journal
+from stfpm_runtime.line.loop import why_late
 from stfpm_runtime.line.service import open_camera
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import FileSource
+from stfpm_runtime.sources.base import Frame
 
 from .conftest import read_lines, wait_until
 from .test_journal import fill, make_row, small_disk  # noqa: F401 (a fixture)
@@ -410,8 +413,16 @@ def test_a_decision_after_the_deadline_is_a_fault(run_line, make_options):
     wait_until(lambda: len(running.journal.rows()) >= 3)
     verdicts = running.finish()
     assert {verdict.decision for verdict in verdicts} == {"fault"}
-    assert all(re.fullmatch(r"decided \d+ ms after its trigger; .*deadline_ms", verdict.reason) for verdict in verdicts)
+    assert all(
+        re.fullmatch(r"decided [\d.]+ ms after its trigger; .*deadline_ms", verdict.reason) for verdict in verdicts
+    )
     assert {(verdict.score, verdict.peak_x) for verdict in verdicts} == {(None, None)}
+
+
+@pytest.mark.parametrize(("age_ms", "late"), [(48.9, False), (49.0, False), (49.1, True), (50.1, True)])
+def test_the_time_of_the_answer_is_kept_free_before_the_deadline(age_ms, late):
+    frame = TriggeredFrame(CameraOptions("left", "0", deadline_ms=50), Frame("left"), TriggerRequest(10**9))
+    assert bool(why_late(frame, 10**9 + round(age_ms * 1e6))) is late
 
 
 def test_an_answer_after_the_deadline_is_a_fault_whatever_the_journal_holds(run_line, make_options, monkeypatch):

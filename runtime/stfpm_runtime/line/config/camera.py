@@ -81,8 +81,8 @@ class CameraOptions(Table):
     """The time from the trigger until a frame is taken for it: the way from the light barrier to the picture."""
     timeout_ms: Annotated[int, at_least(1)] = 1000
     """The time after that until a trigger without a frame is a fault."""
-    deadline_ms: Annotated[int | None, at_least(1)] = None
-    """A decision later than so long after its trigger, or its frame where nothing triggers, is a fault; None: any."""
+    deadline_ms: Annotated[int | None, at_least(2)] = None
+    """An answer later than so long after its trigger, or its frame where nothing triggers, is a fault; None: any."""
     part_length: int = PART_LENGTH
     """The most characters of a part id: a longer one is refused, never cut."""
     same_size: bool = True
