@@ -142,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--budget-ms", type=float, metavar="MS", default=argparse.SUPPRESS,
         help="with --size auto: the longest time of the network in PyTorch on this machine (default: any)")  # fmt: skip
     add("--recipe", default="plus", choices=tuple(RECIPES),
-        help="plus: a short schedule, and a score chosen for the product; paper: the paper's protocol; "
-        "official: the same with 200 epochs; denoising: plus, and the student sees synthetic defects")  # fmt: skip
+        help="plus: a short schedule, a student that sees synthetic defects, and a score chosen for the product; "
+        "paper: the paper's protocol; official: the same with 200 epochs")  # fmt: skip
     for option, kind, what in (
         ("--epochs", int, "the number of passes over the training images"),
         ("--batch-size", int, "the number of images in one step of the optimizer"),

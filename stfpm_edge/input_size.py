@@ -177,7 +177,8 @@ def _measure(
     bad: list[list[npt.NDArray[np.float32]]] = [[] for _ in candidates]
     for number, path in enumerate(paths):
         frame = halve_large(read_image(path, bits=options.bits), candidates[-1])
-        defects = [defect.image for defect in draw_defects([frame], (share,), count, number) if defect.mask.any()]
+        size = share * max(frame.shape[:2]) / min(frame.shape[:2])
+        defects = [defect.image for defect in draw_defects([frame], (size,), count, number) if defect.mask.any()]
         for scores, scorer, one in zip(bad, scorers, candidates, strict=True):
             scores += [scorer.scores(preprocess(image, one.height, one.width), number % 2) for image in defects]
         report(len(paths) + number + 1, total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
@@ -82,9 +82,7 @@ OFFICIAL = Recipe("official", epochs=200, batch_size=32, lr=0.4, schedule="const
 """The protocol of the authors' repository: the paper's with 200 epochs."""
 PLUS = Recipe(
     "plus", epochs=30, batch_size=8, lr=0.4, schedule="one-cycle", least_steps=600, hard_weight=1.0,
-    blur=1 / 128, selects_head=True
+    defect_share=0.5, blur=1 / 128, selects_head=True
 )  # fmt: skip
-"""Chosen by trials on MVTec AD pill and magnetic tile, measured in `benchmarks/results/recipes.json`."""
-DENOISING = replace(PLUS, name="denoising", defect_share=0.5)
-"""`plus` with a denoising student, see docs/training.md for what has been measured."""
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PLUS, OFFICIAL, DENOISING)}
+"""Chosen by trials on the products in `benchmarks/results/recipes.json`."""
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PLUS, OFFICIAL)}

@@ -134,7 +134,7 @@ def check_done(options: TrainOptions) -> None:
 def _record(options: Mapping[str, object]) -> dict[str, object]:
     """Return the options that change a result, those of the recipe among them, as JSON values."""
     kept: dict[str, Any] = json.loads(json.dumps(options))
-    recipe = {"defect_share": 0.0} | kept.pop("recipe", {})  # earlier versions had no such students
+    recipe = {"defect_share": 0.0} | kept.pop("recipe", {})  # earlier versions drew no defects
     kept |= {"recipe" if name == "name" else name: value for name, value in recipe.items()}
     return {name: value for name, value in kept.items() if name not in WITHOUT_EFFECT}
 

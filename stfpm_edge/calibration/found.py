@@ -24,7 +24,7 @@ class FoundDefects:
     """The scores of pictures with a synthetic defect, by its kind and size: those above the threshold are found."""
 
     scores: dict[str, dict[float, list[float]]]
-    """kind -> size as a share of the long side -> a score for each defect that was drawn."""
+    """kind -> size as a share of the short side -> a score for each defect that was drawn."""
     threshold: float
 
     @property

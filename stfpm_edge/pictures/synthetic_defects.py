@@ -23,7 +23,7 @@ Colour = npt.NDArray[Any]
 """B, G, R, 0 to 255."""
 
 SIZES = (0.03, 0.06, 0.12)
-"""Sizes that heads and models are tried on, as shares of the picture's long side."""
+"""Sizes that heads and models are tried on, as shares of the picture's short side: a strip shows several parts."""
 SIZES_LEARNT = (*SIZES, 0.2)
 """Sizes of the defects that a denoising student learns from."""
 MOST_DEFECTS = 2
@@ -45,7 +45,7 @@ class SyntheticDefect:
 
     kind: str
     size: float
-    """The defect's extent as a share of the picture's long side, 0 to 1."""
+    """The defect's extent as a share of the picture's short side."""
     image: Image
     """Uint8 [H, W, 3]."""
     mask: npt.NDArray[np.bool_]
@@ -80,11 +80,11 @@ def draw_into(images: Image, share: float, random: np.random.Generator) -> Image
 
 
 def draw_defect(image: Image, kind: str, size: float, random: np.random.Generator) -> SyntheticDefect:
-    """Draw one defect of `size`, a share of the long side, into a copy of a picture uint8 [H, W, 3].
+    """Draw one defect of `size`, a share of the short side, into a copy of a picture uint8 [H, W, 3].
 
     Of at most `ATTEMPTS` places and appearances the first one with enough contrast is kept, else the one with most.
     """
-    extent = max(size * max(image.shape[:2]), 1.0)
+    extent = max(size * min(image.shape[:2]), 1.0)
     product, background = find_product(image)
     places = np.argwhere(product)
     best, best_contrast = image, -1.0

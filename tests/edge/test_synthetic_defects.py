@@ -33,6 +33,13 @@ def test_a_defect_has_its_size_and_lies_on_the_product(kind, size):
         assert np.abs(drawn.image[drawn.mask].astype(int) - image[drawn.mask]).mean() >= 4
 
 
+def test_on_a_strip_of_parts_a_defect_is_no_larger_than_on_one_part():
+    strip = np.concatenate([part(0), part(1), part(2)], axis=1)
+    for seed in range(10):
+        rows, columns = np.nonzero(draw_defect(strip, "patch", 0.2, np.random.default_rng(seed)).mask)
+        assert max(np.ptp(rows), np.ptp(columns)) <= 1.5 * 0.2 * 128
+
+
 @pytest.mark.parametrize("count", [1, 5, 6, 12])
 def test_pictures_are_taken_in_turn(count):
     """A grey level tells the pictures apart: of an even number, too, each gets defects."""

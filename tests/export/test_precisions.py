@@ -20,7 +20,7 @@ from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.cli import main
 from stfpm_export.export import ExportOptions, _alternatives, export_checkpoint
 from stfpm_export.graph.backbones import build_graph
-from stfpm_export.graph.builder import BFLOAT16, FLOAT, GraphBuilder, value_info
+from stfpm_export.graph.builder import BFLOAT16, FLOAT, UINT8, GraphBuilder, value_info
 from stfpm_export.graph.equalisation import equalise_stem
 from stfpm_export.graph.head import HeadWriter
 from stfpm_export.graph.int8 import Int8
@@ -207,13 +207,13 @@ def test_onnx_runtime_dequantises_no_features(tiny, tmp_path):
 
 def test_the_distance_of_integers_is_that_of_unit_features_also_where_they_are_0(tiny):
     """Position by position: two features, the teacher's alone, the student's alone, none, and twice the same."""
-    features = np.random.default_rng(0).integers(0, 256, (2, 1, 64, 16, 16)).astype(np.float32)
+    features = np.random.default_rng(0).integers(0, 256, (2, 1, 64, 16, 16), np.uint8)
     features[:, 0, :, 0, 1:4] = 0
     features[0, 0, 5, 0, 1] = features[1, 0, 6, 0, 2] = 1
     features[1, 0, :, 0, 4] = features[0, 0, :, 0, 4]
     builder = GraphBuilder()
     builder.node("Identity", [HeadWriter(builder, tiny.spec, Head(), "cpu", True).distance("t", "s", 64, 2)], "out")
-    values = [value_info(name, FLOAT, ["N", 64, 16, 16]) for name in ("t", "s")]
+    values = [value_info(name, UINT8, ["N", 64, 16, 16]) for name in ("t", "s")]
     model = builder.model(values, [value_info("out", FLOAT, ["N", 16, 16])], {})
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, dict(zip("ts", features, strict=True)))

@@ -71,7 +71,7 @@ class Backbones:
     width: int
 
     def pyramids(self, checkpoint: Checkpoint) -> list[list[str]]:
-        """Write both pyramids; return the features of the chosen blocks, float32: the teacher's, the student's."""
+        """Write both pyramids; return the features of the chosen blocks: the teacher's, the student's."""
         teacher, student = checkpoint.teacher, checkpoint.student
         with_stem = [pyramid for pyramid in (teacher, student) if not pyramid.lower]
         stems = self.stems(self.planes(), with_stem, checkpoint.spec.channel_order)
@@ -113,7 +113,7 @@ class Backbones:
         return [activation(part, like=x) for part in parts]
 
     def _pyramid(self, x: str, pyramid: Pyramid, name: str) -> tuple[dict[int, str], list[str]]:
-        """Write one pyramid; return the result of each block, and the features of the chosen ones in float32."""
+        """Write one pyramid; return the result of each block, and the features of the chosen ones."""
         blocks, features = {}, []
         for block in pyramid.own_blocks():
             for number, unit in enumerate(pyramid.layer(block)):

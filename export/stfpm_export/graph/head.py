@@ -13,7 +13,7 @@ from stfpm_export.target import Target
 from stfpm_runtime.artifact.map_score import CELL, top_count
 from stfpm_runtime.artifact.spec import Spec
 
-from .builder import GraphBuilder
+from .builder import FLOAT, Attribute, GraphBuilder
 from .folding import upsampling_matrix
 
 EPSILON = 1e-12
@@ -29,12 +29,12 @@ class HeadWriter:
     head: Head
     target: Target
     features_are_integers: bool = False
-    """Whether the features are integers of 0 to 255, of any scale."""
+    """Whether the features are uint8 integers of any scale."""
 
     def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
         """Write `anomaly_map` [N, H, W] and `score` [N] of each block's features float32 [N, C, h, w].
 
-        They may be integers of 0 to 255, of any scale: see `features_are_integers`. `widths` is each block's C.
+        They are uint8 where `features_are_integers`. `widths` is each block's C.
         """
         place = self._place_factor()
         is_only = len(self.spec.blocks) == 1 and not place
@@ -104,7 +104,7 @@ class HeadWriter:
         return self._as_map(distance, block)
 
     def _distance_of_integers(self, teacher: str, student: str, width: int, block: int) -> str:
-        """Write the same of features that are integers of any scale, 0 to 255.
+        """Write the same of features that are uint8 integers of any scale.
 
             |t/|t| - s/|s||^2  =  min(t.t, 1) + min(s.s, 1) - 2 t.s / max(|t| |s|, 1)
 
@@ -113,21 +113,18 @@ class HeadWriter:
         """
         name, constant = f"head/block{block}", self.builder.constant
 
-        def node(operator: str, inputs: Sequence[str], what: str) -> str:
-            return self.builder.node(operator, inputs, f"{name}/{what}")
+        def node(operator: str, inputs: Sequence[str], what: str, **attributes: Attribute) -> str:
+            return self.builder.node(operator, inputs, f"{name}/{what}", **attributes)
 
-        rows = constant(f"head/{width}_last", np.asarray([0, -1, width], np.int64))
-        t, s = (
-            self.builder.node(
-                "Reshape",
-                [self.builder.node("Transpose", [features], f"{features}/last", perm=[0, 2, 3, 1]), rows],
-                f"{features}/rows",
-            )
-            for features in (teacher, student)
-        )
+        def values(features: str, whose: str) -> str:
+            last = node("Transpose", [node("Cast", [features], f"{whose}/float", to=FLOAT)], whose, perm=[0, 2, 3, 1])
+            shape = constant(f"head/{width}_last", np.asarray([0, -1, width], np.int64))
+            return node("Reshape", [last, shape], f"{whose}/flat")
+
+        t, s = values(teacher, "teacher"), values(student, "student")
         tt, ss = (self.builder.reduce("ReduceSumSquare", x, f"{x}/squares", [2], keepdims=0) for x in (t, s))
         axis = constant("head/last_axis", np.asarray([2], np.int64))
-        ts = self.builder.node("ReduceSum", [node("Mul", [t, s], "products"), axis], f"{name}/product", keepdims=0)
+        ts = node("ReduceSum", [node("Mul", [t, s], "products"), axis], "product", keepdims=0)
         one = constant("head/one", np.asarray(1, np.float32))
         lengths = node("Add", [node("Min", [tt, one], "teacher_unit"), node("Min", [ss, one], "student_unit")], "units")
         length = node("Max", [node("Sqrt", [node("Mul", [tt, ss], "squares")], "both_lengths"), one], "length")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from stfpm_export.target import Target
 
-from .builder import FLOAT, GraphBuilder
+from .builder import GraphBuilder
 from .folding import ConvWeights
 from .precision import VALUES, Factors, Float32
 from .rounding import Rounder
@@ -110,7 +110,7 @@ class Int8(Float32):
         if not self.features_are_integers:
             return x
         assert self._scales[x].zero_point == 0, "features are behind a ReLU"
-        return builder.node("Cast", [_integers(x)], f"{x}/integers", to=FLOAT)
+        return _integers(x)
 
     def _requantise(self, builder: GraphBuilder, x: str, name: str, scale: Scale) -> str:
         constants = self._constants(builder, f"{name}/quantise", scale)

@@ -37,7 +37,7 @@ class Float32:
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
     features_are_integers = False
-    """Whether `features` are integers, whose scale the head must not depend on."""
+    """Whether `features` are uint8 integers, of any scale, instead of float32 numbers."""
 
     def __init__(self, factors: Factors | None = None) -> None:
         """Take what the channels of tensors are divided by, see `equalisation`; None leaves them as they are."""
@@ -89,7 +89,7 @@ class Float32:
         return self.activation(builder, x)
 
     def features(self, builder: GraphBuilder, x: str) -> str:
-        """Return an activation in float32, for the head."""
+        """Return an activation for the head, in float32 or as `features_are_integers` says."""
         return x
 
     def _equalised(self, weights: ConvWeights, x: str, name: str) -> ConvWeights:

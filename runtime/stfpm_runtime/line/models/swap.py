@@ -91,13 +91,14 @@ class ModelSwap:
             self._log_refusal(who, str(error))
             raise error
         try:
-            yield
+            try:
+                yield
+            finally:
+                self._busy.release()  # whoever reads of the refusal may ask again
         except Exception as error:
             text = str(error) if isinstance(error, StfpmError) else f"internal error: {type(error).__name__}: {error}"
             self._log_refusal(who, text)
             raise
-        finally:
-            self._busy.release()
 
     def try_candidate(self, path: Path, options: LineOptions | None = None) -> Trial:
         """Check a model in a process of its own, and measure what it is able to do beside the one in use.

@@ -47,7 +47,7 @@ async function choose(digest = "") {
   $("limit").max = Math.max(2, Math.min(5, Math.ceil(Math.max(...found.held_out, ...defects(), 0) + 0.2)));
   $("limit").value = 1;
   fill($("kinds"), found.synthetic_defects.map((one) => [
-    t("{}, {} % of the long side: {} of {} found", t(one.kind), local(String(100 * one.size)), one.found, one.drawn), "",
+    t("{}, {} % of the short side: {} of {} found", t(one.kind), local(String(100 * one.size)), one.found, one.drawn), "",
   ]));
   tryLimit();
 }
