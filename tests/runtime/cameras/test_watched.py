@@ -234,9 +234,9 @@ def test_picture_that_is_renamed_while_it_settles_is_judged_once_and_not_missed(
 def test_picture_taken_away_before_it_was_read_is_named(watch, folder, events):
     source = watch(settle_s=5.0)
     (folder / "part.bmp").write_bytes(encoded(10, ".bmp"))
-    assert source.next(0.1) is None
+    assert source.next(0.5) is None
     (folder / "part.bmp").rename(folder.with_name("archive.bmp"))
-    assert source.next(1.2) is None
+    assert source.next(2.0) is None
     assert skipped(events) == f"1 not judged: {folder}/part.bmp: taken away before it was read"
 
 

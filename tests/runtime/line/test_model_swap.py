@@ -197,7 +197,7 @@ def test_thresholds_of_operators_end_with_their_model(line, journal, make_proven
 def test_sighup_swaps_the_model_file_and_refuses_a_broken_one(configure, start, make_proven, journal, parts):  # noqa: F811
     path = make_proven("model.onnx")
     first = sha256(path)
-    config = configure(str(parts), 'trigger = "every"\nevery_ms = 20')
+    config = configure(str(parts), 'trigger = "every"\nevery_ms = 200')
     process = start(config)
     wait_until(lambda: count(journal) > 5)
     path.write_bytes(b"half a mo")

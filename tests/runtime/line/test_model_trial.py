@@ -134,7 +134,7 @@ def served(configure, start, parts, journal):  # noqa: F811
     def served(keys: str = ""):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        config = configure(str(parts), 'trigger = "every"\nevery_ms = 20')
+        config = configure(str(parts), 'trigger = "every"\nevery_ms = 100')
         config.write_text(keys + config.read_text())
         at = count(journal)
         process = start(config, "--dashboard", f"127.0.0.1:{port}", STFPM_DASHBOARD_TOKEN=TOKEN)
