@@ -74,8 +74,8 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: floa
 
 
 LEAST_WEIGHT = 1e-9
-"""Of a Gaussian whose highest value is 1. A float32 sum does not change by less; far lower weights are subnormal, and a
-product with subnormal numbers takes a CPU many times as long."""
+"""A blur leaves out weights below this share of its highest one. They change no float32 sum, and the lowest of them would
+be subnormal numbers, with which a CPU multiplies many times as slowly."""
 
 
 def blur_matrix(side: int, sigma: float) -> Tensor:

@@ -74,8 +74,8 @@ def test_a_golden_vector(tiny):
 def test_a_blur_keeps_the_mean_and_spreads_a_peak():
     matrix = blur_matrix(9, 1.5)
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(9))
-    positive = blur_matrix(256, 2.0)[blur_matrix(256, 2.0) > 0]
-    assert positive.min() > 1e-10  # subnormal numbers would make products with it slow
+    wide = blur_matrix(256, 2.0)
+    assert wide[wide > 0].min() > 1e-10  # subnormal numbers would make products with it slow
     peak = torch.zeros(1, 16, 16)
     peak[0, 8, 8] = 1.0
     sharp, blurred = anomaly_map([peak], 64, 64), anomaly_map([peak], 64, 64, blur=3 / 64)

@@ -80,10 +80,10 @@ class GraphBuilder:
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
-                nodes.insert(0, node)
+                nodes.append(node)
                 needed.update(node.input)
         constants = [constant for name, constant in self._constants.items() if name in needed]
-        graph = helper.make_graph(nodes, "stfpm", inputs, outputs, constants)
+        graph = helper.make_graph(nodes[::-1], "stfpm", inputs, outputs, constants)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", self._opset)],

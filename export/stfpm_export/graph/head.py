@@ -29,7 +29,7 @@ class HeadWriter:
     head: Head
     target: Target
     features_are_integers: bool = False
-    """Whether the features are uint8 integers of any scale."""
+    """Whether the head reads the quantised features as they are, uint8, and not in float32: the distance needs no scale."""
 
     def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
         """Write `anomaly_map` [N, H, W] and `score` [N] of each block's features float32 [N, C, h, w].
@@ -138,7 +138,7 @@ class HeadWriter:
         return self.builder.node("Reshape", [distance, shape], f"{name}/distance_map")
 
     def _flat(self, features: str, width: int) -> str:
-        """Flatten to [N, C, h w] for ONNX Runtime, which then reads quantised features once and not for each use."""
+        """Flatten to [N, C, h w] for ONNX Runtime, as the matrix product of `_sum_of_squares` takes it."""
         if self.target != "cpu":
             return features
         shape = self.builder.constant(f"head/{width}_channels", np.asarray([0, width, -1], np.int64))

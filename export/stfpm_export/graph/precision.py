@@ -37,7 +37,7 @@ class Float32:
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
     features_are_integers = False
-    """Whether `features` are uint8 integers, of any scale, instead of float32 numbers."""
+    """Whether `features` gives the head the quantised values, uint8, and not float32."""
 
     def __init__(self, factors: Factors | None = None) -> None:
         """Take what the channels of tensors are divided by, see `equalisation`; None leaves them as they are."""

@@ -94,7 +94,7 @@ class Models(ModelInUse):
 
 
 class DefectsFound(BaseModel):
-    """What the training found of synthetic defects of one kind and size, a share of the short side.
+    """What the training found of synthetic defects of one kind and size, a share of the picture's short side.
 
     Of a model of an earlier version the scores are not known, and the size is a share of the picture's long side.
     """
