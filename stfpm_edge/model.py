@@ -74,8 +74,8 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: floa
 
 
 LEAST_WEIGHT = 1e-9
-"""A blur leaves out weights below this share of its highest one. They change no float32 sum, and the lowest of them would
-be subnormal numbers, with which a CPU multiplies many times as slowly."""
+"""A blur leaves out weights below this share of its highest one. They change no float32 sum, and the lowest of them
+would be subnormal numbers, with which a CPU multiplies many times as slowly."""
 
 
 def blur_matrix(side: int, sigma: float) -> Tensor:
