@@ -151,7 +151,7 @@ class WatchedFolder(Worker):
     def _update_files(self, found: dict[str, Stamp], unread: list[str], given: bool, began_s: float) -> None:
         now_s = time.monotonic()
         gone = {path for path in self._files.keys() - found.keys() if self._files[path].read_s < began_s}
-        moved = {self._files[path].stamp[:3]: path for path in gone}
+        renamed = self._take_renamed(found, began_s)
         for path, stamp in found.items():
             known = self._files.get(path)
             if known is not None and known.read_s >= began_s:  # what the scan saw is out of date
@@ -159,7 +159,7 @@ class WatchedFolder(Worker):
             elif known is not None and known.is_unchanged(path, stamp):
                 known.stamp, known.seen_s = stamp, now_s
             else:
-                self._update_file(path, stamp, known, given, moved.pop(stamp[:3], None))
+                self._update_file(path, stamp, known, given, renamed.get(path))
         for path in gone & self._files.keys():
             file = self._files[path]
             if file.given:
@@ -169,17 +169,34 @@ class WatchedFolder(Worker):
                 del self._files[path]
                 self._skipped[path, TAKEN_AWAY] += 1
 
-    def _update_file(self, path: str, stamp: Stamp, known: WatchedFile | None, given: bool, old: str | None) -> None:
-        """Take in a new or changed file; `old` is that of a file that is gone and had its time, size and inode."""
+    def _take_renamed(self, found: dict[str, Stamp], began_s: float) -> dict[str, WatchedFile]:
+        """Remove the files that have another path now, and return them by it; another file may have their old path."""
+        moved = {
+            file.stamp[2]: path
+            for path, file in self._files.items()
+            if file.read_s < began_s and (path not in found or found[path][2] != file.stamp[2])
+        }
+        old = {}
+        for path, stamp in found.items():
+            before = moved.get(stamp[2])
+            if before is not None and self._files[before].is_renamed(path, stamp):
+                old[path] = moved.pop(stamp[2])
+        return {path: self._files.pop(before) for path, before in old.items()}
+
+    def _update_file(
+        self, path: str, stamp: Stamp, known: WatchedFile | None, given: bool, renamed: WatchedFile | None
+    ) -> None:
+        """Take in a new or changed file; `renamed` is what is known of it by its old path."""
         tail = b"" if given else tail_of_file(path)
         lost = known is not None and known.is_lost(stamp, tail)
         if lost:
             self._skipped[path, OVERWRITTEN] += 1
-        if old is not None and self._files[old].is_renamed(path, tail):
-            self._files[path] = self._files.pop(old)
-            self._files[path].stamp, self._files[path].seen_s = stamp, time.monotonic()
+        if renamed is not None and renamed.stamp[:3] == stamp[:3]:
+            self._files[path] = renamed
+            renamed.stamp, renamed.seen_s = stamp, time.monotonic()
         else:
-            arrived_ns = self._date(stamp) if known is None or known.given or lost else known.arrived_ns
+            earlier = renamed or (None if known is None or known.given or lost else known)
+            arrived_ns = self._date(stamp) if earlier is None else earlier.arrived_ns
             self._files[path] = WatchedFile(stamp, time.monotonic_ns(), arrived_ns, time.monotonic(), given, tail=tail)
 
     def _update_left_out(self, others: dict[str, str], given: bool) -> None:

@@ -46,12 +46,15 @@ class WatchedFile:
             return self._has_contents_of(path)
         return not self.given and self.tail != b"" and (self.stamp[1], self.tail) == (stamp[1], tail_of_file(path))
 
-    def is_renamed(self, path: str, tail: bytes) -> bool:
-        """Return whether the file of this path and tail, which has the same time, size and inode, is the same picture.
+    def is_renamed(self, path: str, stamp: Stamp) -> bool:
+        """Return whether the file of this path and stamp, which has the same inode, is the same picture.
 
-        A file system gives the inode of a file that was removed to the next one. One that was not read is no proof.
+        A file system gives the inode of a file that was removed to the next one: the contents are compared. One that
+        was still being written may have grown since it was seen.
         """
-        return self._has_contents_of(path) if self.given else self.tail == tail
+        if stamp[:2] != self.stamp[:2]:
+            return not self.given and not self.tail and stamp[1] > self.stamp[1]
+        return self._has_contents_of(path) if self.given else self.tail == tail_of_file(path)
 
     def _has_contents_of(self, path: str) -> bool:
         try:

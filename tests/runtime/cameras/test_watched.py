@@ -221,6 +221,32 @@ def test_new_picture_with_time_size_and_inode_of_one_that_was_removed_is_judged(
         assert levels(source, 1) == [level]
 
 
+def test_picture_that_was_seen_half_written_and_is_renamed_is_judged_once_and_not_missed(watch, folder, events):
+    source = watch(settle_s=0.5)
+    data = encoded(40, ".bmp")
+    with (folder / "new.bmp").open("wb") as file:
+        assert source.next(0.1) is None
+        file.write(data[:100])
+        file.flush()
+        assert source.next(0.1) is None
+        file.write(data[100:])
+    (folder / "new.bmp").rename(folder / "part.bmp")
+    assert levels(source, 1) == [40]
+    assert source.next(1.2) is None
+    assert skipped(events) == ""
+
+
+def test_picture_that_is_renamed_is_not_missed_if_the_next_one_has_its_old_name(watch, folder, events):
+    source = watch(poll_s=0.3, settle_s=1.0)
+    (folder / "new.bmp").write_bytes(encoded(40, ".bmp"))
+    assert source.next(0.5) is None
+    (folder / "new.bmp").rename(folder / "part.bmp")
+    (folder / "new.bmp").write_bytes(encoded(50, ".bmp"))
+    assert levels(source, 2) == [40, 50]
+    assert source.next(1.2) is None
+    assert skipped(events) == ""
+
+
 def test_picture_that_is_renamed_while_it_settles_is_judged_once_and_not_missed(watch, folder, events):
     source = watch(settle_s=0.5)
     (folder / "upload.bmp").write_bytes(encoded(10, ".bmp"))
