@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from stfpm_runtime.errors import MissingExtraError, StfpmError, TrainingError
+from stfpm_runtime.errors import MissingExtraError, StfpmError, TrainingError, first_line
 
 try:
     import ray
@@ -47,8 +47,7 @@ def map_on_ray(
                 cause = error.cause
                 result = cause if isinstance(cause, StfpmError) else error
             except RayError as error:
-                reason = str(error).partition("\n")[0]
-                result = TrainingError(f"Ray lost {name(job)} ({reason})")
+                result = TrainingError(f"Ray lost {name(job)} ({first_line(error)})")
             yield job, result
     finally:
         ray.shutdown()

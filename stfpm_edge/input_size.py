@@ -101,7 +101,7 @@ def choose_size(
     assert share is not None, "the size is to be chosen"
     if len(paths) < 2:
         raise DataError(f"{options.data}: got {len(paths)} pictures to choose the size; expected 2 or more")
-    paths = [paths[i] for i in subsample_evenly(range(len(paths)), MOST_PICTURES)]
+    paths = subsample_evenly(paths, MOST_PICTURES)
     shapes = [read_image(path, bits=options.bits).shape for path in paths]
     sizes = candidate_sizes([(shape[1], shape[0]) for shape in shapes])
     candidates = [Candidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]

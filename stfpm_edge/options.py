@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from stfpm_runtime.artifact.conformal import check_false_alarm_rate
-from stfpm_runtime.errors import OptionError
+from stfpm_runtime.errors import OptionError, first_line
 from stfpm_runtime.imaging.preprocessing import check_bits
 
 from .networks import check_architecture
@@ -144,8 +144,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise OptionError(f"device {name}: cannot be used ({reason}); expected auto, cpu or cuda") from None
+        raise OptionError(f"device {name}: cannot be used ({first_line(error)}); expected auto, cpu or cuda") from None
     return device
 
 

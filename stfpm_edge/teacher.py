@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stfpm_runtime.errors import ArtifactError, OptionError
+from stfpm_runtime.errors import ArtifactError, OptionError, first_line
 
 from .networks import RESNETS, Pyramid, check_architecture, teacher_of
 
@@ -117,8 +117,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     except ArtifactError as error:
         raise ArtifactError(f"teacher {error}") from None
     except Exception as error:  # torch.load raises half a dozen types, UnpicklingError for pickled code among them
-        reason = str(error).partition("\n")[0]
-        raise ArtifactError(f"teacher {path}: cannot be read as plain weights ({reason}); {expected}") from None
+        raise ArtifactError(
+            f"teacher {path}: cannot be read as plain weights ({first_line(error)}); {expected}"
+        ) from None
     weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ArtifactError(f"teacher {path}: holds no state dict; {expected}")

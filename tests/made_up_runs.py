@@ -14,7 +14,7 @@ def latency(p50=10.0, width=0.2, p99=12.0):
     low, high = p50 - width / 2, p50 + width / 2
     return Latency(
         p50, (low, high), p50 + 1, (low + 1, high + 1), p99, (p99 - 0.5, p99 + 0.5), 15.0, 0.3, 200, "precision",
-        {"resize": 0.7, "copy_in": None, "network": 9.0, "copy_out": None, "decision": 0.1},
+        {"resize": 0.7, "network": 9.0, "decision": 0.1},
         tuple(p50 + (p99 - p50) * k / 100 for k in range(101)),
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-STAGES = ("resize", "copy_in", "network", "copy_out", "decision")
+STAGES = ("resize", "network", "decision")
 """Where a frame's time goes, in this order."""
 STATUS = Path("/proc/self/status")
 

@@ -40,7 +40,7 @@ class Latency:
     stopped_by: str
     """`precision`: the p50 is known to 2%; `time limit`, or `interrupted`."""
     stages_ms: dict[str, float | None]
-    """Medians of resize, copy_in, network, copy_out and decision; null where it is not known."""
+    """Medians of resize, network and decision; null where it is not known."""
     quantiles_ms: tuple[float, ...]
     """The 0th to the 100th percentile."""
 

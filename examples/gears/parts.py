@@ -5,7 +5,7 @@ and a relief (its height); a lamp shades both. A defect changes outline, relief 
 it is lit like the rest, and its mask is where the picture changed visibly: outside the mask a defective part is, pixel
 for pixel, its own good twin.
 
-    python -m gears.parts demo/gear
+    python -m examples.gears.parts demo/gear
 """
 
 from __future__ import annotations

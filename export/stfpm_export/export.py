@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stfpm_edge.calibration.threshold import score_images
+from stfpm_edge.calibration.threshold import score_images, subsample_evenly
 from stfpm_edge.checkpoint import Checkpoint, load_checkpoint
 from stfpm_edge.pictures.data import find_good_images, read_images
 from stfpm_edge.pictures.data_report import read_good_images
@@ -241,7 +241,7 @@ def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[st
     paths = [options.images] if options.images.is_file() else find_images(options.images)
     if not paths:
         raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
-    spec, chosen = checkpoint.spec, _some(paths, MOST_IMAGES)
+    spec, chosen = checkpoint.spec, subsample_evenly(paths, MOST_IMAGES)
     read, _ = read_images(chosen, spec.height, spec.width, bits=spec.bits, skip_unreadable=False, report=report)
     return list(read)
 
@@ -250,7 +250,7 @@ def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callabl
     """Return good images for int8's ranges; report a warning where they do not look like the product."""
     if options.calibration is None or options.anomalib is not None:
         return checkpoint.train_images or _images(options, checkpoint, report)
-    spec, paths = checkpoint.spec, _some(find_good_images(options.calibration), CALIBRATION_IMAGES)
+    spec, paths = checkpoint.spec, subsample_evenly(find_good_images(options.calibration), CALIBRATION_IMAGES)
     images, _, _ = read_good_images(
         options.calibration, spec.height, spec.width, report,
         bits=spec.bits, paths=paths, accept_doubtful=options.accept_data, least=1,
@@ -261,11 +261,6 @@ def _calibration(options: ExportOptions, checkpoint: Checkpoint, report: Callabl
         report(f"warning: {options.calibration}: a typical picture there scores {typical:.3g}, good ones at most "
                f"{max(known):.3g}; are they of this product, and good?")  # fmt: skip
     return list(images)
-
-
-def _some(paths: Sequence[Path], most: int) -> list[Path]:
-    """Return at most `most` of the paths, chosen at equal distances."""
-    return list(paths[:: max(len(paths) // most, 1)][:most])
 
 
 def _golden(reference: Reference, model: Path) -> Golden:

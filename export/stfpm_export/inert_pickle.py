@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stfpm_edge.teacher import check_archive
-from stfpm_runtime.errors import ArtifactError
+from stfpm_runtime.errors import ArtifactError, first_line
 
 
 def as_dict(value: object) -> dict[Any, Any]:
@@ -73,8 +73,7 @@ def read_inert(path: Path) -> dict[Any, Any]:
     except ArtifactError:
         raise
     except Exception as error:  # a damaged or forged pickle raises whatever its bytes happen to ask for
-        reason = str(error).partition("\n")[0]
-        raise ArtifactError(f"{path}: damaged, or no PyTorch checkpoint ({reason}); copy it again") from None
+        raise ArtifactError(f"{path}: damaged, or no PyTorch checkpoint ({first_line(error)}); copy it again") from None
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: holds a {type(content).__name__}; expected a Lightning checkpoint (.ckpt)")
     return content

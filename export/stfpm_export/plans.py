@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
     add = group.add_argument
     add("--engine", action="store_true", help="also build MODEL.engine from the ONNX file")
-    add("--workspace", type=int, metavar="MB", help="the most memory that a layer may use (default: all)")
+    add(
+        "--workspace",
+        dest="workspace_mb",
+        type=int,
+        metavar="MB",
+        help="the most memory that a layer may use (default: all)",
+    )
     add("--batches", type=_batches, metavar="MIN,BEST,MAX",
         help="the smallest batch size, the one to optimise for, the largest (default: 1,1,8)")  # fmt: skip
     add("--optimization-level", type=int, metavar="0..5",
@@ -53,29 +59,20 @@ def check_plan_options(arguments: argparse.Namespace) -> None:
         return
     if arguments.model.suffix.lower() == ".onnx":
         raise OptionError(f"got {arguments.model}, which is exported already; expected a checkpoint, or --engine")
-    for name in ("workspace", "batches", "optimization_level", "timing_cache", "version_compatible",
-                 "hardware_compatible", "dla"):  # fmt: skip
-        if getattr(arguments, name) is not None:
-            raise OptionError(f"got --{name.replace('_', '-')} without --engine; it says how a plan is built")
+    for name in _given(arguments):
+        flag = name.removesuffix("_mb").replace("_", "-")
+        raise OptionError(f"got --{flag} without --engine; it says how a plan is built")
 
 
 def plan_options(arguments: argparse.Namespace) -> PlanOptions:
     """Return the flags as options."""
-    names = {"workspace": "workspace_mb"}
-    given = {
-        names.get(name, name): getattr(arguments, name)
-        for name in (
-            "workspace",
-            "batches",
-            "optimization_level",
-            "timing_cache",
-            "version_compatible",
-            "hardware_compatible",
-            "dla",
-        )
-        if getattr(arguments, name) is not None
-    }
-    return PlanOptions(**given)
+    return PlanOptions(**_given(arguments))
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags that were given, by the names of `PlanOptions`."""
+    names = [field.name for field in dataclasses.fields(PlanOptions)]
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
 def build_from_onnx(onnx: Path, arguments: argparse.Namespace, report: Report) -> None:

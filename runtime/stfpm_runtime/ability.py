@@ -7,18 +7,16 @@ another's place is therefore tried on pictures with known answers, and compared 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .binomial import binomial_quantile
 from .detector import Detector, Picture, Verdict
-from .errors import DataError
+from .errors import DataError, name_some
 
 CONFIDENCE = 0.975
 """So many false alarms or fewer have this probability at the model's own rate: more are too many."""
-NAMED = 5
-"""Pictures that a message names."""
 Expected = Literal["reject", "pass", ""]
 """The known answer: a known defect must be rejected, a good part passed; empty where nobody has said what it is."""
 
@@ -107,12 +105,12 @@ class Ability:
         """Return in words why the new model may not take the place; empty where it may."""
         found = []
         if escaped := self.escaped:
-            found.append(f"{len(escaped)} of {len(self.defects)} known defects are not rejected ({_named(escaped)})")
+            names = name_some(case.picture for case in escaped)
+            found.append(f"{len(escaped)} of {len(self.defects)} known defects are not rejected ({names})")
         if len(alarms := self.false_alarms) > self.false_alarms_allowed:
-            found.append(
-                f"{len(alarms)} of {len(self.good)} good parts are not passed ({_named(alarms)}), "
-                f"expected at most {self.false_alarms_allowed}"
-            )
+            names = name_some(case.picture for case in alarms)
+            found.append(f"{len(alarms)} of {len(self.good)} good parts are not passed ({names}), "
+                         f"expected at most {self.false_alarms_allowed}")  # fmt: skip
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,8 +144,3 @@ def measure_ability(
         take(case, picture)
         cases.append(case.without_maps())
     return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)
-
-
-def _named(cases: Sequence[Case]) -> str:
-    more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
-    return ", ".join(case.picture for case in cases[:NAMED]) + more

@@ -20,6 +20,8 @@ A bug is never a StfpmError: it keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class StfpmError(Exception):
     """Base of everything that a user can mend. Commands print it as one line on stderr and exit with 1."""
@@ -82,3 +84,14 @@ class MissingExtraError(StfpmError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; install it with: pip install 'stfpm-edge[{extra}]'")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's message, which may go on for pages."""
+    return str(error).strip().partition("\n")[0]
+
+
+def name_some(names: Iterable[str], count: int = 5) -> str:
+    """Return the first names for a message, at most `count`, and how many more there are."""
+    listed = list(names)
+    return ", ".join(listed[:count]) + (f" and {len(listed) - count} more" if len(listed) > count else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from stfpm_runtime.imaging.preprocessing import Image
 KEPT_HELD_OUT_IMAGES = 200
 """Held-out images stored with a checkpoint, at the most: an exported graph's threshold is calibrated on them."""
 BATCH = 16
+T = TypeVar("T")
 
 
 @torch.inference_mode()
@@ -29,8 +31,8 @@ def score_images(model: Stfpm, images: Image, report: Callable[[int], None] = la
     return scores
 
 
-def subsample_evenly(indices: Sequence[int], most: int) -> list[int]:
-    """Return at most `most` of the indices, at equal distances."""
-    if len(indices) <= most:
-        return list(indices)
-    return [indices[i] for i in np.linspace(0, len(indices) - 1, most).round().astype(int)]
+def subsample_evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` of the items, at equal distances, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stfpm_runtime.dataset.folder_names import NOT_GOOD_WORDS, suspect_folders, words_of
-from stfpm_runtime.errors import DataError
+from stfpm_runtime.errors import DataError, name_some
 from stfpm_runtime.files import sha256
 from stfpm_runtime.imaging.images import SUFFIXES, survey_folder, why_left_out
 from stfpm_runtime.imaging.preprocessing import Image
@@ -41,8 +41,6 @@ UNREAD_SUFFIXES = {
     ".pfm", ".pnm", ".psd", ".ras", ".raw", ".sr", ".ts", ".webm", ".wmv",
 } - set(SUFFIXES)  # fmt: skip
 """Suffixes of pictures and videos that are left out; their pictures are missed in training."""
-SHOWN = 5
-"""Names that a line of the table or a doubt lists, at the most."""
 
 
 def read_good_images(
@@ -227,14 +225,11 @@ def _contents(found: DataReport) -> Iterable[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)}: {', '.join(names[:SHOWN])}{more}" if names else ""
+    return f"{len(names)}: {name_some(names)}" if names else ""
 
 
 def _counts(counts: dict[str, int]) -> str:
-    shown = list(counts.items())[:SHOWN]
-    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
-    return ", ".join(f"{name} ({count})" for name, count in shown) + more
+    return name_some([f"{name} ({count})" for name, count in counts.items()])
 
 
 def _relative(path: Path, folder: Path) -> str:

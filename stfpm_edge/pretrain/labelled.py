@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor
 
 from stfpm_edge.model import normalise_images
-from stfpm_runtime.errors import DataError, ImageError
+from stfpm_runtime.errors import DataError, ImageError, first_line
 from stfpm_runtime.imaging.images import find_images, read_image
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
@@ -147,7 +147,7 @@ def _half(name: str, root: Path, is_train: bool, download: bool) -> tuple[Image,
             half = kind(root, train=is_train, download=download)
             pixels, labels = np.asarray(half.data), half.targets
     except (RuntimeError, OSError, ValueError, EOFError, ModuleNotFoundError) as error:
-        reason = str(error).partition("\n")[0].rstrip(". ")
+        reason = first_line(error).rstrip(". ")
         raise DataError(
             f"{name} in {root}: cannot be read ({reason}); expected the files as torchvision lays them there, "
             "say where with --root, or fetch them with --download"

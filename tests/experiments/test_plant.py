@@ -1,4 +1,4 @@
-"""What dashboard and sinks cost: the benchmark reaches all of them, and its figures are there."""
+"""What dashboard and outputs cost: the benchmark reaches all of them, and its figures are there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_all_measurements_are_printed(make_model, tmp_path, capsys):
     assert main([str(make_model()), "--verdicts", "60", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
     assert json.loads(capsys.readouterr().out) == result
-    for kind in ("alone", "dashboard_and_sinks"):
+    for kind in ("alone", "dashboard_and_outputs"):
         assert 0 < result[kind]["p50_ms"] <= result[kind]["p99_ms"]
     assert result["p99_ratio"]["value"] > 0

@@ -92,7 +92,7 @@ def compare(model: Path, verdicts: int, folder: Path) -> dict[str, object]:
         "model": {"name": engine.spec.name, "precision": engine.spec.precision, "provider": engine.provider},
         "frames_per_s": round(fps, 1),
         "alone": first,
-        "dashboard_and_sinks": second,
+        "dashboard_and_outputs": second,
         "p50_ratio": round(second["p50_ms"] / first["p50_ms"], 3),
         "p99_ratio": {"value": round(second["p99_ms"] / first["p99_ms"], 3), "bar": BAR},
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stfpm_bench.protocol import STAGES
 from stfpm_bench.results import BenchReport, ModelResult
 from stfpm_bench.roofline import Roofline
 
 NOT_MEASURED = "-"
-STAGE_HEADINGS = ["model", "resize", "copy in", "network", "copy out", "decision"]
+STAGE_HEADINGS = ["model", *STAGES]
 ROOFLINE_HEADINGS = ["layers", "million multiply-adds", "MB moved", "limit ms", "takes ms", "of the limit"]
 
 Row = tuple[str, Callable[[ModelResult], object], str]
@@ -34,7 +35,7 @@ def sections(report: BenchReport) -> list[Section]:
     if quality := _rows(_QUALITY_ROWS, report):
         found.append(Section("Parity and accuracy", names, quality))
     stages = [
-        [model.name, *(number(value, ".2f") for value in model.latency.stages_ms.values())]
+        [model.name, *(number(model.latency.stages_ms.get(stage), ".2f") for stage in STAGES)]
         for model in report.models
         if model.latency
     ]

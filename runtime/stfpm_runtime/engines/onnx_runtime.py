@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.artifact.spec import Spec
-from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, first_line
 
 from .base import BaseEngine, Maps, Scores, check_graph, clips_int8
 
@@ -79,8 +79,3 @@ def check_session(session: ort.InferenceSession, spec: Spec, path: Path) -> None
     """Raise ArtifactError unless the graph has the inputs and outputs that its Spec describes."""
     values = (*session.get_inputs(), *session.get_outputs())
     check_graph([(value.name, value.type, value.shape[1:]) for value in values], spec, path)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error: ONNX Runtime's messages are long."""
-    return str(error).strip().partition("\n")[0]

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stfpm_runtime.artifact.onnx_metadata import read_spec
-from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError
+from stfpm_runtime.errors import ArtifactError, EngineError, MissingExtraError, first_line
 from stfpm_runtime.files import user_cache_folder
 
 from .base import BaseEngine, Maps, Scores
-from .onnx_runtime import check_session, first_line, open_session, session_options
+from .onnx_runtime import check_session, open_session, session_options
 
 try:
     import onnxruntime as ort

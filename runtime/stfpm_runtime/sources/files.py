@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stfpm_runtime.errors import DataError, ImageError, OptionError
+from stfpm_runtime.errors import DataError, ImageError, OptionError, name_some
 from stfpm_runtime.files import check_writable
 from stfpm_runtime.imaging.images import is_image, read_image, survey_folder, why_left_out
 from stfpm_runtime.options import MAX_MEGAPIXELS
@@ -22,8 +22,6 @@ from .video_file import UNCHECKED_VIDEOS, checks_videos, is_video, read_video_fi
 
 MASKS = "ground_truth"
 """A folder of that name holds masks, in MVTec AD's layout; below a folder that is to be inspected it is left out."""
-NAMED = 5
-"""Files of one kind that a summary of what was left out names."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,7 @@ def summarise(left_out: Mapping[Path, str]) -> str:
         by_reason[reason].append(str(path))
     parts = []
     for reason, names in by_reason.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        parts.append(f"{reason}: {', '.join(names[:NAMED])}{more}")
+        parts.append(f"{reason}: {name_some(names)}")
     return f"{len(left_out)} not inspected; {'; '.join(parts)}"
 
 

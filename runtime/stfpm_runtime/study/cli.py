@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from stfpm_runtime.cli import run
-from stfpm_runtime.errors import OptionError
+from stfpm_runtime.errors import OptionError, name_some
 from stfpm_runtime.files import atomic_path, check_writable
 from stfpm_runtime.line.journal.command.arguments import moment_of
 from stfpm_runtime.line.journal.reader import Period
@@ -18,7 +18,7 @@ from stfpm_runtime.line.journal.reader import Period
 from .agreement import analyse_agreement
 from .journals import is_journal, read_journal
 from .page import to_html
-from .presentations import COLUMNS, Presentation, Study, name_some, new_study, read_presentations, read_references
+from .presentations import COLUMNS, Presentation, Study, new_study, read_presentations, read_references
 from .report import Result, to_words
 from .variation import analyse_variation
 

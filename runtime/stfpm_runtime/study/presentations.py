@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stfpm_runtime.errors import DataError
+from stfpm_runtime.errors import DataError, name_some
 
 DECISIONS = ("pass", "reject", "fault")
 REFERENCES = ("good", "defect")
 COLUMNS = ("part", "appraiser", "trial", "decision", "score", "reference")
 LARGEST = 1e100
 """Squares of larger numbers could not be computed."""
-NAMED = 5
-"""So many parts are named in a message; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +202,3 @@ def _number(text: str, place: str, what: str) -> float:
 def _natural_order(name: str) -> list[tuple[str, int]]:
     """Return a key by which S2 is before S10."""
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d{0,18})", name)]
-
-
-def name_some(parts: Iterable[str]) -> str:
-    """Return the first NAMED names, and how many more there are."""
-    named = list(parts)
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return ", ".join(named[:NAMED]) + more

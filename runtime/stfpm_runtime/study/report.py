@@ -11,10 +11,11 @@ import numpy as np
 
 from stfpm_runtime.binomial import highest_rate, parts_to_prove, plan_proof
 from stfpm_runtime.cli import printable
+from stfpm_runtime.errors import name_some
 from stfpm_runtime.printed_page import Section
 
 from .agreement import BOUNDS, GRADES, KAPPA_BOUNDS, SHOULD_BE, Agreement, Appraiser, Rate
-from .presentations import DECISIONS, Study, name_some
+from .presentations import DECISIONS, Study
 from .variation import GRR_BOUNDS, LEAST_CATEGORIES, Variation
 
 NOT_KNOWN = "-"

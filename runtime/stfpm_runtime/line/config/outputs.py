@@ -188,4 +188,4 @@ class OutputTables(Table):
             check_unique(key, [table.name for table in tables])
             names += [table.name for table in tables]
         twice = [name for name in names if names.count(name) > 1]
-        refuse_if(twice, "", f"two sinks are called {''.join(twice[:1])!r}; expected a name of its own for each")
+        refuse_if(twice, "", f"two outputs are named {''.join(twice[:1])!r}; expected a name of its own for each")

@@ -15,10 +15,10 @@ from stfpm_runtime.shifts import QUARTER_S
 PEAK = ("peak_x", "peak_y")
 QUARTER = f"coalesce(CAST(strftime('%s', {{}}time) AS INTEGER) / {QUARTER_S}, 0)"
 """The quarter hour since 1970 of a verdict's time in SQL; the table's name with a point goes into the braces."""
-SUMS = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
+DECISIONS = ("pass", "reject", "fault")
+SUMS = ", ".join(f"sum(decision = '{decision}')" for decision in DECISIONS)
 NEW = "NEW.decision = 'pass', NEW.decision = 'reject', NEW.decision = 'fault', NEW.seq, NEW.seq"
 OLD = f"quarter = {QUARTER.format('OLD.')} AND camera = OLD.camera AND region = OLD.region AND model = OLD.model"
-DECISIONS = ("pass", "reject", "fault")
 COUNTED = f"""SELECT CAST(json_array(
     substr(time, 1, 13), substr(time, 15, 2) * 60 / {QUARTER_S}, camera, region, model, decision) AS BLOB)
     FROM verdicts"""

@@ -15,6 +15,7 @@ from stfpm_runtime.binomial import rate_interval
 from stfpm_runtime.errors import OptionError
 
 from .chain.links import record
+from .counts import has_table
 from .reader import Period, opened
 from .rows import COLUMNS, VerdictRow, check_texts, utc
 
@@ -114,7 +115,7 @@ def read_labelled(journal: Path, period: Period) -> Iterator[tuple[VerdictRow, L
         "WHERE label.seq IN (SELECT max(seq) FROM labels GROUP BY verdict) ORDER BY verdict.seq"
     )
     with opened(journal) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone():
+        if not has_table(connection, "labels"):
             return
         for row in connection.execute(sql, values):
             yield VerdictRow(*row[: len(COLUMNS)]), Label(*row[len(COLUMNS) :])
@@ -139,7 +140,7 @@ def _newest(journal: Path, condition: str, count: int) -> Iterator[tuple[Verdict
     columns = ", ".join(f"verdict.{name}" for name in COLUMNS)
     newest = f"SELECT {', '.join(FIELDS)} FROM labels WHERE verdict = ? ORDER BY seq DESC LIMIT 1"
     with opened(journal) as connection:
-        has_labels = bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone())
+        has_labels = has_table(connection, "labels")
         sql = f"SELECT {columns} FROM verdicts AS verdict WHERE {condition} ORDER BY seq DESC LIMIT ?"
         for row in connection.execute(sql, (count,)):
             found = connection.execute(newest, (row[0],)).fetchone() if has_labels else None

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from stfpm_runtime.errors import JournalError, OptionError
 
+from .counts import SUMS, has_table
 from .rows import COLUMNS, EVENT_COLUMNS, EventRow, VerdictRow
 
 SCHEMA = 1
@@ -165,8 +166,7 @@ def opened(journal: Path, writing: bool = False) -> Iterator[sqlite3.Connection]
 
 def counts_by_model(journal: Path, newest: int) -> dict[str, tuple[int, int, int]]:
     """Return how many of the newest verdicts each model has passed, rejected and not judged. Raises JournalError."""
-    sums = ", ".join(f"sum(decision = '{decision}')" for decision in ("pass", "reject", "fault"))
-    sql = f"SELECT model, {sums} FROM (SELECT model, decision FROM verdicts ORDER BY seq DESC LIMIT ?) GROUP BY model"
+    sql = f"SELECT model, {SUMS} FROM (SELECT model, decision FROM verdicts ORDER BY seq DESC LIMIT ?) GROUP BY model"
     with opened(journal) as connection:
         return {model: (passed, rejected, faults)
                 for model, passed, rejected, faults in connection.execute(sql, (newest,))}  # fmt: skip
@@ -189,7 +189,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 def read_debounces(connection: sqlite3.Connection) -> dict[tuple[int, str], tuple[int, int]]:
     """Return N and M of each debounce by run and camera; none for a journal that an older version wrote."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'debounces'").fetchone():
+    if not has_table(connection, "debounces"):
         return {}
     rows = connection.execute("SELECT run, camera, wanted, window FROM debounces")
     return {(run, camera): (wanted, window) for run, camera, wanted, window in rows}

@@ -31,18 +31,13 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from stfpm_runtime.errors import MissingExtraError, UnavailableError
+from stfpm_runtime.errors import UnavailableError
 from stfpm_runtime.line.config.outputs import ModbusOptions
 from stfpm_runtime.line.journal.health import CountedEvent
 from stfpm_runtime.line.journal.rows import LogEvent, Record
+from stfpm_runtime.line.modbus_client import ModbusClient
 
 from .base import OutputDriver
-
-try:
-    from pymodbus.client import ModbusTcpClient
-    from pymodbus.exceptions import ModbusException
-except ImportError:
-    raise MissingExtraError("pymodbus", "modbus") from None
 
 DECISIONS = {"pass": 1, "reject": 2, "fault": 3}
 VERDICT, PART = 1, 9
@@ -83,11 +78,11 @@ class ModbusOutput(OutputDriver):
         """Store where the registers are."""
         self.name, self.heartbeat_s, self.max_age_s = options.name, options.heartbeat_s, options.max_age_s
         self._options = options
-        self._where = f"the PLC {options.host}"
+        self._client = ModbusClient(options)
+        self._where = self._client.where
         self._log_event = log_event
         text = f"written as fault: the part's id does not fit into {options.part_length} characters of ASCII"
         self._misfits = CountedEvent(lambda words: log_event("output", f"{options.name}: {words}"), text)
-        self._client: Any = None  # pymodbus has no types
         self._drifting: set[str] = set()
         self._drift = PART + options.part_length // 2
         self._acknowledge = self._drift + 1
@@ -96,10 +91,7 @@ class ModbusOutput(OutputDriver):
 
     def open(self) -> None:
         """Connect."""
-        options = self._options
-        self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
-        if not self._client.connect():
-            raise UnavailableError(f"{self._where}:{options.port} cannot be reached")
+        self._client.open()
 
     def tell(self, records: Sequence[Record]) -> list[str]:
         """Write the first verdict; with the handshake, wait until the PLC has dealt with it."""
@@ -127,9 +119,7 @@ class ModbusOutput(OutputDriver):
     def close(self) -> None:
         """Close the connection."""
         self._misfits.report()
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._client.close()
 
     def _write_age(self, record: Record) -> None:
         """Write the age, and the relative score where that is on, unless the PLC has no registers for them."""
@@ -188,11 +178,7 @@ class ModbusOutput(OutputDriver):
         raise UnavailableError(text)
 
     def _call(self, function: str, offset: int, **arguments: Any) -> Any:  # noqa: ANN401
-        address = self._options.address + offset
-        try:
-            return getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
-        except (ModbusException, OSError) as error:
-            raise UnavailableError(f"{self._where} does not answer ({error})") from None
+        return self._client.call(function, self._options.address + offset, **arguments)
 
 
 def _float32(value: float | None) -> float:

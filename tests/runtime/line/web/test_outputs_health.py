@@ -28,10 +28,10 @@ def test_outputs_that_fail_are_named_with_their_lag(serve, make_options, tmp_pat
     problems = " ".join(client.ask("/healthz").json["problems"])
     assert "webhook: 127.0.0.1 cannot be reached" in problems
     assert "json_lines: cannot follow the journal" in problems
-    outputs = {output["name"]: output for output in client.get("/api/status")["sinks"]}
+    outputs = {output["name"]: output for output in client.get("/api/status")["outputs"]}
     assert set(outputs) == {"webhook", "json_lines"}
     assert not any(output["works"] for output in outputs.values())
-    wait_until(lambda: all(output["lag_s"] > 0.5 for output in client.get("/api/status")["sinks"]))
+    wait_until(lambda: all(output["lag_s"] > 0.5 for output in client.get("/api/status")["outputs"]))
 
 
 def test_an_output_that_hangs_has_a_lag(serve, make_options, monkeypatch):
@@ -46,7 +46,7 @@ def test_an_output_that_hangs_has_a_lag(serve, make_options, monkeypatch):
 
 def test_pictures_that_cannot_be_written_are_named(serve, tmp_path):
     client = serve()
-    assert [output["name"] for output in client.get("/api/status")["sinks"]] == ["pictures"]
+    assert [output["name"] for output in client.get("/api/status")["outputs"]] == ["pictures"]
     assert _problems(client) == []
     (tmp_path / "pictures").rename(tmp_path / "away")
     (tmp_path / "pictures").write_text("")

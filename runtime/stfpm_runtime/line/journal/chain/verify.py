@@ -156,7 +156,7 @@ class Verification:
         for source, key, digest in connection.execute("SELECT source, key, sha256 FROM digests ORDER BY seq"):
             known[source, key] = digest
         for source, (table, key_sql, _) in SOURCES.items():
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            if not has_table(connection, table):
                 continue
             for (key,) in connection.execute(f"SELECT {key_sql} FROM {table}").fetchall():
                 self.rows += 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stfpm_runtime.line.journal.counts import has_table
 from stfpm_runtime.line.journal.reader import opened
 
 TABLES = (
@@ -63,7 +64,7 @@ def write_shadow_results(journal: Path, model: str, counts: ShadowCounts, found:
 def read_shadow_counts(journal: Path) -> dict[str, ShadowCounts]:
     """Return the sums by model. Raises JournalError."""
     with opened(journal) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'shadow_counts'").fetchone():
+        if not has_table(connection, "shadow_counts"):
             return {}
         return {model: ShadowCounts(*counts) for model, *counts in connection.execute("SELECT * FROM shadow_counts")}
 
@@ -71,6 +72,6 @@ def read_shadow_counts(journal: Path) -> dict[str, ShadowCounts]:
 def read_disagreements(journal: Path) -> set[int]:
     """Return the numbers of the verdicts that differ from a shadow's. Raises JournalError."""
     with opened(journal) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'disagreements'").fetchone():
+        if not has_table(connection, "disagreements"):
             return set()
         return {verdict for (verdict,) in connection.execute("SELECT verdict FROM disagreements")}

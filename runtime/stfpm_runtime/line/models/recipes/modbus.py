@@ -17,19 +17,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from stfpm_runtime.errors import MissingExtraError, UnavailableError
+from stfpm_runtime.errors import UnavailableError
 from stfpm_runtime.line.config.outputs import RECIPE_REGISTERS, ModbusOptions
 from stfpm_runtime.line.journal.rows import LogEvent
+from stfpm_runtime.line.modbus_client import ModbusClient
 
 from .link import RecipeLink
 from .recipes import Recipes
 from .status import STATES
-
-try:
-    from pymodbus.client import ModbusTcpClient
-    from pymodbus.exceptions import ModbusException
-except ImportError:
-    raise MissingExtraError("pymodbus", "modbus") from None
 
 POLL_S = 0.05
 ANSWERED = 2
@@ -42,19 +37,16 @@ class ModbusRecipes(RecipeLink):
     def __init__(self, options: ModbusOptions, address: int, recipes: Recipes, log_event: LogEvent) -> None:
         """Store where the registers are."""
         super().__init__(options.name, recipes, log_event)
-        self._options, self._address = options, address
-        self._where = f"the PLC {options.host}"
-        self._client: Any = None  # pymodbus has no types
+        self._address = address
+        self._client = ModbusClient(options)
+        self._where = self._client.where
         self._version = 0
         self._code = 0
         """What was said to the PLC's last request at once."""
 
     def open(self) -> None:
         """Connect."""
-        options = self._options
-        self._client = ModbusTcpClient(options.host, port=options.port, timeout=options.timeout_s, retries=0)
-        if not self._client.connect():
-            raise UnavailableError(f"{self._where}:{options.port} cannot be reached")
+        self._client.open()
 
     def serve(self) -> None:
         """Read the registers, pass a new request on, and write what has changed."""
@@ -72,15 +64,10 @@ class ModbusRecipes(RecipeLink):
 
     def close(self) -> None:
         """Close the connection."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._client.close()
 
     def _call(self, function: str, address: int, **arguments: Any) -> Any:  # noqa: ANN401
-        try:
-            answer = getattr(self._client, function)(address, device_id=self._options.unit, **arguments)
-        except (ModbusException, OSError) as error:
-            raise UnavailableError(f"{self._where} does not answer ({error})") from None
+        answer = self._client.call(function, address, **arguments)
         if answer.isError():
             last = self._address + RECIPE_REGISTERS - 1
             raise UnavailableError(f"{self._where} refuses the registers {self._address} to {last}: {answer}")

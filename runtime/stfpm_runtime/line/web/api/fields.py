@@ -182,7 +182,7 @@ class Status(BaseModel):
     latency: Latency
     places: list[PlaceFields]
     cameras: list[CameraFields]
-    sinks: list[OutputFields]
+    outputs: list[OutputFields]
     pictures: PictureCounts | None
     problems: list[str]
     faults: list[FaultCard]
@@ -242,32 +242,35 @@ class Health(BaseModel):
     problems: list[str]
 
 
-class ThresholdBody(BaseModel):
-    """A threshold change; `null` restores the configured threshold."""
+class Change(BaseModel):
+    """A change by a named person."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    who: Annotated[
+        str, Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
+    ]
+
+
+class ThresholdBody(Change):
+    """A threshold change; `null` restores the configured threshold."""
+
     threshold: float | None = Field(ge=-1e9, le=1e9, allow_inf_nan=False, description="null: as configured")
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     camera: str = Field("", max_length=200, description="this camera only; empty: all")
     region: str = Field("", max_length=200, description="this region only; empty: all")
     reason: Reason = ""
 
 
-class AcknowledgeBody(BaseModel):
+class AcknowledgeBody(Change):
     """A fault that a person has seen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     cause: str = Field(min_length=1, max_length=LONGEST, description="as the status names it")
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
 
 
-class LabelBody(BaseModel):
+class LabelBody(Change):
     """What the part of a verdict really was."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     seq: Seq
     label: Value
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     kind: str = Field("", max_length=80, pattern=PRINTABLE, description="the kind of a defect")
     note: str = Field("", max_length=200, pattern=PRINTABLE)
 

@@ -55,16 +55,16 @@ class LineCollector(Collector):
         cameras = GaugeMetricFamily("stfpm_camera_up", "1 unless the camera is lost or frozen.", labels=["camera"])
         for worker in line.cameras:
             cameras.add_metric([worker.camera.name], worker.state not in ("lost", "frozen"))
-        sinks = GaugeMetricFamily("stfpm_sink_up", "1 if the output can be reached.", labels=["sink"])
+        outputs = GaugeMetricFamily("stfpm_output_up", "1 if the output can be reached.", labels=["output"])
         for output in line.outputs:
             if isinstance(output, OutputWorker) and output.name != "json_lines":
-                sinks.add_metric([output.name], not output.failure)
+                outputs.add_metric([output.name], not output.failure)
         drift = GaugeMetricFamily("stfpm_drift_statistic", "Kolmogorov-Smirnov, 0 to 1.", labels=PLACE)
         alarm = GaugeMetricFamily("stfpm_drift_alarm", "1 while scores of passed parts drift.", labels=PLACE)
         for place, found in list(line.drift.found.items()):
             drift.add_metric(place, found.statistic)
             alarm.add_metric(place, found.alarm)
-        yield from (cameras, sinks, drift, alarm)
+        yield from (cameras, outputs, drift, alarm)
         yield GaugeMetricFamily("stfpm_journal_up", "1 if the journal can be written.", float(line.recorder.works))
         yield GaugeMetricFamily("stfpm_loop_age_seconds", "Age of its last turn.", time.monotonic() - status.turned_s)
         failed = self._authorizer.failed_tokens

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from stfpm_runtime.line.journal.models.states import Action
 
-from .fields import PRINTABLE, WHO, Count, Decision, Model, Reason, VerdictFields
+from .fields import PRINTABLE, Change, Count, Decision, Model, Reason, VerdictFields
 
 Score = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -136,13 +136,11 @@ class Review(BaseModel):
     confusion: list[str]
 
 
-class ModelBody(BaseModel):
+class ModelBody(Change):
     """What is done with a model."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     action: Action = Field("activate", description="rollback takes no file")
     file: str = Field("", max_length=255, description="a file in the folder of the model in use")
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")
     override: str = Field(
         "", max_length=200, pattern=PRINTABLE, description="why a model is used that the gate refuses; empty: it is not"
     )

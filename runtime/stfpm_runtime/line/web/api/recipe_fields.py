@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from stfpm_runtime.line.config.recipe import LARGEST_ID
 
-from .fields import WHO, RecipeState, whole_number
+from .fields import Change, RecipeState, whole_number
 
 
 class RecipeFields(BaseModel):
@@ -29,9 +29,7 @@ class RecipeList(RecipeState):
     recipes: list[RecipeFields]
 
 
-class RecipeBody(BaseModel):
+class RecipeBody(Change):
     """A request for a recipe; 0 withdraws the one that is active."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     id: Annotated[int, Field(ge=0, le=LARGEST_ID), BeforeValidator(whole_number)]
-    who: str = Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")

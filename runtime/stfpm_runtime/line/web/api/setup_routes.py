@@ -11,11 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from stfpm_runtime.line.web.http.connections import connection_of, kept_open
 from stfpm_runtime.line.web.views.setup_view import SHOWN, SetupView
 
-from .fields import WHO, Count, Reason, whole_number
+from .fields import Change, Count, Reason, whole_number
 from .routes import ENGINEER, JPEG, REFUSED, Name, Width, check_reason, refuse_unknown
 
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)]
-Who = Annotated[str, Field(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")]
 PlaceName = Annotated[str, Field(min_length=1, max_length=200)]
 FileName = Annotated[str, Path(min_length=1, max_length=120)]
 
@@ -97,13 +96,6 @@ class CollectedSet(BaseModel):
     count: Count
     doubtful: Count
     pictures: list[CollectedPicture]
-
-
-class Change(BaseModel):
-    """A change by a named person."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    who: Who
 
 
 class RegionsBody(Change):

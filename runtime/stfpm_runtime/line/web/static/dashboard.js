@@ -44,7 +44,7 @@ function showHealth(status) {
   showFaults($("faults-now"), status.faults, canChange, refreshAll);
   fill($("health"), [
     ...status.cameras.map((camera) => [`${t("camera")} ${camera.name}: ${t(camera.state)}`, ["lost", "frozen"].includes(camera.state) ? "bad" : ""]),
-    ...status.sinks.map((sink) => [`${sink.name}: ${sink.failure || t("works")}`, sink.works ? "" : "bad"]),
+    ...status.outputs.map((output) => [`${output.name}: ${output.failure || t("works")}`, output.works ? "" : "bad"]),
     ...(status.pictures ? [[t("pictures: {} left out, {} failed", status.pictures.dropped, status.pictures.failed), status.pictures.failed ? "bad" : ""]] : []),
     ...(status.shadow ? [[t("shadow {}: disagrees on {} of {}", status.shadow.model.file, status.shadow.disagreed, status.shadow.compared), ""]] : []),
     [t("running for {} min", counted(Math.round(status.uptime_s / 60))), ""],

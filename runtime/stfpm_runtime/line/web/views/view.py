@@ -111,7 +111,7 @@ class LineView:
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
             "places": places,
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.cameras],
-            "sinks": [
+            "outputs": [
                 {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
                 for o in line.outputs
             ],
