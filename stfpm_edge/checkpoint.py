@@ -105,7 +105,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Write a .safetensors file; an OSError where that fails."""
     try:
         save_file(tensors, path, metadata)
-    except SafetensorError as error:  # its I/O errors are no OSErrors
+    except SafetensorError as error:  # its I/O errors are not OSErrors
         raise OSError(None, str(error)) from None
 
 
@@ -165,7 +165,7 @@ class Progress:
     errors: list[float] = field(default_factory=list)
     """Validation error of each epoch; empty where the recipe keeps the last epoch."""
     seconds: float = 0.0
-    """Spent in epochs, over all sittings."""
+    """The seconds spent in epochs, over all runs of this training."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """The student's state at that epoch."""
 

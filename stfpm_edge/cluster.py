@@ -1,4 +1,4 @@
-"""Trainings on a Ray cluster, for those who outgrow one machine.
+"""Trainings that are distributed over a Ray cluster.
 
 A worker that dies costs its own job, which runs again.
 """

@@ -44,14 +44,18 @@ class TrainOptions:
     """Choose among inputs whose detector takes at most so long in PyTorch on this machine, in milliseconds."""
     recipe: Recipe = PLUS
     seed: int = 0
+    """The seed of all random numbers."""
     val_fraction: float = 0.2
+    """The share of the images that is held out, between 0 and 1."""
     train_fraction: float = 1.0
+    """The share of the other images that is trained on, above 0 and at most 1."""
     folds: int | None = None
     """Cross-conformal calibration with so many further students, for few images; 0 holds images out instead.
 
     None is `FEW_FOLDS` for fewer than `FEW_IMAGES` images, where the recipe keeps the last epoch, else 0.
     """
     false_alarm_rate: float = 0.01
+    """The share of good parts that may be rejected, between 0 and 1."""
     min_area: int = 1
     """A part is rejected only for a connected region of so many pixels of the map above the threshold."""
     device: str = "auto"

@@ -78,13 +78,13 @@ def noise(samples: Sequence[tuple[str, Rounds]], others: float | None) -> tuple[
     """
     reasons = []
     if others is not None and others > LOAD:
-        reasons.append(f"other programs used {others:.0%} of the processor, at most {LOAD:.0%} would do")
+        reasons.append(f"other programs used {others:.0%} of the processor, at most {LOAD:.0%} is allowed")
     for name, rounds in samples:
         p50 = estimate_percentiles(rounds)[50]
         if p50.width > TOO_WIDE:
             reasons.append(
                 f"{name}: after {rounds.size} frames the p50 is known to {p50.width:.0%} only "
-                f"({p50.low:.2f} to {p50.high:.2f} ms), {TOO_WIDE:.0%} would do"
+                f"({p50.low:.2f} to {p50.high:.2f} ms), less than {TOO_WIDE:.0%} is allowed"
             )
     common_drift = float(np.median([drift(rounds) for _, rounds in samples])) if samples else 0.0
     if abs(common_drift) > DRIFT:

@@ -19,7 +19,7 @@ GROUPS = {
         ),
         "export": (
             "stfpm_export.cli",
-            "make one ONNX file, or a TensorRT plan, and prove it against PyTorch",
+            "export to ONNX or TensorRT, and compare the file with PyTorch",
             "stfpm export bottle.safetensors --precision int8",
         ),
         "eval": (
@@ -27,7 +27,7 @@ GROUPS = {
             "measure a model on labelled pictures, or ask whether it may replace another",
             "stfpm eval bottle.onnx data/bottle",
         ),
-        "pretrain": ("stfpm_edge.pretrain.cli", "make a teacher of one's own", "stfpm pretrain --help"),
+        "pretrain": ("stfpm_edge.pretrain.cli", "pre-train a teacher", "stfpm pretrain --help"),
     },
     "inspect with it": {
         "inspect": (
@@ -64,12 +64,12 @@ GROUPS = {
         ),
         "users": (
             "stfpm_runtime.line.web.http.users_cli",
-            "say who may do what on a line's dashboard and API",
+            "manage the users of a line's dashboard and API, and their roles",
             "stfpm users users.json add Ada --role engineer",
         ),
         "dataset": (
             "stfpm_runtime.dataset.cli",
-            "let labelled parts join a data set",
+            "add labelled parts to a data set",
             "stfpm dataset data/bottle line.sqlite --pictures pictures",
         ),
         "models": (

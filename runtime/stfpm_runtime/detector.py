@@ -48,6 +48,7 @@ class Verdict:
     score: float | None
     """The model's image score, higher for more anomalous."""
     threshold: float
+    """A score above it is a reject."""
     anomaly_map: Maps | None = field(repr=False, default=None)
     """float32 [H, W] of the spec's size, at least 0, higher for more anomalous."""
     reason: str = ""

@@ -1,4 +1,4 @@
-"""What a model finds of synthetic defects: the first thing that its user wants to know after a training."""
+"""How many synthetic defects a model detects, by kind and size."""
 
 from __future__ import annotations
 

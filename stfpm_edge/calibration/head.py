@@ -107,7 +107,10 @@ def choose_head(
 
 
 def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, images: Image) -> npt.NDArray[np.float32]:
-    """Return the scores of images by each choice, [choices, N], what is usual at a place taken from training images."""
+    """Return the scores, float32 [choices, N], of images uint8 [N, H, W, 3] by each choice of the head.
+
+    `train`, uint8 [M, H, W, 3] with M of 1 or more, are the good images that say what is usual at each place.
+    """
     mean = _mean_map(model, at_most(train))
     return _scores(model, [_head(choice, mean, model.head) for choice in choices], images)
 
@@ -118,7 +121,7 @@ def at_most(images: Image) -> Image:
 
 
 def auroc(good: npt.NDArray[np.float32], bad: npt.NDArray[np.float32]) -> float:
-    """Return the probability that a bad score exceeds a good one; ties count half."""
+    """Return the probability, 0 to 1, that a bad score exceeds a good one; ties count half. Neither may be empty."""
     ordered = np.sort(good)
     below = np.searchsorted(ordered, bad, "left") + np.searchsorted(ordered, bad, "right")
     return float(below.mean() / (2 * len(good)))

@@ -35,7 +35,7 @@ class Pretext(Protocol):
 
 
 class PretrainModel(nn.Module):
-    """A pyramid that learns, and what stands on it."""
+    """A pyramid, and the layers that the loss of its pre-training needs."""
 
     pyramid: Pyramid
 
@@ -56,7 +56,7 @@ class DenseClassifier(PretrainModel):
 
 
 class Classifier(PretrainModel):
-    """A pyramid whose last block is pooled and named by one linear layer."""
+    """A pyramid whose last block is pooled and classified by one linear layer."""
 
     def __init__(self, pyramid: Pyramid, classes: int) -> None:
         super().__init__()

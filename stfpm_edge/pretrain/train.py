@@ -1,8 +1,8 @@
 """Pre-train a teacher: on pictures that formulas draw (no photograph, no data set, no download), or on labelled ones.
 
-At every position of every block of a drawn picture the network says which texture and which contour it looks at, and
-the mean colour there: dense answers teach more per picture than one label does, and keep in the features what a defect
-would change. Of a labelled picture it names the class, as the teachers of the paper's Table 4 do. Or it learns the
+At every position of every block of a drawn picture the network predicts the texture, the contour and the mean colour
+there: dense answers teach more per picture than one label does, and keep in the features what a defect would change. Of
+a labelled picture it predicts the class, as the teachers of the paper's Table 4 do. Or it learns the
 features of a larger teacher, on any pictures, see `distil`.
 """
 
@@ -113,9 +113,9 @@ def _listing_sha256(folders: Sequence[Path]) -> str:
 def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lambda step, note: None) -> Pyramid:
     """Train and write the teacher: .safetensors, half precision, torchvision's names; also returned, to evaluate with.
 
-    `report` hears the steps done and how it goes, now and then. With the same options on the same machine the result
-    is the same, interrupted and resumed or not. Raises OutputError, OptionError, DataError or ArtifactError before the
-    training starts; DataError for a picture that cannot be read, StfpmError where the loss is no number any more.
+    `report` is called every 50 steps with their number and the losses. With the same options on the same machine the
+    result is the same, interrupted and resumed or not. Raises OutputError, OptionError, DataError or ArtifactError
+    before the training starts; DataError for a picture that cannot be read, StfpmError where the loss is not finite.
     """
     check_writable(options.output)
     device = pick_device(options.device)
@@ -140,7 +140,7 @@ def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lamb
         optimizer.step()
         if step % 50 == 0 or step == options.steps:
             if not math.isfinite(losses[-1].item()):
-                raise StfpmError(f"step {step}: the loss is no number; start again with a smaller --lr")
+                raise StfpmError(f"step {step}: the loss is not finite; start again with a smaller --lr")
             report(step, "loss " + ", ".join(f"{value.item():.2f}" for value in losses))
         if time.monotonic() - saved > SAVE_EVERY:
             _save(unfinished, model, optimizer, options, step)

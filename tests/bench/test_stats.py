@@ -57,7 +57,7 @@ def test_a_quiet_machine_is_not_noisy():
 
 def test_busy_machine_is_named():
     (reason,) = noise([("a", steady(10))], 0.4)
-    assert reason == "other programs used 40% of the processor, at most 15% would do"
+    assert reason == "other programs used 40% of the processor, at most 15% is allowed"
 
 
 def test_scattered_latencies_are_named_with_their_model():

@@ -90,7 +90,7 @@ def test_training_writes_a_calibrated_checkpoint(options):
     assert spec.threshold == max(spec.held_out_scores)
     assert spec.false_alarm_rate == pytest.approx(1 / 2)
     assert any("guarantee a false-alarm rate of 50.0% at the lowest, not 1.0%" in line for line in said.said)
-    assert any("99 held-out images would do" in line for line in said.said)
+    assert any("99 held-out images are needed" in line for line in said.said)
     losses, errors = spec.training["losses"], spec.training["validation_errors"]
     assert losses[-1] < losses[0]
     assert spec.training["best_epoch"] == 1 + errors.index(min(errors))

@@ -90,7 +90,7 @@ def test_a_file_of_a_fixed_batch_has_its_own(install, tiny_checkpoint, tmp_path)
 
 def test_out_of_memory_says_what_was_asked_for_and_what_to_try(install, full, copy):
     world = install(memory_error=True)
-    with pytest.raises(EngineError, match=r"out of memory. The workspace was 4096 MB: close .*smaller --workspace"):
+    with pytest.raises(EngineError, match=r"out of memory. The workspace was 4096 MB: stop .*smaller --workspace"):
         world.build(copy(full), workspace_mb=4096)
 
 

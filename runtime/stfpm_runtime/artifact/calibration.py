@@ -40,7 +40,7 @@ def calibrated(
         report(
             f"{n} held-out images can guarantee a false-alarm rate of {threshold.guaranteed_rate:.1%} at the lowest, "
             f"not {false_alarm_rate:.1%}: the threshold is their highest score. "
-            f"{math.ceil(1 / false_alarm_rate) - 1} held-out images would do"
+            f"{math.ceil(1 / false_alarm_rate) - 1} held-out images are needed"
         )
     if folds:
         report(

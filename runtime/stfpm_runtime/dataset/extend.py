@@ -58,7 +58,7 @@ class ExtendOptions:
 
 @dataclass
 class Extension:
-    """What was done."""
+    """The changes to a data set."""
 
     added: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
@@ -79,10 +79,10 @@ class Extension:
         counts = [
             (len(self.added), "labelled parts were added"),
             (len(self.removed), "were removed, since their label has changed"),
-            (self.gone, "pictures are gone, and the manifest has them no more"),
-            (self.entered, "pictures that were there are in the manifest now"),
+            (self.gone, "pictures were removed from the manifest, as their files are missing"),
+            (self.entered, "pictures that were there already were added to the manifest"),
             (self.duplicates, "labelled parts were left out: their picture is there already"),
-            (self.without_picture, "labelled parts were left out: their picture is not kept, or no more"),
+            (self.without_picture, "labelled parts were left out: their picture was not kept, or has been deleted"),
         ]
         lines = [f"{count} {words}" for count, words in counts if count]
         twins = find_duplicates(self.entries)

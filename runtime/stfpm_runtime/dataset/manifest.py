@@ -45,7 +45,7 @@ class Entry:
     by: str = ""
     """The name of the person who labelled the part."""
     labelled: str = ""
-    """When, UTC."""
+    """When the part was labelled, UTC."""
     note: str = ""
 
     @property

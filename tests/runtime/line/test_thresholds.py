@@ -196,7 +196,7 @@ def test_command_tries_and_sets_a_threshold(line, journal, capsys):
     assert effect["would_reject"] == 0 < effect["rejected"]
     assert line.line.active_model.thresholds.of("left", "frame") == 0.5
     assert main([path, "--threshold", "0.95", "--by", "Ada", "--reason", "the new lamp"]) == 0
-    assert capsys.readouterr().out.endswith("it holds now\n")
+    assert capsys.readouterr().out.endswith("the threshold is in use\n")
     assert line.line.active_model.thresholds.of("left", "frame") == 0.95
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT reason FROM threshold_reasons").fetchall() == [("the new lamp",)]

@@ -238,8 +238,7 @@ class PlanBuilder:
             return "; export it again with --target tensorrt, or try another --precision"
         limit = self._options.workspace_mb
         asked = "all the GPU's memory" if limit is None else f"{limit} MB"
-        remedy = "stop other programs that use the GPU, or try a smaller --workspace or a smaller maximum in --batches"
-        return f". The workspace was {asked}: {remedy}"
+        return f". The workspace was {asked}: stop other programs on the GPU, or try a smaller --workspace or --batches"
 
 
 def loosen(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precision: str) -> None:

@@ -26,9 +26,9 @@ class Period:
     """A period, a camera and a part; the times are UTC as the journal writes them, and empty without a bound."""
 
     since: str = ""
-    """Included."""
+    """The first time of the period, inclusive."""
     until: str = ""
-    """Excluded."""
+    """The end of the period, exclusive."""
     camera: str = ""
     """Empty: all cameras."""
     part: str = ""

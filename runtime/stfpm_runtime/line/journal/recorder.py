@@ -25,7 +25,7 @@ LOG = logging.getLogger("stfpm.journal")
 RETRY_S = 0.5
 """Between attempts to write again, in seconds."""
 LATE = 1000
-"""Verdicts that wait in memory for the journal to work again; of those beyond, their number alone."""
+"""The most verdicts that are kept in memory while the journal cannot be written; further ones are only counted."""
 EVENTS = 10_000
 """Events that wait in memory."""
 MAINTENANCE_S = 1.0
@@ -33,7 +33,7 @@ MAINTENANCE_S = 1.0
 HEAD_S = 60.0
 """Between heads of the chain, in seconds."""
 HURRY_S = 0.1
-"""The same, while there is more to delete than one step."""
+"""The pause between checks while there is more to delete than one step deletes, in seconds."""
 
 
 class Recorder:

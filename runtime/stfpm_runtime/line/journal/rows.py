@@ -61,7 +61,7 @@ class VerdictRow:
     """The part's id; empty where no trigger gave one."""
     decision: Decision
     score: float | None
-    """None of a fault."""
+    """The image score, higher for more anomalous; None for a fault."""
     p_value: float | None
     """The share of good parts that would score as high or higher; None for a fault, or without held-out scores."""
     threshold: float
@@ -72,12 +72,12 @@ class VerdictRow:
     dropped: int
     """Frames of this camera passed over since the one before."""
     wait_ms: float
-    """From the frame's arrival until the loop took it."""
+    """The time from the frame's arrival until the loop took it."""
     preprocess_ms: float
     infer_ms: float
     """Its share of the batch."""
     latency_ms: float
-    """From the frame's arrival to this row, the batch's other frames included."""
+    """The time from the frame's arrival to this row, the batch's other frames included."""
     picture: str = ""
     """The original, below the folder for pictures; empty where none was kept."""
     overlay: str = ""

@@ -32,10 +32,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from stfpm_runtime.errors import UnavailableError
+from stfpm_runtime.line.clients.modbus import ModbusClient
 from stfpm_runtime.line.config.outputs import ModbusOptions
 from stfpm_runtime.line.journal.health import CountedEvent
 from stfpm_runtime.line.journal.rows import LogEvent, Record
-from stfpm_runtime.line.modbus_client import ModbusClient
 
 from .base import OutputDriver
 

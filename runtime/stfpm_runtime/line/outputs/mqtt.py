@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stfpm_runtime.errors import UnavailableError
+from stfpm_runtime.line.clients.mqtt import ANSWER_S, BATCH, IN_FLIGHT, connect, make_client
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import Record
-from stfpm_runtime.line.mqtt_client import ANSWER_S, BATCH, IN_FLIGHT, connect, make_client
 
 from .base import OutputDriver
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stfpm_runtime.errors import TriggerError
+from stfpm_runtime.line.clients.mqtt import ANSWER_S, IN_FLIGHT, RECONNECT_S, address_of, make_client, session_arguments
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent, Record
-from stfpm_runtime.line.mqtt_client import ANSWER_S, IN_FLIGHT, RECONNECT_S, address_of, make_client, session_arguments
 
 from .base import NOT_TAKEN, Listener, QueuedTrigger, TriggerRequest
 from .part_id import parse_part

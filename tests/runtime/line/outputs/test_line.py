@@ -18,10 +18,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from runtime.line.outputs.conftest import KINDS, Broker, wait_until
 from stfpm_runtime.errors import OptionError
+from stfpm_runtime.line.clients.mqtt import IN_FLIGHT
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.mqtt_client import IN_FLIGHT
 from stfpm_runtime.line.triggers.base import NOT_TAKEN, WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.mqtt import HELD_BACK_S, LATE
 

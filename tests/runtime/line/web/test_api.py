@@ -265,7 +265,7 @@ def test_health_says_what_is_wrong(serve, monkeypatch):
     client.running.line.live_status.turned_s -= 60
     answer = client.ask("/healthz")
     assert answer.status == 503
-    assert "the loop has not turned for 6" in answer.json["problems"][0]
+    assert "the inspection loop has not run for 6" in answer.json["problems"][0]
 
 
 def test_metrics_are_those_of_the_journal(serve):

@@ -254,7 +254,7 @@ def change_threshold(options: JournalCliOptions) -> int:
             f"({len(effect.newly_rejected)} more, {len(effect.newly_passed)} fewer)"
         )
     if options.who:
-        print("it holds now" if answer["taken"] else "written down; no running line has taken it over yet")
+        print("the threshold is in use" if answer["taken"] else "recorded; no running line has applied it yet")
     return 0
 
 

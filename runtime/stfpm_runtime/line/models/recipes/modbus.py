@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 from stfpm_runtime.errors import UnavailableError
+from stfpm_runtime.line.clients.modbus import ModbusClient
 from stfpm_runtime.line.config.outputs import RECIPE_REGISTERS, ModbusOptions
 from stfpm_runtime.line.journal.rows import LogEvent
-from stfpm_runtime.line.modbus_client import ModbusClient
 
 from .link import RecipeLink
 from .recipes import Recipes

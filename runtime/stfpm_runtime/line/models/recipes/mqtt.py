@@ -12,9 +12,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stfpm_runtime.errors import OptionError, UnavailableError
+from stfpm_runtime.line.clients.mqtt import ANSWER_S, connect, make_client
 from stfpm_runtime.line.config.outputs import MqttOptions
 from stfpm_runtime.line.journal.rows import LogEvent
-from stfpm_runtime.line.mqtt_client import ANSWER_S, connect, make_client
 
 from .link import RecipeLink
 from .recipes import Recipes

@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` is without the command's name."""
     parser = argparse.ArgumentParser(
         prog=COMMAND,
-        description="Say who may do what on a line: view; operate, which is also to label parts and to confirm faults; "
-        "engineer, also to change thresholds, regions and models; administer.",
+        description="Manage the users of a line. Each role has the rights of those before it: view; operate (label "
+        "parts, acknowledge faults); engineer (change thresholds, regions and models); administer.",
         epilog="example: stfpm-users users.json add Ada --role engineer",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="what the key users of the table [dashboard] names")

@@ -44,7 +44,7 @@ ADVICE = (
         "Check the network, and the broker or the input that triggers come from.",
     ),
     (
-        r"loop has not turned|internal error|thread ended",
+        r"loop has not run|internal error|thread ended",
         "Restart the line. If this comes again, save its log for support.",
     ),
     (

@@ -80,7 +80,7 @@ class LineView:
         """
         line, failing = self.line, []
         if (silent_s := time.monotonic() - self.live_status.turned_s) > LOOP_LIMIT_S:
-            failing.append(f"the loop has not turned for {silent_s:.0f} s")
+            failing.append(f"the inspection loop has not run for {silent_s:.0f} s")
         if not line.recorder.works:
             failing.append("the journal cannot be written: every verdict is a fault")
         failing += [f"{found.lacking}: {found.failure}" for found in line.listeners if found.failure]

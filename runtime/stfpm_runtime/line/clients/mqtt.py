@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stfpm_runtime.errors import MissingExtraError, OptionError, UnavailableError
-
-from .config.outputs import MqttOptions
+from stfpm_runtime.line.config.outputs import MqttOptions
 
 try:
     import paho.mqtt.client as paho

@@ -1,0 +1,1 @@
+"""Connections to brokers and PLCs, which outputs, triggers and recipes share."""
