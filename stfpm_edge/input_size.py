@@ -35,11 +35,11 @@ SHORT_SIDES = (256, 320, 384, 512)
 """Short sides of the candidates, in pixels."""
 STRIDE = 32
 """Both sides of an input are multiples of it, in pixels."""
-MOST_PICTURES = 40
+MAX_PICTURES = 40
 """Good pictures that are used, at the most."""
 DEFECTS = 160
 """About so many synthetic defects are drawn."""
-MOST_PIXELS = 4_000_000
+MAX_PIXELS = 4_000_000
 """Larger pictures are halved before defects are drawn, as long as each candidate would halve them anyway."""
 BANK = 2000
 """Features of good pictures that a feature is compared with, in each block."""
@@ -47,7 +47,7 @@ FLOORS = (0.9, 0.5, 0.0)
 """Strengths of the division by what is usual at each place, see `head.usual_values`; the best one counts."""
 MARGIN = 0.02
 """The smallest candidate is chosen whose AUROC is at most so much lower than the best one's."""
-LEAST_AUROC = 0.7
+MIN_AUROC = 0.7
 """Below it the defects are hardly seen."""
 RUNS = 7
 """Runs of the network whose median is its time."""
@@ -101,7 +101,7 @@ def choose_size(
     assert share is not None, "the size is to be chosen"
     if len(paths) < 2:
         raise DataError(f"{options.data}: got {len(paths)} pictures to choose the size; expected 2 or more")
-    paths = [paths[i] for i in subsample_evenly(range(len(paths)), MOST_PICTURES)]
+    paths = [paths[i] for i in subsample_evenly(range(len(paths)), MAX_PICTURES)]
     shapes = [read_image(path, bits=options.bits).shape for path in paths]
     sizes = candidate_sizes([(shape[1], shape[0]) for shape in shapes])
     candidates = [Candidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]
@@ -125,7 +125,7 @@ def choose_size(
         seen = "above the budget" if one.auroc is None else f"{one.auroc:5.3f}   {one.found or 0:5.0%}"
         reporter.say(f"  {one!s:12} {one.pytorch_ms:13.1f}   {seen}")
     reporter.say(f"input size: {chosen}, {reason}")
-    if best < LEAST_AUROC:
+    if best < MIN_AUROC:
         reporter.say(
             f"warning: defects of {defect}, are hardly seen at any of these sizes (AUROC {best:.3f} at best). More "
             "pixels of the part (a closer view, a better camera), steadier light and position, or a larger --budget-ms "
@@ -191,8 +191,8 @@ def _measure(
 
 
 def halve_large(frame: Image, largest: Candidate) -> Image:
-    """Return a picture of at most about `MOST_PIXELS`, but of no fewer than the largest candidate's."""
-    while frame.size > 3 * MOST_PIXELS and frame.shape[0] >= 2 * largest.height and frame.shape[1] >= 2 * largest.width:
+    """Return a picture of at most about `MAX_PIXELS`, but of no fewer than the largest candidate's."""
+    while frame.size > 3 * MAX_PIXELS and frame.shape[0] >= 2 * largest.height and frame.shape[1] >= 2 * largest.width:
         frame = preprocess(frame, frame.shape[0] // 2, frame.shape[1] // 2)
     return frame
 

@@ -33,7 +33,7 @@ from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import ANY_ENGINE_PRECISIONS, AUTO, PRECISIONS, TARGETS, Target
 
-MOST_IMAGES = 32
+MAX_REFERENCE_IMAGES = 32
 """Images that parity is measured on, at the most, as they are and with synthetic defects."""
 CALIBRATION_IMAGES = 64
 """Images that int8 is calibrated on, at the most."""
@@ -234,14 +234,14 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
 
 def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> list[Image]:
     if options.images is None:
-        images = [*checkpoint.held_out_images, *checkpoint.train_images][:MOST_IMAGES]
+        images = [*checkpoint.held_out_images, *checkpoint.train_images][:MAX_REFERENCE_IMAGES]
         if not images:
             raise DataError(f"{options.checkpoint}: no images are stored with it; give some with --images")
         return images
     paths = [options.images] if options.images.is_file() else find_images(options.images)
     if not paths:
         raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
-    spec, chosen = checkpoint.spec, _some(paths, MOST_IMAGES)
+    spec, chosen = checkpoint.spec, _some(paths, MAX_REFERENCE_IMAGES)
     read, _ = read_images(chosen, spec.height, spec.width, bits=spec.bits, skip_unreadable=False, report=report)
     return list(read)
 

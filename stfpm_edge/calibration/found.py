@@ -11,11 +11,11 @@ from stfpm_edge.model import Stfpm
 from stfpm_edge.pictures.synthetic_defects import EACH, KINDS, SIZES, draw_defects
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.score import LEAST_ABOVE, relative_score
+from stfpm_runtime.score import MIN_REJECT_SCORE, relative_score
 
 from .threshold import score_images
 
-LEAST_FOUND = 0.5
+MIN_FOUND = 0.5
 """A product is too hard for a model that finds a smaller share of the largest synthetic defects."""
 
 
@@ -47,9 +47,9 @@ class FoundDefects:
 
     @property
     def is_too_hard(self) -> bool:
-        """Return whether fewer than `LEAST_FOUND` of the largest defects are found."""
+        """Return whether fewer than `MIN_FOUND` of the largest defects are found."""
         largest = [max(sizes.items())[1] for sizes in self.counts.values()]
-        return sum(found for found, _ in largest) < LEAST_FOUND * sum(drawn for _, drawn in largest)
+        return sum(found for found, _ in largest) < MIN_FOUND * sum(drawn for _, drawn in largest)
 
     def lines(self) -> list[str]:
         """Return a table of the shares that were found, a line for each kind."""
@@ -72,7 +72,7 @@ class FoundDefects:
     def _relative(self, kind: str, size: float) -> list[float]:
         relative = (relative_score(score, self.threshold) for score in sorted(self.scores[kind][size]))
         rounded = ((score, float(f"{score:.6g}")) for score in relative if score is not None)
-        return [max(short, LEAST_ABOVE) if score > 1 else short for score, short in rounded]
+        return [max(short, MIN_REJECT_SCORE) if score > 1 else short for score, short in rounded]
 
 
 def find_synthetic_defects(
@@ -102,7 +102,7 @@ def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) ->
         say(f"  {line}")
     if found.is_too_hard:
         say(
-            f"warning: this product is TOO HARD for this model: it finds less than {LEAST_FOUND:.0%} of the largest "
+            f"warning: this product is TOO HARD for this model: it finds less than {MIN_FOUND:.0%} of the largest "
             "synthetic defects. Do not use it. A larger input (--size), an input of the pictures' own aspect ratio, a "
             "tighter and steadier view of the part, or more good images may help"
         )

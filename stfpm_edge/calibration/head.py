@@ -22,7 +22,7 @@ from .threshold import BATCH, subsample_evenly
 
 SIGMA = 1 / 32
 """Standard deviation of the Gaussian that smooths what is usual at a place, as a share of the map's long side."""
-MOST_IMAGES = 60
+MAX_CHOICE_IMAGES = 60
 """Good images that heads are compared on, at the most."""
 COMMON = 0.95
 """Score and map are put on one scale where this share of good parts is below."""
@@ -113,8 +113,8 @@ def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, image
 
 
 def at_most(images: Image) -> Image:
-    """Return at most `MOST_IMAGES` of the images, at equal distances."""
-    return images[subsample_evenly(range(len(images)), MOST_IMAGES)]
+    """Return at most `MAX_CHOICE_IMAGES` of the images, at equal distances."""
+    return images[subsample_evenly(range(len(images)), MAX_CHOICE_IMAGES)]
 
 
 def auroc(good: npt.NDArray[np.float32], bad: npt.NDArray[np.float32]) -> float:

@@ -333,14 +333,14 @@ def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypat
     passing = [line.split()[0] for line in said if " ms in " in line]
     assert parity.holds
     assert spec.precision == min(passing, key=times.__getitem__)
-    monkeypatch.setattr("stfpm_export.parity.MOST_LOST", -1.1)  # nothing rounded can pass
+    monkeypatch.setattr("stfpm_export.parity.MAX_LOST_SHARE", -1.1)  # nothing rounded can pass
     spec, _ = export_checkpoint(options, said.append)
     assert spec.precision == "fp32"
     assert any("synthetic defects it loses" in line for line in said)
 
 
 def test_a_rounded_file_that_disagrees_is_not_kept_unless_allowed(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("stfpm_export.parity.MOST_LOST", -1.1)
+    monkeypatch.setattr("stfpm_export.parity.MAX_LOST_SHARE", -1.1)
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="int8")
     with pytest.raises(ParityError, match=r"in int8 of \d+ synthetic defects it loses .*--allow-parity-loss"):
         export_checkpoint(options, print)

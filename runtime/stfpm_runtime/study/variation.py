@@ -15,7 +15,7 @@ POOLED_FROM = 0.05
 """An interaction with this p-value or a higher one is not significant, and counts as repeatability."""
 GRR_BOUNDS = (0.10, 0.30)
 """AIAG's bounds of GRR / TV: up to the first it is acceptable, up to the second marginal."""
-LEAST_CATEGORIES = 5
+MIN_CATEGORIES = 5
 SPREAD = 3.0
 """So many standard deviations to each side hold 99.7% of the scores of one part."""
 
@@ -98,7 +98,7 @@ def analyse_variation(study: Study, threshold: float | None) -> Variation | None
     grr, parts = components["GRR"], components["PV"]
     categories = math.floor(1.41 * parts.sd / grr.sd) if grr.sd else None
     grade = sum(grr.of_total > bound for bound in GRR_BOUNDS)
-    if categories is not None and categories < LEAST_CATEGORIES:
+    if categories is not None and categories < MIN_CATEGORIES:
         grade = max(grade, 1)
     good = np.array([one == "good" for one in study.references])[whole]
     return Variation(

@@ -28,7 +28,7 @@ AMPERE = 8
 TYPES = {"fp32": r"FP32|TF32|Float(?!\d)", "fp16": r"FP16|Half", "bf16": r"BF16|BFloat16", "int8": r"INT8"}
 """Names of the types in the inspector of TensorRT 8 to 11, in formats such as `Row major linear FP16 format`."""
 WANTED = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
-LEAST_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
+MIN_CONVOLUTION_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
 """Share of the convolutions: an int8 graph leaves the first one, and shortcuts at the builder's choice, in float."""
 
 
@@ -178,7 +178,7 @@ def audit(types: dict[str, int], precision: str) -> str:
     if not total:
         return ""
     right = sum(types.get(name, 0) for name in WANTED[precision])
-    if right >= LEAST_SHARE[precision] * total:
+    if right >= MIN_CONVOLUTION_SHARE[precision] * total:
         return ""
     found = ", ".join(f"{count} in {name}" for name, count in types.items())
     return f"{precision} was asked for, but of {total} convolutions it runs {found}"

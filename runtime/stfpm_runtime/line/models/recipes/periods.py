@@ -12,7 +12,7 @@ from stfpm_runtime.line.models.active_model import ActiveModel
 
 KEPT_S = 60.0
 """For so many seconds after a change, parts that were triggered before it are judged by the earlier recipe."""
-MOST = 64
+MAX_PERIODS = 64
 """The most periods that are kept."""
 TOO_LATE = "its recipe is not loaded any more: the part waited for {:.0f} s or more, or through too many changes"
 
@@ -56,7 +56,7 @@ class Periods:
     def forget(self) -> None:
         """Forget periods of long ago; their models may be closed. Called by the loop, which uses none of them then."""
         oldest_ns = time.monotonic_ns() - KEPT_S * 1e9
-        while len(self._periods) > 1 and (self._periods[1].from_ns < oldest_ns or len(self._periods) > MOST):
+        while len(self._periods) > 1 and (self._periods[1].from_ns < oldest_ns or len(self._periods) > MAX_PERIODS):
             self._periods = self._periods[1:]
 
     def used(self) -> Iterator[int]:
