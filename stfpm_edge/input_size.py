@@ -54,7 +54,7 @@ RUNS = 7
 
 
 @dataclass
-class Candidate:
+class SizeCandidate:
     """An input size, and how well synthetic defects are seen at it."""
 
     width: int
@@ -104,7 +104,7 @@ def choose_size(
     paths = [paths[i] for i in subsample_evenly(range(len(paths)), MAX_PICTURES)]
     shapes = [read_image(path, bits=options.bits).shape for path in paths]
     sizes = candidate_sizes([(shape[1], shape[0]) for shape in shapes])
-    candidates = [Candidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]
+    candidates = [SizeCandidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]
     within = [one for one in candidates if options.budget_ms is None or one.pytorch_ms <= options.budget_ms]
     if not within:
         raise OptionError(
@@ -161,7 +161,7 @@ def _milliseconds(teacher: Pyramid, width: int, height: int, options: TrainOptio
 def _measure(
     teacher: Pyramid,
     paths: Sequence[Path],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[SizeCandidate],
     share: float,
     options: TrainOptions,
     report: Callable[[int, int], None],
@@ -190,7 +190,7 @@ def _measure(
         one.found = round(float(np.mean([score[best] > limit for score in scores])), 4) if scores else 0.0
 
 
-def halve_large(frame: Image, largest: Candidate) -> Image:
+def halve_large(frame: Image, largest: SizeCandidate) -> Image:
     """Return a picture of at most about `MAX_PIXELS`, but of no fewer than the largest candidate's."""
     while frame.size > 3 * MAX_PIXELS and frame.shape[0] >= 2 * largest.height and frame.shape[1] >= 2 * largest.width:
         frame = preprocess(frame, frame.shape[0] // 2, frame.shape[1] // 2)

@@ -25,7 +25,7 @@ from .calibration.head import choose_head
 from .calibration.threshold import KEPT_HELD_OUT_IMAGES, score_images, subsample_evenly
 from .checkpoint import (
     Checkpoint,
-    Progress,
+    TrainingProgress,
     check_progress,
     differences,
     load_checkpoint,
@@ -208,7 +208,7 @@ def options_record(options: TrainOptions) -> dict[str, object]:
     return kept
 
 
-def _provenance(inputs: Inputs, progress: Progress) -> dict[str, object]:
+def _provenance(inputs: Inputs, progress: TrainingProgress) -> dict[str, object]:
     options, split = inputs.options, inputs.split
     levels = [grey_level(image) for image in inputs.images]
     return {

@@ -61,8 +61,8 @@ class ExportInputs:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A file with its proof."""
+class ExportCandidate:
+    """An exported file and its parity report."""
 
     path: Path
     target: Target
@@ -70,7 +70,7 @@ class Candidate:
     parity: ParityReport
 
 
-def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
+def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> ExportCandidate:
     """Write `path` and measure its parity with PyTorch; the caller decides whether it is good enough."""
     checkpoint = inputs.checkpoint
     arithmetic = _arithmetic(inputs, precision, target)
@@ -87,7 +87,7 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
     spec = dataclasses.replace(spec, parity=parity.to_dict())
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, path)
-    return Candidate(path, target, spec, parity)
+    return ExportCandidate(path, target, spec, parity)
 
 
 def calibrate(engine: Engine, held_out: Sequence[Image], reference: Reference) -> Spec:

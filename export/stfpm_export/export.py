@@ -28,7 +28,7 @@ from stfpm_runtime.imaging.preprocessing import Image, preprocess
 from stfpm_runtime.machine import computes_bfloat16
 
 from .anomalib import read_anomalib
-from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
+from .auto import ExportCandidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import ANY_ENGINE_PRECISIONS, AUTO, PRECISIONS, TARGETS, Target
@@ -132,7 +132,9 @@ def export_checkpoint(
     return chosen.spec, chosen.parity
 
 
-def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
+def _choose(
+    inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]
+) -> ExportCandidate:
     """Return the requested candidate, or the fastest one. Raise ParityError where no candidate agrees with PyTorch."""
     name = inputs.checkpoint.spec.name
     if options.precision != AUTO:

@@ -10,8 +10,8 @@ import pytest
 from plans.stand_in_cuda import StandInCuda
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines.tensorrt.sidecar import (
-    Machine,
     Plan,
+    PlanPlatform,
     audit,
     check_machine,
     convolution_types,
@@ -21,7 +21,7 @@ from stfpm_runtime.engines.tensorrt.sidecar import (
 )
 from stfpm_runtime.errors import ArtifactError
 
-ORIN = Machine("10.3.0", "12.6", "Orin", "8.7")
+ORIN = PlanPlatform("10.3.0", "12.6", "Orin", "8.7")
 
 
 @pytest.fixture

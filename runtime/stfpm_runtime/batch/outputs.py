@@ -20,7 +20,7 @@ from stfpm_runtime.sources import Frame, absolute
 from stfpm_runtime.verdict_counter import VerdictCounter
 
 
-class Output(Protocol):
+class VerdictWriter(Protocol):
     """Takes one verdict after the other, in the order of the frames."""
 
     def take(self, frame: Frame, verdict: Verdict) -> None:

@@ -24,9 +24,9 @@ from stfpm_runtime.files import atomic_path, check_writable, sha256, user_cache_
 from .cuda import find_tensorrt, is_lean, open_cuda
 from .engine import Log, TensorRtEngine, deserialise, start, this_machine
 from .sidecar import (
-    Machine,
     Plan,
     PlanOptions,
+    PlanPlatform,
     audit,
     convolution_types,
     load_sidecar,
@@ -123,7 +123,7 @@ class PlanBuilder:
     The network is strongly typed: what is float16 or int8 stands in the graph, and TensorRT may not decide otherwise.
     """
 
-    def __init__(self, onnx: Path, spec: Spec, options: PlanOptions, machine: Machine, report: Report) -> None:
+    def __init__(self, onnx: Path, spec: Spec, options: PlanOptions, machine: PlanPlatform, report: Report) -> None:
         self._onnx, self._spec, self._options, self._machine, self._report = onnx, spec, options, machine, report
         self._log = Log()
 
@@ -256,7 +256,7 @@ def loosen(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precisio
             setattr(layer, "precision", trt.float32)  # noqa: B010  (gone in 11)
 
 
-def timing_cache_path(place: Path | None, machine: Machine) -> Path:
+def timing_cache_path(place: Path | None, machine: PlanPlatform) -> Path:
     """Return the file of timings for this kind of device; `place` is a file, a folder, or None for the user's cache."""
     if place is not None and place.suffix and not place.is_dir():
         return place

@@ -64,7 +64,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class Machine:
+class PlanPlatform:
     """The machine that a plan depends on."""
 
     tensorrt: str
@@ -85,7 +85,7 @@ class Plan:
     """The description of a plan."""
 
     spec: Spec
-    built_on: Machine
+    built_on: PlanPlatform
     plan_sha256: str
     onnx_sha256: str
     """SHA-256 of the ONNX file that it was built from."""
@@ -141,7 +141,7 @@ def load_sidecar(path: Path) -> Plan:
     return plan
 
 
-def check_machine(plan: Plan, here: Machine, path: Path) -> None:
+def check_machine(plan: Plan, here: PlanPlatform, path: Path) -> None:
     """Raise ArtifactError unless a plan that was built there can run here, with both named and the command to run."""
     if not (_fits_version(plan, here) and _fits_gpu(plan, here)):
         raise ArtifactError(
@@ -184,14 +184,14 @@ def audit(types: dict[str, int], precision: str) -> str:
     return f"{precision} was asked for, but of {total} convolutions it runs {found}"
 
 
-def _fits_version(plan: Plan, here: Machine) -> bool:
+def _fits_version(plan: Plan, here: PlanPlatform) -> bool:
     built, found = _numbers(plan.built_on.tensorrt), _numbers(here.tensorrt)
     if plan.version_compatible:
         return built[:1] == found[:1] and found >= built
     return built == found
 
 
-def _fits_gpu(plan: Plan, here: Machine) -> bool:
+def _fits_gpu(plan: Plan, here: PlanPlatform) -> bool:
     built = plan.built_on
     if plan.hardware_compatible:
         return _numbers(here.compute_capability)[0] >= AMPERE
@@ -213,7 +213,7 @@ def _parse(sidecar: Path, path: Path) -> Plan:
                 f"{sidecar}: has schema {schema}, this stfpm-edge reads up to {SCHEMA}; upgrade it, or {again}"
             )
         spec = Spec.from_json(json.dumps(data.pop("spec")), str(sidecar))
-        machine = Machine(**data.pop("built_on"))
+        machine = PlanPlatform(**data.pop("built_on"))
         plan = Plan(spec=spec, built_on=machine, **data | {"batches": tuple(data["batches"])})
         _numbers(machine.tensorrt), _numbers(machine.compute_capability)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

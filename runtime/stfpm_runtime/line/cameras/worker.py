@@ -26,7 +26,7 @@ RETRY_S = (1.0, 30.0)
 """Between attempts to open a source: the first wait, doubled up to the second."""
 
 OpenSource = Callable[[CameraOptions, OnEvent], Source]
-Report = Callable[[str, Event], None]
+EventCallback = Callable[[str, Event], None]
 """Takes a camera's name and an event of its source; it must not block."""
 
 
@@ -52,7 +52,7 @@ class CameraWorker(Worker):
         trigger: Trigger,
         open_source: OpenSource,
         mailbox: FrameMailbox[TriggeredFrame],
-        report: Report,
+        report: EventCallback,
     ) -> None:
         """Store everything; the thread opens the source, so that the sources of all cameras open at the same time."""
         super().__init__(f"camera {camera.name}")

@@ -61,7 +61,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Check:
+class VerificationResult:
     """What the verification of the interval's rows found."""
 
     has_chain: bool
@@ -183,14 +183,14 @@ class BatchReader(History):
         """Return the number and the time of the journal's oldest verdict."""
         return next(self._rows("SELECT seq, time FROM verdicts ORDER BY seq LIMIT 1", []))
 
-    def check(self, keys: Sequence[Key]) -> Check:
+    def check(self, keys: Sequence[Key]) -> VerificationResult:
         """Verify the chain of the interval's verdicts and events, and all labels, changes and states of models.
 
         Verdicts that the other filters leave out are verified too: one that was taken out of the report by a change of
         its part or its camera, or deleted, is not among those that the report counts.
         """
         if not has_table(self._connection, "chain_start"):
-            return Check(False)
+            return VerificationResult(False)
         where, values = Filter(self.asked.since, self.asked.until).where()
         first, last = next(self._rows(f"SELECT min(seq), max(seq) FROM events {where}", values))
         stretch = Stretch(self._interval, None if first is None else (first, last))
@@ -205,8 +205,8 @@ class BatchReader(History):
         uncovered = int(read_start(self._connection)[0].get("uncovered", {}).get("verdicts", 0))
         sql = "SELECT signature FROM heads WHERE seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT 1"
         (signature,) = next(self._rows(sql, stretch.ranges(self._connection)["heads"]), ("",))
-        return Check(True, findings, count, verification.notes, uncovered if uncovered >= self._interval[0] else 0,
-                     bool(signature))  # fmt: skip
+        uncovered = uncovered if uncovered >= self._interval[0] else 0
+        return VerificationResult(True, findings, count, verification.notes, uncovered, bool(signature))
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield rows, also where another program wrote bytes that belong to no text."""

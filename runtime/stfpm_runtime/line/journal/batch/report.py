@@ -18,7 +18,7 @@ from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
 from stfpm_runtime.score import format_score
 
-from .facts import SHADOW, BatchReader, Check
+from .facts import SHADOW, BatchReader, VerificationResult
 from .pictures import PICTURES, WRONG, KeptPicture, read_pictures
 from .tables import NUMBERS, Tables, place_of, sum_up
 from .words import Words
@@ -139,7 +139,7 @@ def _about(reader: BatchReader, options: ReportOptions, say: Words) -> list[tupl
     ]
 
 
-def _conclusion(check: Check, wrong: Sequence[str]) -> tuple[str, bool]:
+def _conclusion(check: VerificationResult, wrong: Sequence[str]) -> tuple[str, bool]:
     """Return what the verification says in one sentence, and whether all is as the line wrote it."""
     if not check.has_chain:
         return "NOT VERIFIED: an earlier version wrote the journal, which has no chain", False
@@ -150,7 +150,7 @@ def _conclusion(check: Check, wrong: Sequence[str]) -> tuple[str, bool]:
     return "intact: no change was found in verdicts, events, labels, thresholds and models", True
 
 
-def _notes(reader: BatchReader, options: ReportOptions, check: Check, pictures: int) -> list[str]:
+def _notes(reader: BatchReader, options: ReportOptions, check: VerificationResult, pictures: int) -> list[str]:
     """Return what a reader has to know before trusting the report, a sentence each."""
     notes = list(check.notes)
     if check.has_chain and not check.is_signed:

@@ -25,7 +25,7 @@ from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
 from stfpm_runtime.line.models.active_model import ActiveModel, load_recipe, no_model, scope_of
 
 from .loaded import LoadedModels, LoadRecipe
-from .periods import Period, Periods
+from .periods import ModelPeriod, Periods
 from .status import BUSY, IS_BUSY, UNKNOWN, UNUSABLE, RecipeAnswer, RecipeStatus
 
 LOG = logging.getLogger("stfpm.recipes")
@@ -133,7 +133,7 @@ class Recipes(Worker):
                 self._make_ready(number)
             return RecipeAnswer()
 
-    def assign(self, frames: Sequence[TriggeredFrame]) -> list[tuple[Period, list[TriggeredFrame]]]:
+    def assign(self, frames: Sequence[TriggeredFrame]) -> list[tuple[ModelPeriod, list[TriggeredFrame]]]:
         """Return the frames by their periods, in their order, each with the recipe's cameras. For the loop's thread."""
         if not self.options:
             return [(self._periods.current, list(frames))] if frames else []
