@@ -34,7 +34,7 @@ class Reporter(Protocol):
         """Show that `done` of `total` images or epochs of a stage are finished."""
 
 
-class Silent:
+class SilentReporter:
     """A reporter without output, for trainings whose lines would mix with others."""
 
     def say(self, text: str) -> None:

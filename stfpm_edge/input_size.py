@@ -23,7 +23,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
-from .calibration.head import COMMON, auroc, usual_values
+from .calibration.head import GOOD_QUANTILE, auroc, usual_values
 from .calibration.threshold import subsample_evenly
 from .epochs import Reporter
 from .model import Head, Stfpm, anomaly_map, normalise_images, unit
@@ -185,7 +185,7 @@ def _measure(
     for one, scorer, scores in zip(candidates, scorers, bad, strict=True):
         aurocs = [auroc(*pair) for pair in zip(scorer.good.T, np.array(scores).T, strict=True)] if scores else [0.5]
         best = int(np.argmax(aurocs))
-        limit = np.quantile(scorer.good[:, best], COMMON)
+        limit = np.quantile(scorer.good[:, best], GOOD_QUANTILE)
         one.auroc = round(aurocs[best], 4)
         one.found = round(float(np.mean([score[best] > limit for score in scores])), 4) if scores else 0.0
 

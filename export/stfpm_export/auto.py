@@ -26,7 +26,7 @@ from .graph.int8 import Int8, Range
 from .graph.precision import BFloat16, Factors, Float16, Float32
 from .graph.ranges import first_overflow, measure_inputs, measure_ranges
 from .graph.rounding import Rounder
-from .parity import Accuracy, ParityReport, certify
+from .parity import Accuracy, ParityReport, measure_export_parity
 from .reference import Reference
 from .target import Target
 
@@ -81,7 +81,7 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
         accuracy = None
         if inputs.measure_accuracy and inputs.pytorch_accuracy:
             accuracy = inputs.pytorch_accuracy, inputs.measure_accuracy(engine)
-        parity = certify(engine, spec, inputs.reference, accuracy)
+        parity = measure_export_parity(engine, spec, inputs.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
         parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, inputs),))
     spec = dataclasses.replace(spec, parity=parity.to_dict())

@@ -113,7 +113,7 @@ class ParityReport:
         return {key: None if _is_not_finite(value) else value for key, value in dataclasses.asdict(self).items()}
 
 
-def certify(
+def measure_export_parity(
     engine: Engine, spec: Spec, reference: Reference, accuracy: tuple[Accuracy, Accuracy] | None = None
 ) -> ParityReport:
     """Run the reference's images through a file, one by one, as a line does.

@@ -28,7 +28,7 @@ SIZES_LEARNT = (*SIZES, 0.2)
 """Sizes of the defects that a denoising student learns from."""
 MAX_DEFECTS = 2
 """In one picture that it learns from."""
-EACH = 12
+DEFECTS_PER_KIND_AND_SIZE = 12
 """The number of defects of each kind and size that they are tried on."""
 MIN_CONTRAST = 8.0
 """A defect changes the pixels that it covers by so many grey levels on average, or it is drawn again elsewhere."""

@@ -27,7 +27,7 @@ from stfpm_export.graph.int8 import Int8
 from stfpm_export.graph.precision import Float16
 from stfpm_export.graph.ranges import measure_ranges
 from stfpm_export.graph.rounding import largest_pair, quantise_weight
-from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, certify, loss_of_auroc
+from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, loss_of_auroc, measure_export_parity
 from stfpm_export.reference import Reference, make_reference
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
@@ -490,7 +490,7 @@ def test_a_rounded_file_may_lose_few_detections(tiny, lost, gained, holds):
     spec = dataclasses.replace(tiny.spec, threshold=1.0, precision="int8", false_alarm_rate=0.05)
     by_number = np.concatenate([np.float32([0.1]), own])  # a picture's level is its number
     engine = FakeEngine(spec, lambda images: (maps[:1], by_number[images[0, 0, 0, :1]]))
-    report = certify(engine, spec, reference)
+    report = measure_export_parity(engine, spec, reference)
     assert (report.lost, report.gained, report.holds) == (lost, gained, holds)
     assert report.loss[0] == pytest.approx((lost - gained) / 100)
     assert report.loss[1] <= report.loss[0] <= report.loss[2]

@@ -93,7 +93,7 @@ def inspect(options: InspectOptions) -> int:
             try:
                 for frame, verdict in judge(detector, frames, options.batch_size):
                     for output in outputs:
-                        output.take(frame, verdict)
+                        output.write(frame, verdict)
             finally:
                 left_out = f"; {len(files.left_out)} files left out" if files.left_out else ""
                 _print(tally.summary() + left_out)

@@ -76,7 +76,7 @@ class LiveSource(Worker):
 
     def next(self, timeout_s: float) -> Frame | None:
         """Return the newest frame that was not given yet; None if none comes in time or the camera is frozen."""
-        for received in self.mailbox.take(timeout_s):
+        for received in self.mailbox.pop_all(timeout_s):
             image, error = None, ""
             try:
                 image = to_bgr8(received.raw.decode(received.raw.raw), self.options.bits)

@@ -23,7 +23,7 @@ from stfpm_runtime.errors import MissingExtraError, OutputError
 from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
-from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.journal.rows import to_record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.http import make_trigger_router
 from stfpm_runtime.line.web.http.app import make_app
@@ -89,7 +89,7 @@ def test_each_trigger_gets_its_verdict_from_the_journal(start, port):
     assert [answer["verdicts"][0]["part"] for _, answer in answers] == parts
     rows = running.finish()
     answered = {answer["verdicts"][0]["seq"]: answer["verdicts"][0] for _, answer in answers}
-    assert answered == {row.seq: record(row, running.journal.id) for row in rows}
+    assert answered == {row.seq: to_record(row, running.journal.id) for row in rows}
     assert {row.decision for row in rows} == {"pass"}
 
 

@@ -286,7 +286,7 @@ def test_event_that_cannot_be_written_does_not_delay_the_next(open_recorder, jou
 
 
 def test_faults_beyond_the_limit_are_counted(open_recorder, monkeypatch, journal):
-    monkeypatch.setattr(recording, "LATE", 3)
+    monkeypatch.setattr(recording, "MAX_LATE_VERDICTS", 3)
     recorder = open_recorder()
     recorder._fail(JournalError("gone"))
     for _ in range(5):

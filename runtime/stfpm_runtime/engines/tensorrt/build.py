@@ -73,14 +73,14 @@ def build_plan(onnx: Path, output: Path, options: PlanOptions, report: Report) -
     with atomic_path(output) as unfinished:
         unfinished.write_bytes(data)
         try:
-            plan = _prove(unfinished, builder.describe(unfinished, typing), golden_path(onnx), report)
+            plan = _verify(unfinished, builder.describe(unfinished, typing), golden_path(onnx), report)
         finally:
             sidecar_path(unfinished).unlink(missing_ok=True)
     save_sidecar(plan, output)
     return plan
 
 
-def _prove(unfinished: Path, plan: Plan, golden: Path, report: Report) -> Plan:
+def _verify(unfinished: Path, plan: Plan, golden: Path, report: Report) -> Plan:
     """Audit the plan, run the golden images, and return it with what was found."""
     types = inspect_types(unfinished, plan)
     if reason := audit(types, plan.spec.precision):
@@ -172,7 +172,7 @@ class PlanBuilder:
         config = builder.create_builder_config()
         self._configure(builder, config)
         if not is_strong:
-            loosen(network, config, self._spec.precision)
+            apply_weak_typing(network, config, self._spec.precision)
         cache = timing_cache_path(self._options.timing_cache, self._machine)
         timings = b""
         with contextlib.suppress(OSError):
@@ -241,7 +241,7 @@ class PlanBuilder:
         return f". The workspace was {asked}: close what else uses the GPU, or try a smaller --workspace or --max-batch"
 
 
-def loosen(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precision: str) -> None:
+def apply_weak_typing(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precision: str) -> None:
     """Tell a TensorRT before 10.12 by flags what the graph says by types, and hold the float32 head to its own.
 
     The names are looked up by text: TensorRT 11 has none of them, and is never asked.

@@ -140,9 +140,9 @@ class DriftWatch(Observer):
     def observe(self, parts: KeptParts) -> None:
         """Add the scores and grey levels of passed parts to the windows of their places."""
         for judged, row in parts:
-            self.take(row, judged.pictures, judged.image)
+            self.update(row, judged.pictures, judged.image)
 
-    def take(self, row: VerdictRow, pictures: int = 1, image: Image | None = None) -> None:
+    def update(self, row: VerdictRow, pictures: int = 1, image: Image | None = None) -> None:
         """Add one verdict; its score is the highest of so many `pictures`, `image` is the region, uint8 [H, W, 3]."""
         if row.decision != "pass" or row.score is None or pictures != 1 or self._model not in ("", row.model):
             return

@@ -62,7 +62,7 @@ class JsonLinesOutput(OutputDriver):
         status = os.fstat(self._file.fileno())
         return file_identity(self._path) == (status.st_dev, status.st_ino)
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Append the verdicts, and rename a file that has become too long.
 
         Raises UnavailableError where the disk is full; whole lines are left as far as there was room.

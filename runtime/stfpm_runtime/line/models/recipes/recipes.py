@@ -38,7 +38,7 @@ EVICT_S = 1.0
 class Recipes(Worker):
     """Owns the periods, the loaded models, and the thread that loads them. A line without recipes has one period."""
 
-    begins_again = True
+    restarts_after_error = True
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Recipes(Worker):
             self.status = RecipeStatus("active", number, number, who="start_recipe")
 
     @property
-    def exist(self) -> bool:
+    def has_recipes(self) -> bool:
         """Return whether the line has recipes."""
         return bool(self.options)
 
@@ -140,7 +140,7 @@ class Recipes(Worker):
         with self._changed:
             return self._periods.assign(frames)
 
-    def name_judge(self, model: ActiveModel, seq: int) -> None:
+    def log_active_recipe(self, model: ActiveModel, seq: int) -> None:
         """Write an event where the verdicts from `seq` on are of another recipe than before. For the loop's thread."""
         if model.recipe is not None and model.recipe is not self._judged_by:
             self._judged_by = model.recipe

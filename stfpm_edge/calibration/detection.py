@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stfpm_edge.model import Stfpm
-from stfpm_edge.pictures.synthetic_defects import EACH, KINDS, SIZES, draw_defects
+from stfpm_edge.pictures.synthetic_defects import DEFECTS_PER_KIND_AND_SIZE, KINDS, SIZES, draw_defects
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
 from stfpm_runtime.score import MIN_REJECT_SCORE, relative_score
@@ -20,7 +20,7 @@ MIN_FOUND = 0.5
 
 
 @dataclass(frozen=True)
-class FoundDefects:
+class DetectedDefects:
     """The scores of pictures with a synthetic defect, by its kind and size: those above the threshold are found."""
 
     scores: dict[str, dict[float, list[float]]]
@@ -77,22 +77,22 @@ class FoundDefects:
 
 def find_synthetic_defects(
     model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
-) -> FoundDefects:
+) -> DetectedDefects:
     """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold.
 
     One that changes no pixel, a piece of a black picture pasted into it, is no defect and does not count.
     """
-    defects = draw_defects(good, SIZES, EACH, seed)
+    defects = draw_defects(good, SIZES, DEFECTS_PER_KIND_AND_SIZE, seed)
     pictures = np.stack([defect.image for defect in defects])
     scores = score_images(model, pictures, lambda done: report(done, len(defects)))
     by_kind: dict[str, dict[float, list[float]]] = {kind: {size: [] for size in SIZES} for kind in KINDS}
     for defect, score in zip(defects, scores, strict=True):
         if defect.mask.any():
             by_kind[defect.kind][defect.size].append(float(score))
-    return FoundDefects(by_kind, threshold)
+    return DetectedDefects(by_kind, threshold)
 
 
-def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) -> None:
+def report_found(found: DetectedDefects, spec: Spec, say: Callable[[str], None]) -> None:
     """Report which synthetic defects are found, and a warning where the product is too hard for the model."""
     say(
         f"{found.found} of {found.drawn} synthetic defects would be found, at a threshold that "
