@@ -80,7 +80,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, metadata = load_tensors(path)
     if METADATA_KEY not in metadata:
-        raise ArtifactError(f"{path}: a .safetensors file, but not one of ours; expected one that stfpm-train wrote")
+        raise ArtifactError(
+            f"{path}: a .safetensors file that stfpm-train did not write; expected one that stfpm-train wrote"
+        )
     spec = Spec.from_json(metadata[METADATA_KEY], str(path))
     teacher = Pyramid(spec.backbone, spec.blocks)
     student = Pyramid(spec.backbone, spec.blocks, teacher)

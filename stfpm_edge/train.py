@@ -49,7 +49,7 @@ def train_student(options: TrainOptions, reporter: Reporter, good_paths: Sequenc
 
     `good_paths` names the good pictures where `options.data` has a layout of its own; None looks for them there.
 
-    Raise StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
+    Raise StfpmError for what the user can fix. Where the loss stops being finite that is a TrainingError, after the
     best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
     """
     check_writable(options.output)

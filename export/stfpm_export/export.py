@@ -105,7 +105,7 @@ def export_checkpoint(
 
     Returns that Spec and its parity. `report` gets lines for a person; `measure_accuracy`, on labelled images, adds
     their accuracy to the parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for
-    what a user can mend; no file is written then, and those that were there before stay.
+    what the user can fix; no file is written then, and those that were there before stay.
     """
     check_writable(options.output)
     for given in (options.images, options.calibration):

@@ -141,7 +141,7 @@ def measure_ability(
     for name, picture, expected in pictures:
         verdict = new.inspect(picture)
         if verdict.decision == "fault":
-            raise DataError(f"{name}: cannot be judged ({verdict.reason}); mend or remove it")
+            raise DataError(f"{name}: cannot be judged ({verdict.reason}); repair or remove it")
         case = Case(name, expected, verdict, old.inspect(picture) if old else None)
         on_case(case, picture)
         cases.append(case.without_maps())

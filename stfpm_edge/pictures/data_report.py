@@ -181,7 +181,7 @@ def _layout(found: DataReport) -> Iterable[str]:
 
 def _left_out(found: DataReport) -> Iterable[str]:
     if found.unopened:
-        yield f"files or folders that cannot be opened: {_names(found.unopened)}; mend or remove them"
+        yield f"files or folders that cannot be opened: {_names(found.unopened)}; repair or remove them"
     if unread := {suffix: count for suffix, count in found.other_suffixes if suffix in UNREAD_SUFFIXES}:
         yield f"files with suffixes that are not read: {_counts(unread)}; convert them to PNG, or move them out"
 

@@ -124,8 +124,12 @@ def test_the_metadata_is_read_without_an_onnx_library(full, tmp_path):
     whole = full.read_bytes()
     for name, data, message in [
         ("cut.onnx", whole[:-40], "damaged, or no ONNX file"),
-        ("text.onnx", b"no protocol buffer at all", "damaged, or no ONNX file|not one of ours"),
-        ("empty.onnx", b"", "not one of ours"),
+        (
+            "text.onnx",
+            b"no protocol buffer at all",
+            "damaged, or no ONNX file|an ONNX file that stfpm-export did not write",
+        ),
+        ("empty.onnx", b"", "an ONNX file that stfpm-export did not write"),
     ]:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ArtifactError, match=message):

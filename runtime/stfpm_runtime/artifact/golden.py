@@ -57,7 +57,9 @@ def load_golden(path: Path) -> Golden:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in ("images", "maps", "scores", "sha256")}
     except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files has no common base
-        raise ArtifactError(f"{path}: damaged, or not one of ours ({error}); export the model again") from None
+        raise ArtifactError(
+            f"{path}: damaged, or written by another program ({error}); export the model again"
+        ) from None
     maps, scores = arrays["maps"].shape, arrays["scores"].shape
     are_numbers = arrays["images"].dtype == np.uint8 and all(
         arrays[key].dtype.kind == "f" for key in ("maps", "scores")

@@ -123,7 +123,7 @@ def test_newer_journal_is_refused_by_name_and_left_alone(journal, open_recorder)
 def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         connection.execute("CREATE TABLE precious (thing)")
-    with pytest.raises(JournalError, match="an SQLite file, but no journal of ours"):
+    with pytest.raises(JournalError, match="an SQLite file, but not a journal of stfpm-inspect"):
         open_recorder()
     assert journal.path.exists()
 

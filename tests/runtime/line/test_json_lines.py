@@ -109,7 +109,7 @@ def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content,
     lines.write_text(content)
     recorder.keep(make_row())
     with follow():
-        wait_until(lambda: "holds no verdicts of ours" in caplog.text)
+        wait_until(lambda: "is not a verdict file of stfpm-inspect" in caplog.text)
     assert lines.read_text() == content
     recorder.do_maintenance()
     assert journal.events()[0].kind == "output"

@@ -184,7 +184,7 @@ def test_file_that_is_no_journal_is_an_error(tmp_path):
         request_threshold(tmp_path / "text", new_threshold_change(0.1, "a"))
     with contextlib.closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE a (b)")
-    with pytest.raises(JournalError, match="no journal of ours"):
+    with pytest.raises(JournalError, match="not a journal of stfpm-inspect"):
         request_threshold(tmp_path / "other", new_threshold_change(0.1, "a"))
 
 

@@ -217,7 +217,7 @@ def _parse(sidecar: Path, path: Path) -> Plan:
         plan = Plan(spec=spec, built_on=machine, **data | {"batches": tuple(data["batches"])})
         _numbers(machine.tensorrt), _numbers(machine.compute_capability)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{sidecar}: damaged, or not one of ours ({error}); {again}") from None
+        raise ArtifactError(f"{sidecar}: damaged, or written by another program ({error}); {again}") from None
     return plan
 
 

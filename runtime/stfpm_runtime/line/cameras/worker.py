@@ -232,7 +232,7 @@ class CameraWorker(Worker):
             self._shape = self._shape or frame.image.shape
             if frame.image.shape != self._shape:
                 error = f"got a frame of {_size(frame.image.shape)}, the camera began with {_size(self._shape)}"
-                error += "; mend the camera's settings, or start again"
+                error += "; correct the camera's settings, or start again"
         error = self._frozen or (REPEATED if frame.repeated and is_part else error)
         return dataclasses.replace(frame, image=None, error=error) if error else frame
 

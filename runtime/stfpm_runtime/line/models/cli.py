@@ -91,7 +91,10 @@ def _list(arguments: argparse.Namespace) -> int:
         except ArtifactError as error:
             print(f"{COMMAND}: left out: {error}", file=sys.stderr)
     if not files:
-        raise DataError(f"{arguments.folder}: has no model of ours; expected .onnx or .safetensors files")
+        raise DataError(
+            f"{arguments.folder}: contains no model of stfpm-train or stfpm-export; "
+            "expected .onnx or .safetensors files"
+        )
     pictures: list[tuple[Path, Expected]] = []
     if arguments.known_defects:
         paths = find_images(arguments.known_defects)

@@ -110,5 +110,5 @@ def _last_line(file: FileIO) -> tuple[dict[str, Any], int]:
                 return record, start + newline + 1
         end = newline
     if start > 0 or b"\n" in tail or not BEGINNING.startswith(tail[: len(BEGINNING)]):
-        raise ValueError("the file holds no verdicts of ours; move it away, or choose another name")
+        raise ValueError("the file is not a verdict file of stfpm-inspect; move it away, or choose another name")
     return {}, 0

@@ -233,7 +233,7 @@ def test_event_about_wrong_credentials_does_not_show_the_password(tmp_path, make
     options = MqttOptions("127.0.0.1", port=peer.port, user="line", password="hunter2", heartbeat_s=0.1)
     _, events = follow(OutputTables(mqtt=options))
     wait_until(lambda: events)
-    assert "refuses us: Not authorized" in events[0]
+    assert "refuses the connection: Not authorized" in events[0]
     assert "hunter2" not in "".join(events) + repr(options)
 
 
