@@ -80,7 +80,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, metadata = load_tensors(path)
     if METADATA_KEY not in metadata:
-        raise ArtifactError(f"{path}: a .safetensors file, but not one of ours; expected one that stfpm-train wrote")
+        raise ArtifactError(
+            f"{path}: a .safetensors file that stfpm-train did not write; expected one that stfpm-train wrote"
+        )
     spec = Spec.from_json(metadata[METADATA_KEY], str(path))
     teacher = Pyramid(spec.backbone, spec.blocks)
     student = Pyramid(spec.backbone, spec.blocks, teacher)
@@ -153,7 +155,7 @@ def _decode(tensors: dict[str, Tensor], path: Path) -> list[Image]:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The progress of a training."""
 
     epoch: int = 0
@@ -176,7 +178,11 @@ def resume_path(output: Path) -> Path:
 
 
 def save_progress(
-    path: Path, progress: Progress, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
+    path: Path,
+    progress: TrainingProgress,
+    student: Pyramid,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, object],
 ) -> None:
     """Write student, momentum, best student and losses, atomically. `identity` identifies the training."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
@@ -217,7 +223,7 @@ def differences(was: Mapping[str, object], now: Mapping[str, object]) -> str:
 
 def load_progress(
     path: Path, student: Pyramid, optimizer: torch.optim.Optimizer, identity: dict[str, object]
-) -> Progress:
+) -> TrainingProgress:
     """Load student and optimizer as `save_progress` wrote them.
 
     Raises OptionError, naming what differs, where the file is of another training.
@@ -228,4 +234,4 @@ def load_progress(
     for name, parameter in student.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
             optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
-    return Progress(**figures, best=strip_prefix(tensors, "best."))
+    return TrainingProgress(**figures, best=strip_prefix(tensors, "best."))

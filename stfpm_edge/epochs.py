@@ -12,7 +12,7 @@ import torch
 
 from stfpm_runtime.imaging.preprocessing import Image
 
-from .checkpoint import Progress, load_progress, resume_path, save_progress
+from .checkpoint import TrainingProgress, load_progress, resume_path, save_progress
 from .features import TeacherFeatures
 from .model import distance, hard_loss, loss, normalise_images, unit
 from .networks import Pyramid
@@ -34,7 +34,7 @@ class Reporter(Protocol):
         """Show that `done` of `total` images or epochs of a stage are finished."""
 
 
-class Silent:
+class SilentReporter:
     """A reporter without output, for trainings whose lines would mix with others."""
 
     def say(self, text: str) -> None:
@@ -52,12 +52,12 @@ def fit(
     options: TrainOptions,
     identity: dict[str, object],
     reporter: Reporter,
-) -> tuple[Progress, int]:
+) -> tuple[TrainingProgress, int]:
     """Run the epochs that are left; returns the progress and the epoch whose loss was not finite, or 0."""
     recipe = options.recipe
     optimizer = make_optimizer(student, recipe)
     path = resume_path(options.output)
-    progress, epochs = Progress(), recipe.epochs_for(len(split.train))
+    progress, epochs = TrainingProgress(), recipe.epochs_for(len(split.train))
     if path.exists():
         progress = load_progress(path, student, optimizer, identity)
         reporter.say(f"continuing after epoch {progress.epoch} of {epochs}")

@@ -23,7 +23,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image, preprocess
 
-from .calibration.head import COMMON, auroc, usual_values
+from .calibration.head import GOOD_QUANTILE, auroc, usual_values
 from .calibration.threshold import subsample_evenly
 from .epochs import Reporter
 from .model import Head, Stfpm, anomaly_map, normalise_images, unit
@@ -35,11 +35,11 @@ SHORT_SIDES = (256, 320, 384, 512)
 """Short sides of the candidates, in pixels."""
 STRIDE = 32
 """Both sides of an input are multiples of it, in pixels."""
-MOST_PICTURES = 40
+MAX_PICTURES = 40
 """Good pictures that are used, at the most."""
 DEFECTS = 160
 """About so many synthetic defects are drawn."""
-MOST_PIXELS = 4_000_000
+MAX_PIXELS = 4_000_000
 """Larger pictures are halved before defects are drawn, as long as each candidate would halve them anyway."""
 BANK = 2000
 """Features of good pictures that a feature is compared with, in each block."""
@@ -47,14 +47,14 @@ FLOORS = (0.9, 0.5, 0.0)
 """Strengths of the division by what is usual at each place, see `head.usual_values`; the best one counts."""
 MARGIN = 0.02
 """The smallest candidate is chosen whose AUROC is at most so much lower than the best one's."""
-LEAST_AUROC = 0.7
+MIN_AUROC = 0.7
 """Below it the defects are hardly seen."""
 RUNS = 7
 """Runs of the network whose median is its time."""
 
 
 @dataclass
-class Candidate:
+class SizeCandidate:
     """An input size, and how well synthetic defects are seen at it."""
 
     width: int
@@ -101,10 +101,10 @@ def choose_size(
     assert share is not None, "the size is to be chosen"
     if len(paths) < 2:
         raise DataError(f"{options.data}: got {len(paths)} pictures to choose the size; expected 2 or more")
-    paths = subsample_evenly(paths, MOST_PICTURES)
+    paths = subsample_evenly(paths, MAX_PICTURES)
     shapes = [read_image(path, bits=options.bits).shape for path in paths]
     sizes = candidate_sizes([(shape[1], shape[0]) for shape in shapes])
-    candidates = [Candidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]
+    candidates = [SizeCandidate(*size, _milliseconds(teacher, *size, options)) for size in sizes]
     within = [one for one in candidates if options.budget_ms is None or one.pytorch_ms <= options.budget_ms]
     if not within:
         raise OptionError(
@@ -125,7 +125,7 @@ def choose_size(
         seen = "above the budget" if one.auroc is None else f"{one.auroc:5.3f}   {one.found or 0:5.0%}"
         reporter.say(f"  {one!s:12} {one.pytorch_ms:13.1f}   {seen}")
     reporter.say(f"input size: {chosen}, {reason}")
-    if best < LEAST_AUROC:
+    if best < MIN_AUROC:
         reporter.say(
             f"warning: defects of {defect}, are hardly seen at any of these sizes (AUROC {best:.3f} at best). More "
             "pixels of the part (a closer view, a better camera), steadier light and position, or a larger --budget-ms "
@@ -161,7 +161,7 @@ def _milliseconds(teacher: Pyramid, width: int, height: int, options: TrainOptio
 def _measure(
     teacher: Pyramid,
     paths: Sequence[Path],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[SizeCandidate],
     share: float,
     options: TrainOptions,
     report: Callable[[int, int], None],
@@ -185,14 +185,14 @@ def _measure(
     for one, scorer, scores in zip(candidates, scorers, bad, strict=True):
         aurocs = [auroc(*pair) for pair in zip(scorer.good.T, np.array(scores).T, strict=True)] if scores else [0.5]
         best = int(np.argmax(aurocs))
-        limit = np.quantile(scorer.good[:, best], COMMON)
+        limit = np.quantile(scorer.good[:, best], GOOD_QUANTILE)
         one.auroc = round(aurocs[best], 4)
         one.found = round(float(np.mean([score[best] > limit for score in scores])), 4) if scores else 0.0
 
 
-def halve_large(frame: Image, largest: Candidate) -> Image:
-    """Return a picture of at most about `MOST_PIXELS`, but of no fewer than the largest candidate's."""
-    while frame.size > 3 * MOST_PIXELS and frame.shape[0] >= 2 * largest.height and frame.shape[1] >= 2 * largest.width:
+def halve_large(frame: Image, largest: SizeCandidate) -> Image:
+    """Return a picture of at most about `MAX_PIXELS`, but of no fewer than the largest candidate's."""
+    while frame.size > 3 * MAX_PIXELS and frame.shape[0] >= 2 * largest.height and frame.shape[1] >= 2 * largest.width:
         frame = preprocess(frame, frame.shape[0] // 2, frame.shape[1] // 2)
     return frame
 

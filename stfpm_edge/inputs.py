@@ -63,7 +63,7 @@ class Inputs:
 def read_inputs(
     teacher: Pyramid,
     options: TrainOptions,
-    images_of: Sequence[Path] | None,
+    good_paths: Sequence[Path] | None,
     unfinished: Path,
     reporter: Reporter,
 ) -> Inputs:
@@ -76,7 +76,7 @@ def read_inputs(
     options = _with_size(options, size)
     images, paths, found = read_good_images(
         options.data, options.height, options.width, reporter.say,
-        bits=options.bits, paths=images_of,
+        bits=options.bits, paths=good_paths,
         skip_unreadable=options.skip_unreadable, accept_doubtful=options.accept_data, checks_size=not is_chosen,
     )  # fmt: skip
     digests = [sha256(path)[:DIGEST_LENGTH] for path in paths]

@@ -73,7 +73,7 @@ def anomaly_map(distances: Sequence[Tensor], height: int, width: int, blur: floa
     return result.squeeze(1)
 
 
-LEAST_WEIGHT = 1e-9
+MIN_WEIGHT = 1e-9
 """A blur leaves out weights below this share of its highest one. They change no float32 sum, and the lowest of them
 would be subnormal numbers, with which a CPU multiplies many times as slowly."""
 
@@ -81,11 +81,11 @@ would be subnormal numbers, with which a CPU multiplies many times as slowly."""
 def blur_matrix(side: int, sigma: float) -> Tensor:
     """Return the matrix [side, side] that blurs a column by a Gaussian of `sigma` pixels, float32.
 
-    At the border the weights that lie outside are left out, and the others sum to 1. Those below `LEAST_WEIGHT` are 0.
+    At the border the weights that lie outside are left out, and the others sum to 1. Those below `MIN_WEIGHT` are 0.
     """
     places = torch.arange(side, dtype=torch.float64)
     weights = torch.exp(-0.5 * ((places[:, None] - places[None]) / sigma) ** 2)
-    weights[weights < LEAST_WEIGHT] = 0
+    weights[weights < MIN_WEIGHT] = 0
     return (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32)
 
 

@@ -19,13 +19,13 @@ from stfpm_runtime.errors import OptionError, OutputError, TrainingError
 from stfpm_runtime.files import check_writable, sha256
 from stfpm_runtime.imaging.preprocessing import RESIZE, grey_level
 
+from .calibration.detection import find_synthetic_defects, report_found
 from .calibration.folds import score_by_folds
-from .calibration.found import find_synthetic_defects, report_found
 from .calibration.head import choose_head
 from .calibration.threshold import KEPT_HELD_OUT_IMAGES, score_images, subsample_evenly
 from .checkpoint import (
     Checkpoint,
-    Progress,
+    TrainingProgress,
     check_progress,
     differences,
     load_checkpoint,
@@ -44,12 +44,12 @@ KEPT_TRAIN_IMAGES = 32
 """Training images stored with the checkpoint, for parity and calibration."""
 
 
-def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence[Path] | None = None) -> Checkpoint:
+def train_student(options: TrainOptions, reporter: Reporter, good_paths: Sequence[Path] | None = None) -> Checkpoint:
     """Train, calibrate and write `options.output`; what it holds is returned.
 
-    `images_of` names the good pictures where `options.data` has a layout of its own; None looks for them there.
+    `good_paths` names the good pictures where `options.data` has a layout of its own; None looks for them there.
 
-    Raise StfpmError for what a user can mend. Where the loss stops being finite that is a TrainingError, after the
+    Raise StfpmError for what the user can fix. Where the loss stops being finite that is a TrainingError, after the
     best student so far was written. KeyboardInterrupt loses at most the running epoch: see `TrainOptions.resume`.
     """
     check_writable(options.output)
@@ -63,7 +63,7 @@ def train_student(options: TrainOptions, reporter: Reporter, images_of: Sequence
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
     teacher = load_teacher(options.teacher, options.backbone, options.blocks).to(device)
     teacher.to(memory_format=memory_format)
-    inputs = read_inputs(teacher, options, images_of, unfinished, reporter)
+    inputs = read_inputs(teacher, options, good_paths, unfinished, reporter)
     options, images, split = inputs.options, inputs.images, inputs.split
     student = _first_student(teacher, inputs).to(device)
     student.to(memory_format=memory_format)
@@ -208,7 +208,7 @@ def options_record(options: TrainOptions) -> dict[str, object]:
     return kept
 
 
-def _provenance(inputs: Inputs, progress: Progress) -> dict[str, object]:
+def _provenance(inputs: Inputs, progress: TrainingProgress) -> dict[str, object]:
     options, split = inputs.options, inputs.split
     levels = [grey_level(image) for image in inputs.images]
     return {

@@ -13,7 +13,7 @@ from stfpm_runtime.errors import DataError, OptionError, StfpmError, TrainingErr
 from stfpm_runtime.files import sha256
 
 from .checkpoint import differences, load_checkpoint, resume_path
-from .epochs import Reporter, Silent
+from .epochs import Reporter, SilentReporter
 from .options import TrainOptions
 from .pictures.data import find_good_images
 from .pictures.data_report import files_sha256
@@ -81,7 +81,7 @@ def train_unless_done(options: TrainOptions, reporter: Reporter | None = None) -
         check_done(options)
         return f"{options.output} is done already: delete the file to train it again"
     resumed = replace(options, resume=resume_path(options.output).exists())
-    return f"{options.output}, threshold {train_student(resumed, reporter or Silent()).spec.threshold:.4g}"
+    return f"{options.output}, threshold {train_student(resumed, reporter or SilentReporter()).spec.threshold:.4g}"
 
 
 def _attempt(options: TrainOptions, reporter: Reporter) -> str | StfpmError:

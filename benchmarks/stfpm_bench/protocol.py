@@ -51,7 +51,7 @@ def make_frame(width: int, height: int) -> npt.NDArray[np.uint8]:
 def serve(open_target: Callable[[], BenchTarget], describe: Callable[[Exception], dict[str, str] | None]) -> int:
     """Open the target, inspect one frame, and answer requests until stdin ends; return the exit code.
 
-    `describe` makes an answer of an error that a user can mend, and None of any other, which keeps its traceback.
+    `describe` makes an answer of an error that the user can fix, and None of any other, which keeps its traceback.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer

@@ -70,7 +70,7 @@ def _eval(model: Path, data: Path, json: Path | None, skip_unreadable: bool) -> 
     if unreadable and not skip_unreadable:
         raise DataError(
             f"{len(unreadable)} pictures of {data} cannot be read, they are named above; "
-            "mend or remove them, or leave them out of the figures with --skip-unreadable"
+            "repair or remove them, or leave them out of the figures with --skip-unreadable"
         )
     if json == STDOUT:
         print(report.to_json())

@@ -67,13 +67,13 @@ def pass_gate(options: GateOptions) -> Ability:
         _check_alike(new, old)
         saved = itertools.count()
 
-        def take(case: Case, picture: Picture) -> None:
+        def on_case(case: Case, picture: Picture) -> None:
             if options.save and (case.differs or case.is_wrong):
                 _save(options.save / f"{next(saved):04d}.{Path(case.picture).name}.png", case, picture)
 
         bits = new.engine.spec.bits
         named = ((str(path), read_image(path, bits=bits), expected) for path, expected in pictures)
-        ability = measure_ability(new, old, named, take)
+        ability = measure_ability(new, old, named, on_case)
     if options.json:
         with atomic_path(options.json) as unfinished:
             unfinished.write_text(json.dumps(ability.to_dict(), indent=1) + "\n", encoding="utf-8")

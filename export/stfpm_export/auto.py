@@ -26,7 +26,7 @@ from .graph.int8 import Int8, Range
 from .graph.precision import BFloat16, Factors, Float16, Float32
 from .graph.ranges import first_overflow, measure_inputs, measure_ranges
 from .graph.rounding import Rounder
-from .parity import Accuracy, ParityReport, certify
+from .parity import Accuracy, ParityReport, measure_export_parity
 from .reference import Reference
 from .target import Target
 
@@ -61,8 +61,8 @@ class ExportInputs:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A file with its proof."""
+class ExportCandidate:
+    """An exported file and its parity report."""
 
     path: Path
     target: Target
@@ -70,7 +70,7 @@ class Candidate:
     parity: ParityReport
 
 
-def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> Candidate:
+def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: Path) -> ExportCandidate:
     """Write `path` and measure its parity with PyTorch; the caller decides whether it is good enough."""
     checkpoint = inputs.checkpoint
     arithmetic = _arithmetic(inputs, precision, target)
@@ -81,13 +81,13 @@ def make_candidate(inputs: ExportInputs, precision: str, target: Target, path: P
         accuracy = None
         if inputs.measure_accuracy and inputs.pytorch_accuracy:
             accuracy = inputs.pytorch_accuracy, inputs.measure_accuracy(engine)
-        parity = certify(engine, spec, inputs.reference, accuracy)
+        parity = measure_export_parity(engine, spec, inputs.reference, accuracy)
     if precision == "fp16" and not np.isfinite(parity.map_max_error):
         parity = dataclasses.replace(parity, failures=(_overflow(model, arithmetic, inputs),))
     spec = dataclasses.replace(spec, parity=parity.to_dict())
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, path)
-    return Candidate(path, target, spec, parity)
+    return ExportCandidate(path, target, spec, parity)
 
 
 def calibrate(engine: Engine, held_out: Sequence[Image], reference: Reference) -> Spec:

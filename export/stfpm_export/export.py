@@ -28,12 +28,12 @@ from stfpm_runtime.imaging.preprocessing import Image, preprocess
 from stfpm_runtime.machine import computes_bfloat16
 
 from .anomalib import read_anomalib
-from .auto import Candidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
+from .auto import ExportCandidate, ExportInputs, MeasureAccuracy, make_candidate, median_latencies
 from .parity import ParityReport, require_parity
 from .reference import Reference, make_reference
 from .target import ANY_ENGINE_PRECISIONS, AUTO, PRECISIONS, TARGETS, Target
 
-MOST_IMAGES = 32
+MAX_REFERENCE_IMAGES = 32
 """Images that parity is measured on, at the most, as they are and with synthetic defects."""
 CALIBRATION_IMAGES = 64
 """Images that int8 is calibrated on, at the most."""
@@ -105,7 +105,7 @@ def export_checkpoint(
 
     Returns that Spec and its parity. `report` gets lines for a person; `measure_accuracy`, on labelled images, adds
     their accuracy to the parity. Raises ParityError where the file disagrees with PyTorch, and other StfpmErrors for
-    what a user can mend; no file is written then, and those that were there before stay.
+    what the user can fix; no file is written then, and those that were there before stay.
     """
     check_writable(options.output)
     for given in (options.images, options.calibration):
@@ -132,7 +132,9 @@ def export_checkpoint(
     return chosen.spec, chosen.parity
 
 
-def _choose(inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]) -> Candidate:
+def _choose(
+    inputs: ExportInputs, options: ExportOptions, folder: Path, report: Callable[[str], None]
+) -> ExportCandidate:
     """Return the requested candidate, or the fastest one. Raise ParityError where no candidate agrees with PyTorch."""
     name = inputs.checkpoint.spec.name
     if options.precision != AUTO:
@@ -234,14 +236,14 @@ def _resized(checkpoint: Checkpoint, options: ExportOptions, report: Callable[[s
 
 def _images(options: ExportOptions, checkpoint: Checkpoint, report: Callable[[str], None]) -> list[Image]:
     if options.images is None:
-        images = [*checkpoint.held_out_images, *checkpoint.train_images][:MOST_IMAGES]
+        images = [*checkpoint.held_out_images, *checkpoint.train_images][:MAX_REFERENCE_IMAGES]
         if not images:
             raise DataError(f"{options.checkpoint}: no images are stored with it; give some with --images")
         return images
     paths = [options.images] if options.images.is_file() else find_images(options.images)
     if not paths:
         raise DataError(f"{options.images}: no pictures in it; expected real images of the product")
-    spec, chosen = checkpoint.spec, subsample_evenly(paths, MOST_IMAGES)
+    spec, chosen = checkpoint.spec, subsample_evenly(paths, MAX_REFERENCE_IMAGES)
     read, _ = read_images(chosen, spec.height, spec.width, bits=spec.bits, skip_unreadable=False, report=report)
     return list(read)
 

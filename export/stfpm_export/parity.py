@@ -20,7 +20,7 @@ from stfpm_runtime.errors import ParityError
 
 from .reference import Reference
 
-MOST_LOST = 0.01
+MAX_LOST_SHARE = 0.01
 """The largest share of synthetic defects that a rounded export (fp16, int8) may lose at its threshold, net of gains.
 
 It is refused where the loss is above this with a confidence of 97.5%: single defects near the threshold always change.
@@ -113,7 +113,7 @@ class ParityReport:
         return {key: None if _is_not_finite(value) else value for key, value in dataclasses.asdict(self).items()}
 
 
-def certify(
+def measure_export_parity(
     engine: Engine, spec: Spec, reference: Reference, accuracy: tuple[Accuracy, Accuracy] | None = None
 ) -> ParityReport:
     """Run the reference's images through a file, one by one, as a line does.
@@ -181,10 +181,10 @@ def _failures_of_rounding(parity: ParityReport) -> list[str]:
             f"expected at most {parity.flips_allowed}"
         )
     _, least, _ = parity.loss
-    if least > MOST_LOST:
+    if least > MAX_LOST_SHARE:
         failures.append(
             f"of {parity.defects} synthetic defects it loses {parity.lost} and gains {parity.gained} at its threshold, "
-            f"which is a loss of more than {MOST_LOST:.0%}"
+            f"which is a loss of more than {MAX_LOST_SHARE:.0%}"
         )
     if parity.auroc_loss and parity.auroc_loss[1] > AUROC_LOSS:
         failures.append(
@@ -232,7 +232,7 @@ def _is_not_finite(value: object) -> bool:
 def describe_parity(parity: ParityReport) -> str:
     """Return the certificate as a table for a person: each figure's name, its value, and its limit."""
     relative = f"{parity.score_relative_error:.2%} of the score, {parity.score_max_error:.1e} at most"
-    loss_limit = "" if parity.tolerance else f"its lower end at most {MOST_LOST:.0%}"
+    loss_limit = "" if parity.tolerance else f"its lower end at most {MAX_LOST_SHARE:.0%}"
     rows = [
         ("map, largest error", f"{parity.map_max_error:.1e}", _limit("at most", parity.tolerance)),
         ("map, mean error", f"{parity.map_mean_error:.1e}", ""),

@@ -10,7 +10,7 @@ import torch
 
 from stfpm_edge.calibration.threshold import score_images, subsample_evenly
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.pictures.synthetic_defects import EACH, SIZES, draw_defects
+from stfpm_edge.pictures.synthetic_defects import DEFECTS_PER_KIND_AND_SIZE, SIZES, draw_defects
 from stfpm_runtime.engines.base import Maps, Scores
 from stfpm_runtime.imaging.preprocessing import Image
 
@@ -39,7 +39,9 @@ class Reference:
 def make_reference(checkpoint: Checkpoint, images: Sequence[Image]) -> Reference:
     """Run good images uint8 [H, W, 3] through PyTorch, as they are and with synthetic defects drawn into them."""
     assert images, "a comparison needs at least one image"
-    defects = [defect.image for defect in draw_defects(images, SIZES, EACH, seed=0) if defect.mask.any()]
+    defects = [
+        defect.image for defect in draw_defects(images, SIZES, DEFECTS_PER_KIND_AND_SIZE, seed=0) if defect.mask.any()
+    ]
     compared = [*images, *(defects[i] for i in subsample_evenly(range(len(defects)), len(images)))]
     model = checkpoint.model()
     with torch.inference_mode():

@@ -129,9 +129,9 @@ def measure_ability(
     new: Detector,
     old: Detector | None,
     pictures: Iterable[tuple[str, Picture, Expected]],
-    take: Callable[[Case, Picture], None] = lambda case, picture: None,
+    on_case: Callable[[Case, Picture], None] = lambda case, picture: None,
 ) -> Ability:
-    """Judge pictures, each with its name and known answer; `take` gets each case with its picture.
+    """Judge pictures, each with its name and known answer; `on_case` gets each case with its picture.
 
     Raises DataError for a picture that cannot be judged: it would hide what the model is able to do.
     """
@@ -139,8 +139,8 @@ def measure_ability(
     for name, picture, expected in pictures:
         verdict = new.inspect(picture)
         if verdict.decision == "fault":
-            raise DataError(f"{name}: cannot be judged ({verdict.reason}); mend or remove it")
+            raise DataError(f"{name}: cannot be judged ({verdict.reason}); repair or remove it")
         case = Case(name, expected, verdict, old.inspect(picture) if old else None)
-        take(case, picture)
+        on_case(case, picture)
         cases.append(case.without_maps())
     return Ability(tuple(cases), new.engine.spec.false_alarm_rate or 0.01)

@@ -1,4 +1,4 @@
-"""Running a command: an error that a user can mend is one line on stderr and status 1; a bug keeps its traceback."""
+"""Running a command: an error that the user can fix is one line on stderr and status 1; a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Terminated(KeyboardInterrupt):
 def run(command: str, action: Callable[[], int]) -> int:
     """Run a command's action and return its exit code.
 
-    It is 0 well, 1 what a user can mend, 130 for Ctrl-C, 143 for SIGTERM. A line has its own way to handle signals.
-    OpenCV's own log stays off stderr.
+    The code is 0 on success, 1 for an error that the user can fix, 130 after Ctrl-C and 143 after SIGTERM. A line
+    installs its own signal handlers. OpenCV's own log stays off stderr.
     """
     _silence_opencv()
     try:

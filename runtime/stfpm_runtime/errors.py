@@ -1,4 +1,4 @@
-"""Exceptions for errors that a user can mend. A message says in one line what was got, what was expected, what to do.
+"""Exceptions for errors that the user can fix. A message says in one line what was got, what was expected, what to do.
 
     StfpmError
     ├── OptionError         an option's value makes no sense, or contradicts another
@@ -24,7 +24,7 @@ from collections.abc import Iterable
 
 
 class StfpmError(Exception):
-    """Base of everything that a user can mend. Commands print it as one line on stderr and exit with 1."""
+    """Base of everything that the user can fix. Commands print it as one line on stderr and exit with 1."""
 
 
 class OptionError(StfpmError):

@@ -24,8 +24,8 @@ STOP_S = 20.0
 It is shorter than TimeoutStopSec of the systemd unit, so that engine and journal are still closed in time.
 """
 
-AGAIN_S = 1.0
-"""Before a thread whose work has raised an error begins again, in seconds."""
+RESTART_DELAY_S = 1.0
+"""The pause before `run` is called again after an error, in seconds."""
 NICENESS = 15
 """The priority of a process that works beside a line: the line's frames go first."""
 
@@ -40,9 +40,9 @@ class Worker:
     for something other than `self.stopping`. Methods may be called from any thread except the worker's own.
     """
 
-    in_real_time: ClassVar[bool] = True
+    keeps_real_time: ClassVar[bool] = True
     """False: where the process has real-time priority, this thread gives it up, because no verdict waits for it."""
-    begins_again: ClassVar[bool] = False
+    restarts_after_error: ClassVar[bool] = False
     """True: where `run` raises, which is a bug, it is called again until the stop; else the thread ends."""
 
     def __init__(self, name: str) -> None:
@@ -78,16 +78,16 @@ class Worker:
             self._thread.join(max(0.0, min(EACH_S, deadline_s - time.monotonic())))
 
     def _main(self) -> None:
-        if not self.in_real_time:
+        if not self.keeps_real_time:
             _leave_real_time_as_a_thread()
         while True:
             try:
                 return self.run()
             except Exception:
-                if not self.begins_again:
+                if not self.restarts_after_error:
                     raise
                 LOG.exception("internal error: the thread %s begins again", self._thread.name)
-            if self.stopping.wait(AGAIN_S):
+            if self.stopping.wait(RESTART_DELAY_S):
                 return None
 
     def __enter__(self: Self) -> Self:
@@ -161,7 +161,7 @@ def leave_real_time(pid: int = 0) -> None:
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
 
 
-def outside_real_time(function: Callable[[], Result]) -> Result:
+def call_without_real_time(function: Callable[[], Result]) -> Result:
     """Call a function in a thread without real time, and return its result: an engine's threads inherit that."""
     with ThreadPoolExecutor(1, initializer=_leave_real_time_as_a_thread) as pool:
         return pool.submit(function).result()
@@ -175,14 +175,14 @@ def _leave_real_time_as_a_thread() -> None:
                 leave_real_time()
 
 
-def work_beside_the_line(pid: int = 0) -> None:
+def lower_priority(pid: int = 0) -> None:
     """Let the process `pid`, or this one, use any core at a low priority."""
     leave_real_time(pid)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
 
 
-def end_with_the_line(killed_s: float = 5.0) -> None:
+def exit_with_parent(killed_s: float = 5.0) -> None:
     """End this process and its group when the one that started it, and holds the pipe to its stdin, is gone.
 
     It was started in a session of its own. It is terminated first, and killed `killed_s` seconds later.

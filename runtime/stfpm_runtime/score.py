@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-LEAST_ABOVE = 1 + 2.0**-23
+MIN_REJECT_SCORE = 1 + 2.0**-23
 """The least relative score of a reject: the 32-bit float after 1, so that a PLC reads a number above 1, too."""
 FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 
@@ -21,7 +21,7 @@ def relative_score(score: float | None, threshold: float | None) -> float | None
     if not isinstance(score, Real) or not isinstance(threshold, Real) or not (math.isfinite(score) and threshold > 0):
         return None
     relative = min(score / threshold, FLOAT32_MAX)
-    return max(relative, LEAST_ABOVE) if score > threshold else relative
+    return max(relative, MIN_REJECT_SCORE) if score > threshold else relative
 
 
 def format_score(score: float | None, threshold: float | None) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from stfpm_edge.epochs import Reporter, Silent, fit
+from stfpm_edge.epochs import Reporter, SilentReporter, fit
 from stfpm_edge.features import TeacherFeatures
 from stfpm_edge.model import Head, Stfpm
 from stfpm_edge.networks import Pyramid
@@ -62,7 +62,7 @@ def score_by_folds(
         student.load_state_dict(start)
         with tempfile.TemporaryDirectory() as folder:
             shorter = replace(options, output=Path(folder) / "fold.safetensors", recipe=recipe, resume=False)
-            progress, failed_epoch = fit(student, features, images, Split(rest, [], []), shorter, {}, Silent())
+            progress, failed_epoch = fit(student, features, images, Split(rest, [], []), shorter, {}, SilentReporter())
         if failed_epoch:
             raise TrainingError(f"the loss was not finite in fold {number}; lower the learning rate (--lr)")
         detector = Stfpm(teacher, student, head=head)

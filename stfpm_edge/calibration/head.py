@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from stfpm_edge.model import Head, Stfpm
-from stfpm_edge.pictures.synthetic_defects import EACH, SIZES, draw_defects
+from stfpm_edge.pictures.synthetic_defects import DEFECTS_PER_KIND_AND_SIZE, SIZES, draw_defects
 from stfpm_runtime.imaging.preprocessing import Image
 
 from .threshold import BATCH, subsample_evenly
 
 SIGMA = 1 / 32
 """Standard deviation of the Gaussian that smooths what is usual at a place, as a share of the map's long side."""
-MOST_IMAGES = 60
+MAX_CHOICE_IMAGES = 60
 """Good images that heads are compared on, at the most."""
-COMMON = 0.95
+GOOD_QUANTILE = 0.95
 """Score and map are put on one scale where this share of good parts is below."""
 MARGIN = 0.005
 """Heads whose AUROC is within this of the highest one are alike: the first of them in the list is kept."""
@@ -88,7 +88,7 @@ def choose_head(
     train, validation = (at_most(images) for images in (train, validation))
     mean = _mean_map(model, train)
     heads = [_head(choice, mean, model.head) for choice in choices]
-    pictures = np.stack([defect.image for defect in draw_defects(validation, SIZES, EACH, seed)])
+    pictures = np.stack([defect.image for defect in draw_defects(validation, SIZES, DEFECTS_PER_KIND_AND_SIZE, seed)])
     total = len(validation) + len(pictures)
     good_scores = _scores(model, heads, validation, lambda done: report(done, total))
     bad_scores = _scores(model, heads, pictures, lambda done: report(len(validation) + done, total))
@@ -96,8 +96,8 @@ def choose_head(
     best = next(number for number, value in enumerate(aurocs) if value >= max(aurocs) - MARGIN)
     head = heads[best]
     if head.top_share is not None:  # put the score on the scale of the map's pixels
-        highest = np.quantile(_scores(model, [Head(place_scale=head.place_scale)], validation)[0], COMMON)
-        scale = float(highest / max(np.quantile(good_scores[best], COMMON), 1e-12))
+        highest = np.quantile(_scores(model, [Head(place_scale=head.place_scale)], validation)[0], GOOD_QUANTILE)
+        scale = float(highest / max(np.quantile(good_scores[best], GOOD_QUANTILE), 1e-12))
         head = replace(head, score_scale=scale if scale > 0 else 1.0)
     measured: dict[str, object] = {
         "chosen": str(choices[best]),
@@ -116,8 +116,8 @@ def score_heads(model: Stfpm, choices: Sequence[HeadChoice], train: Image, image
 
 
 def at_most(images: Image) -> Image:
-    """Return at most `MOST_IMAGES` of the images, at equal distances."""
-    return images[subsample_evenly(range(len(images)), MOST_IMAGES)]
+    """Return at most `MAX_CHOICE_IMAGES` of the images, at equal distances."""
+    return images[subsample_evenly(range(len(images)), MAX_CHOICE_IMAGES)]
 
 
 def auroc(good: npt.NDArray[np.float32], bad: npt.NDArray[np.float32]) -> float:

@@ -75,7 +75,7 @@ def read_images(
     if len(read) < len(paths) and not skip_unreadable:
         raise DataError(
             f"{len(paths) - len(read)} of {len(paths)} pictures cannot be read, they are named above; "
-            "mend or remove them, or leave them out with --skip-unreadable"
+            "repair or remove them, or leave them out with --skip-unreadable"
         )
     if not images:
         raise DataError(f"none of the {len(paths)} pictures can be read; expected good images")

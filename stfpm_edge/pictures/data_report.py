@@ -27,11 +27,11 @@ from .picture_facts import DataReport, Picture, picture_facts
 
 MIN_PICTURES = 10
 """Fewer pictures to train on, those held out included, are doubtful."""
-MOST_DUPLICATES = 0.1
+MAX_DUPLICATE_SHARE = 0.1
 """A larger share of pictures that repeat another one is doubtful."""
 SIZE_TOLERANCE = 0.1
 """Sides and aspect ratios that differ by a larger share are mixed."""
-MOST_SIZES = 0.5
+MAX_SIZE_SHARE = 0.5
 """With more sizes than this share of the pictures they are taken for crops, whose sizes differ by their nature."""
 ASPECT_FACTOR = 1.5
 """A warning is given where the input's aspect ratio differs from the pictures' by more than this factor."""
@@ -179,7 +179,7 @@ def _layout(found: DataReport) -> Iterable[str]:
 
 def _left_out(found: DataReport) -> Iterable[str]:
     if found.unopened:
-        yield f"files or folders that cannot be opened: {_names(found.unopened)}; mend or remove them"
+        yield f"files or folders that cannot be opened: {_names(found.unopened)}; repair or remove them"
     if unread := {suffix: count for suffix, count in found.other_suffixes if suffix in UNREAD_SUFFIXES}:
         yield f"files with suffixes that are not read: {_counts(unread)}; convert them to PNG, or move them out"
 
@@ -204,7 +204,7 @@ def _mixture(found: DataReport) -> Iterable[str]:
 
 
 def _are_crops(found: DataReport) -> bool:
-    return len(found.sizes) > max(1, MOST_SIZES * len(found.pictures))
+    return len(found.sizes) > max(1, MAX_SIZE_SHARE * len(found.pictures))
 
 
 def _contents(found: DataReport) -> Iterable[str]:
@@ -214,7 +214,7 @@ def _contents(found: DataReport) -> Iterable[str]:
             f"16-bit pictures whose values need {used} bits only (highest {max(deep)} of 65535); "
             f"give the camera's own number of bits, say --bits {used}"
         )
-    if len(found.duplicates) > MOST_DUPLICATES * len(found.pictures):
+    if len(found.duplicates) > MAX_DUPLICATE_SHARE * len(found.pictures):
         yield (
             f"{len(found.duplicates)} of {len(found.pictures)} pictures repeat another one exactly: "
             f"{_names(found.duplicates)}; look whether the camera stood still, and remove them"

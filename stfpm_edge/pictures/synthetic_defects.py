@@ -26,16 +26,16 @@ SIZES = (0.03, 0.06, 0.12)
 """Sizes that heads and models are tried on, as shares of the picture's short side: a strip shows several parts."""
 SIZES_LEARNT = (*SIZES, 0.2)
 """Sizes of the defects that a denoising student learns from."""
-MOST_DEFECTS = 2
+MAX_DEFECTS = 2
 """In one picture that it learns from."""
-EACH = 12
+DEFECTS_PER_KIND_AND_SIZE = 12
 """The number of defects of each kind and size that they are tried on."""
-LEAST_CONTRAST = 8.0
+MIN_CONTRAST = 8.0
 """A defect changes the pixels that it covers by so many grey levels on average, or it is drawn again elsewhere."""
 ATTEMPTS = 20
 BACKGROUND_DISTANCE = 24.0
 """A pixel is part of the product where a channel differs so much from the colour of the picture's border."""
-LEAST_PRODUCT, MOST_PRODUCT = 0.05, 0.95
+MIN_PRODUCT_SHARE, MAX_PRODUCT_SHARE = 0.05, 0.95
 """Outside these shares of the picture the product cannot be told from its background and is the whole picture."""
 
 
@@ -73,7 +73,7 @@ def draw_into(images: Image, share: float, random: np.random.Generator) -> Image
     """Return pictures uint8 [N, H, W, 3] with one or two defects of any kind in about this share of them, 0 to 1."""
     drawn = images.copy()
     for number in np.flatnonzero(random.random(len(images)) < share):
-        for _ in range(random.integers(1, MOST_DEFECTS + 1)):
+        for _ in range(random.integers(1, MAX_DEFECTS + 1)):
             kind, size = KINDS[random.integers(len(KINDS))], float(random.choice(SIZES_LEARNT))
             drawn[number] = draw_defect(drawn[number], kind, size, random).image
     return drawn
@@ -96,7 +96,7 @@ def draw_defect(image: Image, kind: str, size: float, random: np.random.Generato
         contrast = float((changes * cover).sum() / max(cover.sum(), 1e-6))
         if contrast > best_contrast:
             best, best_contrast = mixed, contrast
-        if contrast >= LEAST_CONTRAST:
+        if contrast >= MIN_CONTRAST:
             break
     return SyntheticDefect(kind, size, best, _largest_channel(best != image))
 
@@ -111,7 +111,7 @@ def find_product(image: Image) -> tuple[npt.NDArray[np.bool_], Colour | None]:
     colour = np.median(border, axis=0).astype(np.float32)
     product = _largest_channel(np.abs(image - colour)) > BACKGROUND_DISTANCE
     product = cv2.morphologyEx(product.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
-    if LEAST_PRODUCT <= product.mean() <= MOST_PRODUCT:
+    if MIN_PRODUCT_SHARE <= product.mean() <= MAX_PRODUCT_SHARE:
         return product, colour
     return np.ones(product.shape, np.bool_), None
 

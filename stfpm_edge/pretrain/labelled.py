@@ -25,7 +25,7 @@ MARGIN = 8 / 7
 """A picture's side before a random crop, over the side that is left."""
 HELD_OUT_EVERY = 10
 """Of each class folder the first picture of so many is kept for the accuracy; none of a folder with fewer."""
-MOST_HELD_OUT = 2000
+MAX_HELD_OUT = 2000
 """Pictures that the accuracy is measured on, at most."""
 
 
@@ -63,7 +63,7 @@ class Labelled:
 
     def held_out_batches(self, count: int, side: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield whole held-out pictures in the format of `draw`, chosen at equal distances where they are many."""
-        step = -(-len(self.held_out) // MOST_HELD_OUT) or 1
+        step = -(-len(self.held_out) // MAX_HELD_OUT) or 1
         numbers = self.held_out[::step]
         for start in range(0, len(numbers), count):
             batch = numbers[start : start + count]

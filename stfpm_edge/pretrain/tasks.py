@@ -30,7 +30,7 @@ class Pretext(Protocol):
     def losses(self, model: nn.Module, count: int, generator: torch.Generator) -> list[Tensor]:
         """Compute the losses of one batch of new pictures; their sum is minimised, the last is shown."""
 
-    def reached(self, model: nn.Module) -> dict[str, str]:
+    def evaluate(self, model: nn.Module) -> dict[str, str]:
         """Measure the trained model on pictures it was not trained on, for the file's metadata."""
 
 
@@ -84,7 +84,7 @@ class ScenePretext:
             answers = model(scenes.pictures.contiguous(memory_format=torch.channels_last))
         return [dense_loss(answer.float(), scenes) for answer in answers]
 
-    def reached(self, model: nn.Module) -> dict[str, str]:  # noqa: D102
+    def evaluate(self, model: nn.Module) -> dict[str, str]:  # noqa: D102
         return {}  # every picture is new: the loss that was reported last is that of unseen ones
 
 
@@ -105,7 +105,7 @@ class LabelPretext:
         return [F.cross_entropy(logits.float(), labels)]
 
     @torch.no_grad()
-    def reached(self, model: nn.Module) -> dict[str, str]:  # noqa: D102
+    def evaluate(self, model: nn.Module) -> dict[str, str]:  # noqa: D102
         device = next(model.parameters()).device
         model.eval()
         right = asked = 0

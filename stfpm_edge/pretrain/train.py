@@ -146,7 +146,7 @@ def pretrain(options: PretrainOptions, report: Callable[[int, str], None] = lamb
             _save(unfinished, model, optimizer, options, step)
             saved = time.monotonic()
     teacher = model.pyramid.eval().requires_grad_(False)
-    about = {**options.identity(), **pretext.reached(model), "made_by": "stfpm-pretrain"}
+    about = {**options.identity(), **pretext.evaluate(model), "made_by": "stfpm-pretrain"}
     # Names alone: this machine's folders mean nothing elsewhere.
     about |= {name: Path(about[name]).name for name in ("images", "start", "distil_from") if name in about}
     write_teacher(teacher, options.output, about)

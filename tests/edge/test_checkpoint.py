@@ -49,7 +49,7 @@ def test_files_that_are_not_ours(tmp_path):
     with pytest.raises(ArtifactError, match="no such file"):
         load_checkpoint(tmp_path / "model.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ArtifactError, match="not one of ours"):
+    with pytest.raises(ArtifactError, match="file that stfpm-train did not write"):
         load_checkpoint(tmp_path / "other.safetensors")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stfpm_edge.calibration.found import FoundDefects, find_synthetic_defects, report_found
+from stfpm_edge.calibration.detection import DetectedDefects, find_synthetic_defects, report_found
 from stfpm_edge.calibration.head import HeadChoice, auroc, choose_head, usual_values
 from stfpm_edge.checkpoint import load_checkpoint, save_checkpoint
 from stfpm_edge.model import Head, Stfpm
@@ -127,11 +127,11 @@ def test_found_defects_are_counted_by_kind_and_size(known):
 
 def test_a_product_that_is_too_hard_is_called_so():
     spec, said = make_checkpoint(false_alarm_rate=0.02).spec, []
-    report_found(FoundDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 4 + [0.5] * 6}}, 0.5), spec, said.append)
+    report_found(DetectedDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 4 + [0.5] * 6}}, 0.5), spec, said.append)
     assert "4 of 20 synthetic defects would be found" in said[0]
     assert "TOO HARD" in said[-1]
     said.clear()
-    report_found(FoundDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 6 + [0.5] * 4}}, 0.5), spec, said.append)
+    report_found(DetectedDefects({"patch": {0.03: [0.1] * 10, 0.12: [0.6] * 6 + [0.5] * 4}}, 0.5), spec, said.append)
     assert not any("TOO HARD" in line for line in said)
 
 
@@ -152,13 +152,13 @@ def test_the_head_is_kept_in_the_checkpoint(tmp_path):
 
 
 def test_scores_of_synthetic_defects_are_kept_relative_to_the_threshold():
-    found = FoundDefects({"patch": {0.03: [0.5, 0.2]}, "texture": {0.03: [0.75]}}, 0.5)
+    found = DetectedDefects({"patch": {0.03: [0.5, 0.2]}, "texture": {0.03: [0.75]}}, 0.5)
     rows = found.to_dict()["by_kind_and_size"]
     assert rows == [
         {"kind": "patch", "size": 0.03, "found": 0, "drawn": 2, "relative_scores": [0.4, 1.0]},
         {"kind": "texture", "size": 0.03, "found": 1, "drawn": 1, "relative_scores": [1.5]},
     ]
-    assert FoundDefects({"patch": {0.03: [0.5]}}, 0.0).to_dict()["by_kind_and_size"][0]["relative_scores"] == []
+    assert DetectedDefects({"patch": {0.03: [0.5]}}, 0.0).to_dict()["by_kind_and_size"][0]["relative_scores"] == []
 
 
 def test_a_defect_that_changes_nothing_does_not_count(known):

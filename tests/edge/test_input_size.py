@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from drawn_parts import draw_striped
 from stfpm_edge.checkpoint import load_checkpoint
 from stfpm_edge.cli import main
-from stfpm_edge.input_size import Candidate, candidate_sizes, choose_size, halve_large
+from stfpm_edge.input_size import SizeCandidate, candidate_sizes, choose_size, halve_large
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.pictures.data import find_good_images
 from stfpm_edge.recipes import PAPER
@@ -147,14 +147,14 @@ def test_a_picture_smaller_than_the_candidates_has_one(good_images, options):
 
 
 def test_a_large_picture_is_halved_as_its_resize_would_do_anyway():
-    largest = Candidate(672, 512, 1.0)
+    largest = SizeCandidate(672, 512, 1.0)
     frame = np.random.default_rng(0).integers(0, 256, (3000, 4001, 3), np.uint8)
     halved = halve_large(frame, largest)
     assert halved.shape == (1500, 2000, 3)
     assert np.array_equal(preprocess(halved, 512, 672), preprocess(frame, 512, 672))
     assert halve_large(halved, largest) is halved
     strip = np.zeros((1000, 5000, 3), np.uint8)
-    assert halve_large(strip, Candidate(2560, 512, 1.0)) is strip  # halved it would be smaller than the input
+    assert halve_large(strip, SizeCandidate(2560, 512, 1.0)) is strip  # halved it would be smaller than the input
 
 
 def test_what_is_above_the_budget_is_left_out(options, short_sides, monkeypatch):

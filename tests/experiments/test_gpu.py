@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import gpu, gpu_contenders
-from stfpm_runtime.engines.tensorrt.sidecar import Machine, Plan, save_sidecar
+from stfpm_runtime.engines.tensorrt.sidecar import Plan, PlanPlatform, save_sidecar
 from stfpm_runtime.files import sha256
 
 
@@ -16,7 +16,9 @@ def test_a_plan_of_another_model_or_for_other_batches_is_built_again(tmp_path, t
     plan, model = tmp_path / "fp32.engine", tmp_path / "fp32.onnx"
     plan.write_bytes(b"a plan")
     model.write_bytes(b"a model")
-    made = Plan(tiny.spec, Machine("10.3.0", "12.6", "Orin", "8.7"), sha256(plan), sha256(model), batches=(1, 1, 2))
+    made = Plan(
+        tiny.spec, PlanPlatform("10.3.0", "12.6", "Orin", "8.7"), sha256(plan), sha256(model), batches=(1, 1, 2)
+    )
     assert not gpu_contenders._is_plan_of(plan, model, (1, 1, 2)), "it has no sidecar"
     save_sidecar(made, plan)
     assert gpu_contenders._is_plan_of(plan, model, (1, 1, 2))

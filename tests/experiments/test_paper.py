@@ -31,7 +31,7 @@ from benchmarks.experiments.paper.runs import (
     save_result,
 )
 from benchmarks.experiments.paper.tables import BLOCK_SETS, plan, render
-from stfpm_edge.epochs import Silent
+from stfpm_edge.epochs import SilentReporter
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.pictures.data import split_images
 from stfpm_edge.recipes import RECIPES
@@ -313,4 +313,4 @@ def test_training_takes_named_images_alone(root, job, tmp_path):
         root, tmp_path / "m.safetensors", "procedural", height=64, width=64,
         recipe=replace(RECIPES["paper"], epochs=1, batch_size=2), accept_data=True,
     )  # fmt: skip
-    assert train_student(options, Silent(), images).spec.training["images"]["train"] == 3
+    assert train_student(options, SilentReporter(), images).spec.training["images"]["train"] == 3

@@ -7,7 +7,7 @@ import torch
 
 from stfpm_edge.networks import SMALL_STUDENTS, default_blocks
 from stfpm_export.graph.backbones import build_graph
-from stfpm_export.graph.equalisation import HEADROOM, LEAST, equalise_stem
+from stfpm_export.graph.equalisation import HEADROOM, MIN_FACTOR, equalise_stem
 from stfpm_export.graph.precision import Float32
 from stfpm_export.graph.ranges import measure_ranges
 from tiny_model import make_checkpoint, make_images
@@ -31,7 +31,7 @@ def test_equal_channels_leave_the_function_as_it_is(backbone):
 def test_the_channels_of_the_stem_have_one_range_with_room_above_it(tiny):
     before = measure_ranges(tiny, list(make_images(3)))
     after, factors = equalise_stem(tiny, before)
-    wide = factors["stem/conv1"] > LEAST
+    wide = factors["stem/conv1"] > MIN_FACTOR
     assert wide.mean() > 0.5
     np.testing.assert_allclose(after["stem/relu"].high[wide], HEADROOM * before["stem/relu"].high.max(), rtol=1e-5)
     assert (after["stem/relu"].high <= HEADROOM * before["stem/relu"].high.max() * 1.00001).all()

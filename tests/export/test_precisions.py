@@ -27,7 +27,7 @@ from stfpm_export.graph.int8 import Int8
 from stfpm_export.graph.precision import Float16
 from stfpm_export.graph.ranges import measure_ranges
 from stfpm_export.graph.rounding import largest_pair, quantise_weight
-from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, certify, loss_of_auroc
+from stfpm_export.parity import AUROC_LOSS, Accuracy, _rank_correlation, loss_of_auroc, measure_export_parity
 from stfpm_export.reference import Reference, make_reference
 from stfpm_export.target import TARGETS
 from stfpm_runtime import open_engine
@@ -333,14 +333,14 @@ def test_auto_keeps_the_fastest_that_agrees(tiny_checkpoint, tmp_path, monkeypat
     passing = [line.split()[0] for line in said if " ms in " in line]
     assert parity.holds
     assert spec.precision == min(passing, key=times.__getitem__)
-    monkeypatch.setattr("stfpm_export.parity.MOST_LOST", -1.1)  # nothing rounded can pass
+    monkeypatch.setattr("stfpm_export.parity.MAX_LOST_SHARE", -1.1)  # nothing rounded can pass
     spec, _ = export_checkpoint(options, said.append)
     assert spec.precision == "fp32"
     assert any("synthetic defects it loses" in line for line in said)
 
 
 def test_a_rounded_file_that_disagrees_is_not_kept_unless_allowed(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("stfpm_export.parity.MOST_LOST", -1.1)
+    monkeypatch.setattr("stfpm_export.parity.MAX_LOST_SHARE", -1.1)
     options = ExportOptions(tiny_checkpoint, tmp_path / "m.onnx", precision="int8")
     with pytest.raises(ParityError, match=r"in int8 of \d+ synthetic defects it loses .*--allow-parity-loss"):
         export_checkpoint(options, print)
@@ -490,7 +490,7 @@ def test_a_rounded_file_may_lose_few_detections(tiny, lost, gained, holds):
     spec = dataclasses.replace(tiny.spec, threshold=1.0, precision="int8", false_alarm_rate=0.05)
     by_number = np.concatenate([np.float32([0.1]), own])  # a picture's level is its number
     engine = FakeEngine(spec, lambda images: (maps[:1], by_number[images[0, 0, 0, :1]]))
-    report = certify(engine, spec, reference)
+    report = measure_export_parity(engine, spec, reference)
     assert (report.lost, report.gained, report.holds) == (lost, gained, holds)
     assert report.loss[0] == pytest.approx((lost - gained) / 100)
     assert report.loss[1] <= report.loss[0] <= report.loss[2]

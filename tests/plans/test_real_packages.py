@@ -11,7 +11,7 @@ import pytest
 
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines import has_nvidia_gpu
-from stfpm_runtime.engines.tensorrt.sidecar import Machine, Plan, save_sidecar
+from stfpm_runtime.engines.tensorrt.sidecar import Plan, PlanPlatform, save_sidecar
 from stfpm_runtime.files import sha256
 
 pytestmark = [
@@ -49,7 +49,7 @@ def plan(full, tmp_path):
     """A plan as such, whose bytes are none."""
     path = tmp_path / "m.engine"
     path.write_bytes(b"not a plan at all")
-    machine = Machine("11.4.0", "13.0", "H200", "9.0")
+    machine = PlanPlatform("11.4.0", "13.0", "H200", "9.0")
     save_sidecar(Plan(read_spec(full), machine, sha256(path), "0" * 64, version_compatible=True), path)
     return path
 

@@ -10,8 +10,8 @@ import pytest
 from plans.stand_in_cuda import StandInCuda
 from stfpm_runtime.artifact.onnx_metadata import read_spec
 from stfpm_runtime.engines.tensorrt.sidecar import (
-    Machine,
     Plan,
+    PlanPlatform,
     audit,
     check_machine,
     convolution_types,
@@ -21,7 +21,7 @@ from stfpm_runtime.engines.tensorrt.sidecar import (
 )
 from stfpm_runtime.errors import ArtifactError
 
-ORIN = Machine("10.3.0", "12.6", "Orin", "8.7")
+ORIN = PlanPlatform("10.3.0", "12.6", "Orin", "8.7")
 
 
 @pytest.fixture
@@ -124,8 +124,12 @@ def test_the_metadata_is_read_without_an_onnx_library(full, tmp_path):
     whole = full.read_bytes()
     for name, data, message in [
         ("cut.onnx", whole[:-40], "damaged, or no ONNX file"),
-        ("text.onnx", b"no protocol buffer at all", "damaged, or no ONNX file|not one of ours"),
-        ("empty.onnx", b"", "not one of ours"),
+        (
+            "text.onnx",
+            b"no protocol buffer at all",
+            "damaged, or no ONNX file|an ONNX file that stfpm-export did not write",
+        ),
+        ("empty.onnx", b"", "an ONNX file that stfpm-export did not write"),
     ]:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ArtifactError, match=message):

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, and one line for what the user can mend."""
+"""What all commands share: exit codes, and one line for what the user can fix."""
 
 from __future__ import annotations
 

@@ -114,7 +114,9 @@ def test_file_that_is_no_model_is_refused_in_one_line(tmp_path):
 
 
 def test_onnx_file_without_our_metadata_is_refused(make_model):
-    with pytest.raises(ArtifactError, match=r"an ONNX file, but not one of ours; expected one that stfpm-export wrote"):
+    with pytest.raises(
+        ArtifactError, match=r"an ONNX file that stfpm-export did not write; expected one that stfpm-export wrote"
+    ):
         open_engine(make_model(metadata=False))
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stfpm_runtime.lifecycle import NICENESS, Backoff, Worker, outside_real_time, stop_all, work_beside_the_line
+from stfpm_runtime.lifecycle import NICENESS, Backoff, Worker, call_without_real_time, lower_priority, stop_all
 
 
 class Counter(Worker):
@@ -35,10 +35,10 @@ def test_worker_runs_between_start_and_stop_which_may_be_called_twice():
 
 
 def test_worker_whose_work_fails_begins_again(monkeypatch, caplog):
-    monkeypatch.setattr("stfpm_runtime.lifecycle.AGAIN_S", 0.01)
+    monkeypatch.setattr("stfpm_runtime.lifecycle.RESTART_DELAY_S", 0.01)
 
     class Failing(Counter):
-        begins_again = True
+        restarts_after_error = True
         begun = 0
 
         def run(self) -> None:
@@ -99,12 +99,12 @@ def test_what_a_line_starts_gives_up_its_cores_and_its_priority():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         os.sched_setaffinity(child.pid, {min(os.sched_getaffinity(0))})
         os.sched_setscheduler(child.pid, os.SCHED_BATCH, os.sched_param(0))  # real time itself needs a right to it
-        work_beside_the_line(child.pid)
+        lower_priority(child.pid)
         assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
         assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0)
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == NICENESS
         child.communicate(b"\n")
-    work_beside_the_line(child.pid)  # it has ended: nothing happens
+    lower_priority(child.pid)  # it has ended: nothing happens
 
 
 def _may_schedule_in_real_time() -> bool:
@@ -118,8 +118,8 @@ def _may_schedule_in_real_time() -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules single threads")
-@pytest.mark.parametrize("in_real_time", [True, False])
-def test_only_threads_that_verdicts_wait_for_stay_in_real_time(in_real_time):
+@pytest.mark.parametrize("keeps_real_time", [True, False])
+def test_only_threads_that_verdicts_wait_for_stay_in_real_time(keeps_real_time):
     if not _may_schedule_in_real_time():
         pytest.skip("real-time scheduling needs a right to it")
 
@@ -127,7 +127,7 @@ def test_only_threads_that_verdicts_wait_for_stay_in_real_time(in_real_time):
         def run(self):
             self.found = os.sched_getscheduler(0), os.sched_getaffinity(0)
 
-    Looks.in_real_time = in_real_time
+    Looks.keeps_real_time = keeps_real_time
     cores = os.sched_getaffinity(0)
     pinned = {min(cores)}
     os.sched_setaffinity(0, pinned)
@@ -135,9 +135,9 @@ def test_only_threads_that_verdicts_wait_for_stay_in_real_time(in_real_time):
     try:
         with Looks("looks") as worker:
             worker.stop(time.monotonic() + 5)
-        assert outside_real_time(lambda: os.sched_getscheduler(0)) == os.SCHED_OTHER
+        assert call_without_real_time(lambda: os.sched_getscheduler(0)) == os.SCHED_OTHER
         assert os.sched_getscheduler(0) == os.SCHED_RR
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.sched_setaffinity(0, cores)
-    assert worker.found == ((os.SCHED_RR, pinned) if in_real_time else (os.SCHED_OTHER, cores))
+    assert worker.found == ((os.SCHED_RR, pinned) if keeps_real_time else (os.SCHED_OTHER, cores))

@@ -100,7 +100,7 @@ def test_a_missing_golden_file_needs_permission(begin, model):
 def test_a_golden_file_that_is_damaged_or_another_s_is_refused_whatever_is_allowed(begin, make_model, model, damage):
     path = golden_path(model)
     golden, data = load_golden(path), path.read_bytes()
-    message = "damaged, or not one of ours"
+    message = "damaged, or written by another program"
     if damage == "cut":
         path.write_bytes(data[: len(data) // 2])
     elif damage == "text":

@@ -46,7 +46,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.images import find_images, read_image
 from stfpm_runtime.line.journal.labels import new_label, write_label
-from stfpm_runtime.line.journal.models.states import new_order, send_order
+from stfpm_runtime.line.journal.models.states import new_command, send_command
 from stfpm_runtime.line.journal.reader import JournalReader
 from stfpm_runtime.line.journal.review import review_queue
 from stfpm_runtime.machine import describe_machine
@@ -150,7 +150,7 @@ def improve(plan: Plan) -> Iterator[dict[str, Any]]:
             gate = []
             for one in (candidate, _calibrate(candidate, data, 2 * plan.false_alarm_rate)):
                 try:
-                    said = send_order(line.journal, new_order(SCRIPT, "activate", one.name), WAIT_S)
+                    said = send_command(line.journal, new_command(SCRIPT, "activate", one.name), WAIT_S)
                     checkpoint, model = student, one
                     gate.append(said.partition(" (")[0])
                     break

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from stfpm_edge.checkpoint import Checkpoint
-from stfpm_edge.epochs import Silent
+from stfpm_edge.epochs import SilentReporter
 from stfpm_edge.model import distance, loss, normalise_images, unit
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.pictures.data import find_good_images, read_images, split_images
@@ -39,7 +39,7 @@ SIDE = 256
 BATCH = 16
 
 
-class Clock(Silent):
+class Clock(SilentReporter):
     """Notes the processor time after each epoch."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions, PictureOptions, ReviewOptions
-from stfpm_runtime.line.journal.models.states import new_order
+from stfpm_runtime.line.journal.models.states import new_command
 from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.loop import run as run_loop
@@ -128,7 +128,7 @@ def _act(line: Line, stop: threading.Event, names: tuple[str, str], spans: list[
             started_ns = time.monotonic_ns()
             time.sleep(QUIET_S)
             quiet_ns = time.monotonic_ns()
-            line.promotion.act(new_order("benchmark", "activate", names[turn % 2]))
+            line.promotion.act(new_command("benchmark", "activate", names[turn % 2]))
             spans += [("quiet", started_ns, quiet_ns), ("swapping", quiet_ns, time.monotonic_ns())]
     finally:
         stop.set()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from stfpm_edge.epochs import Silent
+from stfpm_edge.epochs import SilentReporter
 from stfpm_edge.options import TrainOptions
 from stfpm_edge.recipes import PAPER
 from stfpm_edge.torch_engine import TorchEngine
@@ -89,7 +89,7 @@ def run_job(job: Job) -> Result:
             train_fraction=job.train_fraction, mixed_precision=job.mixed_precision,
             device=job.device, name=product.name, accept_data=True,  # public data sets, taken as they are
         )  # fmt: skip
-        checkpoint = train_student(options, Silent(), product.train)
+        checkpoint = train_student(options, SilentReporter(), product.train)
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
     figures = evaluate(TorchEngine.of(checkpoint, device), product.category)
     best = checkpoint.spec.training["best_epoch"]

@@ -21,7 +21,7 @@ from stfpm_edge.checkpoint import Checkpoint
 
 from .int8 import Range
 
-LEAST = 1 / 32
+MIN_FACTOR = 1 / 32
 """The smallest factor: a channel that good parts hardly excite may show a defect, and needs room for it."""
 HEADROOM = 1.5
 """The stem may take values so many times as high as those of good parts before they are clipped.
@@ -39,7 +39,7 @@ def equalise_stem(
     the 1x1 convolutions are added.
     """
     stem = ranges["stem/relu"]
-    factors = np.maximum(stem.high / max(stem.high.max(), 1e-9), LEAST).astype(np.float32)
+    factors = np.maximum(stem.high / max(stem.high.max(), 1e-9), MIN_FACTOR).astype(np.float32)
     equal = dict(ranges) | {"stem/relu": Range(stem.low / factors, HEADROOM * stem.high / factors)}
     by_tensor = dict.fromkeys(("stem/conv1", "stem/maxpool"), factors)
     start = 0

@@ -23,7 +23,7 @@ Which weights make a pair depends on the engine, so that the limit holds for any
 """
 DAMPING = 0.1
 """This share of the mean variance is added to each input's: good parts may hardly vary in some place."""
-LEAST_VARIANCE = 1e-9
+MIN_VARIANCE = 1e-9
 BLOCK = 64
 """So many inputs are corrected together for the errors of those before them, which only saves time."""
 
@@ -89,7 +89,7 @@ def round_weight(weight: npt.NDArray[np.float32], inputs: InputStatistics, pairs
     scale = quantise_weight(weight, pairs_fit).scale
     rows, covariance = weight.reshape(len(scale), -1), inputs.covariance.copy()
     variances = np.einsum("ii->i", covariance)  # a view of the diagonal
-    variances += max(DAMPING * float(variances.mean()), LEAST_VARIANCE)
+    variances += max(DAMPING * float(variances.mean()), MIN_VARIANCE)
     order = np.argsort(-variances, kind="stable")
     feedback = _feedback(covariance[np.ix_(order, order)])
     rounded, too_large = np.zeros_like(rows), np.ones(len(scale), np.bool_)

@@ -13,7 +13,7 @@ from .spec import Spec
 
 OUTLIER_DEVIATIONS = 6
 """A held-out score is far from the rest where it lies more than so many robust standard deviations above the median."""
-LEAST_DEVIATION = 0.05
+MIN_DEVIATION = 0.05
 """The robust standard deviation counts as this share of the median at least: scores may be nearly equal."""
 FEWEST_FOR_OUTLIERS = 5
 """With fewer held-out scores outliers are not searched for."""
@@ -63,13 +63,13 @@ def find_outliers(scores: Sequence[float]) -> list[int]:
     """Return the positions of scores far above the rest, the highest first; none of fewer than FEWEST_FOR_OUTLIERS.
 
     The robust standard deviation is 1.4826 times the median absolute deviation (MAD) from the median; a score is far
-    from the rest above median + OUTLIER_DEVIATIONS * max(1.4826 * MAD, LEAST_DEVIATION * median).
+    from the rest above median + OUTLIER_DEVIATIONS * max(1.4826 * MAD, MIN_DEVIATION * median).
     """
     if len(scores) < FEWEST_FOR_OUTLIERS:
         return []
     median = float(np.median(scores))
     deviation = 1.4826 * float(np.median(np.abs(np.asarray(scores) - median)))
-    limit = median + OUTLIER_DEVIATIONS * max(deviation, LEAST_DEVIATION * median)
+    limit = median + OUTLIER_DEVIATIONS * max(deviation, MIN_DEVIATION * median)
     return sorted((i for i, score in enumerate(scores) if score > limit), key=lambda i: -scores[i])
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stfpm_runtime.errors import ArtifactError
 from stfpm_runtime.files import atomic_path
 
-MOST_BYTES = 1 << 29
+MAX_GOLDEN_BYTES = 1 << 29
 """The largest size of a golden file's arrays, unpacked, in bytes: more than four images of 2048x2048 need."""
 
 
@@ -52,12 +52,14 @@ def load_golden(path: Path) -> Golden:
         raise ArtifactError(f"{path}: no such file; stfpm-export writes it next to the model, bring it along")
     try:
         with zipfile.ZipFile(path) as members:
-            if (size := sum(member.file_size for member in members.infolist())) > MOST_BYTES:
-                raise ValueError(f"it unpacks to {size} bytes, expected at most {MOST_BYTES}")
+            if (size := sum(member.file_size for member in members.infolist())) > MAX_GOLDEN_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, expected at most {MAX_GOLDEN_BYTES}")
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in ("images", "maps", "scores", "sha256")}
     except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files has no common base
-        raise ArtifactError(f"{path}: damaged, or not one of ours ({error}); export the model again") from None
+        raise ArtifactError(
+            f"{path}: damaged, or written by another program ({error}); export the model again"
+        ) from None
     maps, scores = arrays["maps"].shape, arrays["scores"].shape
     are_numbers = arrays["images"].dtype == np.uint8 and all(
         arrays[key].dtype.kind == "f" for key in ("maps", "scores")

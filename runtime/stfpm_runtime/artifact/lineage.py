@@ -80,5 +80,7 @@ def _checkpoint_spec(path: Path) -> Spec:
                 raise ValueError(f"a header of {length} bytes")
             text = json.loads(file.read(length))["__metadata__"][METADATA_KEY]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: is no checkpoint of ours ({error!r}); expected what stfpm-train wrote") from None
+        raise ArtifactError(
+            f"{path}: is not a checkpoint of stfpm-train ({error!r}); expected what stfpm-train wrote"
+        ) from None
     return Spec.from_json(text, str(path))

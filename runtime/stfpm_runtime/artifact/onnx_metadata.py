@@ -32,7 +32,9 @@ def read_spec(path: Path) -> Spec:
     except (IndexError, ValueError):
         raise ArtifactError(f"{path}: damaged, or no ONNX file; export it again") from None
     if text is None:
-        raise ArtifactError(f"{path}: an ONNX file, but not one of ours; expected one that stfpm-export wrote")
+        raise ArtifactError(
+            f"{path}: an ONNX file that stfpm-export did not write; expected one that stfpm-export wrote"
+        )
     return Spec.from_json(text, str(path))
 
 

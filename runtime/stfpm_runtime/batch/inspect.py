@@ -22,7 +22,7 @@ from stfpm_runtime.options import MAX_MEGAPIXELS, SaveOnly
 from stfpm_runtime.sources import Files, Frame, find_files, read_frames
 from stfpm_runtime.sources.files import check_save, summarise
 
-from .outputs import JsonLines, Output, OverlayFolder, Progress, Tally, VerdictLines
+from .outputs import JsonLines, OverlayFolder, Progress, Tally, VerdictLines, VerdictWriter
 
 STDOUT = Path("-")
 
@@ -87,13 +87,13 @@ def inspect(options: InspectOptions) -> int:
         with _json_file(options.json) as json_file:
             is_for_a_person = options.json is None and json_file.isatty()
             verdicts = VerdictLines(json_file) if is_for_a_person else JsonLines(json_file)
-            outputs: list[Output] = [verdicts, tally, *([overlays] if overlays else [])]
+            outputs: list[VerdictWriter] = [verdicts, tally, *([overlays] if overlays else [])]
             if sys.stderr.isatty() and not json_file.isatty():
                 outputs.append(Progress(tally, sys.stderr))
             try:
                 for frame, verdict in judge(detector, frames, options.batch_size):
                     for output in outputs:
-                        output.take(frame, verdict)
+                        output.write(frame, verdict)
             finally:
                 left_out = f"; {len(files.left_out)} files left out" if files.left_out else ""
                 _print(tally.summary() + left_out)

@@ -20,11 +20,11 @@ from stfpm_runtime.sources import Frame, absolute
 from stfpm_runtime.verdict_counter import VerdictCounter
 
 
-class Output(Protocol):
-    """Takes one verdict after the other, in the order of the frames."""
+class VerdictWriter(Protocol):
+    """Writes one verdict after the other, in the order of the frames."""
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
-        """Take the verdict on a frame. Raises OutputError where no later verdict could be kept either."""
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Write the verdict on a frame. Raises OutputError where no later verdict could be kept either."""
         ...
 
 
@@ -51,7 +51,7 @@ class JsonLines:
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
+    def write(self, frame: Frame, verdict: Verdict) -> None:
         """Write the line. Raises OutputError where that fails: the inspection then has no result."""
         try:
             self._file.write(json.dumps(to_json(frame, verdict), allow_nan=False) + "\n")
@@ -74,7 +74,7 @@ class VerdictLines:
         self._file = file
         self._is_coloured = "NO_COLOR" not in os.environ  # see no-color.org
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
+    def write(self, frame: Frame, verdict: Verdict) -> None:
         """Write the line."""
         word = f"{verdict.decision:6}"
         if self._is_coloured:
@@ -97,7 +97,7 @@ class OverlayFolder:
         self._root = root
         self._save_only = save_only
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
+    def write(self, frame: Frame, verdict: Verdict) -> None:
         """Save the overlay if it is wanted, and if the frame has pixels."""
         if frame.image is None or not is_saved(self._save_only, verdict.decision):
             return
@@ -130,7 +130,7 @@ class Tally(VerdictCounter):
         """The lowest and the highest score; None without scores, and for a threshold of 0 or less."""
         self._threshold = 0.0
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
+    def write(self, frame: Frame, verdict: Verdict) -> None:
         """Count the verdict."""
         self.count(verdict.decision, verdict.reason, None if verdict.score is None else verdict.timings.latency_ms)
         if verdict.score is not None and verdict.threshold > 0:
@@ -153,7 +153,7 @@ class Progress:
         self._tally = tally
         self._stream = stream
 
-    def take(self, frame: Frame, verdict: Verdict) -> None:
+    def write(self, frame: Frame, verdict: Verdict) -> None:
         """Write the count over the previous one; the next line overwrites it."""
         not_passed = self._tally.total - self._tally.decisions["pass"]
         print(f"{self._tally.total} frames, {not_passed} not passed", end="\r", file=self._stream, flush=True)

@@ -33,7 +33,7 @@ NO_FALLBACK = ("session.disable_cpu_ep_fallback", "1")
 HINT = (
     "Is there a GPU (nvidia-smi)? pip install 'stfpm-edge[gpu]' brings CUDA's libraries; --device cpu does without it"
 )
-MOST_SHAPES = 4
+MAX_SHAPES = 4
 """Numbers of frames whose buffers are kept; one more, and the oldest go."""
 
 
@@ -140,7 +140,7 @@ class OnnxRuntimeGpuEngine(BaseEngine):
 
     def _bind(self, frames: int) -> Binding:
         assert self._session is not None, "checked by infer"
-        while len(self._bindings) >= MOST_SHAPES:
+        while len(self._bindings) >= MAX_SHAPES:
             del self._bindings[next(iter(self._bindings))]
         height, width, channels = self.spec.input_shape
 

@@ -86,7 +86,7 @@ def cut(
     if right > width or bottom > height:
         raise ImageError(
             f"region {name} reaches to {right}, {bottom}, the frame is {width}x{height}; "
-            "expected a frame that holds it: mend the region, or the camera's resolution"
+            "expected a frame that holds it: correct the region, or the camera's resolution"
         )
     image = frame[top:bottom, left:right]
     corners = np.array([(x - left, y - top) for x, y in polygon], np.int32) if polygon else None

@@ -36,7 +36,7 @@ from .decide import apply_threshold_changes, restore_thresholds
 from .inspect import JudgedPart, peak_of
 from .journal.integrity import IntegrityCheck
 from .journal.recorder import Recorder
-from .journal.rows import MISSED_DEADLINE, Record, VerdictRow, record, storable, utc
+from .journal.rows import MISSED_DEADLINE, Record, VerdictRow, storable, to_record, utc
 from .models.active_model import ActiveModel
 from .models.promotion import Promotion
 from .models.recipes.recipes import Recipes
@@ -121,7 +121,7 @@ def run(line: Line, stop: threading.Event) -> None:
         while not (stop.is_set() or line.restart.is_set()) and not any(worker.failure for worker in line.cameras):
             # asked before the mailbox is emptied: all frames that were brought until then are in it
             ended = all(worker.ended for worker in line.cameras)
-            frames = line.mailbox.take(POLL_S)
+            frames = line.mailbox.pop_all(POLL_S)
             if ended and not frames:
                 break
             judge(line, frames)
@@ -145,10 +145,10 @@ def judge(line: Line, frames: Sequence[TriggeredFrame], refusal: str = "") -> No
 
 def publish(line: Line, judged: Sequence[JudgedPart], model: ActiveModel) -> None:
     """Write verdicts into the journal, one by one, and only then answer the triggers and call the observers."""
-    line.recipes.name_judge(model, line.recorder.next_seq)
+    line.recipes.log_active_recipe(model, line.recorder.next_seq)
     for triggered, parts in itertools.groupby(judged, key=lambda part: part.triggered):
         kept = [(part, keep(line, part, model)) for part in parts]
-        line.guard.call("answer", _answer, line, triggered, [record(row, line.recorder.id) for _, row in kept])
+        line.guard.call("answer", _answer, line, triggered, [to_record(row, line.recorder.id) for _, row in kept])
         for observer in line.observers:
             line.guard.call(observer.name, observer.observe, kept)
 
@@ -160,7 +160,7 @@ def keep(line: Line, judged: JudgedPart, model: ActiveModel) -> VerdictRow:
         row = line.guard.call(output.name, output.prepare, row, judged, line.recorder.id) or row
     row = line.recorder.keep(row)
     for output in line.outputs:
-        line.guard.call(output.name, output.take, row)
+        line.guard.call(output.name, output.enqueue, row)
     return row
 
 
@@ -238,7 +238,7 @@ def drain(line: Line) -> None:
     deadline_s = min(time.monotonic() + CAMERAS_STOP_S, line.stop_budget.deadline_s())
     waiting: list[TriggeredFrame] = []
     while not all(worker.ended for worker in line.cameras) and time.monotonic() < deadline_s:
-        waiting += line.mailbox.take(0.01)
+        waiting += line.mailbox.pop_all(0.01)
     waiting += line.mailbox.close()
     waiting += [worker.frame_without_image(request, STOPPED) for worker, request in requests]
     _refuse(line, [frame for frame in waiting if frame.request.asked])

@@ -14,7 +14,7 @@ from typing import Any
 from stfpm_runtime.engines import Engine
 from stfpm_runtime.errors import OptionError, StfpmError
 from stfpm_runtime.files import check_writable
-from stfpm_runtime.lifecycle import Worker, outside_real_time, stop_all
+from stfpm_runtime.lifecycle import Worker, call_without_real_time, stop_all
 from stfpm_runtime.sources import FileSource, OnEvent, Source, SourceOptions
 from stfpm_runtime.sources import open_source as open_address
 from stfpm_runtime.sources.mailbox import FrameMailbox
@@ -147,7 +147,9 @@ def open_line(
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
         if active_model.exists:
             restore_thresholds(recorder, active_model.thresholds, line.recipes.scopes)
-        row = earlier_model(options) if line.recipes.exist else active_model.row() if active_model.exists else None
+        row = (
+            earlier_model(options) if line.recipes.has_recipes else active_model.row() if active_model.exists else None
+        )
         if row:
             recorder.use_model(row)
         if first.event:
@@ -182,7 +184,7 @@ def _make_line(
     drift.use_model(active_model.model)
     recipes = Recipes(options, active_model, log_event, mailbox.wake, load)
     model_swap = ModelSwap(active_model, options, recorder)
-    in_shadow = outside_real_time(lambda: shadow_model(options, active_model, log_event))
+    in_shadow = call_without_real_time(lambda: shadow_model(options, active_model, log_event))
     shadow = Shadow(in_shadow, options.batch, options.journal.path, log_event)
     return Line(
         cameras=cameras,
@@ -271,7 +273,7 @@ def _start_reload(line: Line, options: LineOptions, config: Path | None) -> None
     def reload() -> None:
         try:
             read = read_config(config) if config else options
-            if read.model is None or line.recipes.exist:
+            if read.model is None or line.recipes.has_recipes:
                 raise OptionError(RECIPES_STAY)
             path = read.model
         except StfpmError as error:

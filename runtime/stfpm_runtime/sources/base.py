@@ -103,8 +103,8 @@ class FreezeDetector:
     or gives a ring of a few buffers again and again.
     """
 
-    MOST = 8
-    MOST_BYTES = 64 << 20
+    MAX_FRAMES = 8
+    MAX_BYTES = 64 << 20
     """Frames that are kept; at least two, however large they are."""
 
     def __init__(self, frozen_after_s: float) -> None:
@@ -128,7 +128,7 @@ class FreezeDetector:
         self._number, self._repeated = number, same_number or same_content
         if not same_content:
             self._frames.appendleft(content)
-            while len(self._frames) > max(2, min(self.MOST, self.MOST_BYTES // max(1, content.nbytes))):
+            while len(self._frames) > max(2, min(self.MAX_FRAMES, self.MAX_BYTES // max(1, content.nbytes))):
                 self._frames.pop()
         if not self._repeated:
             self._differed_ns = time.monotonic_ns()

@@ -18,9 +18,9 @@ from .address import Address
 from .base import SourceOptions
 from .camera import NEVER_S, NOT_WHOLE, Camera, CameraLostError, OpenCamera, RawFrame, damaged_frame, jpeg_frame
 
-MOST_BYTES = 64 << 20
+MAX_PICTURE_BYTES = 64 << 20
 """The largest picture, in bytes."""
-MOST_HEADERS = 100
+MAX_HEADERS = 100
 CHUNK = 1 << 16
 """Bytes of the longest line, and of one read."""
 
@@ -107,8 +107,10 @@ class HttpCamera:
             with self._answer:
                 while chunk := self._answer.read1(CHUNK):
                     data += chunk
-                    if len(data) > MOST_BYTES or time.monotonic() > until_s:
-                        raise CameraLostError(f"a picture takes more than {MOST_BYTES >> 20} MiB or {timeout_s:g} s")
+                    if len(data) > MAX_PICTURE_BYTES or time.monotonic() > until_s:
+                        raise CameraLostError(
+                            f"a picture takes more than {MAX_PICTURE_BYTES >> 20} MiB or {timeout_s:g} s"
+                        )
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CameraLostError(_explain(error)) from None
         return jpeg_frame(bytes(data), self._options.max_megapixels, round(self._requested_s * 1e9))
@@ -170,7 +172,7 @@ class _MultipartReader:
         while line := self._line().strip():
             name, _, value = line.partition(b":")
             headers[name.strip().lower()] = value.strip()
-            if len(headers) > MOST_HEADERS:
+            if len(headers) > MAX_HEADERS:
                 raise CameraLostError("the stream is no Motion-JPEG; check the address")
         self._at_boundary = False
         length = headers.get(b"content-length", b"")
@@ -214,9 +216,9 @@ class _MultipartReader:
             raise CameraLostError("the stream ended or broke off")
         if time.monotonic() > self._until_s:
             raise CameraLostError(f"no frame for {self._limit_s:.1f} s")
-        if size > MOST_BYTES:
+        if size > MAX_PICTURE_BYTES:
             raise CameraLostError(
-                f"got a part of {size >> 20} MiB; expected pictures of at most {MOST_BYTES >> 20} MiB"
+                f"got a part of {size >> 20} MiB; expected pictures of at most {MAX_PICTURE_BYTES >> 20} MiB"
             )
 
 

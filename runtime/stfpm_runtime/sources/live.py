@@ -20,7 +20,7 @@ from .mailbox import Droppable, FrameMailbox
 
 LOG = logging.getLogger(__name__)
 
-MOST_STUCK = 3
+MAX_STUCK_CALLS = 3
 """Calls into a driver that never returned, before no further one is made until one of them returns."""
 CLOSE_S = 0.8
 """How long closing waits for the threads; one that hangs in a driver is abandoned, and closes the camera on return."""
@@ -76,7 +76,7 @@ class LiveSource(Worker):
 
     def next(self, timeout_s: float) -> Frame | None:
         """Return the newest frame that was not given yet; None if none comes in time or the camera is frozen."""
-        for received in self.mailbox.take(timeout_s):
+        for received in self.mailbox.pop_all(timeout_s):
             image, error = None, ""
             try:
                 image = to_bgr8(received.raw.decode(received.raw.raw), self.options.bits)
@@ -108,7 +108,7 @@ class LiveSource(Worker):
         stuck: list[_Connection] = []
         while not self.stopping.is_set():
             stuck = [connection for connection in stuck if connection.is_alive]
-            if len(stuck) < MOST_STUCK:
+            if len(stuck) < MAX_STUCK_CALLS:
                 began_s = time.monotonic()
                 self._connection = _Connection(self)
                 self._connection.start()

@@ -54,7 +54,7 @@ class FrameMailbox(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def take(self, timeout_s: float) -> list[T]:
+    def pop_all(self, timeout_s: float) -> list[T]:
         """Return all frames that wait, at most one of each camera; none where none comes in time, or at `wake`."""
         with self._changed:
             if not self._frames and not self._closed:
@@ -65,13 +65,13 @@ class FrameMailbox(Generic[T]):
             return self._take_all()
 
     def wake(self) -> None:
-        """Make `take` return at once, or its next call where none waits."""
+        """Make `pop_all` return at once, or its next call where none waits."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def wait_until_wanted(self, timeout_s: float) -> bool:
-        """Return whether `take` was called for a frame that did not come yet. One request is for one frame."""
+        """Return whether `pop_all` was called for a frame that did not come yet. One request is for one frame."""
         with self._changed:
             return self._changed.wait_for(lambda: self._wanted, timeout_s)
 

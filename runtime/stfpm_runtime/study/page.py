@@ -19,7 +19,7 @@ WIDTH, LEFT, RIGHT = 960, 210, 20
 HEIGHT, TOP, BOTTOM = 300, 14, 24
 COLOURS = {"good": "#0b6e99", "defect": "#d1495b", "": "#5b6b73"}
 """Of a part, by its reference. Defects are squares too, so that they are known in black and white."""
-LEAST_LETTER = 5
+MIN_LETTER_SIZE = 5
 """The size of the smallest letters of part names; where they would be smaller, the names are left out."""
 LOG_FROM = 20
 """Scores whose highest is more than so many times the lowest are drawn on a logarithmic axis."""
@@ -130,7 +130,7 @@ def score_chart(result: Result) -> str:
                 x = 60 + step * (column + 0.2 + 0.6 * (number + 0.5) / scores.shape[1])
                 parts.append(f'<rect x="{x - 2.5:.1f}" y="{y(value) - 2.5:.1f}" width="5" height="5" fill="{colour}" '
                              f'rx="{0 if study.references[index] == "defect" else 2.5}"/>')  # fmt: skip
-        if letter >= LEAST_LETTER:
+        if letter >= MIN_LETTER_SIZE:
             x = 60 + step * (column + 0.5)
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle" font-size="{letter:.1f}">'
                          f"{escape(study.parts[index])}</text>")  # fmt: skip

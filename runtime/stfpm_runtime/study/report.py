@@ -16,7 +16,7 @@ from stfpm_runtime.printed_page import Section
 
 from .agreement import BOUNDS, GRADES, KAPPA_BOUNDS, SHOULD_BE, Agreement, Appraiser, Rate
 from .presentations import DECISIONS, Study
-from .variation import GRR_BOUNDS, LEAST_CATEGORIES, Variation
+from .variation import GRR_BOUNDS, MIN_CATEGORIES, Variation
 
 NOT_KNOWN = "-"
 TITLES = {
@@ -132,7 +132,7 @@ def conclusions(result: Result) -> list[str]:
         lines.append(
             f"Scores: {variation.grade}. GRR is {variation.components['GRR'].of_total:.1%} of the total variation "
             f"(up to {GRR_BOUNDS[0]:.0%} acceptable, up to {GRR_BOUNDS[1]:.0%} marginal), and the number of distinct "
-            f"categories is {categories} ({LEAST_CATEGORIES} or more expected)."
+            f"categories is {categories} ({MIN_CATEGORIES} or more expected)."
         )
         if limit := variation.threshold:
             lines.append(

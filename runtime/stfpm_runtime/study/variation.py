@@ -15,13 +15,13 @@ POOLED_FROM = 0.05
 """An interaction with this p-value or a higher one is not significant, and counts as repeatability."""
 GRR_BOUNDS = (0.10, 0.30)
 """AIAG's bounds of GRR / TV: up to the first it is acceptable, up to the second marginal."""
-LEAST_CATEGORIES = 5
+MIN_CATEGORIES = 5
 SPREAD = 3.0
 """So many standard deviations to each side hold 99.7% of the scores of one part."""
 
 
 @dataclass(frozen=True)
-class Source:
+class AnovaRow:
     """A row of the table of the analysis of variance."""
 
     name: str
@@ -46,7 +46,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class ThresholdZone:
     """The variation beside the threshold, which is a one-sided limit: good parts score below it."""
 
     low: float
@@ -66,7 +66,7 @@ class Variation:
     parts: list[str]
     """The parts of which every presentation has a score."""
     left_out: list[str]
-    sources: list[Source]
+    sources: list[AnovaRow]
     pooled: bool
     """Whether the interaction is not significant, and counts as repeatability."""
     components: dict[str, Component]
@@ -76,7 +76,7 @@ class Variation:
     grade: str
     identical: bool
     """Whether the scores of each part are the same to the last digit."""
-    threshold: Threshold | None
+    threshold: ThresholdZone | None
 
     @property
     def shown(self) -> list[Component]:
@@ -98,7 +98,7 @@ def analyse_variation(study: Study, threshold: float | None) -> Variation | None
     grr, parts = components["GRR"], components["PV"]
     categories = math.floor(1.41 * parts.sd / grr.sd) if grr.sd else None
     grade = sum(grr.of_total > bound for bound in GRR_BOUNDS)
-    if categories is not None and categories < LEAST_CATEGORIES:
+    if categories is not None and categories < MIN_CATEGORIES:
         grade = max(grade, 1)
     good = np.array([one == "good" for one in study.references])[whole]
     return Variation(
@@ -109,7 +109,7 @@ def analyse_variation(study: Study, threshold: float | None) -> Variation | None
     )  # fmt: skip
 
 
-def components_of(scores: NDArray[np.float64]) -> tuple[list[Source], bool, dict[str, float]]:
+def components_of(scores: NDArray[np.float64]) -> tuple[list[AnovaRow], bool, dict[str, float]]:
     """Return the analysis of variance of scores [appraisers, parts, trials], whether it is pooled, and the variances.
 
     A component whose estimate is negative is 0. With one appraiser there is neither reproducibility nor interaction.
@@ -134,9 +134,9 @@ def components_of(scores: NDArray[np.float64]) -> tuple[list[Source], bool, dict
     for name, ss, df in (("appraiser", ss_appraiser, df_appraiser), ("part", ss_part, df_part)):
         f = ss / df / below if df and below else None
         df_below = df_both + df_error if pooled or not df_both else df_both
-        sources += [Source(name, df, ss, ss / df, f, None if f is None else f_p_value(f, df, df_below))] if df else []
-    sources += [Source("appraiser x part", df_both, ss_both, ms_both, f_both, p_both)] if df_both else []
-    sources.append(Source("repeatability", df_error, ss_error, ms_error, None, None))
+        sources += [AnovaRow(name, df, ss, ss / df, f, None if f is None else f_p_value(f, df, df_below))] if df else []
+    sources += [AnovaRow("appraiser x part", df_both, ss_both, ms_both, f_both, p_both)] if df_both else []
+    sources.append(AnovaRow("repeatability", df_error, ss_error, ms_error, None, None))
     appraiser = max((ss_appraiser / df_appraiser - below) / (parts * trials), 0.0) if df_appraiser else 0.0
     both = 0.0 if pooled or not df_both else max((ms_both - ms_error) / trials, 0.0)
     part = max((ss_part / df_part - below) / (appraisers * trials), 0.0)
@@ -159,9 +159,9 @@ def f_p_value(f: float, df_above: int, df_below: int) -> float:
     return min(float(weights @ values) * end / 2, 1.0)
 
 
-def _beside(threshold: float, grr: float, means: NDArray[np.float64], good: NDArray[np.bool_]) -> Threshold:
+def _beside(threshold: float, grr: float, means: NDArray[np.float64], good: NDArray[np.bool_]) -> ThresholdZone:
     """Return the zone around the threshold in which a part may be decided either way."""
     low, high = threshold - SPREAD * grr, threshold + SPREAD * grr
     room = threshold - float(means[good].mean()) if good.any() else 0.0
     between = int(np.sum((means > low) & (means < high)))
-    return Threshold(low, high, between, SPREAD * grr / room if room > 0 else None)
+    return ThresholdZone(low, high, between, SPREAD * grr / room if room > 0 else None)

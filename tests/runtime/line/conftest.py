@@ -19,7 +19,7 @@ from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.storage import JournalOptions
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, record
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, to_record
 from stfpm_runtime.line.journal.threshold_changes import result_of
 from stfpm_runtime.line.loop import Line, run
 from stfpm_runtime.line.models.active_model import load_recipe, no_model
@@ -52,7 +52,7 @@ class Journalled:
         """The verdicts as outputs send them, without their age."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             hashes = dict(connection.execute("SELECT seq, lower(hex(hash)) FROM verdicts"))
-        return [{**record(row, self.id), "hash": hashes[row.seq]} for row in self.rows()]
+        return [{**to_record(row, self.id), "hash": hashes[row.seq]} for row in self.rows()]
 
     @property
     def decisions(self) -> list[str]:

@@ -28,7 +28,7 @@ from stfpm_runtime.line.journal.batch.making import ReportTask, make, make_apart
 from stfpm_runtime.line.journal.batch.pictures import WIDTH, shrink
 from stfpm_runtime.line.journal.batch.report import Report, ReportOptions
 from stfpm_runtime.line.journal.batch.words import Words, languages
-from stfpm_runtime.line.journal.chain.cuts import cut
+from stfpm_runtime.line.journal.chain.pruning import prune
 from stfpm_runtime.line.journal.chain.signing import KeyPair, write_new_key
 from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.history import Filter
@@ -367,7 +367,7 @@ def test_gap_missing_chain_and_missing_signature_are_on_the_first_page(journal_c
         contextlib.closing(Recorder(journal_copy, MODELS[0], "normal", signer=KeyPair(key))) as recorder,
         recorder._journal.transaction() as connection,
     ):
-        cut(connection, {"verdicts": 71}, KeyPair(key))
+        prune(connection, {"verdicts": 71}, KeyPair(key))
     report, page = report_of(journal_copy, public_keys=public_of(key))
     assert report.is_sound
     assert "verdicts before number 71 were deleted by retention; some may have been of this interval" in page

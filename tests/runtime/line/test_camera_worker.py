@@ -14,7 +14,7 @@ from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.line.cameras import worker as worker_module
 from stfpm_runtime.line.cameras.worker import CameraWorker, TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions
-from stfpm_runtime.line.triggers.base import WAITING, Every, QueuedTrigger, TriggerRequest, open_trigger
+from stfpm_runtime.line.triggers.base import WAITING, IntervalTrigger, QueuedTrigger, TriggerRequest, open_trigger
 from stfpm_runtime.sources import FileSource, Frame, SourceOptions, open_source
 from stfpm_runtime.sources.fake import FakeCamera
 from stfpm_runtime.sources.mailbox import FrameMailbox
@@ -34,9 +34,9 @@ def test_newest_frame_replaces_the_others_and_counts_them():
     mailbox = FrameMailbox()
     for index in range(5):
         assert mailbox.put("left", make_frame(index, dropped=1))
-    (taken,) = mailbox.take(1)
+    (taken,) = mailbox.pop_all(1)
     assert (taken.frame.index, taken.dropped) == (4, 9)
-    assert mailbox.take(0.01) == []
+    assert mailbox.pop_all(0.01) == []
 
 
 def test_frames_that_were_cleared_are_counted_with_the_next_one():
@@ -44,19 +44,19 @@ def test_frames_that_were_cleared_are_counted_with_the_next_one():
     for index in range(3):
         mailbox.put("left", make_frame(index))
     mailbox.clear("left")
-    assert mailbox.take(0) == []
+    assert mailbox.pop_all(0) == []
     mailbox.put("left", make_frame(3))
-    assert [(taken.frame.index, taken.dropped) for taken in mailbox.take(0)] == [(3, 3)]
+    assert [(taken.frame.index, taken.dropped) for taken in mailbox.pop_all(0)] == [(3, 3)]
 
 
 def test_a_request_for_a_frame_lasts_until_one_is_put():
     mailbox = FrameMailbox()
     assert not mailbox.wait_until_wanted(0.0)
-    assert mailbox.take(0.0) == []
+    assert mailbox.pop_all(0.0) == []
     assert mailbox.wait_until_wanted(0.0)
     mailbox.put("left", make_frame())
     assert not mailbox.wait_until_wanted(0.0)
-    assert mailbox.take(0.0)
+    assert mailbox.pop_all(0.0)
     assert not mailbox.wait_until_wanted(0.0)
 
 
@@ -64,7 +64,7 @@ def test_frames_of_all_cameras_are_taken_together():
     mailbox = FrameMailbox()
     mailbox.put("left", make_frame(0))
     mailbox.put("right", make_frame(1))
-    assert [taken.frame.index for taken in mailbox.take(1)] == [0, 1]
+    assert [taken.frame.index for taken in mailbox.pop_all(1)] == [0, 1]
 
 
 @pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (False, False)])
@@ -74,7 +74,7 @@ def test_frame_that_must_not_be_dropped_is_waited_for(first, second):
     thread = threading.Thread(target=mailbox.put, args=("left", make_frame(1, droppable=second)))
     thread.start()
     time.sleep(0.05)
-    taken = [mailbox.take(1)[0].frame.index, mailbox.take(1)[0].frame.index]
+    taken = [mailbox.pop_all(1)[0].frame.index, mailbox.pop_all(1)[0].frame.index]
     thread.join(120)
     assert taken == [0, 1]
 
@@ -92,7 +92,7 @@ def test_closed_mailbox_ends_all_waiting():
 
 
 def test_interval_trigger_keeps_its_rhythm_and_leaves_out_what_was_missed():
-    trigger = Every(0.3)
+    trigger = IntervalTrigger(0.3)
     started = time.monotonic()
     for _ in range(4):
         assert trigger.wait(60).asked
@@ -154,7 +154,7 @@ def start(black):
 
 def take(mailbox: FrameMailbox) -> TriggeredFrame:
     taken: list[TriggeredFrame] = []
-    wait_until(lambda: taken.extend(mailbox.take(0.05)) or taken)
+    wait_until(lambda: taken.extend(mailbox.pop_all(0.05)) or taken)
     assert len(taken) == 1
     return taken[0]
 
@@ -186,7 +186,7 @@ def test_frame_for_a_trigger_is_younger_than_it_and_the_delay(start):
     assert taken.frame.part == "A-1"
     assert not taken.droppable
     assert 50e6 <= taken.frame.arrived_ns - at_ns < 200e6
-    assert mailbox.take(0.05) == []  # one frame for one trigger
+    assert mailbox.pop_all(0.05) == []  # one frame for one trigger
 
 
 def test_trigger_without_a_frame_is_a_fault(start):
@@ -310,9 +310,9 @@ def test_files_are_given_each_once_and_then_it_ends(start, tmp_path, write, pain
     (tmp_path / "2.png").write_bytes(b"")
     worker, mailbox, _, _ = start(lambda camera, on_event: FileSource([str(tmp_path)]), **trigger)
     frames = []
-    wait_until(lambda: frames.extend(mailbox.take(0.01)) or (worker.ended and len(frames) >= 5))
+    wait_until(lambda: frames.extend(mailbox.pop_all(0.01)) or (worker.ended and len(frames) >= 5))
     time.sleep(0.02)
-    frames += mailbox.take(0)
+    frames += mailbox.pop_all(0)
     assert [int(taken.frame.source[-5]) for taken in frames] == [0, 1, 2, 3, 4]
     assert [taken.frame.image is None for taken in frames] == [False, False, True, False, False]
     assert all(taken.frame.arrived_ns for taken in frames)
@@ -401,10 +401,10 @@ def test_stray_or_missing_picture_does_not_shift_those_of_later_parts(start_watc
         if number != 3:  # its picture is lost
             put_picture(folder, str(number), 10 + number)
         time.sleep(0.2)
-        for taken in mailbox.take(0):
+        for taken in mailbox.pop_all(0):
             judged[taken.frame.part or "stray"] = taken.frame
     wait_until(
-        lambda: judged.update({t.frame.part or "stray": t.frame for t in mailbox.take(0.05)}) or len(judged) == 7
+        lambda: judged.update({t.frame.part or "stray": t.frame for t in mailbox.pop_all(0.05)}) or len(judged) == 7
     )
     levels = {part: frame.image is not None and int(frame.image[0, 0, 0]) for part, frame in judged.items()}
     assert levels == {"0": 10, "1": 11, "2": 12, "3": False, "4": 14, "5": 15, "stray": False}

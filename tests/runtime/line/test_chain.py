@@ -18,8 +18,8 @@ from stfpm_runtime.errors import JournalError
 from stfpm_runtime.line.config.camera import CameraOptions
 from stfpm_runtime.line.config.storage import PictureOptions
 from stfpm_runtime.line.journal import recorder as recording
-from stfpm_runtime.line.journal.chain.cuts import cut
 from stfpm_runtime.line.journal.chain.links import CHAINED, SOURCES, link, write_head
+from stfpm_runtime.line.journal.chain.pruning import prune
 from stfpm_runtime.line.journal.chain.signing import KeyPair, read_public_key, write_new_key
 from stfpm_runtime.line.journal.chain.verify import Verification
 from stfpm_runtime.line.journal.command.cli import main
@@ -92,7 +92,7 @@ def fill(folder: Path, key: Path | None, parts: int = 120) -> Path:
         write_label(path, new_label(30, "defect", "Ada", "scratch"))
         write_label(path, new_label(31, "good", "Ada"))
         with recorder._journal.transaction() as connection:
-            cut(connection, {"verdicts": 11}, signer)
+            prune(connection, {"verdicts": 11}, signer)
     return path
 
 

@@ -50,7 +50,7 @@ def watch(window: int = 40, alarm: float = 1e-4, held_out=HELD_OUT) -> tuple[Dri
 
 def feed(watch: DriftWatch, scores, **changes) -> None:
     for score in scores:
-        watch.take(dataclasses.replace(GOOD, score=float(score), **changes))
+        watch.update(dataclasses.replace(GOOD, score=float(score), **changes))
 
 
 def test_alarm_begins_once_and_ends_once():
@@ -69,8 +69,8 @@ def test_only_passed_parts_of_one_picture_count():
     drift, said = watch()
     feed(drift, [0.5] * 100, decision="reject")
     for _ in range(100):
-        drift.take(GOOD, pictures=4)
-        drift.take(dataclasses.replace(GOOD, decision="fault", score=None))
+        drift.update(GOOD, pictures=4)
+        drift.update(dataclasses.replace(GOOD, decision="fault", score=None))
     assert drift.found == {}
     assert said == []
 
@@ -130,7 +130,7 @@ def test_the_lamp_is_named_where_pictures_are_brighter_or_darker():
 
     def show(grey: int) -> tuple[str, bool]:
         for _ in range(80):
-            drift.take(dataclasses.replace(GOOD, score=float(next(scores))), 1, np.full((32, 32, 3), grey, np.uint8))
+            drift.update(dataclasses.replace(GOOD, score=float(next(scores))), 1, np.full((32, 32, 3), grey, np.uint8))
         return drift.found["left", "frame"].light, drift.found["left", "frame"].alarm
 
     assert show(104) == ("same", False)

@@ -23,11 +23,11 @@ from stfpm_runtime.errors import MissingExtraError, OutputError
 from stfpm_runtime.lifecycle import stop_all
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.server import ServerOptions
-from stfpm_runtime.line.journal.rows import record
+from stfpm_runtime.line.journal.rows import to_record
 from stfpm_runtime.line.triggers.base import WAITING, QueuedTrigger
 from stfpm_runtime.line.triggers.http import make_trigger_router
 from stfpm_runtime.line.web.http.app import make_app
-from stfpm_runtime.line.web.http.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.http.connections import MAX_CONNECTIONS
 from stfpm_runtime.line.web.http.server import WebServer
 
 from .conftest import wait_until
@@ -89,7 +89,7 @@ def test_each_trigger_gets_its_verdict_from_the_journal(start, port):
     assert [answer["verdicts"][0]["part"] for _, answer in answers] == parts
     rows = running.finish()
     answered = {answer["verdicts"][0]["seq"]: answer["verdicts"][0] for _, answer in answers}
-    assert answered == {row.seq: record(row, running.journal.id) for row in rows}
+    assert answered == {row.seq: to_record(row, running.journal.id) for row in rows}
     assert {row.decision for row in rows} == {"pass"}
 
 
@@ -230,7 +230,7 @@ def test_silent_connections_leave_room_for_a_trigger(serve, start):
         time.sleep(0.5)  # the server has read what they sent
         assert post(port, b'{"part": "A"}')[0] == 504
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        assert descriptors < 300 + MOST_CONNECTIONS // 2 + 100  # ours, and the server's: one address has half of them
+        assert descriptors < 300 + MAX_CONNECTIONS // 2 + 100  # ours, and the server's: one address has half of them
 
 
 @pytest.mark.parametrize("request_", [b"", b"POST /trig", b"POST /trigger/left HTTP/1.1\r\nHost: localhost\r\nX-"])
@@ -283,7 +283,7 @@ def test_wrong_tokens_are_logged_once_and_slowed_down(serve, caplog):
 def test_wrong_tokens_leave_room_for_the_right_one(serve):
     port, _ = serve(token="the right token, long")
     with contextlib.ExitStack() as stack:
-        for _ in range(MOST_CONNECTIONS):
+        for _ in range(MAX_CONNECTIONS):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
             peer.sendall(HEAD + b"Authorization: Bearer wrong\r\n\r\n")
         assert post(port, Authorization="Bearer the right token, long")[0] == 504

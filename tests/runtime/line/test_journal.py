@@ -123,7 +123,7 @@ def test_newer_journal_is_refused_by_name_and_left_alone(journal, open_recorder)
 def test_database_of_others_is_refused_and_left_alone(journal, open_recorder):
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         connection.execute("CREATE TABLE precious (thing)")
-    with pytest.raises(JournalError, match="an SQLite file, but no journal of ours"):
+    with pytest.raises(JournalError, match="an SQLite file, but not a journal of stfpm-inspect"):
         open_recorder()
     assert journal.path.exists()
 
@@ -286,7 +286,7 @@ def test_event_that_cannot_be_written_does_not_delay_the_next(open_recorder, jou
 
 
 def test_faults_beyond_the_limit_are_counted(open_recorder, monkeypatch, journal):
-    monkeypatch.setattr(recording, "LATE", 3)
+    monkeypatch.setattr(recording, "MAX_LATE_VERDICTS", 3)
     recorder = open_recorder()
     recorder._fail(JournalError("gone"))
     for _ in range(5):

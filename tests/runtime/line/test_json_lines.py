@@ -53,7 +53,7 @@ def test_lines_are_the_rows_of_the_journal_at_once(recorder, follow, lines, jour
     with follow() as worker:
         for number in range(3):
             recorder.keep(make_row(part=f"A-{number}"))
-            worker.take()
+            worker.enqueue()
             wait_until(lambda: lines.exists() and len(read_lines(lines)) == number + 1)  # noqa: B023 (called at once)
     assert_agree(lines, journal)
     assert list(read_lines(lines)[0])[:3] == ["journal", "seq", "time"]
@@ -109,7 +109,7 @@ def test_file_of_others_is_left_alone(recorder, follow, lines, journal, content,
     lines.write_text(content)
     recorder.keep(make_row())
     with follow():
-        wait_until(lambda: "holds no verdicts of ours" in caplog.text)
+        wait_until(lambda: "is not a verdict file of stfpm-inspect" in caplog.text)
     assert lines.read_text() == content
     recorder.do_maintenance()
     assert journal.events()[0].kind == "output"
@@ -121,7 +121,7 @@ def test_lines_are_complete_after_a_failure(recorder, follow, lines, journal):
     with follow() as worker:
         for _ in range(3):
             recorder.keep(make_row())
-            worker.take()
+            worker.enqueue()
         wait_until(lambda: worker.failure)
         lines.rmdir()
         wait_until(lambda: lines.is_file() and len(read_lines(lines)) == 3)
@@ -134,7 +134,7 @@ def test_a_damaged_file_of_refused_verdicts_does_not_concern_the_lines(recorder,
     path_of(journal.path).write_bytes(b"no database" * 100)
     with follow() as worker:
         recorder.keep(make_row())
-        worker.take()
+        worker.enqueue()
     assert not worker.failures
     assert_agree(lines, journal)
 
@@ -142,12 +142,12 @@ def test_a_damaged_file_of_refused_verdicts_does_not_concern_the_lines(recorder,
 def test_file_that_is_removed_meanwhile_is_begun_anew(recorder, follow, lines):
     with follow() as worker:
         recorder.keep(make_row())
-        worker.take()
+        worker.enqueue()
         wait_until(lambda: lines.exists() and lines.stat().st_size)
         lines.unlink()  # by logrotate, say
         wait_until(lines.exists)
         recorder.keep(make_row())
-        worker.take()
+        worker.enqueue()
         wait_until(lambda: lines.read_text().count("\n") == 2)  # complete: all that the journal holds
     assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == [1, 2]
 

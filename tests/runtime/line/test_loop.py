@@ -185,8 +185,8 @@ def test_outputs_that_hang_do_not_delay_the_loop(run_line, make_options, tmp_pat
     monkeypatch.setattr("stfpm_runtime.line.outputs.picture_folder.PictureFolder.write", hang)
     from stfpm_runtime.line.outputs.json_lines import JsonLinesOutput
 
-    tell = JsonLinesOutput.tell
-    monkeypatch.setattr(JsonLinesOutput, "tell", lambda self, records: hang() or tell(self, records))
+    send_verdicts = JsonLinesOutput.send_verdicts
+    monkeypatch.setattr(JsonLinesOutput, "send_verdicts", lambda self, records: hang() or send_verdicts(self, records))
     lines = tmp_path / "line.jsonl"
     pictures = PictureOptions(tmp_path / "pictures", save="all", free_mb=0, queue=2)
     options = make_options(journal_options={"json_lines": lines}, pictures=pictures)
@@ -371,7 +371,9 @@ def test_stop_has_one_budget_for_all(run_line, make_options, tmp_path, monkeypat
     monkeypatch.setattr(
         "stfpm_runtime.line.outputs.picture_folder.PictureFolder.write", lambda *arguments: go_on.wait(30)
     )
-    monkeypatch.setattr("stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.tell", lambda *arguments: go_on.wait(30))
+    monkeypatch.setattr(
+        "stfpm_runtime.line.outputs.json_lines.JsonLinesOutput.send_verdicts", lambda *arguments: go_on.wait(30)
+    )
     options = make_options(
         journal_options={"json_lines": tmp_path / "line.jsonl"},
         pictures=PictureOptions(tmp_path / "pictures", save="all", free_mb=0),

@@ -66,7 +66,7 @@ def row(seq: int, decision: str = "reject"):
 
 def take(pictures: Pictures, seq: int, decision: str = "reject"):
     prepared = pictures.prepare(row(seq, decision), judged(decision), JOURNAL)
-    pictures.take(prepared)
+    pictures.enqueue(prepared)
     return prepared
 
 
@@ -133,7 +133,7 @@ def test_picture_of_a_verdict_that_was_not_journalled_frees_its_place_in_the_que
     pictures = open_pictures(queue=1)
     for _ in range(3):
         prepared = pictures.prepare(row(1), judged(), JOURNAL)
-        pictures.take(dataclasses.replace(prepared, decision="fault", seq=0, picture="", overlay=""))
+        pictures.enqueue(dataclasses.replace(prepared, decision="fault", seq=0, picture="", overlay=""))
     assert pictures.dropped == 0
 
 
@@ -219,7 +219,7 @@ def test_disk_is_never_filled(small_disk, events):  # noqa: F811 (the fixture)
 def test_new_journal_does_not_overwrite_the_pictures_of_the_old_one(open_pictures, folder):
     pictures = open_pictures(overlay=False)
     for journal in (JOURNAL, "b5959ada"):
-        pictures.take(pictures.prepare(row(1), judged(), journal))
+        pictures.enqueue(pictures.prepare(row(1), judged(), journal))
     pictures.stop(time.monotonic() + 5)
     assert len(files(folder)) == 2
 

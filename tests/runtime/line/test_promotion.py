@@ -1,4 +1,4 @@
-"""States of models on a running line: shadow, approval, the gate with kept pictures, override, roll-back, orders."""
+"""States of models on a running line: shadow, approval, the gate with kept pictures, override, roll-back, commands."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from stfpm_runtime.line.journal.models import states as model_states
 from stfpm_runtime.line.journal.models.shadow import read_disagreements, read_shadow_counts
 from stfpm_runtime.line.journal.models.states import (
     ModelState,
-    new_order,
+    new_command,
     newest_by_model,
     read_states,
-    send_order,
+    send_command,
     write_states,
 )
 from stfpm_runtime.line.journal.review import review_queue
@@ -58,14 +58,14 @@ def test_a_model_goes_from_shadow_to_active_and_back(start, make_model, journal)
     line = start(shadow_parts=20)
     promotion, path = line.line.promotion, make_model("new.onnx", threshold=0.3)
     with pytest.raises(ArtifactError, match="nobody has approved it"):
-        promotion.act(new_order("Ada", "activate", "new.onnx"))
+        promotion.act(new_command("Ada", "activate", "new.onnx"))
     with pytest.raises(OptionError, match="has judged 0 parts as the shadow; expected 20 or more"):
-        promotion.act(new_order("Ada", "approve", "new.onnx"))
-    promotion.act(new_order("Ada", "shadow", "new.onnx"))
+        promotion.act(new_command("Ada", "approve", "new.onnx"))
+    promotion.act(new_command("Ada", "shadow", "new.onnx"))
     assert states(journal)["new.onnx"] == "shadow"
     wait_until(lambda: line.line.shadow.counts.compared >= 40)
-    assert "as the shadow" in promotion.act(new_order("Ada", "approve", "new.onnx"))
-    promotion.act(new_order("Ada", "activate", "new.onnx"))
+    assert "as the shadow" in promotion.act(new_command("Ada", "approve", "new.onnx"))
+    promotion.act(new_command("Ada", "activate", "new.onnx"))
     assert line.line.active_model.model.path == path
     assert line.line.shadow.model is None
     wait_until(lambda: states(journal) == {"model.onnx": "retired", "new.onnx": "active"})
@@ -78,20 +78,20 @@ def test_the_model_before_is_used_again_by_one_call(start, make_model, journal):
     line = start()
     swap, promotion = line.line.model_swap, line.line.promotion
     with pytest.raises(OptionError, match="no other model has been active"):
-        promotion.act(new_order("Ada", "rollback"))
+        promotion.act(new_command("Ada", "rollback"))
     first = make_model("first.onnx")
     swap.load_and_swap(first, "Ada")
     swap.load_and_swap(make_model("second.onnx", threshold=0.3), "Ada")
     wait_until(lambda: states(journal).get("second.onnx") == "active")
-    assert "first.onnx" in promotion.act(new_order("Bob", "rollback"))
+    assert "first.onnx" in promotion.act(new_command("Bob", "rollback"))
     assert line.line.active_model.model.path == first
     wait_until(lambda: states(journal) == {"model.onnx": "retired", "second.onnx": "retired", "first.onnx": "active"})
     (tmp := make_model("second.onnx", threshold=0.45)).touch()
     with pytest.raises(StfpmError, match=r"second\.onnx: its SHA-256 is"):
-        promotion.act(new_order("Bob", "rollback"))
+        promotion.act(new_command("Bob", "rollback"))
     tmp.unlink()
     with pytest.raises(StfpmError, match=r"second\.onnx"):
-        promotion.act(new_order("Bob", "rollback"))
+        promotion.act(new_command("Bob", "rollback"))
     assert line.line.active_model.model.path == first
 
 
@@ -99,11 +99,11 @@ def test_a_model_that_rejects_good_parts_of_the_last_hour_is_refused_unless_over
     line = start(pictures=True)
     strict, promotion = make_model("strict.onnx", threshold=0.3, false_alarm_rate=0.01), line.line.promotion
     with pytest.raises(ArtifactError, match=r"good parts are not passed .*expected at most"):
-        promotion.act(new_order("Ada", "activate", "strict.onnx"))
+        promotion.act(new_command("Ada", "activate", "strict.onnx"))
     refused = newest_by_model(read_states(journal.path))[sha256(strict)]
     assert refused.state == "refused"
     assert refused.measured["false_alarms"] > refused.measured["false_alarms_allowed"]
-    promotion.act(new_order("Ada", "activate", "strict.onnx", override="the lamp is new"))
+    promotion.act(new_command("Ada", "activate", "strict.onnx", override="the lamp is new"))
     assert line.line.active_model.model.path == strict
     approved = [row for row in read_states(journal.path) if row.state == "approved"]
     assert approved[-1].note.startswith("the lamp is new (in spite of: ")
@@ -113,15 +113,15 @@ def test_a_model_that_rejects_good_parts_of_the_last_hour_is_refused_unless_over
 def test_labels_decide_what_a_kept_picture_demands(start, make_model, journal):
     line = start(pictures=True)
     lax, promotion = make_model("lax.onnx", threshold=0.9), line.line.promotion
-    assert "no worse" in promotion.act(new_order("Ada", "check", "lax.onnx"))  # an unlabelled reject demands nothing
+    assert "no worse" in promotion.act(new_command("Ada", "check", "lax.onnx"))  # an unlabelled reject demands nothing
     reject = next(row for row in journal.rows() if row.decision == "reject")
     write_label(journal.path, new_label(reject.seq, "defect", "Ada"))
-    said = promotion.act(new_order("Ada", "check", "lax.onnx"))
+    said = promotion.act(new_command("Ada", "check", "lax.onnx"))
     assert "1 of 1 known defects are not rejected" in said
     measured = newest_by_model(read_states(journal.path))[sha256(lax)].measured
     assert (measured["escaped"], measured["still_passed"]) == (1, 0)
     with pytest.raises(ArtifactError, match="known defects are not rejected"):
-        promotion.act(new_order("Ada", "activate", "lax.onnx"))
+        promotion.act(new_command("Ada", "activate", "lax.onnx"))
 
 
 def test_a_defect_that_the_active_model_passes_too_does_not_keep_it_in_place(start, make_model, tmp_path, journal):
@@ -134,7 +134,7 @@ def test_a_defect_that_the_active_model_passes_too_does_not_keep_it_in_place(sta
     with pytest.raises(ArtifactError, match="1 of 1 known defects are not rejected"):  # nothing can be compared yet
         line.line.model_swap.load_and_swap(first, "Ada")
     line.line.model_swap.load_and_swap(first, "Ada", override="the first real file")
-    said = line.line.promotion.act(new_order("Ada", "check", make_model("second.onnx", threshold=0.4).name))
+    said = line.line.promotion.act(new_command("Ada", "check", make_model("second.onnx", threshold=0.4).name))
     assert "no worse than the active model" in said
     measured = [row for row in read_states(journal.path) if row.state == "candidate"][-1].measured
     assert (measured["escaped"], measured["still_passed"]) == (0, 1)
@@ -143,9 +143,9 @@ def test_a_defect_that_the_active_model_passes_too_does_not_keep_it_in_place(sta
 def test_a_shadow_is_used_again_after_a_restart(start, make_model, journal):
     line = start()
     path = make_model("new.onnx", threshold=0.3)
-    line.line.promotion.act(new_order("Ada", "shadow", "new.onnx"))
+    line.line.promotion.act(new_command("Ada", "shadow", "new.onnx"))
     wait_until(lambda: line.line.shadow.counts.compared >= 10)
-    line.line.promotion.act(new_order("Ada", "approve", "new.onnx"))  # it stays the shadow until it is active
+    line.line.promotion.act(new_command("Ada", "approve", "new.onnx"))  # it stays the shadow until it is active
     line.finish()
     wait_until(lambda: not line.thread.is_alive())
     before = read_shadow_counts(journal.path)[sha256(path)].compared
@@ -153,7 +153,7 @@ def test_a_shadow_is_used_again_after_a_restart(start, make_model, journal):
     wait_until(lambda: again.line.shadow.model is not None)
     assert again.line.shadow.model.path == path
     wait_until(lambda: again.line.shadow.counts.compared > before)
-    again.line.promotion.act(new_order("Ada", "retire", "new.onnx"))
+    again.line.promotion.act(new_command("Ada", "retire", "new.onnx"))
     assert again.line.shadow.model is None
     assert states(journal)["new.onnx"] == "retired"
     again.finish()
@@ -167,12 +167,12 @@ def test_a_shadow_is_used_again_after_a_restart(start, make_model, journal):
 def test_what_a_page_asks_for_is_done_by_the_promotions_own_thread(start, monkeypatch):
     """The threads of the model's engine inherit its real-time priority, which the server's threads do not have."""
     line, seen = start(), []
-    monkeypatch.setattr(Promotion, "act", lambda self, order: seen.append(threading.current_thread().name) or "done")
-    assert line.line.promotion.ask(new_order("Ada", "check", "new.onnx")) == "done"
+    monkeypatch.setattr(Promotion, "act", lambda self, command: seen.append(threading.current_thread().name) or "done")
+    assert line.line.promotion.ask(new_command("Ada", "check", "new.onnx")) == "done"
     assert seen == ["promotion"]
     line.finish()
     with pytest.raises(OptionError, match="the line stops; nothing was changed"):
-        line.line.promotion.ask(new_order("Ada", "check", "new.onnx"))
+        line.line.promotion.ask(new_command("Ada", "check", "new.onnx"))
 
 
 def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_model, journal, capsys, monkeypatch):
@@ -196,14 +196,14 @@ def test_orders_reach_a_running_line_and_are_withdrawn_without_one(start, make_m
     line.finish()
     monkeypatch.setattr(model_states, "TAKEN_S", 0.2)
     assert main(["rollback", path, "--by", "Ada"]) == 1
-    assert "no line takes the order, or it is busy" in capsys.readouterr().err
+    assert "no running line accepted the command within 0.2 s; nothing was changed" in capsys.readouterr().err
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM model_orders WHERE answer IS NULL").fetchone() == (0,)
     with pytest.raises(OptionError, match="got no name"):
-        send_order(journal.path, new_order(" ", "rollback"), 1.0)
+        send_command(journal.path, new_command(" ", "rollback"), 1.0)
 
 
-def test_an_order_that_was_interrupted_is_carried_out_by_no_later_start(start, make_model, journal, monkeypatch):
+def test_a_command_that_was_interrupted_is_carried_out_by_no_later_start(start, make_model, journal, monkeypatch):
     line = start()
     line.finish()
 
@@ -212,8 +212,8 @@ def test_an_order_that_was_interrupted_is_carried_out_by_no_later_start(start, m
 
     monkeypatch.setattr(model_states, "_wait_for_answer", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        send_order(journal.path, new_order("Ada", "activate", "new.onnx"), 1.0)
-    assert model_states.take_order(journal.path) is None
+        send_command(journal.path, new_command("Ada", "activate", "new.onnx"), 1.0)
+    assert model_states.pop_command(journal.path) is None
     with sqlite3.connect(journal.path) as connection:  # as after a power cut
         connection.execute(
             "INSERT INTO model_orders (time, who, action, file, override) VALUES ('', 'Ada', 'rollback', '', '')"
@@ -227,24 +227,24 @@ def test_the_active_model_keeps_its_state(start, make_model, journal):
     line = start(pictures=True)
     make_model("new.onnx")
     promotion = line.line.promotion
-    promotion.act(new_order("Ada", "activate", "new.onnx", override="as a test"))
+    promotion.act(new_command("Ada", "activate", "new.onnx", override="as a test"))
     wait_until(lambda: states(journal)["new.onnx"] == "active")
-    promotion.act(new_order("Ada", "check", "new.onnx"))
-    promotion.act(new_order("Ada", "activate", "new.onnx"))
+    promotion.act(new_command("Ada", "check", "new.onnx"))
+    promotion.act(new_command("Ada", "activate", "new.onnx"))
     assert states(journal)["new.onnx"] == "active"
     for action in ("retire", "approve", "shadow"):
         with pytest.raises(OptionError, match="is active"):
-            promotion.act(new_order("Ada", action, "new.onnx"))
+            promotion.act(new_command("Ada", action, "new.onnx"))
 
 
 def test_another_shadow_takes_no_approval_away(start, make_model, journal):
     promotion = start().line.promotion
     for name, threshold in (("a.onnx", 0.4), ("b.onnx", 0.45)):
         make_model(name, threshold=threshold)
-    promotion.act(new_order("Ada", "shadow", "a.onnx"))
-    promotion.act(new_order("Ada", "approve", "a.onnx"))
-    promotion.act(new_order("Ada", "shadow", "b.onnx"))
-    promotion.act(new_order("Ada", "check", "a.onnx"))
+    promotion.act(new_command("Ada", "shadow", "a.onnx"))
+    promotion.act(new_command("Ada", "approve", "a.onnx"))
+    promotion.act(new_command("Ada", "shadow", "b.onnx"))
+    promotion.act(new_command("Ada", "check", "a.onnx"))
     assert (states(journal)["a.onnx"], states(journal)["b.onnx"]) == ("approved", "shadow")
 
 
@@ -255,7 +255,7 @@ def test_two_people_at_once_do_not_mix_two_models(start, make_model, journal):
 
     def act(name: str) -> None:
         try:
-            line.line.promotion.act(new_order("Ada", "activate", name))
+            line.line.promotion.act(new_command("Ada", "activate", name))
         except StfpmError as error:
             errors.append(error)
 
@@ -273,7 +273,7 @@ def test_two_people_at_once_do_not_mix_two_models(start, make_model, journal):
 
 def test_the_queue_takes_turns_and_leaves_out_what_is_labelled(start, make_model, journal):
     line = start(pictures=True)
-    line.line.promotion.act(new_order("Ada", "shadow", make_model("new.onnx", threshold=0.3).name))
+    line.line.promotion.act(new_command("Ada", "shadow", make_model("new.onnx", threshold=0.3).name))
     wait_until(lambda: line.line.shadow.counts.disagreed > 3)
     line.finish()
     queue = review_queue(journal.path, 10)
@@ -299,7 +299,7 @@ def test_a_sample_of_passed_parts_keeps_its_pictures(run_line, make_options, pai
 
 def test_a_broken_journal_costs_no_verdict_while_models_change(start, make_model, monkeypatch):
     line = start()
-    monkeypatch.setattr("stfpm_runtime.line.models.promotion.take_order", _broken)
+    monkeypatch.setattr("stfpm_runtime.line.models.promotion.pop_command", _broken)
     at = len(line.journal.rows())
     wait_until(lambda: len(line.journal.rows()) > at + 100)
     assert line.line.promotion.is_alive

@@ -14,7 +14,7 @@ from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.decide import Thresholds
 from stfpm_runtime.line.journal.command.cli import main
 from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, wait_for_result
-from stfpm_runtime.line.journal.what_if import what_if
+from stfpm_runtime.line.journal.what_if import simulate_threshold
 
 from .conftest import is_taken, wait_until
 
@@ -136,7 +136,7 @@ def test_what_if_counts_changed_decisions(line, journal):
     wait_until(lambda: len(journal.rows()) >= 30)
     verdicts = line.finish()
     for threshold in (0.05, 0.35, 0.5, 0.75, 2.0):
-        found = what_if(journal.path, threshold, parts=20)
+        found = simulate_threshold(journal.path, threshold, parts=20)
         last = verdicts[-20:]
         assert (found.parts, found.since) == (20, last[0].time)
         assert found.rejected == sum(verdict.decision == "reject" for verdict in last)
@@ -144,7 +144,7 @@ def test_what_if_counts_changed_decisions(line, journal):
         assert found.would_reject - found.rejected == len(found.newly_rejected) - len(found.newly_passed)
         flipped = {*found.newly_rejected, *found.newly_passed}
         assert flipped == {e.seq for e in last if (e.score > threshold) != (e.decision == "reject")}
-    assert what_if(journal.path, 0.1, camera="none").parts == 0
+    assert simulate_threshold(journal.path, 0.1, camera="none").parts == 0
 
 
 def test_what_if_counts_debounced_decisions(make_options, run_line):
@@ -159,12 +159,12 @@ def test_what_if_counts_debounced_decisions(make_options, run_line):
     verdicts = running.finish()
     rejected = sum(verdict.decision == "reject" for verdict in verdicts)
     assert rejected < len(verdicts) - 2
-    kept = what_if(running.journal.path, 0.5)
+    kept = simulate_threshold(running.journal.path, 0.5)
     assert (kept.rejected, kept.would_reject, kept.newly_rejected, kept.newly_passed) == (rejected, rejected, (), ())
-    lower = what_if(running.journal.path, 0.2)
+    lower = simulate_threshold(running.journal.path, 0.2)
     assert lower.would_reject == len(verdicts) - 1, "all but the first, of which one frame is not enough"
-    assert what_if(running.journal.path, 1.5).would_reject == 0
-    assert what_if(running.journal.path, 0.5, parts=4).would_reject == sum(
+    assert simulate_threshold(running.journal.path, 1.5).would_reject == 0
+    assert simulate_threshold(running.journal.path, 0.5, parts=4).would_reject == sum(
         e.decision == "reject" for e in verdicts[-4:]
     )
 
@@ -184,7 +184,7 @@ def test_file_that_is_no_journal_is_an_error(tmp_path):
         request_threshold(tmp_path / "text", new_threshold_change(0.1, "a"))
     with contextlib.closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE a (b)")
-    with pytest.raises(JournalError, match="no journal of ours"):
+    with pytest.raises(JournalError, match="not a journal of stfpm-inspect"):
         request_threshold(tmp_path / "other", new_threshold_change(0.1, "a"))
 
 

@@ -24,9 +24,9 @@ from stfpm_runtime.files import atomic_path, check_writable, sha256, user_cache_
 from .cuda import find_tensorrt, is_lean, open_cuda
 from .engine import Log, TensorRtEngine, deserialise, start, this_machine
 from .sidecar import (
-    Machine,
     Plan,
     PlanOptions,
+    PlanPlatform,
     audit,
     convolution_types,
     load_sidecar,
@@ -73,14 +73,14 @@ def build_plan(onnx: Path, output: Path, options: PlanOptions, report: Report) -
     with atomic_path(output) as unfinished:
         unfinished.write_bytes(data)
         try:
-            plan = _prove(unfinished, builder.describe(unfinished, typing), golden_path(onnx), report)
+            plan = _verify(unfinished, builder.describe(unfinished, typing), golden_path(onnx), report)
         finally:
             sidecar_path(unfinished).unlink(missing_ok=True)
     save_sidecar(plan, output)
     return plan
 
 
-def _prove(unfinished: Path, plan: Plan, golden: Path, report: Report) -> Plan:
+def _verify(unfinished: Path, plan: Plan, golden: Path, report: Report) -> Plan:
     """Audit the plan, run the golden images, and return it with what was found."""
     types = inspect_types(unfinished, plan)
     if reason := audit(types, plan.spec.precision):
@@ -123,7 +123,7 @@ class PlanBuilder:
     The network is strongly typed: what is float16 or int8 stands in the graph, and TensorRT may not decide otherwise.
     """
 
-    def __init__(self, onnx: Path, spec: Spec, options: PlanOptions, machine: Machine, report: Report) -> None:
+    def __init__(self, onnx: Path, spec: Spec, options: PlanOptions, machine: PlanPlatform, report: Report) -> None:
         self._onnx, self._spec, self._options, self._machine, self._report = onnx, spec, options, machine, report
         self._log = Log()
 
@@ -172,7 +172,7 @@ class PlanBuilder:
         config = builder.create_builder_config()
         self._configure(builder, config)
         if not is_strong:
-            loosen(network, config, self._spec.precision)
+            apply_weak_typing(network, config, self._spec.precision)
         cache = timing_cache_path(self._options.timing_cache, self._machine)
         timings = b""
         with contextlib.suppress(OSError):
@@ -241,7 +241,7 @@ class PlanBuilder:
         return f". The workspace was {asked}: stop other programs on the GPU, or try a smaller --workspace or --batches"
 
 
-def loosen(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precision: str) -> None:
+def apply_weak_typing(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precision: str) -> None:
     """Tell a TensorRT before 10.12 by flags what the graph says by types, and hold the float32 head to its own.
 
     The names are looked up by text: TensorRT 11 has none of them, and is never asked.
@@ -256,7 +256,7 @@ def loosen(network: trt.INetworkDefinition, config: trt.IBuilderConfig, precisio
             setattr(layer, "precision", trt.float32)  # noqa: B010  (gone in 11)
 
 
-def timing_cache_path(place: Path | None, machine: Machine) -> Path:
+def timing_cache_path(place: Path | None, machine: PlanPlatform) -> Path:
     """Return the file of timings for this kind of device; `place` is a file, a folder, or None for the user's cache."""
     if place is not None and place.suffix and not place.is_dir():
         return place

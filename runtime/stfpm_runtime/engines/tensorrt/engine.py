@@ -21,7 +21,7 @@ from stfpm_runtime.engines.base import BaseEngine, Maps, Scores, check_graph
 from stfpm_runtime.errors import ArtifactError, EngineError
 
 from .cuda import NO_DEVICE, Cuda, Graph, find_tensorrt, is_lean, open_cuda, version_of
-from .sidecar import Machine, Plan, check_machine, load_sidecar, onnx_path, rebuild_command
+from .sidecar import Plan, PlanPlatform, check_machine, load_sidecar, onnx_path, rebuild_command
 
 try:
     import tensorrt as trt
@@ -52,10 +52,10 @@ class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # without TensorRT
         return "; ".join(errors[:3]) or "it gives no reason"
 
 
-def this_machine(cuda: Cuda) -> Machine:
+def this_machine(cuda: Cuda) -> PlanPlatform:
     """Return what a plan would depend on here."""
     device = cuda.device()
-    return Machine(VERSION, device.cuda, device.name, device.compute_capability)
+    return PlanPlatform(VERSION, device.cuda, device.name, device.compute_capability)
 
 
 class TensorRtEngine(BaseEngine):

@@ -28,7 +28,7 @@ AMPERE = 8
 TYPES = {"fp32": r"FP32|TF32|Float(?!\d)", "fp16": r"FP16|Half", "bf16": r"BF16|BFloat16", "int8": r"INT8"}
 """Names of the types in the inspector of TensorRT 8 to 11, in formats such as `Row major linear FP16 format`."""
 WANTED = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
-LEAST_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
+MIN_CONVOLUTION_SHARE = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}
 """Share of the convolutions: an int8 graph leaves the first one, and shortcuts at the builder's choice, in float."""
 
 
@@ -64,7 +64,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class Machine:
+class PlanPlatform:
     """The machine that a plan depends on."""
 
     tensorrt: str
@@ -85,7 +85,7 @@ class Plan:
     """The description of a plan."""
 
     spec: Spec
-    built_on: Machine
+    built_on: PlanPlatform
     plan_sha256: str
     onnx_sha256: str
     """SHA-256 of the ONNX file that it was built from."""
@@ -141,7 +141,7 @@ def load_sidecar(path: Path) -> Plan:
     return plan
 
 
-def check_machine(plan: Plan, here: Machine, path: Path) -> None:
+def check_machine(plan: Plan, here: PlanPlatform, path: Path) -> None:
     """Raise ArtifactError unless a plan that was built there can run here, with both named and the command to run."""
     if not (_fits_version(plan, here) and _fits_gpu(plan, here)):
         raise ArtifactError(
@@ -178,20 +178,20 @@ def audit(types: dict[str, int], precision: str) -> str:
     if not total:
         return ""
     right = sum(types.get(name, 0) for name in WANTED[precision])
-    if right >= LEAST_SHARE[precision] * total:
+    if right >= MIN_CONVOLUTION_SHARE[precision] * total:
         return ""
     found = ", ".join(f"{count} in {name}" for name, count in types.items())
     return f"{precision} was asked for, but of {total} convolutions it runs {found}"
 
 
-def _fits_version(plan: Plan, here: Machine) -> bool:
+def _fits_version(plan: Plan, here: PlanPlatform) -> bool:
     built, found = _numbers(plan.built_on.tensorrt), _numbers(here.tensorrt)
     if plan.version_compatible:
         return built[:1] == found[:1] and found >= built
     return built == found
 
 
-def _fits_gpu(plan: Plan, here: Machine) -> bool:
+def _fits_gpu(plan: Plan, here: PlanPlatform) -> bool:
     built = plan.built_on
     if plan.hardware_compatible:
         return _numbers(here.compute_capability)[0] >= AMPERE
@@ -213,11 +213,11 @@ def _parse(sidecar: Path, path: Path) -> Plan:
                 f"{sidecar}: has schema {schema}, this stfpm-edge reads up to {SCHEMA}; upgrade it, or {again}"
             )
         spec = Spec.from_json(json.dumps(data.pop("spec")), str(sidecar))
-        machine = Machine(**data.pop("built_on"))
+        machine = PlanPlatform(**data.pop("built_on"))
         plan = Plan(spec=spec, built_on=machine, **data | {"batches": tuple(data["batches"])})
         _numbers(machine.tensorrt), _numbers(machine.compute_capability)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{sidecar}: damaged, or not one of ours ({error}); {again}") from None
+        raise ArtifactError(f"{sidecar}: damaged, or written by another program ({error}); {again}") from None
     return plan
 
 

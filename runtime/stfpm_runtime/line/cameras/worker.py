@@ -26,7 +26,7 @@ RETRY_S = (1.0, 30.0)
 """Between attempts to open a source: the first wait, doubled up to the second."""
 
 OpenSource = Callable[[CameraOptions, OnEvent], Source]
-Report = Callable[[str, Event], None]
+EventCallback = Callable[[str, Event], None]
 """Takes a camera's name and an event of its source; it must not block."""
 
 
@@ -52,7 +52,7 @@ class CameraWorker(Worker):
         trigger: Trigger,
         open_source: OpenSource,
         mailbox: FrameMailbox[TriggeredFrame],
-        report: Report,
+        report: EventCallback,
     ) -> None:
         """Store everything; the thread opens the source, so that the sources of all cameras open at the same time."""
         super().__init__(f"camera {camera.name}")
@@ -232,7 +232,7 @@ class CameraWorker(Worker):
             self._shape = self._shape or frame.image.shape
             if frame.image.shape != self._shape:
                 error = f"got a frame of {_size(frame.image.shape)}, the camera began with {_size(self._shape)}"
-                error += "; mend the camera's settings, or start again"
+                error += "; correct the camera's settings, or start again"
         error = self._frozen or (REPEATED if frame.repeated and is_part else error)
         return dataclasses.replace(frame, image=None, error=error) if error else frame
 

@@ -139,5 +139,5 @@ def connect(options: MqttOptions, client: paho.Client) -> int:
     if not answered.wait(ANSWER_S):
         raise UnavailableError(f"the broker {host}:{port} does not answer")
     if refusals:
-        raise UnavailableError(f"the broker {host}:{port} refuses us: {refusals[0]}")
+        raise UnavailableError(f"the broker {host}:{port} refuses the connection: {refusals[0]}")
     return batch[0]

@@ -90,7 +90,7 @@ class Count:
         return self.passed + self.rejected + self.faults
 
     @property
-    def yielded(self) -> float | None:
+    def yield_rate(self) -> float | None:
         """Return the share of all verdicts that passed, 0 to 1; None without verdicts."""
         return self.passed / self.total if self.total else None
 
@@ -101,7 +101,7 @@ class Count:
     def fields(self, per: Per) -> dict[str, Any]:
         """Return the count as JSON has it: the parts of its key, the numbers and the yield."""
         numbers = {name: getattr(self, name) for name in ("passed", "rejected", "faults", "total")}
-        return {**dict(zip(KEYS[per], self.key, strict=True)), **numbers, "yield": self.yielded}
+        return {**dict(zip(KEYS[per], self.key, strict=True)), **numbers, "yield": self.yield_rate}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ DAMAGED = "the journal is damaged inside ({}); copy it, and begin a new one"
 class IntegrityCheck(Worker):
     """Runs SQLite's quick_check on a journal, in a thread of its own."""
 
-    in_real_time = False
+    keeps_real_time = False
 
     def __init__(self, journal: Path, log_event: LogEvent, every_s: float = EVERY_S) -> None:
         """Store which journal is checked, and how often."""

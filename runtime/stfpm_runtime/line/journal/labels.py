@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from stfpm_runtime.binomial import rate_interval
 from stfpm_runtime.errors import OptionError
 
-from .chain.links import record
+from .chain.links import write_digests
 from .counts import has_table
 from .reader import Period, opened
 from .rows import COLUMNS, VerdictRow, check_texts, utc
@@ -100,7 +100,7 @@ def write_label(journal: Path, label: Label) -> tuple[VerdictRow, list[Label]]:
             raise OptionError(f"{journal}: has no verdict {label.verdict}; see its numbers with --rejects or --csv")
         earlier = [Label(*found) for found in connection.execute(
             f"SELECT {', '.join(FIELDS)} FROM labels WHERE verdict = ? ORDER BY seq", (label.verdict,))]  # fmt: skip
-        record(connection, "labels", connection.execute(INSERT, dataclasses.astuple(label)[1:]).lastrowid)
+        write_digests(connection, "labels", connection.execute(INSERT, dataclasses.astuple(label)[1:]).lastrowid)
         connection.execute("COMMIT")
     return VerdictRow(*row), earlier
 

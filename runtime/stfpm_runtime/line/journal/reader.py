@@ -178,7 +178,9 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (tables or version):
-        raise JournalError(f"{path}: an SQLite file, but no journal of ours; choose another file for the journal")
+        raise JournalError(
+            f"{path}: an SQLite file, but not a journal of stfpm-inspect; choose another file for the journal"
+        )
     if version > SCHEMA:
         raise JournalError(
             f"{path}: a journal of version {version}, this stfpm-edge knows up to {SCHEMA}; "

@@ -24,7 +24,7 @@ from .writer import DamagedJournalError, Journal, Synchronous
 LOG = logging.getLogger("stfpm.journal")
 RETRY_S = 0.5
 """Between attempts to write again, in seconds."""
-LATE = 1000
+MAX_LATE_VERDICTS = 1000
 """The most verdicts that are kept in memory while the journal cannot be written; further ones are only counted."""
 EVENTS = 10_000
 """Events that wait in memory."""
@@ -247,7 +247,7 @@ class Recorder:
         """Return the verdict as a fault, which waits in memory until the journal works again."""
         self._fail(error)
         fault = dataclasses.replace(fault_of(row, f"the verdict could not be journalled: {error}"), seq=0)
-        if len(self._late) < LATE:
+        if len(self._late) < MAX_LATE_VERDICTS:
             self._late.append(fault)
         else:
             self._lost += 1

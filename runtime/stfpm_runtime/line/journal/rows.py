@@ -116,7 +116,7 @@ values_of = operator.attrgetter(*COLUMNS)
 event_values_of = operator.attrgetter(*EVENT_COLUMNS)
 
 
-def record(entry: VerdictRow, journal: str) -> Record:
+def to_record(entry: VerdictRow, journal: str) -> Record:
     """Return a verdict as a dictionary: the id of its journal, the columns, and the relative score."""
     return with_relative_score({"journal": journal, **dict(zip(COLUMNS, values_of(entry), strict=True))})
 

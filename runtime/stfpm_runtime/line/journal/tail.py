@@ -102,11 +102,11 @@ class JournalTail:
         row = connection.execute("SELECT body FROM heads ORDER BY seq DESC LIMIT 1").fetchone()
         return str(row[0]) if row else ""
 
-    def pass_verdict(self, record: Record) -> None:
+    def advance_past_verdict(self, record: Record) -> None:
         """Move the position behind a verdict; `move` writes it down."""
         self.position = Position(record["journal"], record["seq"], record["time"], self.position.event)
 
-    def pass_event(self, record: Record) -> None:
+    def advance_past_event(self, record: Record) -> None:
         """Move the position behind an event, and write it down."""
         self.move(Position(self.position.journal, self.position.seq, self.position.time, int(record["seq"])))
 

@@ -19,7 +19,7 @@ from typing import Literal
 from stfpm_runtime.errors import OptionError
 from stfpm_runtime.model_check import ThresholdBounds
 
-from .chain.links import record, record_returned
+from .chain.links import record_returned, write_digests
 from .models.active import END, read_active_model
 from .reader import opened
 from .rows import NAME_LENGTH, TEXT_LENGTH, utc
@@ -150,7 +150,7 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
         if change.reason:
             connection.execute(REASONS)
             connection.execute("INSERT INTO threshold_reasons VALUES (?, ?)", (number, change.reason))
-            record(connection, "threshold_reasons", number)
+            write_digests(connection, "threshold_reasons", number)
         connection.execute("COMMIT")
     return number
 
@@ -158,8 +158,8 @@ def request_threshold(journal: Path, change: ThresholdChange) -> int:
 def _insert(connection: sqlite3.Connection, change: ThresholdChange) -> int:
     """Write a new row, and return its number."""
     number = connection.execute(INSERT, [getattr(change, name) for name in FIELDS[1:]]).lastrowid or 0
-    record(connection, "thresholds", number)
-    record(connection, "threshold_states", number)
+    write_digests(connection, "thresholds", number)
+    write_digests(connection, "threshold_states", number)
     return number
 
 

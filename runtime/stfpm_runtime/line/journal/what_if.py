@@ -17,7 +17,7 @@ BEFORE = 1000
 
 
 @dataclass(frozen=True)
-class WhatIf:
+class ThresholdEffect:
     """What a threshold would have decided about the newest parts that the model in use has judged. Faults stay."""
 
     threshold: float
@@ -33,7 +33,9 @@ class WhatIf:
     """Numbers of parts that the line rejected and the threshold would pass, the newest first."""
 
 
-def what_if(journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS) -> WhatIf:
+def simulate_threshold(
+    journal: Path, threshold: float, camera: str = "", region: str = "", parts: int = PARTS
+) -> ThresholdEffect:
     """Return the effect of a threshold on the newest parts, of all places or of some. Raises JournalError."""
     where = [f"{name} = ?" for name, value in (("camera", camera), ("region", region)) if value]
     newest = "SELECT model FROM verdicts ORDER BY seq DESC LIMIT 1"
@@ -54,7 +56,7 @@ def what_if(journal: Path, threshold: float, camera: str = "", region: str = "",
         if score is not None:
             decided.append((seq, time, decision, would))
     newest_first = decided[::-1][:parts]
-    return WhatIf(
+    return ThresholdEffect(
         threshold=threshold,
         parts=len(newest_first),
         since=newest_first[-1][1] if newest_first else "",

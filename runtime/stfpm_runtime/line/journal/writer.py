@@ -21,8 +21,8 @@ from typing import Literal
 from stfpm_runtime.errors import JournalError
 from stfpm_runtime.files import file_identity, private_opener
 
-from .chain.cuts import aged_rows, cut, oldest_rows
-from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, record, write_head
+from .chain.links import INSERT_PICTURE, PictureRow, Signer, begin, fields, link, write_digests, write_head
+from .chain.pruning import aged_rows, oldest_rows, prune
 from .counts import prepare
 from .file import lock
 from .reader import APPLICATION_ID, SCHEMA, check_version
@@ -102,8 +102,8 @@ class Journal:
             run = connection.execute("INSERT INTO runs (time, model) VALUES (?, ?)", (utc(), model)).lastrowid or 0
             rows = [(run, camera, *debounce) for camera, debounce in debounces.items()]
             connection.executemany("INSERT INTO debounces VALUES (?, ?, ?, ?)", rows)
-            record(connection, "runs", run)
-            record(connection, "debounces", *(f"{run} {camera}" for camera in debounces))
+            write_digests(connection, "runs", run)
+            write_digests(connection, "debounces", *(f"{run} {camera}" for camera in debounces))
         return run
 
     @property
@@ -181,9 +181,9 @@ class Journal:
         with self.transaction() as connection:
             deleted = 0
             if before is not None:
-                deleted = cut(connection, aged_rows(connection, before, now or utc(), limit), self._signer)
+                deleted = prune(connection, aged_rows(connection, before, now or utc(), limit), self._signer)
             if max_bytes is not None and self._used_bytes() > max_bytes:
-                deleted += cut(connection, oldest_rows(connection, limit), self._signer)
+                deleted += prune(connection, oldest_rows(connection, limit), self._signer)
         return deleted
 
     def write_head(self) -> str:

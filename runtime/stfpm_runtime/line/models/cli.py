@@ -19,14 +19,14 @@ from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, DataError
 from stfpm_runtime.imaging.images import find_images, read_image
 from stfpm_runtime.line.journal.models.shadow import read_shadow_counts
-from stfpm_runtime.line.journal.models.states import Action, new_order, newest_by_model, read_states, send_order
+from stfpm_runtime.line.journal.models.states import Action, new_command, newest_by_model, read_states, send_command
 from stfpm_runtime.line.journal.reader import counts_by_model
 
 from .known_pictures import GOOD
 
 COMMAND = "stfpm-models"
 ANSWER_S = 1900.0
-"""The longest time that a line may take for an order, in seconds: TensorRT may build an engine first."""
+"""The longest time that a line may take for a command, in seconds: TensorRT may build an engine first."""
 NEWEST = 1_000_000
 """Verdicts that are counted by model."""
 
@@ -91,7 +91,10 @@ def _list(arguments: argparse.Namespace) -> int:
         except ArtifactError as error:
             print(f"{COMMAND}: left out: {error}", file=sys.stderr)
     if not files:
-        raise DataError(f"{arguments.folder}: has no model of ours; expected .onnx or .safetensors files")
+        raise DataError(
+            f"{arguments.folder}: contains no model of stfpm-train or stfpm-export; "
+            "expected .onnx or .safetensors files"
+        )
     pictures: list[tuple[Path, Expected]] = []
     if arguments.known_defects:
         paths = find_images(arguments.known_defects)
@@ -124,13 +127,13 @@ def _ability(file: ModelFile, pictures: Sequence[tuple[Path, Expected]]) -> dict
         return {}
     times: list[float] = []
 
-    def take(case: Case, picture: object) -> None:
+    def on_case(case: Case, picture: object) -> None:
         timings = case.new.timings
         times.append(timings.preprocess_ms + timings.infer_ms)
 
     with contextlib.closing(open_engine(file.path)) as engine:
         read = ((str(path), read_image(path, bits=file.spec.bits), expected) for path, expected in pictures)
-        ability = measure_ability(Detector(engine), None, read, take)
+        ability = measure_ability(Detector(engine), None, read, on_case)
     return {
         "defects passed": f"{len(ability.escaped)} of {len(ability.defects)}",
         "good rejected": f"{len(ability.false_alarms)} of {len(ability.good)}",
@@ -190,8 +193,8 @@ def _states(arguments: argparse.Namespace) -> int:
 
 def _order(arguments: argparse.Namespace) -> int:
     file, override, reason = (getattr(arguments, name, "") for name in ("model", "override", "reason"))
-    order = new_order(arguments.by, arguments.verb, Path(file).name, override, reason)
-    print(printable(send_order(arguments.journal, order, ANSWER_S)))
+    command = new_command(arguments.by, arguments.verb, Path(file).name, override, reason)
+    print(printable(send_command(arguments.journal, command, ANSWER_S)))
     return 0
 
 

@@ -1,6 +1,6 @@
 """What people do with models while a line runs: check, shadow, approve, activate, roll back, retire.
 
-The dashboard calls `ask`, and `stfpm-models` writes orders into the journal; this worker's thread carries out both.
+The dashboard calls `ask`, and `stfpm-models` writes commands into the journal; this worker's thread carries out both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from queue import SimpleQueue
 
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
-from stfpm_runtime.lifecycle import Worker, outside_real_time
+from stfpm_runtime.lifecycle import Worker, call_without_real_time
 from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.journal.models.shadow import ShadowCounts, read_shadow_counts
 from stfpm_runtime.line.journal.models.states import (
-    ModelOrder,
-    answer_order,
+    ModelCommand,
+    answer_command,
     newest_by_model,
     newest_shadow,
+    pop_command,
     read_states,
-    take_order,
-    withdraw_orders,
+    withdraw_commands,
 )
 from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
 from stfpm_runtime.line.observers.shadow import Shadow
@@ -44,7 +44,7 @@ class Promotion(Worker):
     A model that its own thread loads has the real-time priority of the line: an engine's threads inherit it.
     """
 
-    begins_again = True
+    restarts_after_error = True
 
     def __init__(self, model_swap: ModelSwap, shadow: Shadow, log_event: LogEvent) -> None:
         super().__init__("promotion")
@@ -52,37 +52,37 @@ class Promotion(Worker):
         self._shadow = shadow
         self._journal = model_swap.options.journal.path
         self._log_event = log_event
-        self._asked: SimpleQueue[tuple[ModelOrder, Future[str]] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[ModelCommand, Future[str]] | None] = SimpleQueue()
 
     def wake(self) -> None:
         """Let `run` look whether it has to stop."""
         self._asked.put(None)
 
-    def ask(self, order: ModelOrder) -> str:
+    def ask(self, command: ModelCommand) -> str:
         """Have this worker's thread do what a person wants, as `act` does, and wait for it. For any other thread."""
         answer: Future[str] = Future()
-        self._asked.put((order, answer))
+        self._asked.put((command, answer))
         while not wait([answer], POLL_S).done:
             if not self.is_alive:
                 self._answer_asked()
         return answer.result()
 
     def run(self) -> None:
-        """Carry out the orders in the journal until the stop."""
+        """Carry out the commands in the journal until the stop."""
         failure = ""
         try:
-            withdraw_orders(self._journal)
+            withdraw_commands(self._journal)
         except JournalError as error:
-            LOG.error("old orders about models cannot be withdrawn: %s", error)
+            LOG.error("old commands about models cannot be withdrawn: %s", error)
         while not self.stopping.is_set():
             self._answer_asked(POLL_S)
             try:
-                while order := take_order(self._journal):
-                    self._carry_out(order)
+                while command := pop_command(self._journal):
+                    self._carry_out(command)
                 failure = ""
             except JournalError as error:
                 if str(error) != failure:
-                    LOG.error("orders about models cannot be read: %s", error)
+                    LOG.error("commands about models cannot be read: %s", error)
                 failure = str(error)
         self._answer_asked()
 
@@ -90,88 +90,90 @@ class Promotion(Worker):
         """Act for those who wait, once one has come within `wait_s` seconds; at the stop refuse them."""
         with contextlib.suppress(queue.Empty):
             while asked := self._asked.get(timeout=wait_s):
-                order, answer = asked
+                command, answer = asked
                 try:
                     if self.stopping.is_set():
                         raise OptionError("the line stops; nothing was changed")
-                    answer.set_result(self.act(order))
+                    answer.set_result(self.act(command))
                 except BaseException as error:
                     answer.set_exception(error)
                 wait_s = 0.0
 
-    def act(self, order: ModelOrder) -> str:
+    def act(self, command: ModelCommand) -> str:
         """Do what a person wants, and return in words what was done. Raises StfpmError where nothing was changed."""
-        for text in (order.override, order.reason):
-            check_texts(order.who, reason=text)
-        if order.action == "rollback":
-            model = self._model_swap.roll_back(order.who, order.reason)
+        for text in (command.override, command.reason):
+            check_texts(command.who, reason=text)
+        if command.action == "rollback":
+            model = self._model_swap.roll_back(command.who, command.reason)
             return f"{model.describe()} is active again"
-        path = self._model_swap.path_of(order.file)
+        path = self._model_swap.path_of(command.file)
         actions = {"check": self._check, "shadow": self._use_as_shadow, "approve": self._approve,
                    "activate": self._activate, "retire": self._retire}  # fmt: skip
-        return actions[order.action](path, order)
+        return actions[command.action](path, command)
 
-    def _carry_out(self, order: ModelOrder) -> None:
+    def _carry_out(self, command: ModelCommand) -> None:
         try:
-            text, is_done = self.act(order), True
+            text, is_done = self.act(command), True
         except StfpmError as error:
             text, is_done = str(error), False
         except Exception as error:
-            LOG.exception("internal error: an order about a model was not carried out")
+            LOG.exception("internal error: a command about a model was not carried out")
             text, is_done = f"internal error: {type(error).__name__}: {error}", False
-        answer_order(self._journal, order.seq, text, is_done=is_done)
+        answer_command(self._journal, command.seq, text, is_done=is_done)
 
-    def _check(self, path: Path, order: ModelOrder) -> str:
-        with self._model_swap.exclusively(order.who):
+    def _check(self, path: Path, command: ModelCommand) -> str:
+        with self._model_swap.exclusively(command.who):
             trial = self._model_swap.try_candidate(path)
-            self._model_swap.write_ability(path, trial, order.who)
+            self._model_swap.write_ability(path, trial, command.who)
         if trial.ability is None:
             return f"{path.name} may be used; there are no pictures with known answers to measure its ability"
         found = "; ".join(trial.failures) or "it decides about the known pictures no worse than the active model"
         return f"{path.name}: {found}"
 
-    def _use_as_shadow(self, path: Path, order: ModelOrder) -> str:
+    def _use_as_shadow(self, path: Path, command: ModelCommand) -> str:
         swap, before = self._model_swap, self._shadow.model
-        with swap.exclusively(order.who):
+        with swap.exclusively(command.who):
             self._digest_of_another(path)
             trial = swap.try_candidate(path)
-            self._shadow.replace_model(outside_real_time(lambda: swap.load(path, trial.sha256)))
+            self._shadow.replace_model(call_without_real_time(lambda: swap.load(path, trial.sha256)))
             was = newest_by_model(read_states(self._journal)).get(before.sha256) if before else None
             if before and was and was.state == "shadow" and before.sha256 != trial.sha256:
-                swap.write_state(before.path, before.sha256, order.who, "candidate", f"{path.name} is the shadow now")
-            swap.write_state(path, trial.sha256, order.who, "shadow", order.reason, trial)
+                swap.write_state(before.path, before.sha256, command.who, "candidate", f"{path.name} is the shadow now")
+            swap.write_state(path, trial.sha256, command.who, "shadow", command.reason, trial)
         return f"{path.name} judges the same parts as the active model from now on, as its shadow"
 
-    def _approve(self, path: Path, order: ModelOrder) -> str:
-        with self._model_swap.exclusively(order.who):
+    def _approve(self, path: Path, command: ModelCommand) -> str:
+        with self._model_swap.exclusively(command.who):
             digest = self._digest_of_another(path)
             counts = self._counts(digest)
             note = f"after {counts.compared} parts as the shadow, {counts.disagreed} of them decided differently"
             expected = self._model_swap.options.review.shadow_parts
-            if counts.compared < expected and not order.override:
+            if counts.compared < expected and not command.override:
                 raise OptionError(
                     f"{path.name}: has judged {counts.compared} parts as the shadow; expected {expected} or more "
                     "before it is approved, or a reason to do without"
                 )
-            if why := "; ".join(filter(None, dict.fromkeys((order.override, order.reason)))):
+            if why := "; ".join(filter(None, dict.fromkeys((command.override, command.reason)))):
                 note = f"{why} ({note})"
-            self._model_swap.write_state(path, digest, order.who, "approved", note)
+            self._model_swap.write_state(path, digest, command.who, "approved", note)
         return f"{path.name} is approved {note}"
 
-    def _activate(self, path: Path, order: ModelOrder) -> str:
-        model = self._model_swap.load_and_swap(path, order.who, override=order.override, reason=order.reason)
-        if order.override:
-            self._log_event("model", f"{path.name} is used by {order.who} for this reason: {storable(order.override)}")
+    def _activate(self, path: Path, command: ModelCommand) -> str:
+        model = self._model_swap.load_and_swap(path, command.who, override=command.override, reason=command.reason)
+        if command.override:
+            self._log_event(
+                "model", f"{path.name} is used by {command.who} for this reason: {storable(command.override)}"
+            )
         if self._shadow.model is not None and self._shadow.model.sha256 == model.sha256:
             self._shadow.replace_model(None)
         return f"{model.describe()} is active"
 
-    def _retire(self, path: Path, order: ModelOrder) -> str:
-        with self._model_swap.exclusively(order.who):
+    def _retire(self, path: Path, command: ModelCommand) -> str:
+        with self._model_swap.exclusively(command.who):
             digest = self._digest_of_another(path)
             if self._shadow.model is not None and self._shadow.model.sha256 == digest:
                 self._shadow.replace_model(None)
-            self._model_swap.write_state(path, digest, order.who, "retired", order.reason or order.override)
+            self._model_swap.write_state(path, digest, command.who, "retired", command.reason or command.override)
         return f"{path.name} is retired"
 
     def _digest_of_another(self, path: Path) -> str:

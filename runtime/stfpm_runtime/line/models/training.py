@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from stfpm_runtime.errors import OptionError
-from stfpm_runtime.lifecycle import Worker, child_environment, work_beside_the_line
+from stfpm_runtime.lifecycle import Worker, child_environment, lower_priority
 from stfpm_runtime.line.journal.rows import LogEvent
 from stfpm_runtime.line.observers.collector import finished_pictures
 
@@ -37,8 +37,8 @@ LINES = 40
 KILLED_S = 5.0
 """The longest wait for the end of a process that is told to end, in seconds; it is killed then."""
 COMMAND = """import runpy, sys
-from stfpm_runtime.lifecycle import end_with_the_line
-end_with_the_line()
+from stfpm_runtime.lifecycle import exit_with_parent
+exit_with_parent()
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -92,7 +92,7 @@ class TrainingTask:
 class Training(Worker):
     """Runs one training at a time. All methods but `run` are for any thread."""
 
-    in_real_time = False
+    keeps_real_time = False
 
     def __init__(self, log_event: LogEvent) -> None:
         super().__init__("training")
@@ -196,7 +196,7 @@ class Training(Worker):
                     stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                     env=child_environment(),
                 )  # fmt: skip
-            work_beside_the_line(process.pid)
+            lower_priority(process.pid)
             place, code = 0, None
             while code is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -25,7 +25,7 @@ from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import ArtifactError, ImageError, StfpmError
 from stfpm_runtime.imaging.images import read_image
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.lifecycle import child_environment, work_beside_the_line
+from stfpm_runtime.lifecycle import child_environment, lower_priority
 from stfpm_runtime.model_check import ModelRules, load_checked
 
 ANSWER_S = 60.0
@@ -112,7 +112,7 @@ def main() -> None:
     """Check the model that stdin names, and print the answer."""
     task = json.load(sys.stdin)
     signal.alarm(int(task["timeout_s"]) + 1)  # ends this process also where the line is no longer there to do it
-    work_beside_the_line()
+    lower_priority()
     rules: dict[str, Any] = {key: _tuples(value) for key, value in task["rules"].items()}
     try:
         model = load_checked(

@@ -41,7 +41,7 @@ SIDE = 256
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectedPicture:
     """A picture of a set."""
 
     name: str
@@ -53,7 +53,7 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CollectionTask:
     """What is collected now."""
 
     camera: str
@@ -67,7 +67,7 @@ class Wanted:
 class Collector(Worker, Observer):
     """Writes pictures while it is told to. `observe` belongs to the loop's thread, all else is for any."""
 
-    in_real_time = False
+    keeps_real_time = False
 
     name = "collector"
 
@@ -78,16 +78,16 @@ class Collector(Worker, Observer):
         """Why the last picture could not be written."""
         self.left_out = 0
         self.folder = folder
-        self._wanted: Wanted | None = None
+        self._wanted: CollectionTask | None = None
         self._taken = 0
         self._taken_s = 0.0
         self._waiting: queue.Queue[tuple[Path, Image]] = queue.Queue(WAITING)
-        self._seen: dict[Path, dict[str, Collected]] = {}
+        self._seen: dict[Path, dict[str, CollectedPicture]] = {}
         """The pictures of each folder that were read, by name."""
         self._looking = threading.Lock()
 
     @property
-    def wanted(self) -> Wanted | None:
+    def wanted(self) -> CollectionTask | None:
         """Return what is collected now."""
         return self._wanted
 
@@ -95,7 +95,7 @@ class Collector(Worker, Observer):
         """Return the folder of a place's pictures; it may not exist yet."""
         return self.folder / camera / region / "train" / "good"
 
-    def begin(self, wanted: Wanted) -> None:
+    def begin(self, wanted: CollectionTask) -> None:
         """Collect the next pictures of a place, instead of what was collected before."""
         self._taken, self._taken_s, self.failure, self.left_out = 0, 0.0, "", 0
         self._wanted = wanted
@@ -146,7 +146,7 @@ class Collector(Worker, Observer):
         folder = self.folder_of(camera, region)
         return [folder / name for name in finished_pictures(folder)]
 
-    def pictures(self, camera: str, region: str) -> list[Collected]:
+    def pictures(self, camera: str, region: str) -> list[CollectedPicture]:
         """Return the pictures of a place, the oldest first.
 
         Each is read once, for `LOOKING_S` seconds in a call; nothing is known yet of those that wait for a later one.
@@ -158,7 +158,7 @@ class Collector(Worker, Observer):
                 _look(folder, names, seen)
             finally:
                 self._looking.release()
-        return [seen.get(name) or Collected(name) for name in names]
+        return [seen.get(name) or CollectedPicture(name) for name in names]
 
 
 def finished_pictures(folder: Path) -> list[str]:
@@ -170,7 +170,7 @@ def finished_pictures(folder: Path) -> list[str]:
     return sorted(name for name in names if name.endswith(".png") and not name.startswith("."))
 
 
-def warnings_of(pictures: Sequence[Collected]) -> list[str]:
+def warnings_of(pictures: Sequence[CollectedPicture]) -> list[str]:
     """Return for each picture, the oldest first, why it is worth little for a training; empty: it is not."""
     known = [picture.sharpness for picture in pictures if picture.looks]
     usual = float(np.median(known)) if known else 0.0
@@ -180,7 +180,7 @@ def warnings_of(pictures: Sequence[Collected]) -> list[str]:
     ]
 
 
-def _look(folder: Path, names: Sequence[str], seen: dict[str, Collected]) -> None:
+def _look(folder: Path, names: Sequence[str], seen: dict[str, CollectedPicture]) -> None:
     """Bring what is known of a set up to date: read new pictures, and compare them with those before them."""
     there, until_s = set(names), time.monotonic() + LOOKING_S
     for name in seen.keys() - there:
@@ -202,12 +202,12 @@ def _look(folder: Path, names: Sequence[str], seen: dict[str, Collected]) -> Non
             seen[one.name] = replace(one, like=known[alike[0]].name if alike.size else "")
 
 
-def look_at(path: Path) -> Collected:
+def look_at(path: Path) -> CollectedPicture:
     """Return what a picture alone says of itself."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:  # removed or damaged meanwhile
-        return Collected(path.name, 0.0, "00" * (HASH_SIDE**2 // 8))
+        return CollectedPicture(path.name, 0.0, "00" * (HASH_SIDE**2 // 8))
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     scale = min(1.0, SIDE / max(grey.shape))
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Collected(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]
+    return CollectedPicture(path.name, float(cv2.Laplacian(small, cv2.CV_64F).var()), perceptual_hash(image))  # type: ignore[arg-type]

@@ -24,13 +24,13 @@ from stfpm_runtime.model_check import Model
 
 from .base import KeptParts, Observer
 
-LEAST = 8
+MIN_HELD_OUT = 8
 """The least number of held-out scores: with fewer, no window differs from them significantly."""
 STEPS = 10
 """The number of comparisons in the time of one window."""
 CALM = 10.0
 """An alarm ends when the p-value is this many times the alarm level."""
-LEAST_LIGHT = 5.0
+MIN_LIGHT_CHANGE = 5.0
 """The least change of the mean grey level, of 255, that is an alarm; it also has to be `DEVIATIONS` of single pictures'
 standard deviations at training."""
 DEVIATIONS = 3.0
@@ -140,9 +140,9 @@ class DriftWatch(Observer):
     def observe(self, parts: KeptParts) -> None:
         """Add the scores and grey levels of passed parts to the windows of their places."""
         for judged, row in parts:
-            self.take(row, judged.pictures, judged.image)
+            self.update(row, judged.pictures, judged.image)
 
-    def take(self, row: VerdictRow, pictures: int = 1, image: Image | None = None) -> None:
+    def update(self, row: VerdictRow, pictures: int = 1, image: Image | None = None) -> None:
         """Add one verdict; its score is the highest of so many `pictures`, `image` is the region, uint8 [H, W, 3]."""
         if row.decision != "pass" or row.score is None or pictures != 1 or self._model not in ("", row.model):
             return
@@ -156,7 +156,7 @@ class DriftWatch(Observer):
 
     def _compare(self, place: tuple[str, str], window: Window, threshold: float) -> None:
         held_out = self._held_out[self._held_out <= threshold]
-        if held_out.size < LEAST:
+        if held_out.size < MIN_HELD_OUT:
             self.end(f"{held_out.size} held-out scores are below the threshold, too few to compare with", [place])
             return
         scores = [score for score, _ in window]
@@ -189,7 +189,7 @@ class DriftWatch(Observer):
             return "", None
         mean, deviation = self._trained
         change = float(np.mean(levels)) - mean
-        limit = max(LEAST_LIGHT, DEVIATIONS * deviation)
+        limit = max(MIN_LIGHT_CHANGE, DEVIATIONS * deviation)
         if before is not None and before.light in ("brighter", "darker"):
             limit *= CALM_LIGHT
         light = "same" if abs(change) <= limit else "brighter" if change > 0 else "darker"

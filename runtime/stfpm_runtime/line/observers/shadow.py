@@ -39,8 +39,8 @@ TAKEN_S = 10.0
 class Shadow(Worker, Observer):
     """Judges what the line judged, and compares; without a model it does nothing."""
 
-    in_real_time = False
-    begins_again = True
+    keeps_real_time = False
+    restarts_after_error = True
 
     name = "shadow"
 

@@ -36,7 +36,7 @@ class Output(Worker):
         """
         return row
 
-    def take(self, row: VerdictRow) -> None:
+    def enqueue(self, row: VerdictRow) -> None:
         """Begin to deliver a row. Called by the loop once it is journalled; `seq` is 0 where it could not be."""
         raise NotImplementedError
 
@@ -54,7 +54,7 @@ class OutputDriver:
     max_age_s = 0.0
     """Older verdicts are not delivered; 0: all are."""
     batch = 1
-    """Verdicts that `tell` takes at once, at most."""
+    """Verdicts that `send_verdicts` takes at once, at most."""
     has_cursor = True
     """Whether a cursor file keeps the position; False: `open` returns it."""
 
@@ -66,7 +66,7 @@ class OutputDriver:
         """Return whether the connection still leads to the other side; False makes a new one at once."""
         return True
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Deliver the first of these verdicts, at least one, in their order.
 
         Returns for each of them an empty text where it was acknowledged, or the reason of a refusal that will not
@@ -75,8 +75,8 @@ class OutputDriver:
         """
         raise NotImplementedError
 
-    def announce(self, record: Record) -> str:
-        """Deliver an event (`kind`, `detail`, and the rest of its row); returns and raises what `tell` does."""
+    def send_event(self, record: Record) -> str:
+        """Deliver an event (`kind`, `detail`, the rest of its row); returns and raises what `send_verdicts` does."""
         return ""
 
     def send_head(self, head: str) -> None:
@@ -85,7 +85,7 @@ class OutputDriver:
         Raises UnavailableError.
         """
 
-    def beat(self, count: int) -> None:
+    def send_heartbeat(self, count: int) -> None:
         """Send the count of the heartbeat, if the other side takes one. Raises UnavailableError."""
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class JsonLinesOutput(OutputDriver):
         status = os.fstat(self._file.fileno())
         return file_identity(self._path) == (status.st_dev, status.st_ino)
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Append the verdicts, and rename a file that has become too long.
 
         Raises UnavailableError where the disk is full; whole lines are left as far as there was room.
@@ -110,5 +110,5 @@ def _last_line(file: FileIO) -> tuple[dict[str, Any], int]:
                 return record, start + newline + 1
         end = newline
     if start > 0 or b"\n" in tail or not BEGINNING.startswith(tail[: len(BEGINNING)]):
-        raise ValueError("the file holds no verdicts of ours; move it away, or choose another name")
+        raise ValueError("the file is not a verdict file of stfpm-inspect; move it away, or choose another name")
     return {}, 0

@@ -93,7 +93,7 @@ class ModbusOutput(OutputDriver):
         """Connect."""
         self._client.open()
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Write the first verdict; with the handshake, wait until the PLC has dealt with it."""
         record = records[0]
         self._write_age(record)
@@ -105,13 +105,13 @@ class ModbusOutput(OutputDriver):
             self._misfits.add(record["seq"], record["seq"])
         return [""]
 
-    def announce(self, record: Record) -> str:
+    def send_event(self, record: Record) -> str:
         """Write how many places drift; an event's detail begins with `alarm` or its end, and the place."""
         what, place, *_ = record["detail"].split(": ")
         self._drifting = self._drifting | {place} if what == "alarm" else self._drifting - {place}
         return self._write(self._drift, [len(self._drifting)])
 
-    def beat(self, count: int) -> None:
+    def send_heartbeat(self, count: int) -> None:
         """Write the count."""
         if refusal := self._write(0, [count & 0xFFFF]):
             raise UnavailableError(refusal)

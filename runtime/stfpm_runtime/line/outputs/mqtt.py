@@ -59,13 +59,13 @@ class MqttOutput(OutputDriver):
         if refusal:
             LOG.warning("%s: the status is not shown: %s", self.name, refusal)
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Publish verdicts, and wait until the broker has answered for all."""
         return self._wait_for_answers(
             [self._publish(f"verdict/{record['camera']}/{record['region']}", record) for record in records]
         )
 
-    def announce(self, record: Record) -> str:
+    def send_event(self, record: Record) -> str:
         """Publish an event, and wait until the broker has answered."""
         return self._wait_for_answers([self._publish("event", record)])[0]
 
@@ -73,7 +73,7 @@ class MqttOutput(OutputDriver):
         """Publish the head as a retained message."""
         self._wait_for_answers([self._client.publish(self._topic("head"), head, qos=1, retain=True)])
 
-    def beat(self, count: int) -> None:
+    def send_heartbeat(self, count: int) -> None:
         """Publish the count."""
         if self._gone.is_set():
             raise UnavailableError(f"the broker {self._options.host} is gone")

@@ -98,15 +98,15 @@ class OpcUaOutput(OutputDriver):
             raise UnavailableError(f"the OPC UA server cannot be reached ({_words(error)})") from None
         self._kinds = self._call(self._read_kinds())
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Write verdicts one after the other, each in one request, up to the first that is refused."""
         return self._call(self._tell(records))
 
-    def announce(self, record: Record) -> str:
+    def send_event(self, record: Record) -> str:
         """Write the detail of an event."""
         return self._call(self._write({"drift": record["detail"]}))
 
-    def beat(self, count: int) -> None:
+    def send_heartbeat(self, count: int) -> None:
         """Write the count."""
         kind = self._kinds.get("heartbeat")
         if kind and (refusal := self._call(self._write({"heartbeat": count % (LARGEST[kind] + 1)}))):

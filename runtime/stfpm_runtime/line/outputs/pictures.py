@@ -49,9 +49,9 @@ class Job:
 
 
 class Pictures(Output):
-    """Names a verdict's pictures if the queue has room, and writes them; the loop calls `prepare`, `take` by turns."""
+    """Names a verdict's pictures if the queue has room, and writes them; the loop calls `prepare`, then `enqueue`."""
 
-    in_real_time = False
+    keeps_real_time = False
     name = "pictures"
 
     def __init__(
@@ -110,7 +110,7 @@ class Pictures(Output):
         self._prepared = Job(judged.image, verdict, picture, overlay, time.monotonic())
         return dataclasses.replace(row, picture=picture, overlay=overlay)
 
-    def take(self, row: VerdictRow) -> None:
+    def enqueue(self, row: VerdictRow) -> None:
         """Write the pictures that were prepared for this row, unless it is not in the journal as it was."""
         job, self._prepared = self._prepared, None
         if job is None:

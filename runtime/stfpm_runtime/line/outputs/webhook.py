@@ -44,11 +44,11 @@ class WebhookOutput(OutputDriver):
         except OSError as error:
             raise UnavailableError(f"{self._host} cannot be reached ({_words(error)})") from None
 
-    def tell(self, records: Sequence[Record]) -> list[str]:
+    def send_verdicts(self, records: Sequence[Record]) -> list[str]:
         """Post verdicts in one request."""
         return [self._post({"verdicts": records})] * len(records)
 
-    def announce(self, record: Record) -> str:
+    def send_event(self, record: Record) -> str:
         """Post an event."""
         return self._post({"events": [record]})
 

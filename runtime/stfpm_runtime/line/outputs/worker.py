@@ -29,7 +29,7 @@ from .base import Output, OutputDriver
 
 LOG = logging.getLogger("stfpm.outputs")
 POLL_S = 0.5
-"""The longest time until a new verdict is noticed without `take`, in seconds."""
+"""The longest time until a new verdict is noticed without `enqueue`, in seconds."""
 STEADY_S = 5.0
 """A connection that has nothing to deliver counts as good after this time, in seconds."""
 ATTEMPTS = 3
@@ -77,7 +77,7 @@ class OutputWorker(Output):
         """Return the age of the oldest undelivered verdict in seconds; 0 where everything is delivered."""
         return self._backlog.lag_s
 
-    def take(self, row: VerdictRow | None = None) -> None:
+    def enqueue(self, row: VerdictRow | None = None) -> None:
         """Deliver what is new in the journal at once. For any thread."""
         self._backlog.begin()
         self._woken.set()
@@ -141,9 +141,9 @@ class OutputWorker(Output):
             if self._driver.has_cursor:  # a file refuses nothing
                 self._resend()
             for record in self._tail.read_events(connection, "drift"):
-                if refusal := self._driver.announce(record):
+                if refusal := self._driver.send_event(record):
                     self._report(f"event {record['seq']} is refused: {refusal}")
-                self._tail.pass_event(record)
+                self._tail.advance_past_event(record)
             if (head := self._tail.newest_head(connection)) and head != self._head:
                 self._driver.send_head(head)
                 self._head = head
@@ -163,7 +163,7 @@ class OutputWorker(Output):
             while records:
                 if expired := list(itertools.takewhile(self._is_too_old, records)):
                     self.expired.add(expired[0]["seq"], expired[-1]["seq"], len(expired))
-                    self._tail.pass_verdict(expired[-1])
+                    self._tail.advance_past_verdict(expired[-1])
                     records = records[len(expired) :]
                     continue
                 self._backlog.set_age(self._age_s(records[0]))
@@ -176,7 +176,7 @@ class OutputWorker(Output):
                         self.refused.add(record["seq"], record["seq"], detail=reason)
                     elif not refusal:
                         self._recover()
-                    self._tail.pass_verdict(record)
+                    self._tail.advance_past_verdict(record)
                 self._tail.move(self._tail.position)
                 self._beat()
                 records = records[len(refusals) :]
@@ -184,7 +184,7 @@ class OutputWorker(Output):
             self._tail.move(self._tail.position)
 
     def _tell(self, batch: Sequence[Record]) -> list[str]:
-        refusals = self._driver.tell([{**record, "age_ms": self._tail.age_ms(record)} for record in batch])
+        refusals = self._driver.send_verdicts([{**record, "age_ms": self._tail.age_ms(record)} for record in batch])
         if not 0 < len(refusals) <= len(batch):
             raise RuntimeError(f"the driver dealt with {len(refusals)} of {len(batch)} verdicts")
         return refusals
@@ -240,7 +240,7 @@ class OutputWorker(Output):
             if (count := self._heartbeat.count) == self._sent_count:
                 self._beat_due_s = now_s + STEP_S
             else:
-                self._driver.beat(count)
+                self._driver.send_heartbeat(count)
                 self._sent_count, self._beat_due_s = count, now_s + self._driver.heartbeat_s
         return max(0.01, min(POLL_S, self._beat_due_s - time.monotonic()))
 

@@ -58,7 +58,7 @@ class Trigger:
         return []
 
 
-class Every(Trigger):
+class IntervalTrigger(Trigger):
     """Requests a verdict every `interval_s` seconds; a time that has passed unused is left out, not made up for."""
 
     def __init__(self, interval_s: float) -> None:
@@ -154,5 +154,5 @@ def open_trigger(camera: CameraOptions) -> Trigger:
     """Return the trigger that the camera's options name. A listener or the server puts requests into a queued one."""
     if camera.trigger == "every":
         assert camera.every_ms is not None, "checked by the options"
-        return Every(camera.every_ms / 1e3)
+        return IntervalTrigger(camera.every_ms / 1e3)
     return Trigger() if camera.trigger == "continuous" else QueuedTrigger(camera.part_length)

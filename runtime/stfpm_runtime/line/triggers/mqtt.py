@@ -103,7 +103,7 @@ class MqttTriggers(Listener):
     def _on_connect(self, client: object, data: object, flags: Any, reason: Any, properties: object) -> None:  # noqa: ANN401
         """Begin a connection, before any of its messages is received."""
         if reason.is_failure:
-            self._fail(f"{self._broker} refuses us: {reason}")
+            self._fail(f"{self._broker} refuses the connection: {reason}")
             return
         with self._lock:
             self._connection, self._unacknowledged, self._is_subscribed = self._connection + 1, 0, False

@@ -69,7 +69,7 @@ def test_longer_ids_at_the_plc(make_peer, writer, follow):
     (worker,), events = follow(OutputTables(modbus=(options,)))
     for part in (*LONG, "x" * 31):
         writer.write(1, part=part)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) == 3)
     written = [line["registers"] for line in peer.lines() if line["address"] == 1]
     assert [part_of(registers, 30) for registers in written[:2]] == [part.encode() for part in LONG]
@@ -84,7 +84,7 @@ def test_a_plc_with_the_old_registers_gets_no_age(make_peer, writer, follow):
     peer.start("old")
     (worker,), events = follow(peer.options)
     writer.write(3)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: peer.seqs() == [1, 2, 3])
     assert events == ["modbus: the PLC 127.0.0.1 has no registers 24 to 25; verdicts are written without their age"]
     assert not worker.failure
@@ -99,7 +99,7 @@ def test_the_relative_score_is_written_behind_the_age_where_that_is_on(make_peer
     for changes in ({}, {"decision": "pass", "score": 0.5}, {"score": just_above}, {"part": "x" * 25}):
         writer.write(1, **changes)
     writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) == 5)
     addresses = [line["address"] for line in peer.lines() if line["address"]]
     assert addresses == [24, 1] * 5, "in the request before the verdict's own"
@@ -116,7 +116,7 @@ def test_a_plc_without_registers_for_the_relative_score(make_peer, writer, follo
     options = ModbusOptions("127.0.0.1", port=peer.port, relative_score=True)
     (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: peer.seqs() == [1, 2])
     missing = "has no registers 24 to 27; verdicts are written without their age and relative score"
     assert events == [f"modbus: the PLC 127.0.0.1 {missing}"]
@@ -153,7 +153,7 @@ def test_a_plc_that_answers_one_register_is_shown_and_asked_again(terse_plc, wri
     options = ModbusOptions("127.0.0.1", port=terse_plc, handshake=True, timeout_s=1.0)
     (worker,), events = follow(OutputTables(modbus=(options,)))
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: worker.failures >= 2)
     assert worker.failure
     assert "answers with 1 registers; expected 2" in events[0]

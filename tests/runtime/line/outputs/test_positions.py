@@ -33,7 +33,7 @@ def deliver(peer, follow, writer, count: int) -> None:
     """Deliver so many verdicts, and end."""
     (worker,), _ = follow(peer.options)
     writer.write(count)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) >= count)
     worker.stop(time.monotonic() + 10)
 
@@ -42,7 +42,7 @@ def test_deleted_verdicts_are_an_event_with_their_count(make_peer, writer, follo
     peer = make_peer("webhook")
     (worker,), events = follow(peer.options)
     writer.write(3000)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: worker.failure)
     writer.journal.delete_oldest(None, 0, 1000)
     wait_until(lambda: any("deleted" in log_event for log_event in events))
@@ -61,13 +61,13 @@ def test_a_restored_journal_is_noticed_and_its_new_verdicts_are_delivered(make_p
     peer.start()
     (worker,), _ = follow(peer.options)
     writer.write(5)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) >= 5)
     with closing(sqlite3.connect(writer.path)) as source, closing(sqlite3.connect(tmp_path / "copy")) as copy:
         source.backup(copy)
     time.sleep(0.01)
     writer.write(5)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) >= 10)
     worker.stop(time.monotonic() + 10)
     writer.journal.close()
@@ -93,7 +93,7 @@ def test_a_journal_behind_the_cursor_is_noticed(make_peer, writer, follow):
     cursor_of(writer).write_text(json.dumps({"journal": data["journal"], "seq": 5000, "event": 0}))
     (worker,), events = follow(peer.options)
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) >= 7)
     assert peer.seqs() == [1, 2, 3, 4, 5, 6, 7]
     assert "verdict 5000, delivered last, is not in it; continues after verdict 5" in events[0]
@@ -207,7 +207,7 @@ def test_age_of_a_refused_verdict_of_an_earlier_journal_is_that_of_the_wall_cloc
 
 
 class FaultyDriver(OutputDriver):
-    """A driver that breaks the rules of `OutputDriver.tell`."""
+    """A driver that breaks the rules of `OutputDriver.send_verdicts`."""
 
     batch = 100
 
@@ -216,7 +216,7 @@ class FaultyDriver(OutputDriver):
 
     def open(self) -> None: ...
 
-    def tell(self, records):
+    def send_verdicts(self, records):
         self.delivered.append([record["seq"] for record in records])
         return self.answer(records)
 
@@ -238,7 +238,7 @@ def test_driver_with_a_bug_is_retried_and_moves_no_cursor(writer, answer, name, 
     worker = OutputWorker(writer.path, driver, lambda kind, text: events.append(text), Heartbeat())
     worker.start()
     writer.write(3)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: worker.failures >= 3)
     assert worker.failure == f"internal error: {name}"
     assert all(seqs and seqs == [1, 2, 3][: len(seqs)] for seqs in driver.delivered)
@@ -258,7 +258,7 @@ def test_stop_between_two_attempts_is_followed_by_a_last_one(writer):
     worker._backoff = Backoff(60.0, 60.0)
     worker.start()
     writer.write(3)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: worker.failures)
     driver.answer = lambda records: [""] * len(records)
     worker.stop(time.monotonic() + 5)
@@ -281,7 +281,7 @@ def test_all_end_within_one_budget(writer):
         worker.start()
     writer.write(1)
     for worker in workers:
-        worker.take()
+        worker.enqueue()
     started_s = time.monotonic()
     stop_all(workers, time.monotonic() + 0.5)
     assert time.monotonic() - started_s < 1.4, "not half a second for each"

@@ -33,7 +33,7 @@ def test_refused_verdict_does_not_delay_the_next(make_peer, writer, follow, caps
     writer.write(3)
     writer.write(1, part="POISON")
     writer.write(3)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) >= 6)
     assert peer.seqs() == [1, 2, 3, 5, 6, 7]
     ((output, seq, reason),) = kept(writer)
@@ -57,7 +57,7 @@ def test_a_refused_batch_is_offered_verdict_by_verdict_without_waiting(make_peer
     writer.write(49)
     writer.write(1, part="POISON")
     writer.write(50)
-    worker.take()
+    worker.enqueue()
     wanted = [*range(1, 50), *range(51, 101)]
     wait_until(lambda: set(wanted) <= set(peer.seqs()), 10)  # with the wait before a second offer: 99 x 0.2 s
     assert list(dict.fromkeys(peer.seqs())) == wanted
@@ -69,7 +69,7 @@ def test_a_verdict_that_is_refused_again_is_kept(make_peer, writer, follow):
     peer.start("poison")
     (worker,), _ = follow(peer.options)
     writer.write(1, part="POISON")
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: kept(writer))
     assert main([str(writer.path), "--resend", "webhook"]) == 0
     path = dead_letters.path_of(writer.path)
@@ -92,7 +92,7 @@ def test_a_wrong_token_loses_nothing(make_peer, writer, follow):
     peer.start("refuse")
     (worker,), _ = follow(peer.options)
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: kept(writer))
     assert worker.failure, "whatever it offers is refused"
     assert "401" in worker.failure
@@ -107,7 +107,7 @@ def test_the_plc_refuses_one_address(make_peer, writer, follow):
     peer.start("illegal")
     (worker,), events = follow(peer.options)
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(kept(writer)) == 2, 30)
     assert all("the PLC 127.0.0.1 refuses registers from 1 on" in reason for _, _, reason in kept(writer))
     assert len(events) == 1, "and the other within the minute is in the next event"
@@ -129,7 +129,7 @@ def test_verdict_that_the_access_rules_drop_is_kept_as_refused(tmp_path, make_pe
     writer.write(30)
     writer.write(1, region="secret")
     writer.write(30)
-    worker.take()
+    worker.enqueue()
     wanted = [*range(1, 31), *range(32, 62)]
     wait_until(lambda: set(wanted) <= set(peer.seqs()), 60)
     assert list(dict.fromkeys(peer.seqs())) == wanted, "some brokers end the connection, and verdicts are repeated"
@@ -155,7 +155,7 @@ def test_opcua_nodes_that_do_not_fit_are_refused_before_anything_is_written(
     peer.start(behaviour)
     (worker,), events = follow(peer.options)
     writer.write(3)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: events)
     assert message in events[0]
     wait_until(lambda: worker.failures >= 4)
@@ -173,7 +173,7 @@ def test_opcua_takes_the_types_of_a_plc(make_peer, writer, follow):
     (worker,), events = follow(peer.options)
     writer.write(1)
     writer.write(1, decision="fault", score=None, p_value=None, reason="no frame")
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: len(peer.seqs()) == 2)
     values = {name: [line["value"] for line in peer.lines() if line["name"] == name] for name in
               ("Decision", "Score", "RelativeScore", "Age", "Seq")}  # fmt: skip
@@ -191,7 +191,7 @@ def test_a_verdict_beyond_the_nodes_type_is_refused_alone(make_peer, writer, fol
     writer.write(2)
     writer.journal._last = 2**31 - 2
     writer.write(2)
-    worker.take()
+    worker.enqueue()
     wait_until(lambda: kept(writer), 30)
     assert peer.seqs() == [1, 2, 2**31 - 1]
     assert "seq: 2147483648 does not fit into the node's type Int32" in kept(writer)[0][2]
@@ -205,11 +205,11 @@ def test_a_peer_that_keeps_failing_makes_one_event_a_minute(make_peer, writer, f
         peer.start()
         before = len(peer.seqs())
         writer.write(1)
-        worker.take()
+        worker.enqueue()
         wait_until(lambda: len(peer.seqs()) > before, 30)  # noqa: B023 (called at once)
         peer.stop()
         writer.write(1)
-        worker.take()
+        worker.enqueue()
         wait_until(lambda: worker.failure)
     time.sleep(0.3)
     assert sum("trying again" in log_event for log_event in events) == 1

@@ -35,7 +35,7 @@ from stfpm_runtime.line.observers.status import LatestVerdict
 from stfpm_runtime.line.web.api.model_upload import router as upload_router
 from stfpm_runtime.line.web.api.routes import router
 from stfpm_runtime.line.web.api.setup_routes import router as setup_router
-from stfpm_runtime.line.web.http.connections import MOST_CONNECTIONS
+from stfpm_runtime.line.web.http.connections import MAX_CONNECTIONS
 from stfpm_runtime.line.web.http.server import WebServer
 from stfpm_runtime.line.web.views.jpeg_cache import QUALITY, JpegCache
 from stfpm_runtime.shifts import QUARTER_S, Shifts
@@ -455,7 +455,7 @@ def test_silent_connections_leave_room_for_health(serve):
             if number in (150, 399):
                 assert client.ask("/healthz").status == 200
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        assert descriptors < 400 + MOST_CONNECTIONS + 100  # ours, and of the server's no more than its limit
+        assert descriptors < 400 + MAX_CONNECTIONS + 100  # ours, and of the server's no more than its limit
 
 
 def test_a_request_that_does_not_end_is_closed(serve, monkeypatch):

@@ -133,7 +133,7 @@ def test_what_is_no_upload_is_refused_before_anything_is_written(client, make_fi
     monkeypatch.setattr(model_upload, "MODEL_BYTES", len(model) - 1)
     assert send(client, files).status == 413
     monkeypatch.setattr(model_upload, "MODEL_BYTES", len(model))
-    monkeypatch.setattr(model_upload, "LEAST_FREE", 1 << 60)
+    monkeypatch.setattr(model_upload, "MIN_FREE_BYTES", 1 << 60)
     assert "no room on the disk" in send(client, files).json["error"]
     assert names(tmp_path) == {"model.onnx"}
 

@@ -19,7 +19,7 @@ from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.inspect import Inspector
 from stfpm_runtime.line.models.no_model import NoModelEngine
 from stfpm_runtime.line.observers import collector as collector_module
-from stfpm_runtime.line.observers.collector import Collected, Collector, Wanted, look_at, warnings_of
+from stfpm_runtime.line.observers.collector import CollectedPicture, CollectionTask, Collector, look_at, warnings_of
 from stfpm_runtime.line.triggers.base import TriggerRequest
 from stfpm_runtime.sources import Frame
 
@@ -252,7 +252,7 @@ def test_a_disk_that_cannot_be_written_ends_the_collecting_with_its_reason(clien
 
 
 def test_blurred_pictures_are_named():
-    set_ = [Collected(name, sharpness, "00") for name, sharpness in (("a", 100.0), ("b", 90.0), ("c", 10.0))]
+    set_ = [CollectedPicture(name, sharpness, "00") for name, sharpness in (("a", 100.0), ("b", 90.0), ("c", 10.0))]
     assert warnings_of(set_) == ["", "", "blurred"]
     assert warnings_of([]) == []
 
@@ -293,7 +293,7 @@ def test_a_large_set_is_read_in_several_calls_each_picture_once(tmp_path, monkey
     monkeypatch.setattr(collector_module.time, "monotonic", lambda: float(next(now)))
     reads = []
     monkeypatch.setattr(
-        collector_module, "look_at", lambda path: reads.append(path.name) or Collected(path.name, 1.0, "00" * 32)
+        collector_module, "look_at", lambda path: reads.append(path.name) or CollectedPicture(path.name, 1.0, "00" * 32)
     )
     assert [one.like for one in collector.pictures("left", "cap")] == ["", "", ""]
     assert reads == ["a.png"]
@@ -310,7 +310,7 @@ def test_a_part_without_a_model_is_collected_and_a_frame_that_was_not_cut_is_not
     judged = [*inspector.refuse(frames[1:], "the camera is frozen"), *inspector.judge(frames)]
     assert [part.verdict.decision for part in judged] == ["fault"] * 3
     collector = Collector(tmp_path)
-    collector.begin(Wanted("left", "cap", 10, 0.0))
+    collector.begin(CollectionTask("left", "cap", 10, 0.0))
     for seq, part in enumerate(judged):
         row = SimpleNamespace(camera="left", region="cap", decision="fault", time="2026-01-01T00:00:00", seq=seq)
         collector.observe([(part, row)])

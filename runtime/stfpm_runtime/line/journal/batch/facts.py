@@ -34,7 +34,7 @@ FINDINGS = 20
 
 
 @dataclass(frozen=True)
-class Use:
+class VerdictGroup:
     """The verdicts of one place by one model with one threshold."""
 
     camera: str
@@ -61,7 +61,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Check:
+class VerificationResult:
     """What the verification of the interval's rows found."""
 
     has_chain: bool
@@ -107,14 +107,14 @@ class BatchReader(History):
         where, values = Filter(asked.since, asked.until).where()
         self._interval: Range = next(self._rows(f"SELECT min(seq), max(seq) FROM verdicts {where}", values))
 
-    def uses(self) -> list[Use]:
+    def verdict_groups(self) -> list[VerdictGroup]:
         """Return the counts by place, model and threshold, in the order of places and first verdicts."""
         where, values = self._where(self.asked)
         late = "sum(decision = 'fault' AND instr(reason, ?)), sum(dropped), min(time), max(time)"
         sql = f"SELECT camera, region, model, threshold, {SUMS}, {late} FROM verdicts {where} GROUP BY 1, 2, 3, 4"
-        return [Use(*row) for row in self._rows(f"{sql} ORDER BY 1, 2, min(seq)", [MISSED_DEADLINE, *values])]
+        return [VerdictGroup(*row) for row in self._rows(f"{sql} ORDER BY 1, 2, min(seq)", [MISSED_DEADLINE, *values])]
 
-    def parts(self) -> Count:
+    def count_parts(self) -> Count:
         """Return how many parts with an id have passed, been rejected and not judged, by all their verdicts."""
         where, values = self._where(self.asked, "part != ''")
         worst = " ".join(f"WHEN '{decision}' THEN {rank}" for rank, decision in enumerate(WORST_FIRST))
@@ -123,7 +123,7 @@ class BatchReader(History):
         rejected, faults, passed = (found.get(WORST_FIRST.index(one), 0) for one in ("reject", "fault", "pass"))
         return Count(("parts",), passed, rejected, faults)
 
-    def listed(self, decision: str) -> list[VerdictRow]:
+    def first_verdicts(self, decision: str) -> list[VerdictRow]:
         """Return the first verdicts of a kind."""
         return list(itertools.islice(self.rows(dataclasses.replace(self.asked, decision=decision)), LISTED))
 
@@ -156,12 +156,12 @@ class BatchReader(History):
         sql = f"SELECT {', '.join(STATE_FIELDS)} FROM model_states {where} ORDER BY seq"
         return [ModelState(*row) for row in self._rows(sql, values)]
 
-    def kinds(self) -> dict[str, int]:
+    def event_counts(self) -> dict[str, int]:
         """Return how many events of each kind there are: those of the camera, if one is asked for, and of the line."""
         where, values = self._where_events()
         return dict(self._rows(f"SELECT kind, count(*) FROM events {where} GROUP BY 1", values))
 
-    def happened(self) -> list[EventRow]:
+    def first_events(self) -> list[EventRow]:
         """Return the first events, without those of the shadow."""
         where, values = self._where_events(f"kind != '{SHADOW}'")
         sql = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY seq LIMIT {LISTED}"
@@ -172,7 +172,7 @@ class BatchReader(History):
         where, values = self.during.where(*also, *(["camera IN ('', ?)"] if camera else []))
         return where, [*values, *camera]
 
-    def recorded(self, names: Container[str]) -> dict[str, str]:
+    def picture_digests(self, names: Container[str]) -> dict[str, str]:
         """Return the SHA-256 of pictures by their names; an empty one where the line has deleted the picture."""
         if not has_table(self._connection, "pictures"):
             return {}
@@ -183,14 +183,14 @@ class BatchReader(History):
         """Return the number and the time of the journal's oldest verdict."""
         return next(self._rows("SELECT seq, time FROM verdicts ORDER BY seq LIMIT 1", []))
 
-    def check(self, keys: Sequence[Key]) -> Check:
+    def check(self, keys: Sequence[Key]) -> VerificationResult:
         """Verify the chain of the interval's verdicts and events, and all labels, changes and states of models.
 
         Verdicts that the other filters leave out are verified too: one that was taken out of the report by a change of
         its part or its camera, or deleted, is not among those that the report counts.
         """
         if not has_table(self._connection, "chain_start"):
-            return Check(False)
+            return VerificationResult(False)
         where, values = Filter(self.asked.since, self.asked.until).where()
         first, last = next(self._rows(f"SELECT min(seq), max(seq) FROM events {where}", values))
         stretch = Stretch(self._interval, None if first is None else (first, last))
@@ -205,8 +205,8 @@ class BatchReader(History):
         uncovered = int(read_start(self._connection)[0].get("uncovered", {}).get("verdicts", 0))
         sql = "SELECT signature FROM heads WHERE seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT 1"
         (signature,) = next(self._rows(sql, stretch.ranges(self._connection)["heads"]), ("",))
-        return Check(True, findings, count, verification.notes, uncovered if uncovered >= self._interval[0] else 0,
-                     bool(signature))  # fmt: skip
+        uncovered = uncovered if uncovered >= self._interval[0] else 0
+        return VerificationResult(True, findings, count, verification.notes, uncovered, bool(signature))
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield rows, also where another program wrote bytes that belong to no text."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from stfpm_runtime.cli import one_line
 from stfpm_runtime.errors import JournalError, OptionError, StfpmError
-from stfpm_runtime.lifecycle import child_environment, work_beside_the_line
+from stfpm_runtime.lifecycle import child_environment, lower_priority
 from stfpm_runtime.line.journal.history import Filter
 from stfpm_runtime.shifts import Shifts
 
@@ -73,7 +73,7 @@ def main() -> None:
     """Make the report that stdin describes, and write it to stdout."""
     task = json.load(sys.stdin)
     signal.alarm(int(task["timeout_s"]) + 1)  # ends this process also where the line is no longer there to do it
-    work_beside_the_line()
+    lower_priority()
     options = task["options"]
     options["pictures"] = Path(options["pictures"]) if options["pictures"] else None
     options["public_keys"] = [Path(path) for path in options["public_keys"]]

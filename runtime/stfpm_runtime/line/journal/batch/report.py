@@ -18,7 +18,7 @@ from stfpm_runtime.line.journal.rows import csv_cell, local_time, storable
 from stfpm_runtime.printed_page import Section
 from stfpm_runtime.score import format_score
 
-from .facts import SHADOW, BatchReader, Check
+from .facts import SHADOW, BatchReader, VerificationResult
 from .pictures import PICTURES, WRONG, KeptPicture, read_pictures
 from .tables import NUMBERS, Tables, place_of, sum_up
 from .words import Words
@@ -78,30 +78,30 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     say = Words(options.language)
     options = dataclasses.replace(options, order=storable(options.order))
     tables = Tables(reader, say)
-    uses, labelled, kinds = reader.uses(), reader.labelled(), reader.kinds()
-    rejects, faults = reader.listed("reject"), reader.listed("fault")
+    groups, labelled, kinds = reader.verdict_groups(), reader.labelled(), reader.event_counts()
+    rejects, faults = reader.first_verdicts("reject"), reader.first_verdicts("fault")
     names = {row.overlay or row.picture for row in (*rejects, *faults)}
-    pictures = read_pictures([*rejects, *faults], options.pictures, reader.recorded(names))
-    total = sum_up(uses, lambda use: ())[()]
+    pictures = read_pictures([*rejects, *faults], options.pictures, reader.picture_digests(names))
+    total = sum_up(groups, lambda group: ())[()]
     labels = {row.seq: label for row, label in labelled}
     shadow, late = kinds.pop(SHADOW, 0), kinds.get("late", 0)
     known = [
-        ("missed deadlines", str(sum(use.late for use in uses))),
-        ("frames passed over", str(sum(use.dropped for use in uses))),
+        ("missed deadlines", str(sum(group.late for group in groups))),
+        ("frames passed over", str(sum(group.dropped for group in groups))),
         *(("labels", say(line)) for line in count_confusion(labelled).lines() if not line.startswith("0 of 0 ")),
         *([("passes and rejects that were answered too late, as faults", str(late))] if late else []),
         *([("disagreements with the shadow model", str(shadow))] if shadow else []),
     ]
     counts = [[say("verdicts"), *tables.numbers(total)]]
-    if (parts := reader.parts()).total:
+    if (parts := reader.count_parts()).total:
         counts.append([say("parts with an id, by all their verdicts"), *tables.numbers(parts)])
     check = reader.check(read_keys(options.public_keys))
     read = pictures.values()
     wrong = [f"picture {one.name} of verdict {one.row.seq}: {one.state}" for one in read if one.state in WRONG]
     conclusion, is_sound = _conclusion(check, wrong)
     title = say("Batch report") + (f": {options.order}" if options.order else "")
-    places = ", ".join("/".join(place) for place in sum_up(uses, lambda use: (use.camera, use.region)))
-    models = ", ".join(tables.model(sha256) for (sha256,) in sum_up(uses, lambda use: (use.model,)))
+    places = ", ".join("/".join(place) for place in sum_up(groups, lambda group: (group.camera, group.region)))
+    models = ", ".join(tables.model(sha256) for (sha256,) in sum_up(groups, lambda group: (group.model,)))
     about = [*_about(reader, options, say), ("cameras and regions", places), ("models", models), *known]
     verified = [("result", say(conclusion)), *(("finding", say(one)) for one in (*check.findings, *wrong)),
                 *(("note", say(one)) for one in _notes(reader, options, check, len(pictures)))]  # fmt: skip
@@ -111,11 +111,11 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
          Section(say("Counts"), ["", *map(say, NUMBERS)], counts),
          Section(say("Verification of the journal"), [say("what"), say("value")],
                  [[say(name), text] for name, text in verified])],
-        [tables.by_place(uses), tables.by_time(), tables.models(uses), tables.thresholds(uses), tables.changes(),
+        [tables.by_place(groups), tables.by_time(), tables.models(groups), tables.thresholds(groups), tables.changes(),
          tables.states(), tables.labels(labelled),
          tables.verdicts("Rejects", rejects, total.rejected, labels, pictures),
          tables.verdicts("Not judged", faults, total.faults, labels, pictures),
-         tables.events(reader.happened(), sum(kinds.values()))],
+         tables.events(reader.first_events(), sum(kinds.values()))],
         [(one, _caption(one, say)) for one in read if one.small],
         say("Pictures"), [say(one) for one in SIGNATURES],
         say(f"Made from the journal by: {_command(reader, options)}"),
@@ -139,7 +139,7 @@ def _about(reader: BatchReader, options: ReportOptions, say: Words) -> list[tupl
     ]
 
 
-def _conclusion(check: Check, wrong: Sequence[str]) -> tuple[str, bool]:
+def _conclusion(check: VerificationResult, wrong: Sequence[str]) -> tuple[str, bool]:
     """Return what the verification says in one sentence, and whether all is as the line wrote it."""
     if not check.has_chain:
         return "NOT VERIFIED: an earlier version wrote the journal, which has no chain", False
@@ -150,7 +150,7 @@ def _conclusion(check: Check, wrong: Sequence[str]) -> tuple[str, bool]:
     return "intact: no change was found in verdicts, events, labels, thresholds and models", True
 
 
-def _notes(reader: BatchReader, options: ReportOptions, check: Check, pictures: int) -> list[str]:
+def _notes(reader: BatchReader, options: ReportOptions, check: VerificationResult, pictures: int) -> list[str]:
     """Return what a reader has to know before trusting the report, a sentence each."""
     notes = list(check.notes)
     if check.has_chain and not check.is_signed:

@@ -12,7 +12,7 @@ from stfpm_runtime.line.journal.threshold_changes import ThresholdChange
 from stfpm_runtime.printed_page import Section
 from stfpm_runtime.score import format_score
 
-from .facts import LISTED, BatchReader, Use
+from .facts import LISTED, BatchReader, VerdictGroup
 from .pictures import KeptPicture
 from .words import Words
 
@@ -42,16 +42,16 @@ class Tables:
 
     def numbers(self, count: Count) -> list[str]:
         """Return the cells of `NUMBERS`."""
-        share = "-" if count.yielded is None else f"{count.yielded:.2%}"
+        share = "-" if count.yield_rate is None else f"{count.yield_rate:.2%}"
         return [str(count.total), str(count.passed), str(count.rejected), str(count.faults), share]
 
     def model(self, sha256: str) -> str:
         """Return how a model is called: its file, where the journal knows that, and the beginning of its SHA-256."""
         return f"{self._files.get(sha256, '')} {sha256[:12]}".strip()
 
-    def by_place(self, uses: Sequence[Use]) -> Section:
+    def by_place(self, groups: Sequence[VerdictGroup]) -> Section:
         """Return the counts of each region."""
-        sums = sum_up(uses, lambda use: (use.camera, use.region))
+        sums = sum_up(groups, lambda group: (group.camera, group.region))
         rows = [[*key, *self.numbers(count)] for key, count in sums.items()]
         return self.table("Regions", ("camera", "region", *NUMBERS), rows)
 
@@ -66,31 +66,31 @@ class Tables:
         title = "Hours" if by_hour else "Days"
         return self.table(title, ("beginning" if by_hour else "day", *NUMBERS), rows)
 
-    def models(self, uses: Sequence[Use]) -> Section:
+    def models(self, groups: Sequence[VerdictGroup]) -> Section:
         """Return which models were used when."""
         rows = []
-        for (sha256,), count in sum_up(uses, lambda use: (use.model,)).items():
-            times = [time for use in uses if use.model == sha256 for time in (use.since, use.until)]
+        for (sha256,), count in sum_up(groups, lambda group: (group.model,)).items():
+            times = [time for group in groups if group.model == sha256 for time in (group.since, group.until)]
             span = [local_time(min(times)), local_time(max(times))]
             rows.append([f"{self._files.get(sha256, '')} {sha256}".strip(), *span, *self.numbers(count)])
         return self.table("Models in use", ("file and SHA-256", "first verdict", "last verdict", *NUMBERS), rows)
 
-    def thresholds(self, uses: Sequence[Use]) -> Section:
+    def thresholds(self, groups: Sequence[VerdictGroup]) -> Section:
         """Return which thresholds held when, and who has set them."""
         changes = self._reader.changes(self._until_end)
         rows = [
-            [f"{use.camera}/{use.region}", use.model[:12], _number(use.threshold), local_time(use.since),
-             local_time(use.until), *self.numbers(use.count), self._set_by(use, changes)]
-            for use in uses
+            [f"{group.camera}/{group.region}", group.model[:12], _number(group.threshold), local_time(group.since),
+             local_time(group.until), *self.numbers(group.count), self._set_by(group, changes)]
+            for group in groups
         ]  # fmt: skip
         headings = ("place", "model", "threshold", "first verdict", "last verdict", *NUMBERS, "set by")
         return self.table("Thresholds in use", headings, rows)
 
-    def _set_by(self, use: Use, changes: Sequence[ThresholdChange]) -> str:
-        place = use.camera, use.region, use.model, use.threshold
+    def _set_by(self, group: VerdictGroup, changes: Sequence[ThresholdChange]) -> str:
+        place = group.camera, group.region, group.model, group.threshold
         for change in reversed(changes):
             sha256 = str(change.model).partition(" ")[0]  # the recipe follows, where there are some
-            if (change.camera, change.region, sha256, change.threshold) == place and change.time <= use.until:
+            if (change.camera, change.region, sha256, change.threshold) == place and change.time <= group.until:
                 return f"{change.who}, {local_time(change.time)}"
         return self._say("model or configuration")
 
@@ -145,12 +145,14 @@ class Tables:
         return self.table("Events", ("time", "camera", "kind", "detail"), rows, count)
 
 
-def sum_up(uses: Iterable[Use], key_of: Callable[[Use], tuple[str, ...]]) -> dict[tuple[str, ...], Count]:
-    """Return the numbers of verdicts by a key, in the order of the keys' first uses."""
+def sum_up(
+    groups: Iterable[VerdictGroup], key_of: Callable[[VerdictGroup], tuple[str, ...]]
+) -> dict[tuple[str, ...], Count]:
+    """Return the numbers of verdicts by a key, in the order of the keys' first groups."""
     sums: dict[tuple[str, ...], Count] = {}
-    for use in uses:
-        key = key_of(use)
-        sums[key] = sums.get(key, Count(key, 0, 0, 0)).plus(use.passed, use.rejected, use.faults)
+    for group in groups:
+        key = key_of(group)
+        sums[key] = sums.get(key, Count(key, 0, 0, 0)).plus(group.passed, group.rejected, group.faults)
     return sums
 
 

@@ -93,7 +93,7 @@ def begin(connection: sqlite3.Connection, journal: str, signer: Signer | None) -
         if _columns(connection, table):
             for row in connection.execute(f"SELECT {key} FROM {table}").fetchall():
                 with contextlib.suppress(ValueError, struct.error):  # another program wrote it; it stays outside
-                    record(connection, source, row[0])
+                    write_digests(connection, source, row[0])
 
 
 def fields(connection: sqlite3.Connection, table: str, without: Sequence[str] = ()) -> str:
@@ -139,7 +139,7 @@ def link(connection: sqlite3.Connection, table: str, first: int, last: int, list
         connection.execute(f"UPDATE {table} SET hash = ? WHERE seq = ?", (before, seq))
 
 
-def record(connection: sqlite3.Connection, source: str, *keys: object) -> None:
+def write_digests(connection: sqlite3.Connection, source: str, *keys: object) -> None:
     """Write the digests of rows of a source within the transaction that has written them.
 
     Does nothing in a journal that an earlier version wrote: it gets its chain when a line opens it.
@@ -154,7 +154,7 @@ def record(connection: sqlite3.Connection, source: str, *keys: object) -> None:
 
 def record_returned(connection: sqlite3.Connection, source: str, sql: str, values: Sequence[object]) -> None:
     """Execute an UPDATE that returns the keys of the rows that it changes, and write their digests."""
-    record(connection, source, *(key for (key,) in connection.execute(sql, values).fetchall()))
+    write_digests(connection, source, *(key for (key,) in connection.execute(sql, values).fetchall()))
 
 
 def newest_link(connection: sqlite3.Connection, table: str) -> Link:

@@ -30,7 +30,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
     request_threshold,
     wait_for_result,
 )
-from stfpm_runtime.line.journal.what_if import what_if
+from stfpm_runtime.line.journal.what_if import simulate_threshold
 from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
 from .arguments import interval_of, moment_of, shifts_of, threshold_of
@@ -239,7 +239,7 @@ def change_threshold(options: JournalCliOptions) -> int:
     """Print what a threshold would have decided, set it where a name is given, and return 0. Raises StfpmError."""
     place = options.period.camera, options.period.region
     check_place(places_of(options.journal), *place)
-    effect = None if options.threshold is None else what_if(options.journal, options.threshold, *place)
+    effect = None if options.threshold is None else simulate_threshold(options.journal, options.threshold, *place)
     answer: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
         change = new_threshold_change(options.threshold, options.who, *place, options.note)

@@ -11,7 +11,7 @@ from stfpm_runtime.cli import printable
 from stfpm_runtime.line.journal.history import KEYS, Count, Per
 from stfpm_runtime.line.journal.labels import count_confusion, read_labelled
 from stfpm_runtime.line.journal.reader import JournalReader, Period
-from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, local_time, record
+from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, csv_text, local_time, to_record
 from stfpm_runtime.score import describe_score
 
 
@@ -30,7 +30,7 @@ def print_counts(counts: Sequence[Count], as_json: bool, per: Per) -> None:
     width = 33 // len(KEYS[per]) if per in ("region", "shift") else 18
     print(f"{_names(KEYS[per], width)}{'total':>10}{'passed':>10}{'rejected':>10}{'faults':>10}{'yield':>9}")
     for count in (*counts, *([total] if len(counts) != 1 else [])):
-        share = "-" if count.yielded is None else f"{count.yielded:.1%}"
+        share = "-" if count.yield_rate is None else f"{count.yield_rate:.1%}"
         key = (local_time(count.key[0])[:16],) if per == "hour" and count is not total else count.key
         names = _names((*key, *[""] * (len(KEYS[per]) - len(key))), width)
         print(f"{names}{count.total:10}{count.passed:10}{count.rejected:10}{count.faults:10}{share:>9}")
@@ -45,7 +45,7 @@ def print_rejects(rows: Iterable[VerdictRow], folder: Path | None, as_json: bool
     for row in rows:
         pictures = [_picture(folder, name) for name in (row.picture, row.overlay)]
         if as_json:
-            print(json.dumps({**record(row, journal), "picture": pictures[0], "overlay": pictures[1]}))
+            print(json.dumps({**to_record(row, journal), "picture": pictures[0], "overlay": pictures[1]}))
             continue
         what = [f"{row.camera}/{row.region}", row.part, _why(row), *pictures]
         line = printable(" ".join(filter(None, what)))
@@ -57,7 +57,7 @@ def print_labels(journals: Sequence[JournalReader], period: Period, as_json: boo
     labelled = [(journal.id, *found) for journal in journals for found in read_labelled(journal.path, period)]
     for journal, row, label in labelled:
         if as_json:
-            print(json.dumps({**record(row, journal), "label": dataclasses.asdict(label)}))
+            print(json.dumps({**to_record(row, journal), "label": dataclasses.asdict(label)}))
             continue
         what = [f"{row.camera}/{row.region}", row.part, label.kind, f"by {label.who}", label.note]
         print(

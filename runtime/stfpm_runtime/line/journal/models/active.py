@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from stfpm_runtime.line.journal.chain.links import record, record_returned
+from stfpm_runtime.line.journal.chain.links import record_returned, write_digests
 
 from .states import ModelState, insert_states
 
@@ -79,7 +79,7 @@ def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -
         retired = [ModelState(active.time, active.who, before.sha256, before.path, "retired")] if before else []
         insert_states(connection, [*retired, ModelState(active.time, active.who, active.sha256, active.path, "active")])
     connection.execute(REPLACE, dataclasses.astuple(active))
-    record(connection, "active_model", 1)
+    write_digests(connection, "active_model", 1)
     other = f"{END} WHERE state = 'holds' AND model != ? RETURNING seq"
     record_returned(connection, "threshold_states", other, (active.sha256,))
 

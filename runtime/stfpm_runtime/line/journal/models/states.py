@@ -1,4 +1,4 @@
-"""The states of a line's models, as rows in the journal's table `model_states`, and orders for the running line.
+"""The states of a line's models, as rows in the journal's table `model_states`, and commands for the running line.
 
 candidate -> shadow -> approved -> active -> retired
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stfpm_runtime.errors import JournalError, OptionError
-from stfpm_runtime.line.journal.chain.links import record
+from stfpm_runtime.line.journal.chain.links import write_digests
 from stfpm_runtime.line.journal.reader import opened
 from stfpm_runtime.line.journal.rows import check_texts, utc
 
@@ -38,7 +38,7 @@ TABLES = (
 )
 POLL_S = 0.05
 TAKEN_S = 5.0
-"""The longest time until a running line takes an order, in seconds."""
+"""The longest time until a running line takes a command, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ModelState:
 
 
 @dataclass(frozen=True)
-class ModelOrder:
+class ModelCommand:
     """What a person asks a running line to do with a model."""
 
     seq: int
@@ -86,8 +86,8 @@ class ModelOrder:
 
 FIELDS = tuple(field.name for field in dataclasses.fields(ModelState))
 INSERT = f"INSERT INTO model_states ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
-ORDER_FIELDS = tuple(field.name for field in dataclasses.fields(ModelOrder))
-INSERT_ORDER = f"INSERT INTO model_orders ({', '.join(ORDER_FIELDS[1:])}) VALUES ({', '.join('?' * 6)})"
+COMMAND_FIELDS = tuple(field.name for field in dataclasses.fields(ModelCommand))
+INSERT_COMMAND = f"INSERT INTO model_orders ({', '.join(COMMAND_FIELDS[1:])}) VALUES ({', '.join('?' * 6)})"
 
 
 def insert_states(connection: sqlite3.Connection, states: list[ModelState]) -> None:
@@ -97,7 +97,7 @@ def insert_states(connection: sqlite3.Connection, states: list[ModelState]) -> N
     if "reason" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(model_orders)")}:
         connection.execute("ALTER TABLE model_orders ADD COLUMN reason TEXT NOT NULL DEFAULT ''")
     for state in states:
-        record(connection, "model_states", connection.execute(INSERT, dataclasses.astuple(state)).lastrowid)
+        write_digests(connection, "model_states", connection.execute(INSERT, dataclasses.astuple(state)).lastrowid)
 
 
 def write_states(journal: Path, states: list[ModelState]) -> None:
@@ -141,18 +141,18 @@ def newest_shadow(states: list[ModelState]) -> ModelState | None:
     return found
 
 
-def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
-    """Write an order for the line of a journal, wait until it is carried out, and return what the line says.
+def send_command(journal: Path, command: ModelCommand, timeout_s: float) -> str:
+    """Write a command for the line of a journal, wait until it is carried out, and return what the line says.
 
     Raises OptionError where the line refuses it, JournalError where no line takes it within `TAKEN_S`, and it is
     withdrawn, or where the line does not carry it out in time.
     """
-    for text in (order.override, order.reason):
-        check_texts(order.who, reason=text)
+    for text in (command.override, command.reason):
+        check_texts(command.who, reason=text)
     with opened(journal, writing=True) as connection:
         connection.execute("BEGIN IMMEDIATE")
         insert_states(connection, [])
-        number = connection.execute(INSERT_ORDER, dataclasses.astuple(order)[1:]).lastrowid or 0
+        number = connection.execute(INSERT_COMMAND, dataclasses.astuple(command)[1:]).lastrowid or 0
         connection.execute("COMMIT")
         withdraw = "DELETE FROM model_orders WHERE seq = ? AND taken = 0"
         try:
@@ -161,8 +161,10 @@ def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
             was_withdrawn = connection.execute(withdraw, (number,)).rowcount > 0
     if answer is None:
         if was_withdrawn:
-            raise JournalError(f"{journal}: no line takes the order, or it is busy; nothing was changed")
-        raise JournalError(f"{journal}: the line has not carried out the order in {timeout_s:.0f} s; see its events")
+            raise JournalError(
+                f"{journal}: no running line accepted the command within {TAKEN_S:g} s; nothing was changed"
+            )
+        raise JournalError(f"{journal}: the line has not carried out the command in {timeout_s:.0f} s; see its events")
     is_done, text = json.loads(answer)
     if not is_done:
         raise OptionError(text)
@@ -170,7 +172,7 @@ def send_order(journal: Path, order: ModelOrder, timeout_s: float) -> str:
 
 
 def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: float) -> str | None:
-    """Return the answer to an order; None where none comes: `TAKEN_S` until it is taken, then `timeout_s`."""
+    """Return the answer to a command; None where none comes: `TAKEN_S` until it is taken, then `timeout_s`."""
     until_s, is_taken = time.monotonic() + TAKEN_S, False
     while time.monotonic() < until_s:
         time.sleep(POLL_S)
@@ -178,7 +180,7 @@ def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: flo
         row = connection.execute(sql, (number,)).fetchone()
         if row is None:
             raise JournalError(
-                "the line was started again and has withdrawn the order; nothing was changed, give it again"
+                "the line was started again and has withdrawn the command; nothing was changed, give it again"
             )
         taken, answer = row
         if answer is not None:
@@ -188,8 +190,8 @@ def _wait_for_answer(connection: sqlite3.Connection, number: int, timeout_s: flo
     return None
 
 
-def withdraw_orders(journal: Path) -> None:
-    """Withdraw all orders that no line has taken: they are older than the line. Raises JournalError."""
+def withdraw_commands(journal: Path) -> None:
+    """Withdraw all commands that no line has taken: they are older than the line. Raises JournalError."""
     with opened(journal) as connection:
         found = _rows(connection, "SELECT seq FROM model_orders WHERE taken = 0")
     if found:
@@ -197,28 +199,28 @@ def withdraw_orders(journal: Path) -> None:
             connection.execute("DELETE FROM model_orders WHERE taken = 0")
 
 
-def take_order(journal: Path) -> ModelOrder | None:
-    """Return the oldest order that nobody has taken, which is taken now; None without one. Raises JournalError."""
+def pop_command(journal: Path) -> ModelCommand | None:
+    """Return the oldest command that nobody has taken, which is taken now; None without one. Raises JournalError."""
     with opened(journal) as connection:
         found = _rows(connection, "SELECT seq FROM model_orders WHERE taken = 0 ORDER BY seq LIMIT 1")
     if not found:
         return None
     with opened(journal, writing=True) as connection:
-        sql = f"UPDATE model_orders SET taken = 1 WHERE seq = ? AND taken = 0 RETURNING {', '.join(ORDER_FIELDS)}"
+        sql = f"UPDATE model_orders SET taken = 1 WHERE seq = ? AND taken = 0 RETURNING {', '.join(COMMAND_FIELDS)}"
         row = connection.execute(sql, found[0]).fetchone()
-    return ModelOrder(*row) if row else None
+    return ModelCommand(*row) if row else None
 
 
-def answer_order(journal: Path, number: int, text: str, *, is_done: bool) -> None:
-    """Write the answer to an order. Raises JournalError."""
+def answer_command(journal: Path, number: int, text: str, *, is_done: bool) -> None:
+    """Write the answer to a command. Raises JournalError."""
     with opened(journal, writing=True) as connection:
         sql = "UPDATE model_orders SET answer = ? WHERE seq = ?"
         connection.execute(sql, (json.dumps([is_done, text]), number))
 
 
-def new_order(who: str, action: Action, file: str = "", override: str = "", reason: str = "") -> ModelOrder:
-    """Return an order of this moment."""
-    return ModelOrder(0, utc(), who, action, file, override, reason)
+def new_command(who: str, action: Action, file: str = "", override: str = "", reason: str = "") -> ModelCommand:
+    """Return a command of this moment."""
+    return ModelCommand(0, utc(), who, action, file, override, reason)
 
 
 def _rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:

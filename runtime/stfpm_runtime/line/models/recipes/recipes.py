@@ -25,7 +25,7 @@ from stfpm_runtime.line.journal.rows import LogEvent, check_texts, storable
 from stfpm_runtime.line.models.active_model import ActiveModel, load_recipe, no_model, scope_of
 
 from .loaded import LoadedModels, LoadRecipe
-from .periods import Period, Periods
+from .periods import ModelPeriod, Periods
 from .status import BUSY, IS_BUSY, UNKNOWN, UNUSABLE, RecipeAnswer, RecipeStatus
 
 LOG = logging.getLogger("stfpm.recipes")
@@ -38,7 +38,7 @@ EVICT_S = 1.0
 class Recipes(Worker):
     """Owns the periods, the loaded models, and the thread that loads them. A line without recipes has one period."""
 
-    begins_again = True
+    restarts_after_error = True
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Recipes(Worker):
             self.status = RecipeStatus("active", number, number, who="start_recipe")
 
     @property
-    def exist(self) -> bool:
+    def has_recipes(self) -> bool:
         """Return whether the line has recipes."""
         return bool(self.options)
 
@@ -133,14 +133,14 @@ class Recipes(Worker):
                 self._make_ready(number)
             return RecipeAnswer()
 
-    def assign(self, frames: Sequence[TriggeredFrame]) -> list[tuple[Period, list[TriggeredFrame]]]:
+    def assign(self, frames: Sequence[TriggeredFrame]) -> list[tuple[ModelPeriod, list[TriggeredFrame]]]:
         """Return the frames by their periods, in their order, each with the recipe's cameras. For the loop's thread."""
         if not self.options:
             return [(self._periods.current, list(frames))] if frames else []
         with self._changed:
             return self._periods.assign(frames)
 
-    def name_judge(self, model: ActiveModel, seq: int) -> None:
+    def log_active_recipe(self, model: ActiveModel, seq: int) -> None:
         """Write an event where the verdicts from `seq` on are of another recipe than before. For the loop's thread."""
         if model.recipe is not None and model.recipe is not self._judged_by:
             self._judged_by = model.recipe

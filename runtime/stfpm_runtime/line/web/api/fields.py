@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stfpm_runtime.line.journal.labels import Value
 from stfpm_runtime.line.journal.rows import EventRow
-from stfpm_runtime.line.journal.what_if import WhatIf
+from stfpm_runtime.line.journal.what_if import ThresholdEffect
 from stfpm_runtime.line.models.recipes.status import State
 from stfpm_runtime.line.observers.drift import Drift
 from stfpm_runtime.line.web.views.faults import LONGEST
@@ -232,7 +232,7 @@ class ThresholdResult(BaseModel):
 
     order: int
     taken: bool
-    effect: WhatIf | None
+    effect: ThresholdEffect | None
 
 
 class Health(BaseModel):

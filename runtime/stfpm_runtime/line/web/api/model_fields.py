@@ -41,7 +41,7 @@ class AbilityCase(BaseModel):
     old: AbilityVerdict | None = None
 
 
-class Ability(BaseModel):
+class AbilityFields(BaseModel):
     """What a model does on pictures with known answers, beside the model that was active at that time."""
 
     passes: bool
@@ -66,7 +66,7 @@ class ShadowSums(BaseModel):
     left_out: Count
 
 
-class ModelFile(BaseModel):
+class ModelFileFields(BaseModel):
     """A model file next to the active one, its state, and what is known of it.
 
     The counts are those of the newest verdicts that it has made.
@@ -79,7 +79,7 @@ class ModelFile(BaseModel):
     time: str
     who: str
     note: str
-    ability: Ability | None
+    ability: AbilityFields | None
     shadow: ShadowSums | None
     passed: Count
     rejected: Count
@@ -90,7 +90,7 @@ class Models(ModelInUse):
     """The model in use, the names of the files that could replace it, and the state of each."""
 
     candidates: list[str]
-    models: list[ModelFile]
+    models: list[ModelFileFields]
 
 
 class DefectsFound(BaseModel):

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from stfpm_runtime.artifact.golden import MOST_BYTES, golden_path
+from stfpm_runtime.artifact.golden import MAX_GOLDEN_BYTES, golden_path
 from stfpm_runtime.errors import OptionError, OutputError, StfpmError
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.trial import answer_s
@@ -34,7 +34,7 @@ from .routes import REFUSED, needs, refuse_unknown
 
 MODEL_BYTES = 1 << 30
 """The largest model that is taken, in bytes."""
-LEAST_FREE = 1 << 28
+MIN_FREE_BYTES = 1 << 28
 """What an upload leaves free on the disk, in bytes."""
 UPLOAD_S = 1800.0
 """The longest time that the files may take to come, in seconds."""
@@ -119,7 +119,7 @@ class ModelUpload:
             raise HTTPException(HTTPStatus.CONFLICT, str(error)) from None
         try:
             _remove_old(beside)
-            if shutil.disk_usage(beside).free - length < LEAST_FREE:
+            if shutil.disk_usage(beside).free - length < MIN_FREE_BYTES:
                 raise HTTPException(HTTPStatus.CONFLICT, f"there is no room on the disk for {length} bytes; free space")
             with tempfile.TemporaryDirectory(prefix=FOLDER, dir=beside, ignore_cleanup_errors=True) as name:
                 yield Path(name)
@@ -227,7 +227,7 @@ async def put_model(
     upload: Annotated[ModelUpload, Depends(upload_of)],
     file: Annotated[str, PathValue(min_length=6, max_length=120, description="the .onnx file to make")],
     golden_bytes: Annotated[
-        int, Query(ge=1, le=MOST_BYTES, description="how many bytes of the body are the golden file")
+        int, Query(ge=1, le=MAX_GOLDEN_BYTES, description="how many bytes of the body are the golden file")
     ],
     who: Annotated[
         str, Query(min_length=1, max_length=80, pattern=WHO, description="the name that the journal records")

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ValidationError
 from stfpm_runtime.line.journal.batch.making import Form
 from stfpm_runtime.line.journal.batch.words import languages
 from stfpm_runtime.line.journal.history import Filter
-from stfpm_runtime.line.journal.what_if import WhatIf
+from stfpm_runtime.line.journal.what_if import ThresholdEffect
 from stfpm_runtime.line.web.http.users import Role, User
 from stfpm_runtime.line.web.views.history_view import FROM_NOW
 from stfpm_runtime.line.web.views.recipe_view import recipe_list
@@ -175,8 +175,8 @@ def events(
     return {"events": view.events(last)}
 
 
-@router.get("/api/threshold", response_model=WhatIf)
-def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: Scope = "") -> WhatIf:
+@router.get("/api/threshold", response_model=ThresholdEffect)
+def try_threshold(view: View, threshold: Threshold, camera: Scope = "", region: Scope = "") -> ThresholdEffect:
     """Return what a threshold would have decided about the last 1,000 parts."""
     return view.try_threshold(threshold, camera, region)
 

@@ -60,7 +60,7 @@ class Authorizer:
         if not self.has_token:
             if origin and urlsplit(origin).netloc.lower() != host.lower():  # no page of another site knows the token
                 raise AuthorizationError(
-                    HTTPStatus.FORBIDDEN, "the request comes from another site's page; expected our own"
+                    HTTPStatus.FORBIDDEN, "the request comes from another site's page; expected a page of this server"
                 )
             if _host_name(host) not in LOCAL_NAMES:  # another site's name that leads to this machine
                 raise AuthorizationError(

@@ -29,7 +29,7 @@ PART_S = 120.0
 """Seconds for each part of a long answer, which may be a picture over a slow network."""
 RESERVED_DESCRIPTORS = 256
 """File descriptors that are kept for cameras, journal, pictures, outputs and libraries."""
-MOST_CONNECTIONS = 192
+MAX_CONNECTIONS = 192
 """The most connections, where the limit of file descriptors allows them."""
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 """The answer to a connection that is refused."""
@@ -38,7 +38,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 def raise_descriptor_limit() -> int:
     """Raise the process's limit of open files as far as it may, and return it."""
     if resource is None:
-        return RESERVED_DESCRIPTORS + 2 * MOST_CONNECTIONS
+        return RESERVED_DESCRIPTORS + 2 * MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):  # some systems refuse what they call the hard limit
@@ -49,7 +49,7 @@ def raise_descriptor_limit() -> int:
 
 def connection_limit(descriptors: int) -> int:
     """Return how many connections the server may have, 8 to 192: two descriptors for each, and the reserve."""
-    return max(8, min(MOST_CONNECTIONS, (descriptors - RESERVED_DESCRIPTORS) // 2))
+    return max(8, min(MAX_CONNECTIONS, (descriptors - RESERVED_DESCRIPTORS) // 2))
 
 
 @dataclass(eq=False)

@@ -102,7 +102,7 @@ class _Server(uvicorn.Server):
 class WebServer(Worker):
     """Serves one line. `start` raises OutputError where it cannot listen."""
 
-    in_real_time = False
+    keeps_real_time = False
 
     port: int
     """The port on which it listens, once it is started."""

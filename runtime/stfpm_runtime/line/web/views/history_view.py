@@ -65,7 +65,7 @@ class HistoryView:
             rejected += region["rejected"]
             region["cumulative"] = rejected / total.rejected if total.rejected else None
         numbers = {"passed": total.passed, "rejected": total.rejected, "faults": total.faults, "total": total.total}
-        return {**fields, "all": {**numbers, "yield": total.yielded}, "heat_maps": heat_maps, "grid": GRID,
+        return {**fields, "all": {**numbers, "yield": total.yield_rate}, "heat_maps": heat_maps, "grid": GRID,
                 "shift_names": list(self._shifts.names), "csv_rows": CSV_ROWS}  # fmt: skip
 
     def csv(self, asked: Filter) -> Iterator[str]:

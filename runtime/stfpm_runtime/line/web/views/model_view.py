@@ -15,7 +15,7 @@ from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.errors import ArtifactError, OptionError, StfpmError
 from stfpm_runtime.files import sha256
 from stfpm_runtime.line.journal.models.shadow import read_shadow_counts
-from stfpm_runtime.line.journal.models.states import Action, ModelState, new_order, newest_by_model, read_states
+from stfpm_runtime.line.journal.models.states import Action, ModelState, new_command, newest_by_model, read_states
 from stfpm_runtime.line.journal.reader import counts_by_model
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
@@ -54,7 +54,7 @@ class ModelView:
         if file:
             self._path_of(file)
         try:
-            message = self._line.promotion.ask(new_order(who, action, file, override, reason))
+            message = self._line.promotion.ask(new_command(who, action, file, override, reason))
         except StfpmError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the model stays: {error}") from None
         return {"model": fields_of(self._line.active_model.model), "message": message}

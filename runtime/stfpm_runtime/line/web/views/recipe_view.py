@@ -10,7 +10,7 @@ from stfpm_runtime.line.models.recipes.recipes import Recipes
 
 def recipe_state(recipes: Recipes) -> dict[str, Any] | None:
     """Return the fields of `RecipeState`; None on a line without recipes."""
-    if not recipes.exist:
+    if not recipes.has_recipes:
         return None
     status = recipes.status
     found = recipes.options.get(status.requested)

@@ -17,7 +17,7 @@ from stfpm_runtime.line.config.line import read_config
 from stfpm_runtime.line.config.toml_file import MistakeError
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.training import TrainingTask
-from stfpm_runtime.line.observers.collector import Wanted, warnings_of
+from stfpm_runtime.line.observers.collector import CollectionTask, warnings_of
 
 from .jpeg_cache import JpegCache
 
@@ -112,7 +112,7 @@ class SetupView:
         """Collect the next pictures of a place; with a count of 0 stop that."""
         self._check_place(camera, region)
         if count:
-            self._line.collector.begin(Wanted(camera, region, count, every_ms / 1000))
+            self._line.collector.begin(CollectionTask(camera, region, count, every_ms / 1000))
         else:
             self._line.collector.end()
         return self.describe()

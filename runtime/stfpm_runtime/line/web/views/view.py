@@ -29,7 +29,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
     request_threshold,
     wait_for_result,
 )
-from stfpm_runtime.line.journal.what_if import WhatIf, what_if
+from stfpm_runtime.line.journal.what_if import ThresholdEffect, simulate_threshold
 from stfpm_runtime.line.loop import Line
 from stfpm_runtime.line.models.swap import fields_of
 from stfpm_runtime.line.observers.status import LiveStatus, PlaceStatus
@@ -178,10 +178,10 @@ class LineView:
         with contextlib.closing(JournalReader(self._options.journal.path)) as journal:
             return list(journal.newest_events(last))
 
-    def try_threshold(self, threshold: float, camera: str, region: str) -> WhatIf:
+    def try_threshold(self, threshold: float, camera: str, region: str) -> ThresholdEffect:
         """Return what a threshold would have decided about the newest parts."""
         self._check_place(camera, region)
-        return what_if(self._options.journal.path, threshold, camera, region)
+        return simulate_threshold(self._options.journal.path, threshold, camera, region)
 
     def set_threshold(self, threshold: float | None, who: str, camera: str, region: str, reason: str) -> dict[str, Any]:
         """Request a threshold, and wait for `APPLIED_S` seconds until the line has applied it."""

@@ -38,7 +38,7 @@ def oldest_rows(connection: sqlite3.Connection, limit: int) -> dict[str, int]:
     return {table: kept for _, table, kept in oldest}
 
 
-def cut(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | None) -> int:
+def prune(connection: sqlite3.Connection, first: dict[str, int], signer: Signer | None) -> int:
     """Delete the rows of each table before that number, and let the chain start with the rest.
 
     Returns how many verdicts and events were deleted. What the chain keeps of pictures and heads goes with them. Within

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from stfpm_edge.model import Stfpm
-from stfpm_edge.pictures.synthetic_defects import EACH, KINDS, SIZES, draw_defects
+from stfpm_edge.pictures.synthetic_defects import DEFECTS_PER_KIND_AND_SIZE, KINDS, SIZES, draw_defects
 from stfpm_runtime.artifact.spec import Spec
 from stfpm_runtime.imaging.preprocessing import Image
-from stfpm_runtime.score import LEAST_ABOVE, relative_score
+from stfpm_runtime.score import MIN_REJECT_SCORE, relative_score
 
 from .threshold import score_images
 
-LEAST_FOUND = 0.5
+MIN_FOUND = 0.5
 """A product is too hard for a model that finds a smaller share of the largest synthetic defects."""
 
 
 @dataclass(frozen=True)
-class FoundDefects:
+class DetectedDefects:
     """The scores of pictures with a synthetic defect, by its kind and size: those above the threshold are found."""
 
     scores: dict[str, dict[float, list[float]]]
@@ -47,9 +47,9 @@ class FoundDefects:
 
     @property
     def is_too_hard(self) -> bool:
-        """Return whether fewer than `LEAST_FOUND` of the largest defects are found."""
+        """Return whether fewer than `MIN_FOUND` of the largest defects are found."""
         largest = [max(sizes.items())[1] for sizes in self.counts.values()]
-        return sum(found for found, _ in largest) < LEAST_FOUND * sum(drawn for _, drawn in largest)
+        return sum(found for found, _ in largest) < MIN_FOUND * sum(drawn for _, drawn in largest)
 
     def lines(self) -> list[str]:
         """Return a table of the shares that were found, a line for each kind."""
@@ -72,27 +72,27 @@ class FoundDefects:
     def _relative(self, kind: str, size: float) -> list[float]:
         relative = (relative_score(score, self.threshold) for score in sorted(self.scores[kind][size]))
         rounded = ((score, float(f"{score:.6g}")) for score in relative if score is not None)
-        return [max(short, LEAST_ABOVE) if score > 1 else short for score, short in rounded]
+        return [max(short, MIN_REJECT_SCORE) if score > 1 else short for score, short in rounded]
 
 
 def find_synthetic_defects(
     model: Stfpm, good: Image, threshold: float, seed: int, report: Callable[[int, int], None]
-) -> FoundDefects:
+) -> DetectedDefects:
     """Count the synthetic defects, drawn into good images uint8 [N, H, W, 3], that score above the threshold.
 
     One that changes no pixel, a piece of a black picture pasted into it, is no defect and does not count.
     """
-    defects = draw_defects(good, SIZES, EACH, seed)
+    defects = draw_defects(good, SIZES, DEFECTS_PER_KIND_AND_SIZE, seed)
     pictures = np.stack([defect.image for defect in defects])
     scores = score_images(model, pictures, lambda done: report(done, len(defects)))
     by_kind: dict[str, dict[float, list[float]]] = {kind: {size: [] for size in SIZES} for kind in KINDS}
     for defect, score in zip(defects, scores, strict=True):
         if defect.mask.any():
             by_kind[defect.kind][defect.size].append(float(score))
-    return FoundDefects(by_kind, threshold)
+    return DetectedDefects(by_kind, threshold)
 
 
-def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) -> None:
+def report_found(found: DetectedDefects, spec: Spec, say: Callable[[str], None]) -> None:
     """Report which synthetic defects are found, and a warning where the product is too hard for the model."""
     say(
         f"{found.found} of {found.drawn} synthetic defects would be found, at a threshold that "
@@ -102,7 +102,7 @@ def report_found(found: FoundDefects, spec: Spec, say: Callable[[str], None]) ->
         say(f"  {line}")
     if found.is_too_hard:
         say(
-            f"warning: this product is TOO HARD for this model: it finds less than {LEAST_FOUND:.0%} of the largest "
+            f"warning: this product is TOO HARD for this model: it finds less than {MIN_FOUND:.0%} of the largest "
             "synthetic defects. Do not use it. A larger input (--size), an input of the pictures' own aspect ratio, a "
             "tighter and steadier view of the part, or more good images may help"
         )
