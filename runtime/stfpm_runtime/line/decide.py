@@ -164,6 +164,8 @@ def _apply(change: ThresholdChange, recorder: Recorder, thresholds: Thresholds) 
         return [], problem
     if not thresholds.model_key:
         return [], f"by {change.who}, no model is in use"
+    if change.model not in ("", thresholds.model_key, thresholds.model_key.partition(" ")[0]):
+        return [], f"by {change.who}, it was for another model or recipe than the one in use; look at its effect again"
     places = thresholds.places(change.camera, change.region)
     if not places:
         place = f"{change.camera or '*'}/{change.region or '*'}"

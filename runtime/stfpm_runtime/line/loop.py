@@ -213,8 +213,9 @@ def why_late(triggered: TriggeredFrame, now_ns: int) -> str:
 def _answer(line: Line, triggered: TriggeredFrame, records: list[Record]) -> None:
     """Answer a trigger; after the deadline, which a slow journal may pass, with a fault, and an event says so."""
     if triggered.request.asked and (late := why_late(triggered, time.monotonic_ns())):
-        if any(one["decision"] != "fault" for one in records):
-            line.recorder.log_event("late", f"verdict {records[0]['seq']} was answered as a fault, {late}")
+        for one in records:
+            if one["decision"] != "fault":
+                line.recorder.log_event("late", f"verdict {one['seq']} was answered as a fault, {late}", one["camera"])
         records = [{**one, "decision": "fault", "reason": one["reason"] or f"answered {late}"} for one in records]
     triggered.request.answer(records)
 

@@ -147,13 +147,14 @@ class Recorder:
             self._fail(error)
 
     def threshold_changes(self, state: State) -> list[ThresholdChange]:
-        """Return the changes in that state, `ordered` ones once; an empty list while they cannot be read.
+        """Return the changes in that state, `ordered` ones once; while they cannot be read, those known to be in force.
 
         That they cannot be read is one event, and does not stop the journal.
         """
+        known = self._thresholds if state == "holds" else []
         try:
-            changes = self._journal.threshold_changes(state) if self._journal else []
-            if state == "holds" and self._journal:
+            changes = self._journal.threshold_changes(state) if self._journal else known
+            if state == "holds":
                 self._thresholds = changes
             return changes
         except (JournalError, sqlite3.Error) as error:
@@ -161,7 +162,7 @@ class Recorder:
                 self._read_error = str(error)
                 LOG.error("thresholds cannot be read: %s", error)
                 self.log_event("threshold", f"cannot be read: {error}")
-            return []
+            return known
 
     def write_threshold_changes(self, in_force: Sequence[ThresholdChange], ended: Sequence[int]) -> None:
         """Write which changes are in force, and the numbers of those that ended.

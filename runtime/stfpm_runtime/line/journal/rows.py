@@ -34,6 +34,8 @@ Record = dict[str, Any]
 """A verdict or an event as JSON has it."""
 LogEvent = Callable[[str, str], None]
 """Writes an event into the journal: its kind, and its detail in words."""
+LogCameraEvent = Callable[[str, str, str], None]
+"""Writes an event of a camera into the journal: its kind, its detail in words, and the camera's name."""
 LogPicture = Callable[[str, str], None]
 """Writes into the journal what became of a picture: its name below the folder, and its SHA-256, empty once deleted."""
 

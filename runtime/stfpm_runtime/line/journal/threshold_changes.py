@@ -57,7 +57,10 @@ class ThresholdChange:
     configured: float | None = None
     """The threshold of configuration and model at that time."""
     model: str = ""
-    """SHA-256 of the model at that time, and on a line with recipes a space and the recipe."""
+    """SHA-256 of the model that it is for, and on a line with recipes a space and the recipe.
+
+    A new change names neither, or at least the model, where it is for one alone, whatever the line uses by then.
+    """
     state: State = "ordered"
     reason: str = ""
     """Why a person changes it; no column: of a new change it is in a table of its own, and later in its event."""
@@ -69,10 +72,10 @@ INSERT = f"INSERT INTO thresholds ({', '.join(FIELDS[1:])}) VALUES ({', '.join('
 
 
 def new_threshold_change(
-    threshold: float | None, who: str, camera: str = "", region: str = "", reason: str = ""
+    threshold: float | None, who: str, camera: str = "", region: str = "", reason: str = "", model: str = ""
 ) -> ThresholdChange:
-    """Return a change of this moment, not written yet."""
-    return ThresholdChange(0, utc(), who, camera, region, threshold, reason=reason)
+    """Return a change of this moment, not written yet; the line refuses it where it uses another model by then."""
+    return ThresholdChange(0, utc(), who, camera, region, threshold, model=model, reason=reason)
 
 
 def read_changes(connection: sqlite3.Connection, state: State) -> list[ThresholdChange]:

@@ -21,7 +21,7 @@ from stfpm_runtime.line.journal.models.shadow import (
     read_shadow_counts,
     write_shadow_results,
 )
-from stfpm_runtime.line.journal.rows import LogEvent, VerdictRow
+from stfpm_runtime.line.journal.rows import LogCameraEvent, VerdictRow
 from stfpm_runtime.model_check import Model
 
 from .base import KeptParts, Observer
@@ -44,7 +44,7 @@ class Shadow(Worker, Observer):
 
     name = "shadow"
 
-    def __init__(self, model: Model | None, batch: int, journal: Path, log_event: LogEvent) -> None:
+    def __init__(self, model: Model | None, batch: int, journal: Path, log_event: LogCameraEvent) -> None:
         """Store the model, which `stop` closes, and the number of pictures in one run of its engine at most."""
         super().__init__("shadow")
         self.model: Model | None = None
@@ -148,7 +148,7 @@ class Shadow(Worker, Observer):
             if row.seq:  # else the journal does not work
                 found = (row.seq, self.model.sha256, verdict.decision, verdict.score, verdict.threshold)
                 self._found.append(Disagreement(*found))
-            self._log_event("shadow", _describe(row, line, shadow))
+            self._log_event("shadow", _describe(row, line, shadow), row.camera)
         self.counts = ShadowCounts(compared, disagreed, would_reject, self._left_out)
 
     def _write(self) -> None:

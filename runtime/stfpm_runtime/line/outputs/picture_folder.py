@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import logging
+import os
 import shutil
 import time
 from collections import deque
@@ -81,6 +82,8 @@ class PictureFolder:
         try:
             with open(unfinished, "wb", opener=private_opener) as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # the journal is about to keep its SHA-256
             unfinished.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -138,7 +141,7 @@ class PictureFolder:
         for day in self._days():
             files = sorted(path for path in day.iterdir() if path.is_file() and path not in self._undeletable)
             own = [path for path in files if path.name.startswith(f"{self._journal}-")]
-            others = [path for path in files if path not in own]
+            others = [path for path in files if not path.name.startswith(f"{self._journal}-")]
             if files:
                 days.append((not others, "" if others else own[0].name, day.name, others + own))
         self._oldest.extend(min(days)[3] if days else ())

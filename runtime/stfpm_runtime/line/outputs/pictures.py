@@ -74,6 +74,8 @@ class Pictures(Output):
         self._overflowing = False
         self._folder = PictureFolder(options, log_event, log_picture)
         self._prepared: Job | None = None
+        self._refused: dict[tuple[str, str], str] = {}
+        """Why the newest part of each place was not looked at; empty where it was."""
 
     @property
     def failure(self) -> str:
@@ -88,11 +90,21 @@ class Pictures(Output):
     def prepare(self, row: VerdictRow, judged: JudgedPart, journal: str) -> VerdictRow:
         """Return the row with the names of its pictures, or as it is where none are wanted or the queue is full.
 
+        Of parts that follow each other and are not looked at for the same reason only the first has pictures: a line
+        without an active recipe would else replace the pictures of all rejects by those of its faults.
         The names begin with the id of the journal: the numbers of another journal never give the same name.
         """
         self._prepared = None
+        place, refusal = (row.camera, row.region), "" if judged.pictures else row.reason
+        is_repeated = refusal != "" and refusal == self._refused.get(place)
+        self._refused[place] = refusal
         is_sampled = row.decision == "pass" and self._random.random() < self._sample
-        if judged.image is None or not row.seq or not (is_sampled or is_saved(self._options.save, row.decision)):
+        if (
+            judged.image is None
+            or not row.seq
+            or is_repeated
+            or not (is_sampled or is_saved(self._options.save, row.decision))
+        ):
             return row
         if not self._room.acquire(blocking=False):
             self.dropped += 1

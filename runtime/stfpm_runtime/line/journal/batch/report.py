@@ -84,7 +84,10 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     pictures = read_pictures([*rejects, *faults], options.pictures, reader.picture_digests(names))
     total = sum_up(groups, lambda group: ())[()]
     labels = {row.seq: label for row, label in labelled}
-    shadow, late = kinds.pop(SHADOW, 0), kinds.get("late", 0)
+    asked = reader.asked
+    has_events = not (asked.region or asked.part or asked.part_prefix or asked.model or asked.label)
+    """Events name the camera alone."""
+    shadow, late = kinds.pop(SHADOW, 0) * has_events, kinds.get("late", 0) * has_events
     known = [
         ("missed deadlines", str(sum(group.late for group in groups))),
         ("frames passed over", str(sum(group.dropped for group in groups))),

@@ -30,7 +30,7 @@ from stfpm_runtime.line.journal.threshold_changes import (
     request_threshold,
     wait_for_result,
 )
-from stfpm_runtime.line.journal.what_if import simulate_threshold
+from stfpm_runtime.line.journal.what_if import newest_model, simulate_threshold
 from stfpm_runtime.shifts import DEFAULT_SHIFTS, Shifts
 
 from .arguments import interval_of, moment_of, shifts_of, threshold_of
@@ -43,7 +43,25 @@ NOT_GIVEN = object()
 ANSWER_S = 2.0
 """How long to wait for a running line to put a threshold in force, in seconds."""
 
-Action = Literal["counts", "rejects", "events", "labels", "threshold", "label", "resend", "verify", "key", "report"]
+Action = Literal[
+    "counts", "csv", "rejects", "events", "labels", "threshold", "label", "resend", "verify", "new_key", "report"
+]
+INTERVAL = ("since", "until", "camera", "shift", "shifts")
+FILTERS = (*INTERVAL, "region", "part", "part_prefix", "model", "labelled")
+TAKES: dict[Action, tuple[str, ...]] = {
+    "new_key": (),
+    "resend": (),
+    "threshold": ("by", "note", "camera", "region", "json"),
+    "label": ("by", "kind", "note"),
+    "verify": ("pictures", "public_key", "anchor"),
+    "report": (*FILTERS, "pictures", "public_key", "order", "language"),
+    "rejects": (*FILTERS, "decision", "csv", "json", "pictures"),
+    "events": (*INTERVAL, "json"),
+    "labels": (*FILTERS, "decision", "json"),
+    "csv": (*FILTERS, "decision", "pictures"),
+    "counts": (*FILTERS, "per", "json", "pictures"),
+}
+"""The options that go with each action; of several that were given the first is the action."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "label": label_part,
         "resend": resend,
         "verify": lambda options: verify(options.journal, options.public_keys, options.anchor, options.pictures),
-        "key": lambda options: make_key(options.journal),
+        "new_key": lambda options: make_key(options.journal),
         "report": report,
     }
     return run(COMMAND, lambda: actions.get(options.action, show)(options))
@@ -167,63 +185,41 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     args = parser.parse_args(argv)
     if bool(args.journal) is bool(args.new_key):
         parser.error("expected a journal, or --new-key FILE alone")
-    if args.new_key:
-        return JournalCliOptions((args.new_key,), "key", Filter())
-    has_threshold = args.threshold is not NOT_GIVEN
-    args.show = "report" if args.report and args.show == "counts" else args.show
-    args.since, args.until, shift = interval_of(parser, args)
-    limits = args.part or args.part_prefix or args.model or args.labelled or args.decision
-    listed = args.csv or args.show != "counts"
-    shows = args.since or args.until or args.pictures or listed or limits or shift or args.per or args.shifts
-    if args.show != "verify" and (args.anchor or (args.public_key and not args.report)):
-        parser.error("--public-key and --anchor go with --verify")
-    if (args.order or args.language) and not args.report:
-        parser.error("--order and --language go with --report")
-    if args.report and (args.csv or args.json or args.per or args.decision or args.show != "report"):
-        parser.error("--report goes with filters, --pictures and --public-key alone; FILE.csv gets its tables")
-    only_verified = args.since or args.until or args.camera or args.region or limits or shift or args.json or args.csv
-    if args.show == "verify" and (only_verified or args.per or args.shifts):
-        parser.error("--verify goes with --pictures, --public-key and --anchor alone")
-    if args.per and listed:
-        parser.error(f"--per with --{'csv' if args.csv else args.show}: it is for counts")
-    if args.shifts and args.per != "shift" and not args.shift:
-        parser.error("--shifts goes with --per shift or --shift")
-    if shift and args.show == "labels":
-        parser.error("--labels goes with --shift DAY/NAME")
-    if args.decision and not listed:
-        parser.error("--decision goes with --csv, --rejects or --labels")
-    if args.show == "events" and (limits or args.region):
+    given = {name for name, value in vars(args).items() if value} - {"journal", "show", "threshold"}
+    given |= {args.show} - {"counts"}
+    given |= set() if args.threshold is NOT_GIVEN else {"threshold"}
+    action: Action = next((name for name in TAKES if name in given), "counts")
+    if unfit := sorted(given - {action, *TAKES[action]}):
+        options = " and ".join(f"--{'reason' if name == 'note' else name.replace('_', '-')}" for name in unfit)
+        verb = "do" if len(unfit) > 1 else "does"
         parser.error(
-            "--events goes with --camera, --since and --until: events have no part, region, model and decision"
+            f"{options} {verb} not go with {'counts' if action == 'counts' else f'--{action}'}".replace("_", "-")
         )
-    if args.csv and args.show in ("events", "labels"):
-        parser.error(f"--csv with --{args.show}: it is for verdicts")
-    if args.resend and (shows or has_threshold or args.camera or args.json or args.by or args.region):
-        parser.error("--resend goes with the journal alone")
-    if has_threshold and shows:
-        parser.error("--threshold goes with --by, --camera, --region and --json alone")
-    if has_threshold and args.threshold is None and not args.by:
+    if args.new_key:
+        return JournalCliOptions((args.new_key,), "new_key", Filter())
+    since, until, shift = interval_of(parser, args)
+    if args.csv and args.json:
+        parser.error("--csv with --json: expected one of them")
+    if args.shifts and action != "report" and args.per != "shift" and not args.shift:
+        parser.error("--shifts goes with --per shift or --shift")
+    if shift and action in ("labels", "events"):
+        parser.error(f"--{action} goes with --shift DAY/NAME")
+    if args.threshold is None and not args.by:
         parser.error("--threshold configured without --by: expected who sets it")
-    if args.label and (shows or has_threshold or args.resend or args.camera or args.json or args.region):
-        parser.error("--label goes with --by, --kind and --note alone")
+    if action == "threshold" and args.note and not args.by:
+        parser.error("--reason goes with --by")
     if args.label and not args.by:
         parser.error("--label without --by: expected who says so")
-    if (args.kind and not args.label) or (args.note and not (args.label or (has_threshold and args.by))):
-        parser.error("--kind and --note go with --label, --reason with --threshold and --by")
-    if args.by and not has_threshold and not args.label:
-        parser.error("--by goes with --threshold or --label")
     if args.label and not (args.label[0].isdecimal() and len(args.label[0]) < 19 and args.label[1] in VALUES):
         parser.error(f"got --label {' '.join(args.label)}; expected a verdict's number, and one of {', '.join(VALUES)}")
-    if args.json and args.csv:
-        parser.error("--csv with --json: expected one of them")
-    action: Action = "resend" if args.resend else "threshold" if has_threshold else "label" if args.label else args.show
     if len(args.journal) > 1 and action in ("resend", "threshold", "label", "verify", "report"):
         parser.error(f"got {len(args.journal)} journals with --{action}; expected one")
     how = ReportOptions(args.order, args.language or "en", args.pictures, args.public_key)
-    period = Filter(args.since, args.until, args.camera, args.part, args.region, args.decision, args.model,
+    period = Filter(since, until, args.camera, args.part, args.region, args.decision, args.model,
                     args.labelled, shift, args.part_prefix)  # fmt: skip
     return JournalCliOptions(
-        tuple(args.journal), action, period, args.json, args.pictures, args.threshold if has_threshold else None,
+        tuple(args.journal), action, period, args.json, args.pictures,
+        None if args.threshold is NOT_GIVEN else args.threshold,
         args.by, args.resend, args.label, args.kind, args.note, args.per or "region", args.csv, args.shifts,
         args.public_key, args.anchor, (args.report, how) if args.report else None,
     )  # fmt: skip
@@ -239,10 +235,11 @@ def change_threshold(options: JournalCliOptions) -> int:
     """Print what a threshold would have decided, set it where a name is given, and return 0. Raises StfpmError."""
     place = options.period.camera, options.period.region
     check_place(places_of(options.journal), *place)
-    effect = None if options.threshold is None else simulate_threshold(options.journal, options.threshold, *place)
+    model, threshold = newest_model(options.journal), options.threshold
+    effect = None if threshold is None else simulate_threshold(options.journal, threshold, *place, model=model)
     answer: dict[str, object] = {"effect": effect and dataclasses.asdict(effect)}
     if options.who:
-        change = new_threshold_change(options.threshold, options.who, *place, options.note)
+        change = new_threshold_change(threshold, options.who, *place, options.note, model)
         number = request_threshold(options.journal, change)
         answer |= {"order": number, "taken": wait_for_result(options.journal, number, ANSWER_S) == "taken"}
     if options.json:

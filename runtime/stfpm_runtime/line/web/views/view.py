@@ -94,10 +94,10 @@ class LineView:
     def status(self) -> dict[str, Any]:
         """Return everything that changes from verdict to verdict, as `routes.Status` describes it."""
         line, status = self.line, self.live_status
-        judged = line.active_model.thresholds.places()
-        shown = ((names, place) for names, place in status.places.items() if place.newest or names in judged)
-        places = [self._place_fields(*names, place) for names, place in shown]
-        sums = {key: sum(place[key] for place in places) for key in ("passed", "rejected", "faults", "dropped")}
+        places = {names: self._place_fields(*names, place) for names, place in status.places.items()}
+        sums = {
+            key: sum(place[key] for place in places.values()) for key in ("passed", "rejected", "faults", "dropped")
+        }
         total = sums["passed"] + sums["rejected"] + sums["faults"]
         latencies = [e.latency_ms for place in status.places.values() for e in list(place.recent)]
         problems = [problem for problems in self.health() for problem in problems]
@@ -109,7 +109,7 @@ class LineView:
             "model": fields_of(line.active_model.model),
             "totals": {**sums, "total": total, "yield": sums["passed"] / total if total else None},
             "latency": {"p50_ms": _rounded(p50), "p99_ms": _rounded(p99), "parts": len(latencies)},
-            "places": places,
+            "places": [places[names] for names in line.active_model.thresholds.places() if names in places],
             "cameras": [{"name": s.camera.name, "state": s.state} for s in line.cameras],
             "outputs": [
                 {"name": o.name, "works": not o.failure, "lag_s": round(o.lag_s, 1), "failure": o.failure}
@@ -133,8 +133,10 @@ class LineView:
         return card
 
     def _newest_faults(self, problems: Sequence[str]) -> list[str]:
-        """Return why the newest part of each place was not judged, unless a problem says it already."""
-        newest = [place.newest.row for place in self.live_status.places.values() if place.newest]
+        """Return why the newest part of each place that is judged now is a fault, unless a problem says it already."""
+        judged = self.line.active_model.thresholds.places()
+        shown = [place for names, place in self.live_status.places.items() if names in judged]
+        newest = [place.newest.row for place in shown if place.newest]
         reasons = dict.fromkeys(f"{row.camera}: {row.reason}" for row in newest if row.decision == "fault")
         return [reason for reason in reasons if not any(reason.startswith(problem) for problem in problems)]
 
@@ -181,15 +183,17 @@ class LineView:
     def try_threshold(self, threshold: float, camera: str, region: str) -> ThresholdEffect:
         """Return what a threshold would have decided about the newest parts."""
         self._check_place(camera, region)
-        return simulate_threshold(self._options.journal.path, threshold, camera, region)
+        return simulate_threshold(
+            self._options.journal.path, threshold, camera, region, model=self.line.active_model.model.sha256
+        )
 
     def set_threshold(self, threshold: float | None, who: str, camera: str, region: str, reason: str) -> dict[str, Any]:
         """Request a threshold, and wait for `APPLIED_S` seconds until the line has applied it."""
         self._check_place(camera, region)
-        path = self._options.journal.path
+        path, model = self._options.journal.path, self.line.active_model.thresholds.model_key
         effect = None if threshold is None else self.try_threshold(threshold, camera, region)
         try:
-            number = request_threshold(path, new_threshold_change(threshold, who, camera, region, reason))
+            number = request_threshold(path, new_threshold_change(threshold, who, camera, region, reason, model))
             taken = wait_for_result(path, number, APPLIED_S) == "taken"
         except OptionError as error:
             raise HTTPException(HTTPStatus.CONFLICT, f"the threshold stays: {error}") from None
