@@ -246,15 +246,23 @@ def drain(line: Line) -> None:
     # a worker that hangs in a driver still has requests, and will bring no frame for them any more
     in_hand = [(worker, request) for worker in line.cameras for request in worker.trigger.unanswered()]
     _refuse(line, [worker.frame_without_image(request, STOPPED) for worker, request in in_hand])
+    line.guard.call("recipe", _keep_request, line)
 
 
 def _swap_model(line: Line) -> None:
     """Judge with the pending model or recipe, if there is one, from the next frame on."""
     recorder, recipes = line.recorder, line.recipes
     active = recipes.apply_pending(lambda model: restore_thresholds(recorder, model.thresholds, recipes.scopes))
+    _keep_request(line)
     if model := active.model if active else line.model_swap.apply_pending():
         for observer in line.observers:
             observer.use_model(model)
+
+
+def _keep_request(line: Line) -> None:
+    """Write into the journal which recipe was asked for, if that is new."""
+    if asked := line.recipes.pop_request():
+        line.recorder.use_recipe(*asked)
 
 
 def _beat(line: Line) -> None:

@@ -28,7 +28,15 @@ from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .loop import Line, run
-from .models.active_model import ActiveModel, ChosenModel, earlier_model, first_model, load_recipe, unchecked_model
+from .models.active_model import (
+    ActiveModel,
+    ChosenModel,
+    earlier_model,
+    first_model,
+    load_recipe,
+    recipe_at_start,
+    unchecked_model,
+)
 from .models.promotion import Promotion, shadow_model
 from .models.recipes import open_recipe_listeners
 from .models.recipes.loaded import LoadRecipe
@@ -122,17 +130,10 @@ def open_line(
     with contextlib.ExitStack() as stack:
         kept = options.journal
         debounces = {camera.name: camera.debounce for camera in options.camera if camera.debounce}
-        recorder = Recorder(
-            kept.path,
-            first.model.sha256,
-            kept.synchronous,
-            kept.keep_days,
-            kept.max_mb,
-            debounces=debounces,
-            signer=open_signer(kept.signing_key),
-        )
+        recorder = Recorder(kept.path, first.model.sha256, kept.synchronous, kept.keep_days, kept.max_mb,
+                            debounces=debounces, signer=open_signer(kept.signing_key))  # fmt: skip
         stack.callback(recorder.close)
-        start = options.recipe_of(options.start_recipe)
+        start, _ = recipe_at_start(options)
         active_model = ActiveModel(first, options.with_recipe(start) if start else options, start)
         stack.callback(_close_other_model, active_model, first)
         line = _make_line(options, recorder, active_model, open_source or open_camera, load)
@@ -147,10 +148,8 @@ def open_line(
         # only now: a start that failed above must not end a threshold or a choice of model that were in force
         if active_model.exists:
             restore_thresholds(recorder, active_model.thresholds, line.recipes.scopes)
-        row = (
-            earlier_model(options) if line.recipes.has_recipes else active_model.row() if active_model.exists else None
-        )
-        if row:
+        own = active_model.row() if active_model.exists else None
+        if row := earlier_model(options) if line.recipes.has_recipes else own:
             recorder.use_model(row)
         if first.event:
             recorder.log_event("model", first.event)

@@ -22,7 +22,7 @@ from stfpm_runtime.line.journal.reader import JournalReader, Period
 from stfpm_runtime.line.journal.rows import EventRow, VerdictRow, to_record
 from stfpm_runtime.line.journal.threshold_changes import result_of
 from stfpm_runtime.line.loop import Line, run
-from stfpm_runtime.line.models.active_model import load_recipe, no_model
+from stfpm_runtime.line.models.active_model import load_recipe, no_model, recipe_at_start
 from stfpm_runtime.line.service import open_line
 from stfpm_runtime.sources.fake import FakeCamera
 
@@ -123,8 +123,8 @@ def run_line(make_options, make_spec, journal, black):
                 return opened[camera.name]
 
             line_options = options
-            start_recipe = options.recipe_of(options.start_recipe)
-            first = load(options.with_recipe(start_recipe)) if start_recipe else no_model(options)
+            start_recipe, reason = recipe_at_start(options)
+            first = load(options.with_recipe(start_recipe)) if start_recipe else no_model(options, reason)
             first = first if options.recipe else engine
             stop, errors, ready = threading.Event(), [], threading.Event()
             holder: list[Line] = []

@@ -535,3 +535,5 @@ def test_events_are_those_of_the_camera_and_of_the_line(tmp_path):
     about = {row[0]: row[1] for row in found["Interval"]}
     assert about["disagreements with the shadow model"] == "3"
     assert about["passes and rejects that were answered too late, as faults"] == "1"
+    region = cells(report_of(tmp_path / "line.sqlite", Filter(camera="left", region=make_row().region), "csv")[1])
+    assert not any("too late" in row[0] or "shadow" in row[0] for row in region["Interval"])

@@ -86,6 +86,22 @@ def test_original_is_kept_as_it_was_with_its_overlay(open_pictures, folder):
     assert cv2.imread(str(folder / prepared.overlay)) is not None
 
 
+def test_of_parts_that_were_not_looked_at_for_the_same_reason_the_first_alone_has_a_picture(open_pictures):
+    pictures = open_pictures(save="reject")
+
+    def has_picture(seq: int, reason: str, region: str = "cap") -> bool:
+        refused = dataclasses.replace(judged("fault"), pictures=0) if reason else judged()
+        line = dataclasses.replace(row(seq, "fault" if reason else "reject"), reason=reason, region=region)
+        prepared = pictures.prepare(line, refused, JOURNAL)
+        pictures.enqueue(prepared)
+        return bool(prepared.picture)
+
+    reasons = ["no recipe", "no recipe", "the engine failed", "", "", "no recipe"]
+    found = [has_picture(seq, reason) for seq, reason in enumerate(reasons, 1)]
+    assert found == [True, False, True, True, True, True]
+    assert has_picture(7, "no recipe", "label")
+
+
 def test_jpeg_and_no_overlay(open_pictures, folder):
     pictures = open_pictures(format="jpeg", overlay=False)
     prepared = take(pictures, 7)

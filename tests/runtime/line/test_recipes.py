@@ -6,8 +6,10 @@ picture a score of 1.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -22,11 +24,15 @@ from stfpm_runtime.files import sha256
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.recipe import RecipeCameraOptions, RecipeOptions
 from stfpm_runtime.line.config.server import ServerOptions
+from stfpm_runtime.line.journal.chain.verify import Verification
 from stfpm_runtime.line.journal.models.active import FileIdentity
-from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change, request_threshold, result_of
+from stfpm_runtime.line.journal.what_if import newest_model, simulate_threshold
+from stfpm_runtime.line.journal.writer import Journal
 from stfpm_runtime.line.models.active_model import ChosenModel, model_rules
 from stfpm_runtime.line.models.recipes.status import IS_BUSY, UNKNOWN, UNUSABLE
 from stfpm_runtime.line.triggers.base import TriggerRequest
+from stfpm_runtime.line.web.views.view import LineView
 from stfpm_runtime.model_check import Model
 from stfpm_runtime.sources.base import Frame
 
@@ -117,6 +123,11 @@ def model_of(running, number: int) -> str:
     return running.line.recipes.options[number][1].models[0].name
 
 
+def tables_of(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
 def recipe_events(journal) -> list[str]:
     return [event.detail for event in journal.events() if event.kind == "recipe"]
 
@@ -151,6 +162,26 @@ def test_start_recipe_is_active_at_the_start(start, journal, loader):
     wait_until(lambda: len(journal.rows()) > 5)
     assert running.line.recipes.status.state == "active"
     assert {row.decision for row in running.finish()} == {"pass"}
+
+
+def test_start_recipe_is_not_active_where_another_one_was_asked_for_before(start, journal):
+    running = start(start_recipe=1)
+    activate(running, 2)
+    wait_until(lambda: "asked_recipe" in tables_of(journal.path))
+    running.finish()
+    again = start(start_recipe=1)
+    wait_until(lambda: again.line.summary.total > 3)
+    reason = "no recipe is active: before the start 2 (p2) was asked for, and start_recipe is 1 (p1)"
+    assert again.line.recipes.status.reason.startswith(reason)
+    activate(again, 1)
+    row = again.finish()[-1]
+    assert (row.decision, again.line.recipes.status.active) == ("pass", 1)
+    third = start(start_recipe=1)
+    assert third.line.recipes.status.state == "active"
+    assert third.line.recipes.request(0, "plc", "test").code == 0
+    third.finish()
+    assert "before the start none was asked for" in start(start_recipe=1).line.recipes.status.reason
+    assert list(Verification(journal.path).findings()) == []
 
 
 def test_all_recipes_are_loaded_before_they_are_asked_for(start, loader):
@@ -285,6 +316,67 @@ def test_threshold_of_an_operator_holds_for_its_recipe_alone_also_after_a_restar
     for number, threshold in ((2, 0.8), (3, 0.5), (1, 0.9)):
         activate(again, number)
         assert again.line.active_model.thresholds.of("left", "frame") == threshold
+
+
+def test_threshold_of_a_recipe_comes_back_with_it_while_the_journal_cannot_be_read(start, journal, monkeypatch):
+    running = start()
+    activate(running, 1)
+    number = request_threshold(journal.path, new_threshold_change(0.9, "Ada", "left", "frame"))
+    wait_until(lambda: is_taken(journal.path, number))
+    activate(running, 2)
+    assert [change.threshold for change in running.line.recorder.thresholds_in_force] == [0.9]
+
+    def refuse(self, state):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Journal, "threshold_changes", refuse)
+    activate(running, 1)
+    assert running.line.active_model.thresholds.of("left", "frame") == 0.9
+
+
+def test_threshold_order_for_another_recipe_is_refused(start, journal):
+    running = start()
+    activate(running, 1)
+    key = running.line.active_model.thresholds.model_key
+    activate(running, 2)
+    for model in (key, key.partition(" ")[0]):
+        number = request_threshold(journal.path, new_threshold_change(0.9, "Ada", "left", "frame", model=model))
+        wait_until(lambda number=number: result_of(journal.path, number) == "refused")
+    assert running.line.active_model.thresholds.of("left", "frame") == 0.5
+    running.finish()
+    details = [event.detail for event in journal.events() if event.kind == "threshold"]
+    assert len(details) == 2
+    assert all("it was for another model or recipe than the one in use" in detail for detail in details)
+
+
+def test_effect_of_a_threshold_is_that_on_parts_of_one_model(start, journal):
+    running = start(product=lambda index: picture(2))
+    activate(running, 2)
+    wait_until(lambda: running.line.summary.total > 5)
+    model = running.line.active_model.model.sha256
+    activate(running, 1)
+    wait_until(lambda: newest_model(journal.path) not in ("", model))
+    running.finish()
+    assert simulate_threshold(journal.path, -1.0, model=model).rejected == 0
+    newest = simulate_threshold(journal.path, -1.0)
+    assert (newest.model, newest.rejected) == (newest_model(journal.path), newest.parts)
+
+
+def test_status_has_the_places_of_the_active_recipe_alone(start, journal, make_recipes, make_options):
+    first, second, third = make_recipes(1, 2, 3)
+    cap = RegionOptions("cap", rectangle=(0, 0, 16, 16))
+    second = dataclasses.replace(second, camera=(RecipeCameraOptions("left", region=(cap,)),))
+    running = start(recipe=(first, second, third), dashboard=ServerOptions("127.0.0.1:0"))
+    wait_until(lambda: running.line.summary.total > 3)  # faults of the whole frame
+    view = LineView(running.line, make_options())
+    assert view.status()["faults"]
+    activate(running, 2)
+    at = running.line.summary.total
+    wait_until(lambda: running.line.summary.total > at + 5)
+    status = view.status()
+    assert [place["region"] for place in status["places"]] == ["cap"]
+    assert not any("no recipe" in card["cause"] for card in status["faults"])
+    assert status["totals"]["faults"] > 3
 
 
 def test_threshold_order_without_an_active_recipe_is_refused(start, journal):

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from stfpm_runtime.errors import JournalError
 
 from .chain.links import PictureRow, Signer
 from .file import set_aside
-from .models.active import ActiveModelRow, write_active_model
+from .models.active import ActiveModelRow, write_active_model, write_asked_recipe
 from .retention import Clock, Retention, last_written_s
 from .rows import EventRow, VerdictRow, fault_of, storable, utc
 from .threshold_changes import State, ThresholdChange, updated, write_changes
@@ -39,7 +39,7 @@ HURRY_S = 0.1
 class Recorder:
     """Writes every verdict into the journal, or makes a fault of it and writes that as soon as it can.
 
-    All but `log_event` belongs to the loop's thread.
+    All belongs to the loop's thread, unless it says that it is for any.
     """
 
     def __init__(
@@ -70,13 +70,14 @@ class Recorder:
         self._pictures: deque[PictureRow] = deque(maxlen=EVENTS)
         self._error: JournalError | None = None
         self._retry_s = self._maintenance_s = self._head_s = 0.0
-        self._begun_in = ""
-        self._active: ActiveModelRow | None = None
-        self._active_is_written = True
+        self._begun_in, self._read_error = "", ""
+        self._states: dict[str, Callable[[sqlite3.Connection], None]] = {}
+        """Writes what the line uses, by its kind."""
+        self._unwritten: set[str] = set()
         self._thresholds: list[ThresholdChange] = []
-        """Those set by hand, for a journal that is begun later."""
-        self._read_error = ""
+        """Those set by hand, also for a journal that is begun later."""
         self._journal: Journal | None = self._open()
+        self.threshold_changes("holds")
 
     @property
     def id(self) -> str:
@@ -92,6 +93,11 @@ class Recorder:
     def works(self) -> bool:
         """Return whether the last write succeeded."""
         return self._error is None
+
+    @property
+    def thresholds_in_force(self) -> Sequence[ThresholdChange]:
+        """Return the thresholds set by hand that are in force, or wait for their recipe. For any thread."""
+        return self._thresholds
 
     def keep(self, row: VerdictRow) -> VerdictRow:
         """Write a verdict, and return it as it is in the journal; a fault with `seq` 0 if it could not be written."""
@@ -132,8 +138,8 @@ class Recorder:
             if time.monotonic() >= self._maintenance_s:
                 self._maintenance_s = time.monotonic() + MAINTENANCE_S
                 journal = self._working()
-                if self._active and not self._active_is_written:
-                    self.use_model(self._active)
+                for kind in tuple(self._unwritten):
+                    self._write_state(kind, self._states[kind])
                 journal.check_in_place()
                 journal.check_writable()
                 if self._retention.step(journal):
@@ -147,9 +153,9 @@ class Recorder:
             self._fail(error)
 
     def threshold_changes(self, state: State) -> list[ThresholdChange]:
-        """Return the changes in that state, `ordered` ones once; while they cannot be read, those known to be in force.
+        """Return the changes in that state, `ordered` ones once; those known to be in force while they cannot be read.
 
-        That they cannot be read is one event, and does not stop the journal.
+        That is one event, and does not stop the journal.
         """
         known = self._thresholds if state == "holds" else []
         try:
@@ -178,20 +184,12 @@ class Recorder:
             self._fail(error)
 
     def use_model(self, active: ActiveModelRow) -> None:
-        """Write which model is used from now on, also into a journal that is begun later.
+        """Write which model is used from now on, also into a journal that is begun later, as soon as possible."""
+        self._write_state("model", lambda connection: write_active_model(connection, active))
 
-        Where it cannot be written, `do_maintenance` tries again; the failure is one event.
-        """
-        is_first_attempt = active is not self._active
-        self._active, self._active_is_written = active, False
-        try:
-            with self._working().transaction() as connection:
-                write_active_model(connection, active)
-            self._active_is_written = True
-        except (JournalError, sqlite3.Error) as error:
-            if is_first_attempt:
-                LOG.error("the journal does not keep yet which model is used; a restart may use another: %s", error)
-                self.log_event("model", f"the journal does not keep yet which model is used: {error}")
+    def use_recipe(self, number: int, who: str) -> None:
+        """Write which recipe was asked for, in the same way; 0: none."""
+        self._write_state("recipe", lambda connection: write_asked_recipe(connection, number, who))
 
     def close(self) -> None:
         """Write what waits, if that is possible, and close the file."""
@@ -204,6 +202,19 @@ class Recorder:
             self._journal.close()
         if self._late or self._lost:
             LOG.error("%d faults could not be journalled any more", len(self._late) + self._lost)
+
+    def _write_state(self, kind: str, write: Callable[[sqlite3.Connection], None]) -> None:
+        is_first_attempt = self._states.get(kind) is not write
+        self._states[kind] = write
+        self._unwritten.add(kind)
+        try:
+            with self._working().transaction() as connection:
+                write(connection)
+            self._unwritten.remove(kind)
+        except (JournalError, sqlite3.Error) as error:
+            if is_first_attempt:
+                LOG.error("the journal does not keep yet which %s is used; a restart may use another: %s", kind, error)
+                self.log_event(kind, f"the journal does not keep yet which {kind} is used: {error}")
 
     def _open(self) -> Journal:
         """Open the journal, or a new one in the place of a damaged one. Raises JournalError."""
@@ -222,8 +233,8 @@ class Recorder:
             self._thresholds = updated([], self._thresholds, [])  # their numbers were those of the journal before
             with journal.transaction() as connection:
                 write_changes(connection, self._thresholds, [])
-                if self._active:
-                    write_active_model(connection, self._active)
+                for write in self._states.values():
+                    write(connection)
             self._begun_in = journal.id
         return journal
 

@@ -18,7 +18,13 @@ from stfpm_runtime.line.config.line import LineOptions
 from stfpm_runtime.line.config.recipe import RecipeOptions
 from stfpm_runtime.line.decide import Decider, Thresholds
 from stfpm_runtime.line.inspect import Inspector
-from stfpm_runtime.line.journal.models.active import ActiveModelRow, FileIdentity, absolute, read_active_model
+from stfpm_runtime.line.journal.models.active import (
+    ActiveModelRow,
+    FileIdentity,
+    absolute,
+    read_active_model,
+    read_asked_recipe,
+)
 from stfpm_runtime.line.journal.reader import open_for_reading
 from stfpm_runtime.line.journal.rows import utc
 from stfpm_runtime.model_check import Model, ModelRules, load_checked
@@ -131,15 +137,15 @@ def load_tried(path: Path, options: LineOptions, rules: ModelRules, digest: str 
 def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
     """Load the model that was in use when the line stopped, or the configured one; both are checked.
 
-    With recipes it is the one of `start_recipe`, or none: the product may have been changed while the line was down.
+    With recipes it is that of `recipe_at_start`, or none.
     With `teach` a configured model that does not exist is none yet: every part is a fault until there is one.
 
     A model that replaced the configured one is used again while the configuration names the same file with the same
     contents, and the model still passes the check. Raises StfpmError where the configured one does not.
     """
     if options.recipe:
-        start = options.recipe_of(options.start_recipe)
-        return load_recipe(options.with_recipe(start)) if start else no_model(options)
+        start, reason = recipe_at_start(options)
+        return load_recipe(options.with_recipe(start)) if start else no_model(options, reason)
     (path,) = options.models
     rules, row = model_rules(options), _active_model_row(options.journal.path)
     if teach and not path.exists():
@@ -175,6 +181,26 @@ def first_model(options: LineOptions, teach: bool = False) -> ChosenModel:
                 "another journal"
             ) from None
         raise
+
+
+def recipe_at_start(options: LineOptions) -> tuple[RecipeOptions | None, str]:
+    """Return the recipe of `start_recipe`, or why none is active at the start.
+
+    Where another one was asked for last, the line makes another product, or the product was changed while it was down.
+    """
+    start, asked = options.recipe_of(options.start_recipe), None
+    with contextlib.suppress(sqlite3.Error, OSError):
+        if start and options.journal.path.is_file():
+            with contextlib.closing(open_for_reading(options.journal.path)) as connection:
+                asked = read_asked_recipe(connection)
+    if start is None or asked in (None, start.id):
+        return start, ""
+    known = options.recipe_of(asked)
+    before = (known.label if known else str(asked)) if asked else "none"
+    return None, (
+        f"no recipe is active: before the start {before} was asked for, and start_recipe is {start.label}; "
+        "ask for the recipe of the product"
+    )
 
 
 def no_model(options: LineOptions, event: str = "") -> ChosenModel:

@@ -30,6 +30,7 @@ SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "threshold_reasons": ("threshold_reasons", "seq", ()),
     "model_states": ("model_states", "seq", ()),
     "active_model": ("active_model", "id", ()),
+    "asked_recipe": ("asked_recipe", "id", ()),
 }  # fmt: skip
 """What `digests` covers: the table, its key in SQL, and columns that are left out.
 

@@ -25,7 +25,7 @@ NAMES = {"verdicts": "verdict", "events": "event", "pictures": "picture record",
          "runs": "run", "debounces": "debounce", "labels": "label", "thresholds": "threshold change",
          "threshold_states": "state of threshold change", "threshold_reasons": "reason of threshold change",
          "model_states": "model state",
-         "active_model": "active model"}  # fmt: skip
+         "active_model": "active model", "asked_recipe": "recipe that was asked for"}  # fmt: skip
 """What a row of each table and source is called."""
 
 

@@ -1,4 +1,4 @@
-"""The model that a line uses: a row in its journal, so that a swap is still in force after a restart."""
+"""The model that a line uses, or the recipe that it was asked for: rows in its journal, which a restart reads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stfpm_runtime.line.journal.chain.links import record_returned, write_digests
+from stfpm_runtime.line.journal.rows import utc
 
 from .states import ModelState, insert_states
 
@@ -18,6 +19,11 @@ CREATE TABLE IF NOT EXISTS active_model (
     id INTEGER PRIMARY KEY CHECK (id = 1), time TEXT NOT NULL, who TEXT NOT NULL, path TEXT NOT NULL,
     sha256 TEXT NOT NULL, product TEXT NOT NULL, configured_path TEXT NOT NULL, configured_sha256 TEXT NOT NULL,
     lowest REAL NOT NULL, highest REAL NOT NULL
+)
+"""
+RECIPE_TABLE = """
+CREATE TABLE IF NOT EXISTS asked_recipe (
+    id INTEGER PRIMARY KEY CHECK (id = 1), time TEXT NOT NULL, who TEXT NOT NULL, recipe INTEGER NOT NULL
 )
 """
 
@@ -82,6 +88,21 @@ def write_active_model(connection: sqlite3.Connection, active: ActiveModelRow) -
     write_digests(connection, "active_model", 1)
     other = f"{END} WHERE state = 'holds' AND model != ? RETURNING seq"
     record_returned(connection, "threshold_states", other, (active.sha256,))
+
+
+def read_asked_recipe(connection: sqlite3.Connection) -> int | None:
+    """Return the recipe that was asked for last, 0 where it was withdrawn; None where none was ever asked for."""
+    with contextlib.suppress(sqlite3.Error):  # an older journal has no such table
+        row = connection.execute("SELECT recipe FROM asked_recipe WHERE id = 1").fetchone()
+        return row[0] if row and type(row[0]) is int else None
+    return None
+
+
+def write_asked_recipe(connection: sqlite3.Connection, number: int, who: str) -> None:
+    """Replace the recipe that was asked for last within the caller's transaction."""
+    connection.execute(RECIPE_TABLE)
+    connection.execute("INSERT OR REPLACE INTO asked_recipe VALUES (1, ?, ?, ?)", (utc(), who, number))
+    write_digests(connection, "asked_recipe", 1)
 
 
 def absolute(path: Path) -> str:

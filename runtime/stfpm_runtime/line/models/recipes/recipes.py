@@ -70,13 +70,15 @@ class Recipes(Worker):
         self._requested_ns = 0
         self.version = 0
         """Rises with each change of the status."""
-        reason = NOT_ASKED if options.recipe and first.recipe is None else ""
+        reason = first.chosen.event or NOT_ASKED if options.recipe and first.recipe is None else ""
         self._periods = Periods(first, reason, self._none)
         self.status = RecipeStatus("none", reason=reason)
         if first.recipe:
             number = first.recipe.id
             self._loaded.add(number, first.chosen)
             self.status = RecipeStatus("active", number, number, who="start_recipe")
+        self._asked = self.status
+        """The newest request that `pop_request` has returned."""
 
     @property
     def has_recipes(self) -> bool:
@@ -145,6 +147,14 @@ class Recipes(Worker):
         if model.recipe is not None and model.recipe is not self._judged_by:
             self._judged_by = model.recipe
             self._log_event("recipe", f"{model.recipe.label} judges from verdict {seq} on")
+
+    def pop_request(self) -> tuple[int, str] | None:
+        """Return the recipe that was asked for last and by whom, once; 0: it was withdrawn. For the loop's thread."""
+        status = self.status
+        if status.requested == self._asked.requested and (status.requested or status.state == self._asked.state):
+            return None
+        self._asked = status
+        return status.requested, status.who
 
     def apply_pending(self, prepare: Callable[[ActiveModel], None]) -> ActiveModel | None:
         """Activate the recipe that is ready and return its model, or None. Called by the loop between two frames.

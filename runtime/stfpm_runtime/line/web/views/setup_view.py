@@ -201,12 +201,12 @@ class SetupView:
     def _check_by_hand(self, camera: str, regions: list[RegionOptions], originals: list[str | None]) -> None:
         """Raise OptionError where a threshold that was set by hand would end, or hold for another region.
 
-        The journal keeps it by the name of its place.
+        The journal keeps it by the name of its place, also for a recipe that is not active.
         """
-        thresholds = self._line.active_model.thresholds
+        held = {change.region for change in self._line.recorder.thresholds_in_force if change.camera == camera}
         moved = [(region.name, original) for region, original in zip(regions, originals, strict=True)]
         for name in (name for pair in moved if pair[0] != pair[1] for name in pair if name is not None):
-            if thresholds.is_changed(camera, name):
+            if name in held:
                 raise OptionError(
                     f"region {name}: a threshold was set by hand for this name, and would end or hold for another "
                     "region; set it as configured first, or keep the name"
