@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("journal", type=Path, nargs="?", help="the line's journal; without one the pictures in DATA are entered")
     add("--pictures", type=Path, metavar="DIR", help="the folder of the line's pictures")
     add("--camera", default="", metavar="NAME", help="take the parts of this camera only")
+    add("--model", default="", metavar="SHA256",
+        help="take the parts that this model has judged only, say of one recipe; its beginning")  # fmt: skip
     add("--good-to", choices=("train", "test"), default="train", help="which good pictures a good part joins (train)")
     add("--bits", type=int, metavar="N", help="the number of bits that 16-bit pictures use, 9 to 16")
     add("--check", action="store_true", help="change nothing: check that every picture is as the manifest says")
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _extend(arguments: argparse.Namespace) -> int:
     check_bits(arguments.bits)
     done = extend(ExtendOptions(arguments.data, arguments.journal, arguments.pictures, arguments.camera,
-                                arguments.good_to, arguments.bits))  # fmt: skip
+                                arguments.good_to, arguments.bits, arguments.model))  # fmt: skip
     for line in done.lines():
         print(printable(line), file=sys.stderr)
     return 0

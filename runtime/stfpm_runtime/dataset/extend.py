@@ -50,6 +50,8 @@ class ExtendOptions:
     good_to: str = "train"
     """`train` or `test`: which good pictures a labelled good part joins."""
     bits: int | None = None
+    model: str = ""
+    """The beginning of the SHA-256 of the model that has judged the parts; empty: any."""
 
     def __post_init__(self) -> None:
         if (self.journal is None) != (self.pictures is None):
@@ -150,6 +152,8 @@ def _plan(options: ExtendOptions, journal: str, entries: dict[str, Entry], done:
     by_part = {(entry.journal, entry.seq): entry for entry in entries.values() if entry.journal}
     sources: dict[str, Path] = {}
     for row, label in read_labelled(options.journal, Period(camera=options.camera)):
+        if not row.model.startswith(options.model):
+            continue
         before = by_part.get((journal, row.seq))
         target = _target(row, label, journal, options.good_to)
         if before is not None and before.is_good and label.label == "good":

@@ -253,6 +253,8 @@ def _swap_model(line: Line) -> None:
     """Judge with the pending model or recipe, if there is one, from the next frame on."""
     recorder, recipes = line.recorder, line.recipes
     active = recipes.apply_pending(lambda model: restore_thresholds(recorder, model.thresholds, recipes.scopes))
+    if active:
+        line.collector.use_recipe(active.recipe.name if active.recipe else "")
     _keep_request(line)
     if model := active.model if active else line.model_swap.apply_pending():
         for observer in line.observers:

@@ -138,6 +138,8 @@ def open_line(
         stack.callback(_close_other_model, active_model, first)
         line = _make_line(options, recorder, active_model, open_source or open_camera, load)
         stack.callback(line.recipes.close)
+        if start:
+            line.collector.use_recipe(start.name)
         for observer in line.observers:
             stack.callback(line.guard.call, observer.name, observer.close)
         workers: list[Worker] = [line.integrity, *line.outputs, *line.listeners, line.shadow, line.promotion,

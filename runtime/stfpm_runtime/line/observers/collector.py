@@ -1,4 +1,4 @@
-"""Collects pictures of parts for a training: each region's own, as the line has cut them, in a folder for each place.
+"""Collects pictures of parts for a training: each region's own or its tiles, as they are judged, by place.
 
 It has a thread of its own; a picture for which the disk has no time is left out and counted.
 """
@@ -22,7 +22,9 @@ from stfpm_runtime.errors import OutputError
 from stfpm_runtime.files import atomic_path
 from stfpm_runtime.imaging.perceptual_hash import ALIKE, HASH_SIDE, hash_distances, perceptual_hash
 from stfpm_runtime.imaging.preprocessing import Image
+from stfpm_runtime.imaging.regions import cut
 from stfpm_runtime.lifecycle import Worker
+from stfpm_runtime.line.config.camera import RegionOptions
 
 from .base import KeptParts, Observer
 
@@ -72,16 +74,17 @@ class Collector(Worker, Observer):
     name = "collector"
 
     def __init__(self, folder: Path) -> None:
-        """Store the folder; each place has `CAMERA/REGION/train/good` in it."""
+        """Store the folder; each place has `CAMERA/REGION/train/good` in it, below the name of an active recipe."""
         super().__init__("collector")
         self.failure = ""
         """Why the last picture could not be written."""
         self.left_out = 0
         self.folder = folder
+        self._recipe = ""
         self._wanted: CollectionTask | None = None
         self._taken = 0
         self._taken_s = 0.0
-        self._waiting: queue.Queue[tuple[Path, Image]] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[Path, Image, RegionOptions]] = queue.Queue(WAITING)
         self._seen: dict[Path, dict[str, CollectedPicture]] = {}
         """The pictures of each folder that were read, by name."""
         self._looking = threading.Lock()
@@ -93,7 +96,11 @@ class Collector(Worker, Observer):
 
     def folder_of(self, camera: str, region: str) -> Path:
         """Return the folder of a place's pictures; it may not exist yet."""
-        return self.folder / camera / region / "train" / "good"
+        return self.folder / self._recipe / camera / region / "train" / "good"
+
+    def use_recipe(self, name: str) -> None:
+        """Collect nothing more: the next parts are of another product, whose pictures have folders of their own."""
+        self._wanted, self._recipe = None, name
 
     def begin(self, wanted: CollectionTask) -> None:
         """Collect the next pictures of a place, instead of what was collected before."""
@@ -116,7 +123,7 @@ class Collector(Worker, Observer):
                 continue
             path = self.folder_of(row.camera, row.region) / f"{row.time[:23].replace(':', '-')}-{row.seq}.png"
             try:
-                self._waiting.put_nowait((path, judged.image))
+                self._waiting.put_nowait((path, judged.image, judged.region))
             except queue.Full:
                 self.left_out += 1
                 return
@@ -128,12 +135,15 @@ class Collector(Worker, Observer):
         """Write the pictures until the stop."""
         while not self.stopping.is_set():
             try:
-                path, image = self._waiting.get(timeout=POLL_S)
+                path, image, region = self._waiting.get(timeout=POLL_S)
             except queue.Empty:
                 continue
             try:
-                with atomic_path(path) as unfinished:
-                    unfinished.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+                pictures = cut(image, region.name, tile=region.tile, overlap=region.overlap).crops
+                for number, picture in enumerate(pictures, 1):
+                    name = f"{path.stem}-{number}.png" if region.tile else path.name
+                    with atomic_path(path.with_name(name)) as unfinished:
+                        unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
             except OutputError as error:
                 self._wanted, self.failure = None, str(error)
                 LOG.error("no more pictures are collected: %s", error)

@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from stfpm_runtime.detector import Detector
+from stfpm_runtime.detector import Detector, Verdict
 from stfpm_runtime.line.cameras.worker import TriggeredFrame
 from stfpm_runtime.line.config.camera import CameraOptions, RegionOptions
 from stfpm_runtime.line.config.line import read_config
-from stfpm_runtime.line.inspect import Inspector
+from stfpm_runtime.line.inspect import Inspector, JudgedPart
+from stfpm_runtime.line.journal.recorder import Recorder
+from stfpm_runtime.line.journal.threshold_changes import new_threshold_change
 from stfpm_runtime.line.models.no_model import NoModelEngine
 from stfpm_runtime.line.observers import collector as collector_module
 from stfpm_runtime.line.observers.collector import CollectedPicture, CollectionTask, Collector, look_at, warnings_of
@@ -162,14 +164,21 @@ def test_a_file_that_others_may_not_read_stays_so(client, config):
     assert config.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("moved", [{**CAP, "original": None}, {**CAP, "name": "lid"}, {**CORNER, "name": "frame"}])
-def test_a_threshold_that_was_set_by_hand_is_neither_lost_nor_inherited(client, config, moved):
+@pytest.mark.parametrize(
+    "moved",
+    [
+        [{**CAP, "original": None}],
+        [{**CAP, "name": "lid"}],
+        [{**CAP, "name": "lid"}, {**CORNER, "name": "cap", "original": None}],
+    ],
+)
+def test_a_threshold_that_was_set_by_hand_is_neither_lost_nor_inherited(client, config, moved, monkeypatch):
     """It is kept by the name of its place, so that it would end with a rename, or hold for another region."""
-    place = "frame" if moved["name"] == "frame" else "cap"
-    client.running.line.active_model.thresholds.change("left", place, 0.3)
-    answer = save(client, moved)
+    by_hand = new_threshold_change(0.3, "Ada", "left", "cap")  # perhaps of a recipe that is not active
+    monkeypatch.setattr(Recorder, "thresholds_in_force", [by_hand])
+    answer = save(client, *moved)
     assert answer.status == 409
-    assert f"region {place}: a threshold was set by hand for this name" in answer.json["error"]
+    assert "region cap: a threshold was set by hand for this name" in answer.json["error"]
     assert config.read_text() == CONFIG
     assert save(client, CAP).status == 200  # a region may be drawn anew under its name
 
@@ -319,6 +328,33 @@ def test_a_part_without_a_model_is_collected_and_a_frame_that_was_not_cut_is_not
         time.sleep(0.3)
     (path,) = collector.paths("left", "cap")
     assert cv2.imread(str(path)).shape == (16, 32, 3)
+
+
+def test_a_region_that_is_judged_in_tiles_is_collected_in_tiles(tmp_path):
+    region = RegionOptions("web", tile=32)
+    image = np.arange(32 * 64 * 3, dtype=np.uint8).reshape(32, 64, 3)
+    triggered = TriggeredFrame(CameraOptions("left", "0"), Frame("left", image=image), TriggerRequest())
+    judged = JudgedPart(triggered, region, Verdict("pass", 0.0, 0.5), 0, image, 2)
+    collector = Collector(tmp_path)
+    collector.begin(CollectionTask("left", "web", 1, 0.0))
+    row = SimpleNamespace(camera="left", region="web", decision="pass", time="2026-01-01T00:00:00", seq=1)
+    with collector:
+        collector.observe([(judged, row)])
+        wait_until(lambda: len(collector.paths("left", "web")) == 2)
+    left, right = (cv2.imread(str(path)) for path in collector.paths("left", "web"))
+    assert (left == image[:, :32]).all()
+    assert (right == image[:, 32:]).all()
+
+
+def test_each_recipe_has_pictures_of_its_own_and_its_change_ends_the_collecting(tmp_path):
+    collector = Collector(tmp_path)
+    collector.use_recipe("blue")
+    collector.begin(CollectionTask("left", "cap", 10, 0.0))
+    before = collector.folder_of("left", "cap")
+    collector.use_recipe("large")
+    assert collector.wanted is None
+    assert before == tmp_path / "blue/left/cap/train/good"
+    assert collector.folder_of("left", "cap") == tmp_path / "large/left/cap/train/good"
 
 
 @pytest.mark.parametrize(

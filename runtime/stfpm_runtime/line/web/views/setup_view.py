@@ -50,13 +50,13 @@ class SetupView:
         collector, training = self._line.collector, self._line.training
         wanted, saved = collector.wanted, self._saved_regions()
         return {
-            "has_model": self._line.active_model.exists,
+            "has_model": self._line.active_model.exists or self._line.recipes.has_recipes,
             "model": self._line.active_model.model.path.name,
             "can_save": self._config is not None,
             "needs_restart": saved != self._judged,
             "cameras": [
                 {"name": name, "size": self._size(name), "regions": [_fields(region) for region in saved[name]],
-                 "version": version_of(saved[name]), "judged": [region.name for region in worker.camera.regions]}
+                 "version": version_of(saved[name]), "judged": self._regions_in_use(name)}
                 for worker in self._line.cameras
                 for name in [worker.camera.name]
             ],
@@ -112,6 +112,7 @@ class SetupView:
         """Collect the next pictures of a place; with a count of 0 stop that."""
         self._check_place(camera, region)
         if count:
+            self._check_recipe()
             self._line.collector.begin(CollectionTask(camera, region, count, every_ms / 1000))
         else:
             self._line.collector.end()
@@ -148,6 +149,7 @@ class SetupView:
     ) -> dict[str, Any]:
         """Train a model from a place's pictures, and export it into the folder of the model in use."""
         self._check_place(camera, region)
+        self._check_recipe()
         active = self._line.active_model.model
         try:
             path = self._line.model_swap.new_path(file)
@@ -230,10 +232,17 @@ class SetupView:
 
     def _check_place(self, camera: str, region: str) -> None:
         self._check_camera(camera)
-        worker = next(worker for worker in self._line.cameras if worker.camera.name == camera)
-        names = [found.name for found in worker.camera.regions]
+        names = self._regions_in_use(camera)
         if region not in names:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"no such region is judged; expected one of {', '.join(names)}")
+
+    def _regions_in_use(self, camera: str) -> list[str]:
+        """Return the names of a camera's regions that are judged now: a recipe may have regions of its own."""
+        return [region.name for region in self._line.active_model.cameras[camera].regions]
+
+    def _check_recipe(self) -> None:
+        if self._line.recipes.has_recipes and self._line.active_model.recipe is None:
+            raise HTTPException(HTTPStatus.CONFLICT, "no recipe is active; ask for the recipe of the product first")
 
     def _path(self, camera: str, region: str, name: str) -> Path:
         self._check_place(camera, region)
