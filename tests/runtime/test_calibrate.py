@@ -36,6 +36,7 @@ def test_the_threshold_follows_from_the_files_own_scores(make_model, good, tmp_p
     spec = read_spec(output)
     assert spec.threshold == pytest.approx(90 / 255)
     assert (spec.false_alarm_rate, len(spec.held_out_scores), spec.folds) == (0.1, 19, 0)
+    assert spec.grey_levels == (0.26, 0.14)  # of these pictures: mean 98 and deviation 54.8 of 384 values
     assert spec.training["calibrated_from"]["images"] == [f"{number:02d}.png" for number in range(1, 20)]
     checked = load_checked(output, open_engine, ModelRules())  # its golden file is there, and agrees
     assert checked.detector.threshold == spec.threshold

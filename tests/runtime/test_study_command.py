@@ -80,6 +80,14 @@ def test_labels_are_the_reference_where_no_file_is_given(here, capsys):
     assert "part S11 is labelled good and defect" in refusal(capsys, LINE)
 
 
+def test_labels_of_parts_without_an_id_are_no_reference(here, capsys):
+    write_journal(here / LINE, [{"part": ""}, {"part": ""}])
+    first = 3 * len(PARTS) + 1
+    for seq, value in ((first, "good"), (first + 1, "defect")):
+        write_label(here / LINE, new_label(seq, value, "Ada"))
+    assert "" not in run_json(capsys, LINE)["parts"]
+
+
 def test_regions_judge_a_part_together_or_each_for_itself(here, capsys):
     more = [{"part": part, "region": "lid", "score": 0.6, "decision": "reject"} for part in PARTS for _ in range(3)]
     write_journal(here / LINE, more)

@@ -32,7 +32,7 @@ from stfpm_runtime.detector import Detector
 from stfpm_runtime.engines import open_engine
 from stfpm_runtime.errors import DataError, OptionError
 from stfpm_runtime.files import atomic_path, check_writable, sha256
-from stfpm_runtime.imaging.preprocessing import check_bits
+from stfpm_runtime.imaging.preprocessing import check_bits, grey_level
 from stfpm_runtime.model_check import Model, ModelRules, load_checked
 from stfpm_runtime.options import DEVICES
 from stfpm_runtime.sources import find_files, read_frames
@@ -95,7 +95,8 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     model = load_checked(options.model, lambda path: open_engine(path, options.device), ModelRules(), any_threshold)
     with contextlib.closing(model.engine):
         scored = _scores(model.detector, files.paths, area, options.bits or before.bits, say)
-    names, scores = [name for name, _ in scored], [score for _, score in scored]
+    names, scores = [name for name, *_ in scored], [score for _, score, _ in scored]
+    levels = [level for *_, level in scored]
     if before.threshold is not None and area == before.min_area and median(scores) > before.threshold:
         say(
             f"warning: a typical one of these pictures scores {median(scores):.4g}, and the model's threshold is "
@@ -108,7 +109,8 @@ def calibrate(options: CalibrateOptions, say: Callable[[str], None]) -> Spec:
     origin = {"sha256": model.sha256, "engine": model.engine.provider, "images": names}
     # what was found of synthetic defects was found at the threshold before
     training = {key: value for key, value in spec.training.items() if key != "synthetic_defects"}
-    spec = dataclasses.replace(spec, training=training | {"calibrated_from": origin}, parity=_parity(before, spec))
+    training |= {"calibrated_from": origin, "grey_levels": [round(float(f(levels)), 2) for f in (np.mean, np.std)]}
+    spec = dataclasses.replace(spec, training=training, parity=_parity(before, spec))
     _write(spec, model, options.output)
     was = "none" if before.threshold is None else f"{before.threshold:.4g}"
     say(
@@ -130,9 +132,9 @@ def _check_folders(files: Files) -> None:
 
 def _scores(
     detector: Detector, paths: Sequence[Path], min_area: int, bits: int | None, say: Callable[[str], None]
-) -> list[tuple[str, float]]:
-    """Return file name and score of each different picture. Raises DataError for one that cannot be read or judged."""
-    scores: dict[bytes, tuple[str, float]] = {}
+) -> list[tuple[str, float, float]]:
+    """Return file name, score and grey level of each different picture. Raises DataError for one without a score."""
+    scores: dict[bytes, tuple[str, float, float]] = {}
     total = 0
     for frame, verdict in judge(detector, read_frames(paths, bits)):
         if frame.image is None or verdict.score is None or verdict.anomaly_map is None:
@@ -140,7 +142,8 @@ def _scores(
             raise DataError(f"{place}{verdict.reason}; remove it, or give another picture")
         is_own = min_area == detector.engine.spec.min_area
         score = verdict.score if is_own else float(area_scores(verdict.anomaly_map[np.newaxis], min_area)[0])
-        scores[hashlib.sha256(frame.image.tobytes()).digest()] = Path(frame.source).name, score
+        digest = hashlib.sha256(frame.image.tobytes()).digest()
+        scores[digest] = Path(frame.source).name, score, grey_level(frame.image)
         total += 1
     if len(scores) < total:
         say(f"{total - len(scores)} of {total} pictures repeat another one, and do not count")

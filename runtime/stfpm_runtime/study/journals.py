@@ -98,7 +98,7 @@ def _labels(path: Path, period: Period) -> dict[str, str]:
     """Return what the labels say of each part; unclear parts have no reference. Raises DataError where they differ."""
     found: dict[str, str] = {}
     for row, label in read_labelled(path, period):
-        if label.label != "unclear" and found.setdefault(row.part, label.label) != label.label:
+        if row.part and label.label != "unclear" and found.setdefault(row.part, label.label) != label.label:
             raise DataError(
                 f"{path}: part {row.part} is labelled good and defect; label its verdicts alike, or "
                 "give the references with --reference"
