@@ -195,12 +195,6 @@ class History(JournalReader):
         ]  # fmt: skip
         return sorted(maps, key=lambda one: -one.rejected)[:HEAT_MAPS]
 
-    def rows(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
-        """Yield the verdicts that are asked for by their numbers; with `not_passed` those that did not pass."""
-        where, values = self._where(period, *(["decision != 'pass'"] if not_passed else []))
-        for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
-            yield VerdictRow(*row)
-
     def _where(self, asked: Period, *also: str) -> tuple[str, list[str]]:
         if isinstance(asked, Filter) and asked.label and not self._has_labels:
             asked, also = dataclasses.replace(asked, label=""), (*also, "0")

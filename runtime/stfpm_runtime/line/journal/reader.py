@@ -69,7 +69,7 @@ class JournalReader:
 
     def rows(self, period: Period, not_passed: bool = False) -> Iterator[VerdictRow]:
         """Yield the verdicts of a period by their numbers; with `not_passed` those that did not pass."""
-        where, values = period.where(*(["decision != 'pass'"] if not_passed else []))
+        where, values = self._where(period, *(["decision != 'pass'"] if not_passed else []))
         for row in self._rows(f"SELECT {', '.join(COLUMNS)} FROM verdicts {where} ORDER BY seq", values):
             yield VerdictRow(*row)
 
@@ -109,6 +109,10 @@ class JournalReader:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _where(self, asked: Period, *also: str) -> tuple[str, list[str]]:
+        """Return SQL that limits verdicts to those asked for, and its parameters."""
+        return asked.where(*also)
 
     def _rows(self, sql: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         try:
