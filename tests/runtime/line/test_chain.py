@@ -88,6 +88,7 @@ def fill(folder: Path, key: Path | None, parts: int = 120) -> Path:
         recorder.write_threshold_changes([change], [])
         recorder.write_threshold_changes([dataclasses.replace(change, threshold=0.7)], [])
         recorder.use_model(dataclasses.replace(active, sha256="66" * 32))
+        recorder.use_recipe(7, "the PLC by Modbus")
         request_threshold(path, new_threshold_change(0.5, "Ada", reason="the new lamp"))
         write_label(path, new_label(30, "defect", "Ada", "scratch"))
         write_label(path, new_label(31, "good", "Ada"))

@@ -134,6 +134,7 @@ def test_setup_saves_only_over_the_regions_that_it_has_shown(serve, page, tmp_pa
     config.write_text(config.read_text().replace("0, 0, 32", "8, 0, 32"))
     page.run("document.getElementById('save').click()")
     page.wait(f"{TEXT('said')}.includes('other regions than those that were changed')")
+    page.wait("!document.getElementById('main').inert")  # the regions that are in the file now were read
     assert page.run(f"{name}.value") == "hat"
     page.run("document.getElementById('undo').click()")
     assert page.run(f"{name}.value") == "lid"
