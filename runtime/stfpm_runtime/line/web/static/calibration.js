@@ -54,7 +54,7 @@ async function choose(digest = "") {
 
 function joinedOrigin() {
   const origin = found.threshold === null ? t("This model has no threshold.") : t("threshold {}: {}", digits(found.threshold, 4), found.threshold_set_by);
-  return found.too_hard ? `${origin} ${t("The product is too hard for this model: it finds less than half of the largest synthetic defects.")}` : origin;
+  return found.too_hard ? `${origin} ${t("The product is too hard for this model: it finds too few of the synthetic defects.")}` : origin;
 }
 
 function tryLimit() {
