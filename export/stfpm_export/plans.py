@@ -31,13 +31,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a TensorRT plan, built on the device that will run it")
     add = group.add_argument
     add("--engine", action="store_true", help="also build MODEL.engine from the ONNX file")
-    add(
-        "--workspace",
-        dest="workspace_mb",
-        type=int,
-        metavar="MB",
-        help="the most memory that a layer may use (default: all)",
-    )
+    add("--workspace", dest="workspace_mb", type=int, metavar="MB",
+        help="the most memory that a layer may use (default: all)")  # fmt: skip
     add("--batches", type=_batches, metavar="MIN,BEST,MAX",
         help="the smallest batch size, the one to optimise for, the largest (default: 1,1,8)")  # fmt: skip
     add("--optimization-level", type=int, metavar="0..5",

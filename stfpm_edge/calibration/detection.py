@@ -1,4 +1,4 @@
-"""How many synthetic defects a model detects, by kind and size."""
+"""The synthetic defects that a model detects at its threshold are counted here, by kind and size."""
 
 from __future__ import annotations
 

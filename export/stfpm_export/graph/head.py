@@ -29,7 +29,7 @@ class HeadWriter:
     head: Head
     target: Target
     features_are_integers: bool = False
-    """Whether the head reads the quantised features as they are, uint8, and not in float32."""
+    """If true, the head reads the uint8 values of the quantised features; else it reads float32 values."""
 
     def write(self, teacher: Sequence[str], student: Sequence[str], widths: Sequence[int]) -> None:
         """Write `anomaly_map` [N, H, W] and `score` [N] of each block's features float32 [N, C, h, w].

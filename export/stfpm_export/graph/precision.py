@@ -37,7 +37,7 @@ class Float32:
     image_type: npt.DTypeLike = np.float32
     """The type of the result of `image`, and of the planes."""
     features_are_integers = False
-    """Whether `features` gives the head the quantised values, uint8, and not float32."""
+    """If true, `features` returns the uint8 values of the quantised features; else it returns float32 values."""
 
     def __init__(self, factors: Factors | None = None) -> None:
         """Take what the channels of tensors are divided by, see `equalisation`; None leaves them as they are."""

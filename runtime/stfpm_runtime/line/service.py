@@ -28,15 +28,7 @@ from .journal.integrity import IntegrityCheck
 from .journal.reader import JournalReader
 from .journal.recorder import Recorder
 from .loop import Line, run
-from .models.active_model import (
-    ActiveModel,
-    ChosenModel,
-    earlier_model,
-    first_model,
-    load_recipe,
-    recipe_at_start,
-    unchecked_model,
-)
+from .models.active_model import ActiveModel, ChosenModel, earlier_model, first_model, load_recipe, unchecked_model
 from .models.promotion import Promotion, shadow_model
 from .models.recipes import open_recipe_listeners
 from .models.recipes.loaded import LoadRecipe
@@ -133,7 +125,7 @@ def open_line(
         recorder = Recorder(kept.path, first.model.sha256, kept.synchronous, kept.keep_days, kept.max_mb,
                             debounces=debounces, signer=open_signer(kept.signing_key))  # fmt: skip
         stack.callback(recorder.close)
-        start, _ = recipe_at_start(options)
+        start = options.recipe_of(options.start_recipe) if first.model.sha256 else None
         active_model = ActiveModel(first, options.with_recipe(start) if start else options, start)
         stack.callback(_close_other_model, active_model, first)
         line = _make_line(options, recorder, active_model, open_source or open_camera, load)

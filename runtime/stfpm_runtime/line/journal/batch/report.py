@@ -85,8 +85,8 @@ def make_report(reader: BatchReader, options: ReportOptions) -> Report:
     total = sum_up(groups, lambda group: ())[()]
     labels = {row.seq: label for row, label in labelled}
     asked = reader.asked
+    # an event names its camera alone, so that those of a region, part, model or label cannot be counted
     has_events = not (asked.region or asked.part or asked.part_prefix or asked.model or asked.label)
-    """Events name the camera alone."""
     shadow, late = kinds.pop(SHADOW, 0) * has_events, kinds.get("late", 0) * has_events
     known = [
         ("missed deadlines", str(sum(group.late for group in groups))),

@@ -119,69 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     """Return the command line as options. Exits with 2 for bad usage."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
-    moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
-    parser.add_argument(
-        "journal", nargs="*", type=Path, help="SQLite files that stfpm-inspect --config or --journal wrote"
-    )
-    parser.add_argument(
-        "--since", type=moment_of, metavar="WHEN", help=f"show only what happened from this time on: {moment}"
-    )
-    parser.add_argument("--until", type=moment_of, metavar="WHEN", help="show only what happened before this time")
-    parser.add_argument("--camera", default="", metavar="NAME", help="show only this camera")
-    parser.add_argument("--region", default="", metavar="NAME", help="show only this region, or set its --threshold")
-    parser.add_argument("--part", default="", metavar="ID", help="show only the part with this id")
-    parser.add_argument("--part-prefix", default="", metavar="TEXT", help="show only parts whose ids begin with this")
-    parser.add_argument("--model", default="", metavar="SHA256", help="show only verdicts of this model; its beginning")
-    parser.add_argument("--labelled", choices=VALUES, default="", help="show only parts whose newest label is this one")
-    parser.add_argument("--decision", choices=get_args(Decision), default="", help="list only verdicts of this kind")
-    parser.add_argument(
-        "--per", choices=get_args(Per), help="count by hour, day or shift (local time), region or model"
-    )
-    shifts = ",".join(f"{name}={begin}" for name, begin in DEFAULT_SHIFTS.items())
-    parser.add_argument("--shift", default="", metavar="DAY/NAME",
-        help="show only this shift, as yesterday/late or 2026-11-24/late, or as late those of all days")  # fmt: skip
-    parser.add_argument("--shifts", type=shifts_of, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
-    what = parser.add_mutually_exclusive_group()
-    for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
-                       ("events", "list events, for example lost cameras"),
-                       ("labels", "list labelled parts, and how often they were decided wrongly")):  # fmt: skip
-        what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
-    parser.add_argument("--csv", action="store_true", help="print verdicts as CSV: all, or with --rejects only those")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON; with --rejects, --events or --labels one object on each line"
-    )
-    parser.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="the folder of the pictures; show their whole paths"
-    )
-    effect = "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now "
-    effect += "on; X can be configured, which means the threshold of configuration or model"
-    parser.add_argument("--threshold", type=threshold_of, default=NOT_GIVEN, metavar="X", help=effect)
-    parser.add_argument(
-        "--by",
-        default="",
-        metavar="NAME",
-        help="set --threshold or --label, and write this person's name into the journal",
-    )
-    parser.add_argument("--label", nargs=2, metavar=("SEQ", "LABEL"),
-        help="say that the part of verdict SEQ was good, defect or unclear; the verdict stays as it is")  # fmt: skip
-    parser.add_argument("--kind", default="", metavar="NAME", help="with --label: the kind of defect")
-    parser.add_argument("--note", "--reason", dest="note", default="", metavar="TEXT",
-        help="with --label: a remark; with --threshold and --by: why it is changed")  # fmt: skip
-    parser.add_argument("--resend", default="", metavar="OUTPUT",
-        help="send the verdicts again that this output refused")  # fmt: skip
-    what.add_argument("--verify", dest="show", action="store_const", const="verify",
-        help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="FILE",
-        help="write a batch report: FILE.html prints well, with --pictures; FILE.csv has its tables")  # fmt: skip
-    parser.add_argument("--order", default="", metavar="TEXT", help="with --report: order or batch, in its title")
-    parser.add_argument("--language", choices=languages(), help="with --report: its language (en)")
-    parser.add_argument("--public-key", type=Path, action="append", default=[], metavar="FILE",
-        help="with --verify or --report: the signatures must be of this key; can be given several times")  # fmt: skip
-    parser.add_argument("--anchor", type=Path, metavar="FILE",
-        help="with --verify: these verdicts or heads, lines of JSON of an output, must still be there")  # fmt: skip
-    parser.add_argument("--new-key", type=Path, metavar="FILE",
-        help="make a key that signs the journal, and its public key FILE.pub; without a journal")  # fmt: skip
+    parser = _make_parser()
     args = parser.parse_args(argv)
     if bool(args.journal) is bool(args.new_key):
         parser.error("expected a journal, or --new-key FILE alone")
@@ -191,10 +129,8 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
     action: Action = next((name for name in TAKES if name in given), "counts")
     if unfit := sorted(given - {action, *TAKES[action]}):
         options = " and ".join(f"--{'reason' if name == 'note' else name.replace('_', '-')}" for name in unfit)
-        verb = "do" if len(unfit) > 1 else "does"
-        parser.error(
-            f"{options} {verb} not go with {'counts' if action == 'counts' else f'--{action}'}".replace("_", "-")
-        )
+        name = "counts" if action == "counts" else f"--{action.replace('_', '-')}"
+        parser.error(f"{options}: cannot be combined with {name}")
     if args.new_key:
         return JournalCliOptions((args.new_key,), "new_key", Filter())
     since, until, shift = interval_of(parser, args)
@@ -223,6 +159,59 @@ def parse(argv: Sequence[str] | None = None) -> JournalCliOptions:
         args.by, args.resend, args.label, args.kind, args.note, args.per or "region", args.csv, args.shifts,
         args.public_key, args.anchor, (args.report, how) if args.report else None,
     )  # fmt: skip
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Show counts, yield and rejects from a journal.")
+    add = parser.add_argument
+    moment = "2026-11-24, 2026-11-24T06:00 or 06:00 (local time), today, yesterday, or 30m, 8h, 7d ago"
+    add("journal", nargs="*", type=Path, help="SQLite files that stfpm-inspect --config or --journal wrote")
+    add("--since", type=moment_of, metavar="WHEN", help=f"show only what happened from this time on: {moment}")
+    add("--until", type=moment_of, metavar="WHEN", help="show only what happened before this time")
+    add("--camera", default="", metavar="NAME", help="show only this camera")
+    add("--region", default="", metavar="NAME", help="show only this region, or set its --threshold")
+    add("--part", default="", metavar="ID", help="show only the part with this id")
+    add("--part-prefix", default="", metavar="TEXT", help="show only parts whose ids begin with this")
+    add("--model", default="", metavar="SHA256", help="show only verdicts of this model; its beginning")
+    add("--labelled", choices=VALUES, default="", help="show only parts whose newest label is this one")
+    add("--decision", choices=get_args(Decision), default="", help="list only verdicts of this kind")
+    add("--per", choices=get_args(Per), help="count by hour, day or shift (local time), region or model")
+    shifts = ",".join(f"{name}={begin}" for name, begin in DEFAULT_SHIFTS.items())
+    add("--shift", default="", metavar="DAY/NAME",
+        help="show only this shift, as yesterday/late or 2026-11-24/late, or as late those of all days")  # fmt: skip
+    add("--shifts", type=shifts_of, metavar="NAMES", help=f"the shifts and their begins ({shifts})")
+    what = parser.add_mutually_exclusive_group()
+    for name, text in (("rejects", "list verdicts that are no pass, and their pictures"),
+                       ("events", "list events, for example lost cameras"),
+                       ("labels", "list labelled parts, and how often they were decided wrongly")):  # fmt: skip
+        what.add_argument(f"--{name}", dest="show", action="store_const", const=name, default="counts", help=text)
+    add("--csv", action="store_true", help="print verdicts as CSV: all, or with --rejects only those")
+    add("--json", action="store_true", help="print JSON; with --rejects, --events or --labels one object on each line")
+    add("--pictures", type=Path, metavar="DIR", help="the folder of the pictures; show their whole paths")
+    effect = "show what the threshold X would have decided about the last 1,000 parts; with --by, also use X from now "
+    effect += "on; X can be configured, which means the threshold of configuration or model"
+    add("--threshold", type=threshold_of, default=NOT_GIVEN, metavar="X", help=effect)
+    add("--by", default="", metavar="NAME", help="set --threshold or --label, and journal this person's name")
+    add("--label", nargs=2, metavar=("SEQ", "LABEL"),
+        help="say that the part of verdict SEQ was good, defect or unclear; the verdict stays as it is")  # fmt: skip
+    add("--kind", default="", metavar="NAME", help="with --label: the kind of defect")
+    add("--note", "--reason", dest="note", default="", metavar="TEXT",
+        help="with --label: a remark; with --threshold and --by: why it is changed")  # fmt: skip
+    add("--resend", default="", metavar="OUTPUT",
+        help="send the verdicts again that this output refused")  # fmt: skip
+    what.add_argument("--verify", dest="show", action="store_const", const="verify",
+        help="name every row, and with --pictures every picture, that was changed, removed or inserted")  # fmt: skip
+    add("--report", type=Path, metavar="FILE",
+        help="write a batch report: FILE.html prints well, with --pictures; FILE.csv has its tables")  # fmt: skip
+    add("--order", default="", metavar="TEXT", help="with --report: order or batch, in its title")
+    add("--language", choices=languages(), help="with --report: its language (en)")
+    add("--public-key", type=Path, action="append", default=[], metavar="FILE",
+        help="with --verify or --report: the signatures must be of this key; can be given several times")  # fmt: skip
+    add("--anchor", type=Path, metavar="FILE",
+        help="with --verify: these verdicts or heads, lines of JSON of an output, must still be there")  # fmt: skip
+    add("--new-key", type=Path, metavar="FILE",
+        help="make a key that signs the journal, and its public key FILE.pub; without a journal")  # fmt: skip
+    return parser
 
 
 def report(options: JournalCliOptions) -> int:

@@ -77,8 +77,8 @@ class Recipes(Worker):
             number = first.recipe.id
             self._loaded.add(number, first.chosen)
             self.status = RecipeStatus("active", number, number, who="start_recipe")
-        self._asked = self.status
-        """The newest request that `pop_request` has returned."""
+        self._last_asked = self.status.requested
+        """The recipe of the newest request that `pop_request` has returned."""
 
     @property
     def has_recipes(self) -> bool:
@@ -151,9 +151,9 @@ class Recipes(Worker):
     def pop_request(self) -> tuple[int, str] | None:
         """Return the recipe that was asked for last and by whom, once; 0: it was withdrawn. For the loop's thread."""
         status = self.status
-        if status.requested == self._asked.requested and (status.requested or status.state == self._asked.state):
+        if status.requested == self._last_asked:
             return None
-        self._asked = status
+        self._last_asked = status.requested
         return status.requested, status.who
 
     def apply_pending(self, prepare: Callable[[ActiveModel], None]) -> ActiveModel | None:
